@@ -1,0 +1,73 @@
+# Two commands: `make demo` and `make test`. Both make the environment themselves and may be repeated.
+PYTHON ?= python3.11
+# torch's CPU index, for CPU machines whose package index offers only the CUDA build (README, "GPU or not"). No default.
+TORCH_INDEX ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+# pip's find-links is where a local CPU wheel of torch is known on some machines; uv does not read it by itself.
+LINKS = $${UV_FIND_LINKS:-$${PIP_FIND_LINKS:-$$($(BIN)/python -m pip config get global.find-links 2>/dev/null || true)}}
+INSTALL = UV_FIND_LINKS="$(LINKS)" $(UV) pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode \
+	$(if $(TORCH_INDEX),--index $(TORCH_INDEX) --index-strategy unsafe-best-match)
+
+export DO_NOT_TRACK := 1
+export DVC_NO_ANALYTICS := 1
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test check fast soak repro all install install-dev lock clean help
+
+help: ## Shows this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
+
+demo: install ## Installs, runs the whole line on the simulated industrial pair, says where everything is
+	@isthmus run industrial
+
+test: install-dev check ## Installs, then all checks and tests
+	@pytest -n 2 --dist worksteal -m "not soak" -q
+
+check: install-dev ## Format, lint, types, import floors
+	@ruff format --check -q . || (echo "run: ruff format ." && exit 1)
+	@ruff check -q .
+	@mypy
+	@lint-imports --no-cache > $(VENV)/lint-imports.log 2>&1 || (cat $(VENV)/lint-imports.log && exit 1)
+
+fast: install-dev ## The tests that take seconds
+	@pytest -n 2 -m "not slow and not soak" -q
+
+soak: install-dev ## The heavy lists: chaos, races, 20,000 images
+	@pytest -m soak -q --timeout 3600
+
+repro: install ## All shipped scenarios
+	@dvc repro
+
+all: check test repro ## Everything
+
+install: $(VENV)/installed
+install-dev: $(VENV)/installed-dev
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || (echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" && exit 2)
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+
+# --no-deps: the lock names every package, so nothing (no CUDA package either) comes that is not written there.
+$(VENV)/installed: requirements.lock pyproject.toml | $(UV)
+	@echo "installing the locked packages into $(VENV)"
+	@$(INSTALL) -r requirements.lock
+	@$(INSTALL) -e .
+	@$(BIN)/python -c 'import torch' || (echo "torch cannot be imported: the package index gave its CUDA build. Run: make TORCH_INDEX=<torch's CPU index> $(MAKECMDGOALS)" && exit 2)
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
+	@$(INSTALL) -r requirements-dev.lock
+	@touch $@
+
+lock: | $(UV) ## Resolves pyproject.toml again into the two lock files
+	@UV_FIND_LINKS="$(LINKS)" $(UV) pip compile -q --python-version 3.11 --no-header --no-annotate --extra weights --extra digits --extra medical --extra remote_sensing pyproject.toml | sed 's/+cpu//' > requirements.lock
+	@UV_FIND_LINKS="$(LINKS)" $(UV) pip compile -q --python-version 3.11 --no-header --no-annotate --all-extras -c requirements.lock pyproject.toml | sed 's/+cpu//' > requirements-dev.lock
+
+clean: ## Removes the environment and all that runs made, not raw data
+	@rm -rf $(VENV) out .isthmus

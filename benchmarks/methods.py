@@ -1,0 +1,132 @@
+"""Trains every feature method on prepared scenarios, frozen, default options, and writes time and accuracy to a log.
+
+`python -m benchmarks.methods --params params.yaml --log docs/log.md steel=out/steel industrial=out/industrial`: for
+each scenario a folder with what `ingest`, `prepare` and `embed` wrote (only read). Each method runs as its stage
+does, in a process of its own, all seeds of `params.yaml`. Accuracy is balanced, on the target's TRAINING split, last
+epoch, and needs that split's labels: only for pairs declared for development; no test label is read. `--only` for
+some methods.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from isthmus.adapt import Shape
+from isthmus.core import plugins
+from isthmus.core.files import read_json
+
+Row = dict[str, float | str]
+
+
+def feature_methods() -> list[str]:
+    """Returns the names of all methods that run on cached features."""
+    shape = Shape(classes=2, bottleneck=2, sources=1, target_count=1, seed=0)
+    names = plugins.names("adapt.methods")
+    return [n for n in names if plugins.load("adapt.methods", n).Config().build(shape).needs == "features"]
+
+
+def trained(params: Path, scenario: str, method: str, folder: Path, work: Path) -> float:
+    """Runs the stage `train` for one method into `work`; returns the time [s]."""
+    document = yaml.safe_load(params.read_text())
+    document["methods"] = {method: {}}
+    own = work / "params.yaml"
+    own.write_text(yaml.safe_dump(document))
+    flags = {"params": own, "scenario": scenario, "method": method, "manifest": folder / "manifest.parquet"}
+    flags |= {"prepared": folder / "prepared", "features": folder / "features"}
+    flags |= {"checkpoints": work / "checkpoints", "trained": work / method}
+    command = [sys.executable, "-m", "isthmus.stages.train"]
+    for name, value in flags.items():
+        command += [f"--{name}", str(value)]
+    start = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return time.monotonic() - start
+
+
+def accuracies(folder: Path, run: Path) -> tuple[list[float], list[float]]:
+    """Returns balanced accuracy by seed at the last epoch: target training split, source validation split."""
+    index = pd.read_parquet(folder / "prepared" / "index.parquet")
+    manifest = pd.read_parquet(folder / "manifest.parquet").set_index("image_id").loc[index["image_id"]]
+    labels = pd.read_parquet(folder / "labels_target.parquet").drop_duplicates("image_id", keep=False)
+    facts = read_json(run / "run.json")
+    truth = labels.set_index("image_id")["label"].reindex(index["image_id"]).to_numpy(dtype=float)
+    is_target = (manifest["domain"] == facts["domains"][-1]).to_numpy()
+    split = manifest["split"].to_numpy()
+    truth = np.where(is_target, truth, manifest["label"].to_numpy(dtype=float, na_value=np.nan))
+    target = is_target & (split == "train") & ~np.isnan(truth)
+    source = ~is_target & (split == "val")
+    kept = [np.load(run / f"seeds/{s}/epochs/{facts['epochs'][-1]:03d}.logits.npy") for s in facts["seeds"]]
+    return tuple([balanced(logits[rows], truth[rows]) for logits in kept] for rows in (target, source))  # type: ignore[return-value]
+
+
+def balanced(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the mean recall of the classes that occur."""
+    predicted = logits.argmax(1)
+    return float(np.mean([(predicted[truth == c] == c).mean() for c in np.unique(truth)]))
+
+
+def measure(params: Path, scenario: str, folder: Path, methods: list[str]) -> list[Row]:
+    """Returns one row a method."""
+    rows: list[Row] = []
+    for method in methods:
+        with tempfile.TemporaryDirectory() as work:
+            seconds = trained(params, scenario, method, folder, Path(work))
+            target, source = accuracies(folder, Path(work) / method)
+        rows.append(
+            {
+                "method": method,
+                "seconds": seconds,
+                "target": float(np.mean(target)),
+                "low": min(target),
+                "high": max(target),
+                "source": float(np.mean(source)),
+            }
+        )
+        print(scenario, *(f"{k} {v:.3f}" if isinstance(v, float) else v for k, v in rows[-1].items()), flush=True)
+    return rows
+
+
+def table(tables: dict[str, list[Row]]) -> str:
+    """Returns the rows of all scenarios as one Markdown table, and the time of each scenario below it."""
+    head = "| method |" + "".join(f" {s}: target train | {s}: source val | {s}: [s] |" for s in tables)
+    lines = [head, "| --- |" + " --- | --- | --- |" * len(tables)]
+    for position, row in enumerate(next(iter(tables.values()))):
+        cells = "".join(
+            " {target:.3f} ({low:.3f} to {high:.3f}) | {source:.3f} | {seconds:.1f} |".format(**rows[position])
+            for rows in tables.values()
+        )
+        lines.append(f"| {row['method']} |{cells}")
+    totals = ", ".join(f"{s} {sum(float(row['seconds']) for row in rows):.0f} s" for s, rows in tables.items())
+    return "\n".join([*lines, "", f"All methods, start-up included: {totals}.", ""])
+
+
+def main() -> None:
+    """Measures what the command line names and appends a section to the log."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
+    parser.add_argument("--params", type=Path, required=True, help="params.yaml that has the scenarios")
+    parser.add_argument("--log", type=Path, help="Markdown file that the table is added to; default: print only")
+    parser.add_argument("--title", default="Feature methods, frozen, default options", help="of the section")
+    parser.add_argument("--only", nargs="*", help="methods; default: all that take features")
+    parser.add_argument("folders", nargs="+", metavar="SCENARIO=FOLDER")
+    given = parser.parse_args()
+    methods = given.only or feature_methods()
+    pairs = [pair.partition("=") for pair in given.folders]
+    tables = {name: measure(given.params, name, Path(folder), methods) for name, _, folder in pairs}
+    text = (
+        f"\n## {given.title}\n\nBalanced accuracy, mean over seeds (least to greatest), last epoch; target: its"
+        f" training split. `python -m benchmarks.methods`.\n\n{table(tables)}"
+    )
+    print(text)
+    if given.log:
+        with given.log.open("a") as stream:
+            stream.write(text)
+
+
+if __name__ == "__main__":
+    main()

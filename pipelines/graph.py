@@ -1,0 +1,83 @@
+"""Reads DVC's graph: which stages lead to a target, in which order, and which are unchanged.
+
+The only file that touches dvc's Python API. It only reads: stages run in child processes (`runner.py`), since
+reproducing inside threads of one process is not safe.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import networkx
+from dvc.exceptions import DvcException, NotDvcRepoError
+from dvc.repo import Repo
+from dvc.stage.exceptions import StageNotFound
+
+from isthmus.core.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class StageNode:
+    """One stage of the graph.
+
+    Attributes:
+        address: what `dvc repro -s` takes: `train@steel-coral`, or `data/raw/steel.dvc` for tracked data.
+        dependencies: addresses of the stages it needs directly.
+        status: `cached`: neither it nor anything before it has changed; `changed`: dvc must look at it.
+    """
+
+    address: str
+    dependencies: tuple[str, ...]
+    status: Literal["cached", "changed"]
+
+
+def read_graph(project: Path, targets: Sequence[str]) -> list[StageNode]:
+    """Returns the targets and all they need, dependencies first.
+
+    A stage after a changed one counts as changed although its own inputs still are the old ones.
+
+    Raises:
+        ConfigError: there is no such stage, no DVC project, or `dvc.yaml` cannot be read.
+    """
+    try:
+        with Repo(str(project), _wait_for_lock=True) as repo:
+            stages = list(_in_order(repo, targets))
+            report = repo.status(targets=[stage.addressing for stage in stages], check_updates=False) if stages else {}
+            graph = repo.index.graph
+            nodes: dict[str, StageNode] = {}
+            for stage in stages:
+                before = tuple(_address(repo, other) for other in graph.successors(stage))
+                clean = stage.addressing not in report and all(nodes[a].status == "cached" for a in before)
+                address = _address(repo, stage)
+                nodes[address] = StageNode(address, before, "cached" if clean else "changed")
+    except NotDvcRepoError:
+        raise ConfigError(
+            f"{project}: not a DVC project (no .dvc folder). Run the command in the project's root"
+        ) from None
+    except DvcException as error:
+        hint = ". 'dvc stage list' shows the stages there are" if isinstance(error, StageNotFound) else ""
+        raise ConfigError(f"{project / 'dvc.yaml'}: {error}{hint}") from None
+    return list(nodes.values())
+
+
+def _in_order(repo: Repo, targets: Sequence[str]) -> Iterator[Any]:
+    graph = repo.index.graph
+    seen: set[Any] = set()
+    for target in targets:
+        # with the file named, since dvc looks for a bare name in the current folder, which may hold another project
+        place = target if target.endswith(".dvc") else f"dvc.yaml:{target}"
+        for root in repo.stage.collect(str(Path(repo.root_dir) / place)):
+            for stage in networkx.dfs_postorder_nodes(graph, root):
+                if stage not in seen:
+                    seen.add(stage)
+                    yield stage
+
+
+def _address(repo: Repo, stage: Any) -> str:
+    """dvc's own `addressing` is relative to the current folder; this one always to the project."""
+    place = Path(stage.path).relative_to(repo.root_dir).as_posix()
+    name = getattr(stage, "name", None)
+    if name is None:
+        return place
+    return name if place == "dvc.yaml" else f"{place}:{name}"

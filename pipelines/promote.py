@@ -1,0 +1,105 @@
+"""The flow `promote`: asks the gate about the published version of a scenario and makes it champion if it says yes.
+
+    python -m pipelines.promote steel
+
+Exit status: 0 promoted; 3 the gate says no; 4 a person must decide; 1 or 2 an error; 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from isthmus.core.errors import IsthmusError
+from isthmus.registry import decision, promotion
+from pipelines.supervisor import supervise
+from pipelines.tasks import error_of
+
+_CLOSED = {3: "Refused", 4: "NeedsApproval"}  # exit status -> name of Prefect's state: a closed gate is a result
+
+
+@task(task_run_name="gate {scenario}", cache_policy=NO_CACHE, persist_result=False)
+def gate(scenario: str) -> State[Any]:
+    """Judges the published results by the rules under `gates:`."""
+    return _state(lambda: decision.gate(Path.cwd(), scenario))
+
+
+@task(task_run_name="promote {scenario}", cache_policy=NO_CACHE, persist_result=False)
+def move_aliases(scenario: str, approve: str | None, version: str) -> State[Any]:
+    """Makes the judged version the champion, and no later one that nobody judged."""
+    return _state(lambda: promotion.promote(Path.cwd(), scenario, approve, version))
+
+
+@flow(name="promote", persist_result=False)
+def promote(scenario: str, approve: str | None = None) -> State[Any]:
+    """Runs the gate, and promotes if it allows it.
+
+    Args:
+        scenario: a name under `scenarios:` in params.yaml.
+        approve: name of the person who answers for a version that the gate leaves to a person.
+    """
+    end = gate(scenario, return_state=True)
+    if not end.is_completed():
+        return _own(end)
+    judged = cast(decision.Decision, end.result())
+    print(judged.table(), file=sys.stderr)
+    create_markdown_artifact(f"```\n{judged.table()}\n```", key="gate", description="what the gate found")
+    end = move_aliases(scenario, approve, judged.version, return_state=True)
+    if end.name in _CLOSED.values() or not end.is_completed():
+        return _own(end)
+    moved = cast(promotion.Promotion, end.result())
+    before = f", before: {moved.previous}" if moved.previous else ""
+    return Completed(message=f"{moved.model}: champion is version {moved.champion}{before}")
+
+
+def _own(end: State[Any]) -> State[Any]:
+    """Makes the flow's state of a task's: handed on as it is, Prefect would sum it up and drop name and message."""
+    if end.is_completed():
+        return Completed(name=end.name, message=end.message)
+    return Failed(message=end.message, data=error_of(end))
+
+
+def _state(call: Callable[[], Any]) -> State[Any]:
+    """Turns our own errors into states, which Prefect shows without a traceback."""
+    try:
+        return Completed(data=call())
+    except IsthmusError as error:
+        if error.exit_status in _CLOSED:
+            return Completed(name=_CLOSED[error.exit_status], message=str(error))
+        return Failed(message=str(error).partition("\n")[0], data=error)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the flow under a supervisor, so that it and all it starts die with this process's parent."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.promote", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("scenario", metavar="NAME", help="a scenario of params.yaml")
+    parser.add_argument(
+        "--approve", metavar="PERSON", help="who answers for a version that the gate leaves to a person"
+    )
+    given = parser.parse_args(arguments)
+    return supervise(lambda: _run(given.scenario, given.approve))
+
+
+def _run(scenario: str, approve: str | None) -> int:
+    try:
+        end = promote(scenario, approve, return_state=True)
+    except KeyboardInterrupt:
+        return 130
+    closed = {name: status for status, name in _CLOSED.items()}
+    if end.is_completed():
+        print(end.message, file=sys.stderr)
+        return closed.get(end.name or "", 0)
+    error = error_of(end)
+    print(f"error: {error or end.message}", file=sys.stderr)
+    return error.exit_status if isinstance(error, IsthmusError) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

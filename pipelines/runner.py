@@ -1,0 +1,149 @@
+"""Runs one stage as `dvc --wait-for-lock repro -s ADDRESS` in a child process and says what became of it.
+
+Call it in graph order only: `-s` does not look at what comes before the stage. dvc ends with 255 whatever went wrong,
+so the verdict is read from its words. The child stands under `supervisor.py`: whoever is killed, nothing lives on.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pipelines import QUIET, locks, supervisor
+
+Verdict = Literal["done", "cached", "busy", "transient", "mistake", "timeout", "failed"]
+Say = Callable[[str], None]
+
+_LAST_LINES = 15  # of a crashed stage's output, shown again with the error
+_CACHED = ("didn't change, skipping", "is cached - skipping run")
+_BUSY = ("is busy, it is being blocked by", "Unable to acquire lock")
+# What dvc itself may meet once and not again: its own SQLite index under parallel calls, and the way to a remote.
+_TRANSIENT = ("database is locked", "Temporary failure in name resolution", "Connection reset by peer")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one stage.
+
+    Attributes:
+        verdict: `done` it ran; `cached` nothing to do; `busy` another process works on the same files and
+            `transient` worth another try; `mistake` the user's, `timeout`, `failed` final.
+        message: what a person should read; empty when all is well.
+        seconds: wall time [s].
+    """
+
+    verdict: Verdict
+    message: str
+    seconds: float
+
+
+def run_stage(project: Path, address: str, say: Say, timeout: float | None = None) -> Outcome:
+    """Runs one stage and hands each line of its output to `say` as it comes.
+
+    Args:
+        project: folder with `dvc.yaml`.
+        address: such as `train@steel-coral`.
+        say: is called from this thread.
+        timeout: after this time the stage is stopped [s]; None: never.
+    """
+    clear_locks(project, say)
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", address]
+    start = time.monotonic()
+    status, lines = run_command(project, command, say, timeout)
+    seconds = time.monotonic() - start
+    if status != 0:
+        clear_locks(project, say)  # of a dvc that was killed just now
+    if status is None:
+        return Outcome(
+            "timeout", f"{address}: stopped after {timeout:g} s (--timeout); nothing half-written is left", seconds
+        )
+    return Outcome(*read_verdict(address, status, lines), seconds)
+
+
+def clear_locks(project: Path, say: Say) -> None:
+    """Removes what dead processes left in dvc's lock table, and says so."""
+    for line in locks.clear_stale_locks(project):
+        say(f"cleared: {line}")
+
+
+def run_command(
+    project: Path,
+    command: Sequence[str],
+    say: Say,
+    timeout: float | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> tuple[int | None, list[str]]:
+    """Runs a command under a supervisor; returns its exit status (None: timed out) and its lines of output."""
+    process = subprocess.Popen(
+        [sys.executable, "-P", supervisor.__file__, *command],
+        cwd=project,
+        env=child_environment() | dict(extra or {}),
+        stdin=subprocess.PIPE,  # the lifeline: nothing is written, its end tells the supervisor that we are gone
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    assert process.stdin and process.stdout
+    late = threading.Event()
+    lifeline = process.stdin
+
+    def cut() -> None:
+        late.set()
+        lifeline.close()
+
+    clock = threading.Timer(timeout, cut) if timeout is not None else None
+    lines: list[str] = []
+    try:
+        if clock:
+            clock.start()
+        for line in process.stdout:
+            lines.append(line.rstrip())
+            say(lines[-1])
+        status = process.wait()
+    finally:
+        if clock:
+            clock.cancel()
+            clock.join()
+        lifeline.close()
+        process.wait()  # the supervisor returns when the last descendant is gone
+        process.stdout.close()
+    return (None if late.is_set() else status), lines
+
+
+def child_environment() -> dict[str, str]:
+    """Returns the environment of every child: telemetry off, unbuffered, this Python's programs first."""
+    here = str(Path(sys.executable).parent)
+    path = os.pathsep.join([here, *filter(None, [os.environ.get("PATH")])])
+    return QUIET | dict(os.environ) | {"PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
+def read_verdict(address: str, status: int, lines: Sequence[str]) -> tuple[Verdict, str]:
+    """Returns verdict and message from dvc's exit status and output.
+
+    >>> read_verdict("a", 0, ["Stage 'a' didn't change, skipping"])
+    ('cached', '')
+    >>> read_verdict("a", 255, ["error: params.yaml: no", "ERROR: failed to reproduce 'a': x, exited with 2"])
+    ('mistake', 'params.yaml: no')
+    """
+    if status == 0:
+        return ("cached" if any(sign in line for line in lines for sign in _CACHED) else "done"), ""
+    cut = next((i for i, line in enumerate(lines) if line.startswith("ERROR: ")), len(lines))
+    stage_said, dvc_said = list(lines[:cut]), "\n".join(lines[cut:]).removeprefix("ERROR: ").strip()
+    if any(sign in dvc_said for sign in _BUSY):
+        return "busy", f"{address}: {dvc_said}"
+    if any(sign in dvc_said for sign in _TRANSIENT):
+        return "transient", f"{address}: {dvc_said}"
+    first = max((i for i, line in enumerate(stage_said) if line.startswith("error: ")), default=None)
+    if first is not None and re.search(r"exited with 2\b", dvc_said):
+        return "mistake", "\n".join(stage_said[first:]).removeprefix("error: ").strip()
+    reason = dvc_said or f"dvc ended with status {status} and said nothing (killed, or out of memory?)"
+    said = "\n".join(f"    {line}" for line in stage_said[-_LAST_LINES:])
+    return "failed", f"{address}: {reason}" + (f"\n  the last lines of its output:\n{said}" if said else "")

@@ -1,0 +1,71 @@
+"""What Prefect runs: one task a stage of DVC's graph, and one that publishes. DVC owns the cache, Prefect retries."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed
+
+from pipelines import publish as publish_module
+from pipelines.runner import Outcome, run_command, run_stage
+
+_BUSY_DELAYS = [1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 25]  # [s], a quarter of an hour in all
+_TRANSIENT_TRIES = 3
+_FINAL = {"mistake": "Mistake", "timeout": "TimedOut"}  # names of Prefect's failed state; any other verdict: Failed
+
+
+class StageFailedError(Exception):
+    """Carries a failed stage's outcome through Prefect, which takes exceptions as the data of failed states."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.message)
+        self.outcome = outcome
+
+
+def error_of(state: State[Any]) -> Any:
+    """Returns the exception that a failed state carries, None for any other state."""
+    return state.result(raise_on_failure=False) if state.is_failed() and state.data is not None else None
+
+
+def worth_another_try(task: Any, run: TaskRun, state: State[Any]) -> bool:
+    """Says whether a failed stage may succeed unchanged: its files were busy, or the trouble was transient."""
+    return state.name == "Busy" or (state.name == "Transient" and run.run_count < _TRANSIENT_TRIES)
+
+
+@task(
+    task_run_name="{address}",
+    cache_policy=NO_CACHE,  # DVC owns the cache
+    persist_result=False,
+    retries=len(_BUSY_DELAYS),
+    retry_delay_seconds=_BUSY_DELAYS,
+    retry_condition_fn=worth_another_try,
+)
+def stage(address: str, cached: bool, timeout: float | None) -> State[Any]:
+    """Runs one stage of the graph; an unchanged one costs nothing."""
+    if cached:
+        return Completed(name="Cached", message="unchanged", data=Outcome("cached", "", 0.0))
+    outcome = run_stage(Path.cwd(), address, get_run_logger().info, timeout)
+    if outcome.verdict in ("done", "cached"):
+        return Completed(name="Cached" if outcome.verdict == "cached" else None, data=outcome)
+    name = {"busy": "Busy", "transient": "Transient"}.get(outcome.verdict) or _FINAL.get(outcome.verdict)
+    return Failed(name=name or "Failed", message=outcome.message.partition("\n")[0], data=StageFailedError(outcome))
+
+
+@task(task_run_name="publish {scenario}", cache_policy=NO_CACHE, persist_result=False)
+def publish_results(scenario: str, flow_run_id: str | None) -> State[Any]:
+    """Feeds the tracking store from a finished scenario's files."""
+    command = [sys.executable, "-P", publish_module.__file__, scenario]
+    command += ["--flow-run-id", flow_run_id] if flow_run_id else []
+    status, lines = run_command(Path.cwd(), command, get_run_logger().info)
+    if status == 0:
+        return Completed(data=Outcome("done", "\n".join(lines[-3:]), 0.0))
+    said = "\n".join(f"    {line}" for line in lines[-15:])
+    message = (
+        f"{scenario}: the results are whole (out/{scenario}), but they could not be published:\n{said}\n"
+        f"  run 'isthmus publish {scenario}' when it is back"
+    )
+    return Failed(message=message.partition("\n")[0], data=StageFailedError(Outcome("failed", message, 0.0)))

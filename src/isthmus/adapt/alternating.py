@@ -1,0 +1,38 @@
+"""Optimisers of a method's own, for loops whose steps take turns over parts of the model."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+_CLIP = 10.0  # largest gradient norm; as the shared loop's default
+
+
+def own_optimiser(parts: Mapping[str, Iterable[nn.Parameter]], like: torch.optim.Optimizer) -> torch.optim.AdamW:
+    """Returns AdamW over some parts, with the weight decay of the session's optimiser.
+
+    Args:
+        parts: by the name of the session's group whose learning rate they take; empty parts are left out.
+        like: the session's optimiser; its groups carry `name`.
+    """
+    groups = [{"params": list(parameters), "name": name} for name, parameters in parts.items()]
+    filled = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(filled, lr=0.0, weight_decay=float(like.defaults["weight_decay"]))
+
+
+def minimise(loss: Tensor, optimiser: torch.optim.Optimizer, like: torch.optim.Optimizer) -> None:
+    """Does one step of an own optimiser at the learning rates that the session's optimiser has now.
+
+    A loss that is not finite is left out: the step would destroy the weights.
+    """
+    if not loss.isfinite():
+        return
+    rates = {group["name"]: group["lr"] for group in like.param_groups}
+    for group in optimiser.param_groups:
+        group["lr"] = rates[group["name"]]
+    like.zero_grad(set_to_none=True)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], _CLIP)
+    optimiser.step()
+    like.zero_grad(set_to_none=True)  # the parts that had to stay still got gradients too

@@ -1,0 +1,55 @@
+"""BNM: the target's matrix of predictions shall have a large nuclear norm, that is be certain and diverse.
+
+Cui et al., Towards Discriminability and Diversity: Batch Nuclear-norm Maximization under Label Insufficient Situations,
+CVPR 2020, https://arxiv.org/abs/2003.12237, equation 10: loss = -||P||_* / n. Differs in arithmetic only: singular
+values are taken in float32 also under autocast (bfloat16 has no decomposition). A batch should have at least as many
+target rows as there are classes.
+"""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from isthmus.adapt import Method, MethodConfig, Model, Shape
+from isthmus.adapt.predictions import probabilities
+from isthmus.data.batch import Batch
+
+
+class Config(MethodConfig):
+    """Options of BNM."""
+
+    weight: float = Field(1.0, ge=0, description="of the nuclear norm")
+
+    def build(self, shape: Shape) -> Method:
+        """Returns the method."""
+        return Adaptation(self.weight)
+
+
+class Adaptation(Method):
+    """Source cross-entropy minus the nuclear norm of the target's predictions."""
+
+    optimises: ClassVar[frozenset[str]] = frozenset({"entropy", "information_maximisation"})
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Returns source cross-entropy and the negative nuclear norm."""
+        source, target = model(batch.inputs, batch.domains).split(batch.source_count)
+        return {
+            "source": functional.cross_entropy(source.logits, batch.labels),
+            "nuclear": -self.weight * nuclear_norm(target.logits),
+        }
+
+
+def nuclear_norm(logits: Tensor) -> Tensor:
+    """Returns the sum of the singular values of the probabilities of logits `[N, K]`, over N."""
+    with torch.autocast(logits.device.type, enabled=False):
+        shares = probabilities(logits)
+        # svdvals' gradient is U V^T: finite also where singular values coincide or vanish (all rows alike)
+        norm: Tensor = torch.linalg.svdvals(shares).sum() / len(shares)
+        return norm

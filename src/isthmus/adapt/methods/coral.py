@@ -1,0 +1,46 @@
+"""CORAL: the covariances of source and target features are drawn together.
+
+Sun and Saenko, Deep CORAL: Correlation Alignment for Deep Domain Adaptation, ECCV 2016 workshops. Differs: it acts
+on the bottleneck, not on the logits, and with batch means removed it says nothing of means, so per-domain
+standardisation (on by default) does that part.
+"""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from isthmus.adapt import Method, MethodConfig, Model, Shape
+from isthmus.adapt.distances import coral
+from isthmus.data.batch import Batch
+
+
+class Config(MethodConfig):
+    """Options of CORAL."""
+
+    weight: float = Field(
+        10.0, ge=0, description="of the CORAL loss; its 1/(4 d^2) makes it small: about 1e-2 at d = 256 before training"
+    )
+
+    def build(self, shape: Shape) -> Method:
+        """Returns the method."""
+        return Adaptation(self.weight)
+
+
+class Adaptation(Method):
+    """Source cross-entropy plus the CORAL distance of the bottleneck features."""
+
+    optimises: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(self, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
+        """Returns source cross-entropy and CORAL distance."""
+        source, target = model(batch.inputs, batch.domains).split(batch.source_count)
+        return {
+            "source": functional.cross_entropy(source.logits, batch.labels),
+            "coral": self.weight * coral(source.features, target.features),
+        }

@@ -1,0 +1,37 @@
+"""What several methods ask of a batch of logits: probabilities, entropy, mutual information.
+
+All compute in float32 (float64 stays) also under autocast: bfloat16 has two decimal digits, and an entropy is a sum of
+small differences.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+_TINY = 1e-12  # below any mean probability that matters; keeps log finite where a class is never predicted
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Returns float32; float64 stays.
+
+    >>> full_precision(torch.ones(2, dtype=torch.bfloat16)).dtype
+    torch.float32
+    """
+    return values if values.dtype == torch.float64 else values.float()
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Returns the softmax of logits `[N, K]`."""
+    return functional.softmax(full_precision(logits), dim=1)
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Returns H(p) = -sum_k p_k log p_k of each row of logits `[N, K]`, `[N]` [nat]."""
+    logs = functional.log_softmax(full_precision(logits), dim=1)
+    return -(logs.exp() * logs).sum(1)
+
+
+def diversity(logits: Tensor) -> Tensor:
+    """Returns the entropy of the mean prediction of logits `[N, K]`, a scalar in [0, log K] [nat]."""
+    mean = probabilities(logits).mean(0)
+    return -(mean * mean.clamp_min(_TINY).log()).sum()

@@ -1,0 +1,151 @@
+"""The `isthmus` command: each verb calls one function of a floor below, or starts a flow as a child process."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+
+from isthmus.core.errors import IsthmusError
+
+# Nothing heavier than typer is imported above: `isthmus --help` answers at once. Each verb imports what it needs.
+app = typer.Typer(
+    help=(
+        "Carries a vision model from labelled source images to unlabelled target images,"
+        " proves that it arrived, and keeps the proof."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ScenarioName = Annotated[str, typer.Argument(help="a section under scenarios: in params.yaml")]
+
+
+@app.command()
+def check(names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; none: all")] = None) -> None:  # noqa: UP045
+    """Reads params.yaml and looks for the raw folders; tells all mistakes at once."""
+    from isthmus.checks import check as run_check
+
+    typer.echo(f"in order: {', '.join(run_check(Path.cwd(), names or []))}")
+
+
+@app.command()
+def run(
+    names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; none: all")] = None,  # noqa: UP045
+    publish_results: Annotated[bool, typer.Option("--publish/--no-publish", help="feed MLflow afterwards")] = True,
+) -> None:
+    """Runs the line as a Prefect flow: DVC's graph stage by stage, then publishes."""
+    flags = [] if publish_results else ["--no-publish"]
+    _flow("pipelines.transfer", *(names or ["--all"]), *flags)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="a known public pair; 'isthmus fetch list' shows them")],
+    mirror: Annotated[Optional[str], typer.Option(help="folder or web address of a mirror")] = None,  # noqa: UP045
+) -> None:
+    """Brings a known public pair, checks every file, versions it with DVC and adds its section to params.yaml."""
+    from isthmus.data.catalogue import listing
+    from isthmus.data.public import fetch as run_fetch
+
+    if name == "list":
+        typer.echo(listing())
+        return
+    run_fetch(name, Path.cwd(), mirror)
+
+
+@app.command()
+def add(
+    name: Annotated[str, typer.Argument(help="of the new scenario: a-z, 0-9 and _")],
+    source: Annotated[list[Path], typer.Option(help="folder with one folder a class; may be given several times")],
+    target: Annotated[Path, typer.Option(help="folder with images, or with one folder a class")],
+    kind: Annotated[str, typer.Option(help="of imagery: industrial, natural, ...")],
+    classes: Annotated[Optional[str], typer.Option(help="comma-separated; default: the source's folders")] = None,  # noqa: UP045
+) -> None:
+    """Brings your own pair: checks it, copies it to data/raw, versions it with DVC, adds its section to params.yaml."""
+    from isthmus.data.add import add_pair
+
+    add_pair(Path.cwd(), name, source, target, kind, classes.split(",") if classes else None)
+
+
+@app.command()
+def publish(scenario: ScenarioName) -> None:
+    """Feeds MLflow from the stages' files and registers the chosen model as candidate; twice is once."""
+    from isthmus.registry.publish import publish as run_publish
+
+    done = run_publish(Path.cwd(), scenario)
+    typer.echo("\n".join(done.places()))
+
+
+@app.command()
+def gate(scenario: ScenarioName) -> None:
+    """Judges the candidate. Exit status: 0 yes, 3 no, 4 a person must decide."""
+    from isthmus.registry.decision import gate as run_gate
+
+    decision = run_gate(Path.cwd(), scenario)
+    typer.echo(decision.table())
+    raise typer.Exit(decision.exit_status)
+
+
+@app.command()
+def promote(
+    scenario: ScenarioName,
+    approve: Annotated[Optional[str], typer.Option(help="name of the person who approves, where one must")] = None,  # noqa: UP045
+) -> None:
+    """Makes the candidate the champion, if the gate's decision allows it."""
+    from isthmus.registry.promotion import promote as run_promote
+
+    _standing(run_promote(Path.cwd(), scenario, approve))
+
+
+@app.command()
+def rollback(scenario: ScenarioName) -> None:
+    """Makes the previous champion the champion again."""
+    from isthmus.registry.promotion import rollback as run_rollback
+
+    _standing(run_rollback(Path.cwd(), scenario))
+
+
+def _standing(promotion: object) -> None:
+    from isthmus.registry.promotion import Promotion
+
+    assert isinstance(promotion, Promotion)
+    news = "now" if promotion.changed else "already"
+    typer.echo(
+        f"{promotion.model}: champion is {news} version {promotion.champion}, previous {promotion.previous or 'none'}"
+    )
+
+
+def _flow(module: str, *arguments: str) -> NoReturn:
+    """Starts a flow in the project's root as a child process and ends with its exit status.
+
+    The flow dies with this process (it watches its parent), so nothing is left running behind a killed command.
+    """
+    child = subprocess.Popen([sys.executable, "-m", module, *arguments], env={**os.environ, "PYTHONPATH": _with_root()})
+    while True:
+        try:
+            raise SystemExit(child.wait())
+        except KeyboardInterrupt:  # the terminal has told the child too: wait until it has cleaned up
+            child.send_signal(signal.SIGINT)
+
+
+def _with_root() -> str:
+    return os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def main() -> None:
+    """Runs the command; a user's mistake ends in one clear message and its exit status, without a traceback."""
+    try:
+        app()
+    except IsthmusError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_status) from None
+
+
+if __name__ == "__main__":
+    main()

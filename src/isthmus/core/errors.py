@@ -1,0 +1,23 @@
+"""What a user can do something about. Everything else is a defect of ours and keeps its traceback."""
+
+
+class IsthmusError(Exception):
+    """States what is wrong, where, what was found, what is allowed and the next step. Exit status 2."""
+
+    exit_status = 2
+
+
+class ConfigError(IsthmusError):
+    """A value in `params.yaml` or on the command line cannot be used."""
+
+
+class DataError(IsthmusError):
+    """Files or tables that came from outside are missing, broken or contradict each other."""
+
+
+class WeightsError(IsthmusError):
+    """Pretrained weights cannot be had or do not fit the architecture."""
+
+
+class StoreError(IsthmusError):
+    """The tracking store, the registry or the data cache is out of reach or in an unexpected state."""

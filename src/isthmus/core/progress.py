@@ -1,0 +1,34 @@
+"""Progress a person can watch: a bar in a terminal, a plain line now and then in a log."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def track(items: Iterable[T], what: str, total: int, unit: str = "image") -> Iterator[T]:
+    """Yields the items and shows how far it is, how fast, and what is left, on standard error."""
+    if sys.stderr.isatty():
+        from rich.console import Console
+        from rich.progress import track as rich_track
+
+        yield from rich_track(items, what, total=total, console=Console(stderr=True))
+        return
+    start = last = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= _SECONDS_BETWEEN_LINES or done == total:
+            rate = done / max(now - start, 1e-9)
+            left = (total - done) / max(rate, 1e-9)
+            plural = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
+            print(f"{what}: {done}/{total} {plural}, {rate:.1f}/s, {left:.0f} s left", file=sys.stderr, flush=True)
+            last = now
+
+
+def say(text: str) -> None:
+    """Prints one line of news on standard error, at once."""
+    print(text, file=sys.stderr, flush=True)

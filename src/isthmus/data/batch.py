@@ -1,0 +1,63 @@
+"""What one training step sees and what a model answers. Target labels do not exist here: no field holds them."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Source rows first, target rows after them, so that an adapted method runs one forward over both.
+
+    Attributes:
+        inputs: float32 features `[S+T, D]`, or uint8/uint16/float16 images `[S+T, C, H, W]` (the model scales
+            and normalises them). T is 0 for a method that must not see the target.
+        domains: int64 `[S+T]`, the domain's place in `Scenario.domains`; the target is the last.
+        labels: int64 `[S]`, classes of the source rows.
+        target_index: int64 `[T]`, place of each target row among the target's training images, for methods
+            that keep pseudo-labels or memory banks.
+        target_strong: like the target rows of `inputs`, strongly augmented; None unless the method asks for it.
+    """
+
+    inputs: Tensor
+    domains: Tensor
+    labels: Tensor
+    target_index: Tensor
+    target_strong: Tensor | None = None
+
+    @property
+    def source_count(self) -> int:
+        """S, the number of source rows."""
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Batch":
+        """Returns the batch on a device."""
+        strong = None if self.target_strong is None else self.target_strong.to(device)
+        return Batch(
+            self.inputs.to(device),
+            self.domains.to(device),
+            self.labels.to(device),
+            self.target_index.to(device),
+            strong,
+        )
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a classifier answers to a batch.
+
+    Attributes:
+        features: float32 `[N, B]`, after the bottleneck: what methods align.
+        logits: float32 `[N, K]`.
+    """
+
+    features: Tensor
+    logits: Tensor
+
+    def split(self, source_count: int) -> tuple["Outputs", "Outputs"]:
+        """Returns source and target rows apart."""
+        return (
+            Outputs(self.features[:source_count], self.logits[:source_count]),
+            Outputs(self.features[source_count:], self.logits[source_count:]),
+        )

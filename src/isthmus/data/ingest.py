@@ -1,0 +1,148 @@
+"""Rows of decoded files -> the tables of a scenario: manifest, locations, target labels."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from isthmus.core.config import Config
+from isthmus.core.progress import track
+from isthmus.data.audit import audit, check_bad_share, near_counts, source_contradictions
+from isthmus.data.identity import read_key
+from isthmus.data.manifest import LOCATIONS, MANIFEST
+from isthmus.data.near import near_pairs
+from isthmus.data.scan import Row, count_unlisted, find_images, image_id, read_image_facts
+from isthmus.data.scenario import Scenario
+from isthmus.data.split import Splits, assign_splits, check_splits, group_key, joined_groups
+from isthmus.data.table import Bad
+from isthmus.data.workers import in_order
+
+
+class IngestConfig(Config):
+    """How raw files become rows."""
+
+    max_bad_share: float = Field(0.2, ge=0, le=1, description="[share] of files that may be broken")
+    splits: Splits = Splits()
+    workers: int = Field(2, ge=1, le=64, description="processes that decode")
+    near_duplicates: float = Field(
+        0.05,
+        ge=0,
+        le=0.5,
+        description="[share of contrast] that the small pictures of two images may differ by and still count as one; "
+        "within a domain these join one group; 0: only exact copies",
+    )
+    identity_key: Path | None = Field(
+        None,
+        description="file outside git whose bytes hide whom a DICOM file names (PatientID, else its study) when that "
+        "becomes the group; absolute or from ~; needed only for DICOM without 'group'",
+    )
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """The tables of a scenario, each as its contract in `data/manifest.py` says."""
+
+    manifest: pd.DataFrame
+    locations: pd.DataFrame
+    target_labels: pd.DataFrame
+    audit: dict[str, Any]
+    bad: list[Bad]
+
+
+def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> Ingested:
+    """Finds, decodes, audits and splits the images of a scenario.
+
+    Raises:
+        DataError: the raw folder does not hold what the scenario says, or too much of it is broken.
+    """
+    found, bad = find_images(raw, scenario)
+    files = len(found) + len(bad)
+    rows: list[Row] = []
+    key = None if config.identity_key is None else read_key(config.identity_key)
+    decoded = in_order(partial(read_image_facts, raw, key=key), found, config.workers)
+    for result in track(decoded, "decode", len(found), "file"):
+        if isinstance(result, Bad):
+            bad.append(result)
+        else:
+            rows += result
+    frame = _frame(rows)
+    near = _near(frame, config.near_duplicates)
+    contradicting = source_contradictions(frame, scenario.target)
+    bad = sorted([*bad, *contradicting])
+    check_bad_share(bad, files, config.max_bad_share)
+    frame = frame[~frame["path"].isin({b.path for b in contradicting})]
+    manifest, locations = _tables(frame, near, scenario, config.splits, seed)
+    counts = audit(manifest, bad, files, scenario.target, scenario.classes)
+    counts |= near_counts(near, dict(zip(frame["image_id"], frame["domain"], strict=True)), scenario.domains)
+    counts["files_not_in_table"] = count_unlisted(raw, scenario, {f.path for f in found} | {b.path for b in bad})
+    return Ingested(manifest, locations, _target_labels(frame, scenario), counts, bad)
+
+
+def _frame(rows: list[Row]) -> pd.DataFrame:
+    columns = {
+        "image_id": [image_id(r.found.domain, r.sha256, r.part) for r in rows],
+        "path": [r.found.path for r in rows],
+        "domain": [r.found.domain for r in rows],
+        "class_name": [r.found.label for r in rows],
+        "given": [r.found.split for r in rows],
+        "group": [group_key(_entity(r)) for r in rows],
+        **{
+            name: [getattr(r, name) for r in rows]
+            for name in ("sha256", "part", "height", "width", "channels", "dtype", "file_bytes", "small")
+        },
+    }
+    return pd.DataFrame(columns).sort_values(["image_id", "path"], kind="stable").reset_index(drop=True)
+
+
+def _entity(row: Row) -> str:
+    """Returns what an image belongs to: the user's group, the person whom its file names, or its own bytes."""
+    if row.found.group:
+        return f"group {row.found.group}"
+    return f"person {row.person}" if row.person else f"bytes {row.sha256}"
+
+
+def _near(frame: pd.DataFrame, tolerance: float) -> list[tuple[str, str]]:
+    """Returns pairs of ids of images that look alike and are not the same bytes."""
+    if tolerance == 0:
+        return []
+    unique = frame.drop_duplicates("image_id")
+    ids, shas = list(unique["image_id"]), list(unique["sha256"])
+    return [(ids[i], ids[j]) for i, j in near_pairs(list(unique["small"]), tolerance) if shas[i] != shas[j]]
+
+
+def _tables(
+    frame: pd.DataFrame, near: list[tuple[str, str]], scenario: Scenario, splits: Splits, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    frame = frame.copy()
+    place = {
+        name: (domain, group) for name, domain, group in frame[["image_id", "domain", "group"]].itertuples(index=False)
+    }
+    alike = [
+        (place[name][1], f"near {k}")
+        for k, pair in enumerate(near)
+        if all(name in place for name in pair) and place[pair[0]][0] == place[pair[1]][0]
+        for name in pair
+    ]
+    joined = joined_groups(
+        [*frame["group"], *(group for group, _ in alike)], [*frame["sha256"], *(link for _, link in alike)]
+    )
+    frame["group"] = [joined[group] for group in frame["group"]]
+    frame["split"] = assign_splits(frame, scenario.target, splits, seed)
+    number = {name: place for place, name in enumerate(scenario.classes)}
+    source = frame["domain"] != scenario.target
+    labels = [number[name] if here else None for name, here in zip(frame["class_name"], source, strict=True)]
+    frame["label"] = pd.array(labels, dtype="Int32")
+    check_splits(frame, scenario.domains, scenario.classes)
+    frame["copies"] = frame.groupby("image_id")["path"].transform("count")
+    unique = frame.drop_duplicates("image_id").reset_index(drop=True)
+    return unique[MANIFEST.names], unique[LOCATIONS.names]
+
+
+def _target_labels(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
+    labelled = frame[(frame["domain"] == scenario.target) & frame["class_name"].notna()]
+    number = {name: place for place, name in enumerate(scenario.classes)}
+    labels = pd.DataFrame({"image_id": labelled["image_id"], "label": [number[n] for n in labelled["class_name"]]})
+    return labels.drop_duplicates().sort_values(["image_id", "label"]).reset_index(drop=True)

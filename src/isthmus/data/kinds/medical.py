@@ -1,0 +1,162 @@
+"""Medical images: window in [HU] or the file's own, polarity, one [mm/pixel], stain normalisation of microscopy.
+
+Order: burned-in annotation, stain or window, inversion, resampling, channels. A window is DICOM PS3.3, C.11.2.1.2:
+    LINEAR        y = (x - (c - 0.5)) / (w - 1) + 0.5
+    LINEAR_EXACT  y = (x - c) / w + 0.5
+    SIGMOID       y = 1 / (1 + exp(-4 (x - c) / w))
+clipped to [0, 1]. Statistics (the range of images without a window, stains) are of a domain's training images alone.
+Text that was burned into the pixels may name the patient: an image that says so, or of a modality that carries such
+text and says nothing, is refused, and nothing is fitted on it.
+"""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from isthmus.core.errors import DataError
+from isthmus.data.image import Image
+from isthmus.data.kinds import Fitted, Kind, KindConfig
+from isthmus.data.pixels import DepthFit, to_eight_bit, with_channels
+from isthmus.data.resample import around_middle, middle, resampled
+from isthmus.data.stain import StainFit, normalised
+
+# Modalities whose devices write text into the image itself (DICOM PS3.15, E.3.1, Clean Pixel Data Option).
+_CARRIES_TEXT = {"US", "IVUS", "SC", "XC", "ES", "GM", "OP", "OT", "RF", "XA", "ECG", "DG"}
+Width = Annotated[float, Field(gt=0)]
+
+
+class Config(KindConfig):
+    """Options of medical images."""
+
+    channels: Literal[1, 3] = Field(3, description="1: grey; 3: RGB, grey images repeated")
+    window: Literal["file", "range"] | tuple[float, Width] = Field(
+        "file",
+        description="[centre, width] in [HU]; 'file': the image's own window, where it has none as 'range'; 'range': "
+        "0.5 % to 99.5 % quantile of the domain's training images, 8-bit ones as they are",
+    )
+    spacing: float | None = Field(
+        None, gt=0, le=100, description="[mm/pixel] that all images are brought to, cut or padded; none: resized"
+    )
+    stain: Literal["none", "reinhard", "macenko"] = Field(
+        "none", description="stain normalisation of RGB microscopy, fitted per domain on training images"
+    )
+    burned_in: Literal["refuse", "allow"] = Field(
+        "refuse", description="images with burned-in annotation, or of a modality that carries it and does not say"
+    )
+
+    def build(self) -> "Medical":
+        """Returns the kind with these options."""
+        return Medical(self.image_size, self.channels, self.window, self.spacing, self.stain, self.burned_in)
+
+
+class Medical(Kind):
+    """Prepares medical images; uint8 `[image_size, image_size, channels]`."""
+
+    def __init__(
+        self,
+        image_size: int,
+        channels: int,
+        window: str | tuple[float, float] = "file",
+        spacing: float | None = None,
+        stain: str = "none",
+        burned_in: str = "refuse",
+    ) -> None:
+        self.image_size = image_size
+        self.channels = channels
+        self.window = window
+        self.spacing = spacing
+        self.stain = stain
+        self.burned_in = burned_in
+
+    def fit(self, images: Iterable[Image]) -> Fitted:
+        """Returns `range` of deep images and `stain` of RGB ones, where there are any and it is asked for."""
+        depth, stain = DepthFit(), StainFit(self.stain)
+        for image in depth.watch(i for i in images if not self._refusal(i)):
+            if self.stain != "none" and _is_eight_bit_rgb(image):
+                stain.add(image.pixels / 255.0)
+        ranges = depth.ranges()
+        fitted: Fitted = {"range": ranges} if ranges else {}
+        return fitted | ({"stain": stain.fitted()} if self.stain != "none" else {})
+
+    def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:
+        """Returns the prepared image, uint8 `[image_size, image_size, channels]`."""
+        if refusal := self._refusal(image):
+            raise DataError(refusal)
+        if self.stain != "none" and _is_eight_bit_rgb(image):
+            unit = normalised(image.pixels / 255.0, self.stain, fitted["stain"])
+        else:
+            unit = self._windowed(image, fitted)
+        # Hounsfield units say which end is air; MONOCHROME1 only tells a viewer to show them as a negative
+        if image.facts.get("monochrome1") and image.mode != "hu":
+            unit = 1 - unit
+        height, width = unit.shape[:2]
+        box = middle(height, width)
+        if self.spacing is not None:
+            box = around_middle(height, width, *(self.image_size * self.spacing / mm for mm in _spacing(image)))
+        side = self.image_size
+        out, _ = resampled(unit.astype(np.float32), image.valid, box, side, side)  # beyond the image: black
+        return with_channels(np.rint(np.clip(out, 0, 1) * 255).astype(np.uint8), self.channels)
+
+    def _refusal(self, image: Image) -> str:
+        said, modality = image.facts.get("burned_in"), image.facts.get("modality")
+        if self.burned_in == "allow" or said in (None, "no"):
+            return ""
+        if said == "yes":
+            return "burned-in annotation: yes, by its tag; the pixels may name a patient"
+        if modality in _CARRIES_TEXT or image.facts.get("secondary_capture"):
+            named = modality if modality in _CARRIES_TEXT else "a secondary capture"
+            return f"burned-in annotation: not stated, and {named} may carry it; the pixels may name a patient"
+        return ""
+
+    def _windowed(self, image: Image, fitted: Fitted) -> NDArray[np.float64]:
+        """Returns values in [0, 1] `[H, W, C]`."""
+        if image.pixels.shape[2] == 1 and isinstance(self.window, tuple):
+            if image.mode != "hu":
+                raise DataError(
+                    "not in Hounsfield units, which 'preprocess.window' is in. Set 'window: file' or 'range'"
+                )
+            centre, width = self.window
+            return window(image.pixels, centre, width, "LINEAR_EXACT")
+        if image.pixels.shape[2] == 1 and self.window == "file":
+            if table := image.facts.get("voi_lut"):
+                return _looked_up(image.pixels, table)
+            if found := image.facts.get("window"):
+                return window(image.pixels, found[0], found[1], image.facts["window_function"])
+        return to_eight_bit(image.pixels, fitted.get("range", {})) / 255.0
+
+
+def window(values: NDArray[Any], centre: float, width: float, function: str) -> NDArray[np.float64]:
+    """Returns values in [0, 1]: the window of DICOM PS3.3, C.11.2.1.2.
+
+    >>> window(np.array([-160.0, 40.0, 240.0]), 40, 400, "LINEAR_EXACT").tolist()
+    [0.0, 0.5, 1.0]
+    """
+    x = values.astype(np.float64)
+    if function == "SIGMOID":
+        out = 1 / (1 + np.exp(np.clip(-4 * (x - centre) / width, -500, 500)))
+    elif function == "LINEAR" and width > 1:
+        out = (x - (centre - 0.5)) / (width - 1) + 0.5
+    else:  # LINEAR_EXACT, and the step that LINEAR is at a width of one
+        out = (x - centre) / width + 0.5
+    return np.clip(np.nan_to_num(out), 0, 1)
+
+
+def _looked_up(values: NDArray[Any], table: dict[str, Any]) -> NDArray[np.float64]:
+    """Returns values in [0, 1]: a VOI LUT, DICOM PS3.3, C.11.2.1.1; what lies beyond it takes its first or last."""
+    entries = np.asarray(table["values"], np.float64) / (2.0 ** table["bits"] - 1)
+    place = np.clip(np.rint(values - table["first"]), 0, len(entries) - 1).astype(np.intp)
+    return np.clip(entries[place], 0, 1)
+
+
+def _is_eight_bit_rgb(image: Image) -> bool:
+    return image.pixels.shape[2] == 3 and image.pixels.dtype == np.uint8
+
+
+def _spacing(image: Image) -> list[float]:
+    found: list[float] | None = image.facts.get("pixel_spacing_mm")
+    if found is None:
+        raise DataError("file does not state its pixel spacing, which 'preprocess.spacing' needs. Set 'spacing: null'")
+    return found

@@ -1,0 +1,47 @@
+"""Photographs and everything that looks like them: short side resized, centre crop, grey or RGB.
+
+8-bit pixels are used as they are. Deeper ones are brought to 8 bit by the 0.5 % and 99.5 % quantiles of their
+domain's training images, one range a domain and dtype (`data/pixels.py`).
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from isthmus.data.image import Image
+from isthmus.data.kinds import Fitted, Kind, KindConfig
+from isthmus.data.pixels import DepthFit, centre_square, to_eight_bit, with_channels
+
+
+class Config(KindConfig):
+    """Options of natural images."""
+
+    channels: Literal[1, 3] = Field(3, description="1: grey; 3: RGB, grey images repeated")
+
+    def build(self) -> "Natural":
+        """Returns the kind with these options."""
+        return Natural(self.image_size, self.channels)
+
+
+class Natural(Kind):
+    """Resizes and crops; uint8 `[image_size, image_size, channels]`."""
+
+    def __init__(self, image_size: int, channels: int) -> None:
+        self.image_size = image_size
+        self.channels = channels
+
+    def fit(self, images: Iterable[Image]) -> Fitted:
+        """Returns the range of deep images, if there are any: `{"range": {dtype: [low, high]}}`."""
+        depth = DepthFit()
+        deque(depth.watch(images), maxlen=0)
+        ranges = depth.ranges()
+        return {"range": ranges} if ranges else {}
+
+    def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:
+        """Returns the centre of the image, uint8 `[image_size, image_size, channels]`."""
+        pixels = with_channels(to_eight_bit(image.pixels, fitted.get("range", {})), self.channels)
+        return centre_square(pixels, self.image_size)

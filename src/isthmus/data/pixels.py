@@ -1,0 +1,92 @@
+"""Pixels of any depth and number of channels -> uint8 squares: what several kinds share."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from isthmus.core.errors import DataError
+from isthmus.data.image import Image
+
+LOW, HIGH = 0.005, 0.995  # quantiles of a domain's training pixels that become 0 and 255
+_QUANTILES = 257  # kept of each image, so that memory grows by a kilobyte an image and not with its pixels
+
+
+class DepthFit:
+    """Collects the range of one domain's deep (not 8-bit) training images, one range for each dtype."""
+
+    def __init__(self) -> None:
+        self._quantiles: dict[str, list[NDArray[np.float64]]] = {}
+
+    def watch(self, images: Iterable[Image]) -> Iterable[Image]:
+        """Passes the images through and remembers the quantiles of those that are not uint8."""
+        for image in images:
+            if image.pixels.dtype != np.uint8:
+                values = image.pixels if image.valid is None else image.pixels[image.valid]
+                values = values[np.isfinite(values)]
+                if values.size:
+                    steps = np.quantile(values, np.linspace(0, 1, _QUANTILES))
+                    self._quantiles.setdefault(image.pixels.dtype.name, []).append(steps)
+            yield image
+
+    def ranges(self) -> dict[str, list[float]]:
+        """Returns dtype -> `[low, high]`: LOW and HIGH quantiles, each image weighing the same."""
+        return {
+            dtype: [float(v) for v in np.quantile(np.concatenate(steps), [LOW, HIGH])]
+            for dtype, steps in sorted(self._quantiles.items())
+        }
+
+
+def to_eight_bit(pixels: NDArray[Any], ranges: dict[str, list[float]]) -> NDArray[np.uint8]:
+    """Returns uint8 pixels; uint8 ones come back untouched.
+
+    The range fitted on the domain's training images becomes 0..255. A stray uint16 image in a domain whose
+    training images are all 8-bit takes the whole range of its dtype; other dtypes have no natural range.
+
+    Raises:
+        DataError: the dtype has no fitted and no natural range.
+
+    >>> to_eight_bit(np.array([[0, 65535]], np.uint16), {}).tolist()
+    [[0, 255]]
+    """
+    if pixels.dtype == np.uint8:
+        return pixels
+    name = pixels.dtype.name
+    if name not in ranges and pixels.dtype != np.uint16:
+        raise DataError(f"pixels are {name} but no training image of this domain is: no range to bring them to 8 bit")
+    low, high = ranges.get(name, [0.0, 65535.0])
+    scaled = (pixels.astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
+    return np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
+
+
+def with_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Returns `[H, W, channels]`: grey is repeated, RGB becomes luma (ITU-R BT.601, as JPEG has it).
+
+    Raises:
+        DataError: there are neither 1 nor 3 channels.
+    """
+    have = pixels.shape[2]
+    if have not in (1, 3):
+        raise DataError(f"image has {have} channels; this kind takes 1 (grey) or 3 (RGB)")
+    if have == 1 and channels == 3:
+        return np.repeat(pixels, 3, axis=2)
+    if have == 3 and channels == 1:
+        return np.asarray(Pillow.fromarray(np.ascontiguousarray(pixels)).convert("L"))[..., None]
+    return pixels
+
+
+def centre_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Returns `[side, side, C]`: the short side resized to `side` (bicubic, antialiased), then the centre crop."""
+    height, width, channels = pixels.shape
+    if (height, width) == (side, side):
+        return pixels
+    short = min(height, width)
+    left, top = (width - short) / 2, (height - short) / 2
+    squeezed = np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
+    # box: crop and resize in one pass, so that an odd margin is not rounded to a whole pixel
+    square = Pillow.fromarray(squeezed).resize(
+        (side, side), Pillow.Resampling.BICUBIC, box=(left, top, left + short, top + short)
+    )
+    return np.asarray(square).reshape(side, side, channels)

@@ -1,0 +1,112 @@
+"""A new pair becomes part of the project: a section in `params.yaml`, and its raw folder under DVC."""
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+from isthmus.core.config import read_yaml
+from isthmus.core.errors import ConfigError, StoreError
+from isthmus.core.files import write_text
+
+
+def has_section(params: Path, name: str) -> bool:
+    """Returns whether `params.yaml` has a scenario of this name.
+
+    Raises:
+        ConfigError: the file is missing or not YAML, or has no mapping `scenarios`.
+    """
+    scenarios = read_yaml(params).get("scenarios")
+    if scenarios is not None and not isinstance(scenarios, dict):
+        raise ConfigError(f"{params}: 'scenarios' must be a mapping of names (got {type(scenarios).__name__})")
+    return name in (scenarios or {})
+
+
+def add_section(params: Path, name: str, section: dict[str, Any]) -> None:
+    """Adds a scenario at the end of `scenarios:`; everything else in the file stays as it is, to the byte.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    if has_section(params, name):
+        return
+    text = params.read_text(encoding="utf-8")
+    document = YAML().load(text)
+    scenarios = document.get("scenarios")
+    if not isinstance(scenarios, CommentedMap) or not scenarios or scenarios.fa.flow_style():
+        text = _with_new_block(document, name, section)
+    else:
+        # Lines are inserted, the document is not dumped again: a dump would move comments and break long lines.
+        lines = text.splitlines(keepends=True)
+        below = [
+            document.lc.key(key)[0] for key in document if document.lc.key(key)[0] > document.lc.key("scenarios")[0]
+        ]
+        end = min(below, default=len(lines))
+        while end and (not lines[end - 1].strip() or lines[end - 1].startswith("#")):
+            end -= 1
+        if not lines[end - 1].endswith("\n"):
+            lines[end - 1] += "\n"
+        indent = " " * scenarios.lc.key(next(iter(scenarios)))[1]
+        lines.insert(
+            end, "".join(indent + line for line in _dumped({name: _mapped(section)}).splitlines(keepends=True))
+        )
+        text = "".join(lines)
+    expected = read_yaml(params)
+    expected["scenarios"] = {**(expected.get("scenarios") or {}), name: section}
+    if yaml.safe_load(text) != expected:
+        raise ConfigError(f"{params}: cannot add 'scenarios.{name}' to a file laid out like this. Add it by hand")
+    write_text(params, text)
+
+
+def dvc_add(project: Path, folder: Path) -> None:
+    """Puts a folder under DVC, in a child process, and waits for its lock where another process holds it.
+
+    Raises:
+        StoreError: DVC refused, with its own words.
+    """
+    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
+    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "add", folder.as_posix()]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        words = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
+        raise StoreError(f"{folder}: 'dvc add' failed in {project}: {words}. Correct it and run the same command again")
+
+
+def _with_new_block(document: Any, name: str, section: dict[str, Any]) -> str:
+    document["scenarios"] = CommentedMap({**(document.get("scenarios") or {}), name: _mapped(section)})
+    return _dumped(document)
+
+
+def _mapped(section: dict[str, Any]) -> CommentedMap:
+    """Returns the section with its lists and options in flow style, as the shipped file writes them."""
+    out = CommentedMap()
+    for key, value in section.items():
+        out[key] = _quoted(value)
+        if isinstance(value, list):
+            out[key] = CommentedSeq(map(_quoted, value))
+            out[key].fa.set_flow_style()
+        elif isinstance(value, dict):
+            out[key] = CommentedMap(value)
+            out[key].fa.set_flow_style()
+    return out
+
+
+def _quoted(value: Any) -> Any:
+    # ruamel writes YAML 1.2, where a class named `no` needs no quotes; PyYAML reads 1.1, where it is False
+    plain = not isinstance(value, str) or yaml.safe_load(value) == value
+    return value if plain else DoubleQuotedScalarString(value)
+
+
+def _dumped(value: Any) -> str:
+    writer = YAML()
+    writer.width = 10_000
+    stream = io.StringIO()
+    writer.dump(value, stream)
+    return stream.getvalue()

@@ -1,0 +1,72 @@
+"""Pixels on one grid -> pixels on another, missing ones never averaged in."""
+
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+
+_ENOUGH = 0.5  # [share] of an output pixel's weight that must lie on valid pixels
+
+Box = tuple[float, float, float, float]  # top, left, bottom, right [pixel]; may reach beyond the image
+
+
+def resampled(
+    pixels: NDArray[np.float32], valid: NDArray[np.bool_] | None, box: Box, height: int, width: int
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Returns `[height, width, C]` of what lies in a box, and where at least half of it was valid.
+
+    Normalised convolution with certainties of 0 and 1 (Knutsson and Westin, CVPR 1993, 515-523, eq. 5):
+    out = (sum w m v) / (sum w m), with the weights w of a triangle as wide as two input or two output pixels,
+    whichever is wider (linear interpolation one way, antialiasing the other), and m the mask. The triangle and not
+    a bicubic kernel, because a kernel with negative weights has sums near zero beside holes. Pixels beyond the
+    image are as invalid as nodata ones.
+    """
+    down, down_whole = _weights(pixels.shape[0], box[0], box[2], height)
+    across, across_whole = _weights(pixels.shape[1], box[1], box[3], width)
+    mask = np.ones(pixels.shape[:2], np.float32) if valid is None else valid.astype(np.float32)
+    clean = np.where(mask[..., None] > 0, pixels, np.float32(0))  # a nodata value of 1e38 times 0 may be no number
+    both = _applied(down, across, np.concatenate([clean, mask[..., None]], axis=2))
+    total, weight = both[..., :-1], both[..., -1]
+    enough = weight >= _ENOUGH * np.outer(down_whole, across_whole)
+    out = np.where(enough[..., None], total / np.maximum(weight, np.float32(1e-12))[..., None], np.float32(0))
+    return out.astype(np.float32), enough
+
+
+def middle(height: int, width: int) -> Box:
+    """Returns the box of the largest square in the middle of an image.
+
+    >>> middle(10, 20)
+    (0.0, 5.0, 10.0, 15.0)
+    """
+    short = min(height, width)
+    top, left = (height - short) / 2, (width - short) / 2
+    return top, left, top + short, left + short
+
+
+def around_middle(height: int, width: int, tall: float, wide: float) -> Box:
+    """Returns the box of `tall` by `wide` pixels about an image's middle; it may be larger than the image."""
+    return (height - tall) / 2, (width - wide) / 2, (height + tall) / 2, (width + wide) / 2
+
+
+def _applied(down: Any, across: Any, values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns `[height, width, C]` of `[H, W, C]`: weights along the first axis, then along the second."""
+    height, width, channels = values.shape
+    tall = (down @ values.reshape(height, width * channels)).reshape(-1, width, channels)
+    turned = np.ascontiguousarray(tall.swapaxes(0, 1)).reshape(width, -1)
+    out: NDArray[np.float32] = (across @ turned).reshape(across.shape[0], -1, channels).swapaxes(0, 1)
+    return out
+
+
+# Sparse, for a row has two or three weights; and so that no BLAS starts threads in each worker process.
+@lru_cache(maxsize=64)
+def _weights(length: int, start: float, stop: float, count: int) -> tuple[Any, NDArray[np.float32]]:
+    """Returns sparse weights `[count, length]`, and the weight that each output pixel has on an endless line."""
+    scale = (stop - start) / count
+    reach = max(scale, 1.0)
+    centres = start + (np.arange(count) + 0.5) * scale
+    first, last = int(np.floor(start - reach)), int(np.ceil(stop + reach))
+    places = np.arange(min(first, 0), max(last, length))
+    weights = np.maximum(0, 1 - np.abs(places[None, :] + 0.5 - centres[:, None]) / reach).astype(np.float32)
+    return csr_array(weights[:, (places >= 0) & (places < length)]), weights.sum(axis=1)

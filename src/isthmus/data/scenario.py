@@ -1,0 +1,77 @@
+"""What a user says of one source/target pair: a section under `scenarios:` in `params.yaml`."""
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from isthmus.core import plugins
+from isthmus.core.config import Config, validated
+from isthmus.core.errors import ConfigError
+from isthmus.data.kinds import KindConfig
+
+NAME_PATTERN = r"^[a-z0-9_]+$"  # DVC stage addresses, file names and registry names all take these
+
+
+def _inside_project(path: Path) -> Path:
+    if path.is_absolute() or ".." in PurePosixPath(path.as_posix()).parts:
+        raise ValueError("must be a path inside the project, without '..'")
+    return path
+
+
+class Scenario(Config):
+    """One source/target pair."""
+
+    kind: str = Field(description="preprocessing: a module of isthmus.data.kinds")
+    raw: Annotated[Path, AfterValidator(_inside_project)] = Field(
+        description="folder with <domain>/<class>/file or <domain>/file, or with images.csv / images.parquet"
+    )
+    source: list[str] = Field(min_length=1, description="labelled domains, one or several")
+    target: str = Field(description="the domain to carry the model to")
+    target_labels: Literal["folders", "table", "none"] = Field(
+        "none", description="where labels of the target can be found for evaluation, if anywhere"
+    )
+    classes: list[str] = Field(min_length=2, description="closed set, in the order of the model's outputs")
+    group: str | None = Field(
+        None,
+        description="what must not cross splits (patient, scene, lot): a column of the table, or a 'lot-<value>_' "
+        "entity in file names; none: exact-duplicate clusters",
+    )
+    model: str = Field("vit", description="a section under models: in params.yaml")
+    preprocess: dict[str, Any] = Field(default_factory=dict, description="options of the kind")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Scenario":
+        if self.target in self.source:
+            raise ValueError(f"target '{self.target}' is also a source. Name a different folder as the target")
+        for name in [*self.source, self.target, *self.classes]:
+            if not re.fullmatch(r"[\w][\w .+-]*", name):
+                raise ValueError(
+                    f"'{name}' cannot be a folder's name. Allowed: letters, digits, ' ', '_', '-', '.', '+'"
+                )
+        for what, values in (("classes", self.classes), ("source", self.source)):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{what} names one thing twice: {', '.join(values)}")
+        if self.kind not in plugins.names("data.kinds"):
+            allowed = plugins.names("data.kinds")
+            raise ValueError(
+                f"no kind '{self.kind}'.{plugins.did_you_mean(self.kind, allowed)} There are: {', '.join(allowed)}"
+            )
+        return self
+
+    @property
+    def domains(self) -> list[str]:
+        """All domains, sources first, the target last: a domain's id is its place here."""
+        return [*self.source, self.target]
+
+    def kind_config(self, where: str) -> KindConfig:
+        """Returns the kind's own options, checked.
+
+        Raises:
+            ConfigError: an option is unknown or has a wrong value; each message begins with `where`.
+        """
+        config = plugins.load("data.kinds", self.kind).Config
+        if not issubclass(config, KindConfig):
+            raise ConfigError(f"isthmus.data.kinds.{self.kind}: its Config must be a KindConfig")
+        return validated(config, self.preprocess, where)

@@ -1,0 +1,93 @@
+"""Arrays of a scenario on disk: memory-mapped `.npy` shards in the order of `image_id`.
+
+A shard holds the images of one domain whose id begins with one bit prefix. A shard that would exceed the limit
+is halved by one more bit, so that an inserted image touches only its own shard.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from isthmus.core.errors import DataError
+
+MAX_SHARD_BYTES = 256 * 2**20
+
+
+def plan_shards(
+    domains: Sequence[str], manifest: pd.DataFrame, image_bytes: int, limit: int = MAX_SHARD_BYTES
+) -> pd.DataFrame:
+    """Assigns each image a shard and a row.
+
+    Args:
+        domains: the order gives each domain its number, which names its shards.
+        manifest: columns `image_id`, `domain`.
+        image_bytes: size of one prepared image [byte].
+        limit: size of a shard [byte].
+
+    Returns:
+        Columns `image_id, domain, shard, row`, in the manifest's order.
+    """
+    places: dict[str, tuple[str, int]] = {}
+    for number, domain in enumerate(domains):
+        ids = sorted(manifest.loc[manifest["domain"] == domain, "image_id"])
+        pending = [("", ids)]
+        while pending:
+            prefix, members = pending.pop()
+            if len(members) > 1 and len(members) * image_bytes > limit and len(prefix) < 64:
+                for bit in "10":
+                    pending.append((prefix + bit, [i for i in members if _bits(i).startswith(prefix + bit)]))
+                continue
+            for row, image_id in enumerate(members):
+                places[image_id] = (f"domain{number}-{prefix or 'all'}", row)
+    frame = manifest[["image_id", "domain"]].copy()
+    frame["shard"] = [places[i][0] for i in frame["image_id"]]
+    frame["row"] = [places[i][1] for i in frame["image_id"]]
+    return frame.reset_index(drop=True)
+
+
+def open_shard(path: Path) -> NDArray[Any]:
+    """Opens one shard memory-mapped and read-only.
+
+    Raises:
+        DataError: the file is missing or broken.
+    """
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Run 'dvc repro' to write it again") from None
+    return array
+
+
+class Rows:
+    """All images of a scenario as one array in the manifest's order, without loading them."""
+
+    def __init__(self, folder: Path, index: pd.DataFrame) -> None:
+        self._shards = {name: open_shard(folder / f"{name}.npy") for name in sorted(set(index["shard"]))}
+        self._names = index["shard"].to_numpy()
+        self._rows = index["row"].to_numpy(dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return next(iter(self._shards.values())).shape[1:]
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Returns the rows at these places of the manifest, in this order, as one array."""
+        first = next(iter(self._shards.values()))
+        out = np.empty((len(positions), *self.shape), first.dtype)
+        names = self._names[positions]
+        for name in set(names):
+            here = names == name
+            out[here] = self._shards[name][self._rows[positions[here]]]
+        return out
+
+
+def _bits(image_id: str) -> str:
+    return f"{int(image_id[:16], 16):064b}"

@@ -1,0 +1,158 @@
+"""Which images stay together, and who is trained on: by hash, so that no sample moves when others come or go."""
+
+import hashlib
+from collections.abc import Iterable
+
+import pandas as pd
+from pydantic import Field, model_validator
+
+from isthmus.core.config import Config
+from isthmus.core.errors import DataError
+from isthmus.core.seeds import uniform_from
+
+_TOLERANCE = 1e-9  # of a sum of shares that are written in decimals
+
+
+class _Shares(Config):
+    @model_validator(mode="after")
+    def _sum_to_one(self) -> "_Shares":
+        total = sum(self.model_dump().values())
+        if abs(total - 1) > _TOLERANCE:
+            raise ValueError(f"shares must sum to 1 (sum is {total:g})")
+        return self
+
+
+class SourceShares(_Shares):
+    """Shares of the source's groups."""
+
+    train: float = Field(0.6, gt=0, le=1)
+    val: float = Field(0.15, ge=0, lt=1, description="source floor, label-free estimators")
+    cal: float = Field(0.1, ge=0, lt=1, description="temperature, conformal sets")
+    test: float = Field(0.15, ge=0, lt=1)
+
+
+class TargetShares(_Shares):
+    """Shares of the target's groups."""
+
+    train: float = Field(0.7, gt=0, le=1, description="adaptation and validators, without labels")
+    test: float = Field(0.3, ge=0, lt=1, description="evaluation alone")
+
+
+class Splits(Config):
+    """Shares of both roles."""
+
+    source: SourceShares = SourceShares()
+    target: TargetShares = TargetShares()
+
+
+def group_key(value: str) -> str:
+    """Returns the keyed hash that stands for a lot, patient or scene in the manifest, 16 hex digits."""
+    return hashlib.blake2b(value.encode(), digest_size=8, key=b"isthmus group").hexdigest()
+
+
+def joined_groups(groups: Iterable[str], contents: Iterable[str]) -> dict[str, str]:
+    """Returns group -> the group it belongs to, after groups that hold the same bytes became one.
+
+    The smallest key of a cluster stands for it.
+
+    >>> joined_groups(["a", "b", "c"], ["same", "same", "other"])
+    {'a': 'a', 'b': 'a', 'c': 'c'}
+    """
+    parent: dict[str, str] = {}
+
+    def root(group: str) -> str:
+        while (above := parent.setdefault(group, group)) != group:
+            parent[group] = parent[above]
+            group = above
+        return group
+
+    first: dict[str, str] = {}
+    for group, content in zip(groups, contents, strict=True):
+        low, high = sorted((root(group), root(first.setdefault(content, group))))
+        parent[high] = low
+    return {group: root(group) for group in sorted(parent)}
+
+
+def split_by_hash(group: str, seed: int, shares: dict[str, float]) -> str:
+    """Returns the split of a group: where its number in [0, 1) falls among the cumulated shares.
+
+    A group has one number for source and target, so that a patient or lot seen by both is, with the default
+    shares, never trained on as source and tested on as target.
+
+    >>> split_by_hash("0123", 0, {"train": 1.0})
+    'train'
+    """
+    place, total, upper = uniform_from(group, seed), sum(shares.values()), 0.0
+    for name, share in shares.items():
+        upper += share / total
+        if place < upper:
+            return name
+    return name
+
+
+def assign_splits(frame: pd.DataFrame, target: str, splits: Splits, seed: int) -> list[str]:
+    """Returns the split of each row.
+
+    The user's own split wins. Splits that the user's table does not name are carved out of its `train` rows in
+    proportion: a source that names `train` and `test` gets `val` and `cal` from `train`, and `test` stays.
+
+    Args:
+        frame: columns `domain`, `group`, `given` (the user's split or None).
+        target: the target's name.
+        splits: shares of both roles.
+        seed: of the split.
+    """
+    named = {domain: set(rows["given"].dropna()) for domain, rows in frame.groupby("domain")}
+    out = []
+    for domain, group, given in frame[["domain", "group", "given"]].itertuples(index=False):
+        shares = (splits.target if domain == target else splits.source).model_dump()
+        if isinstance(given, str) and given != "train":
+            out.append(given)
+            continue
+        if isinstance(given, str):
+            shares = {k: v for k, v in shares.items() if k == "train" or k not in named[domain]}
+        out.append(split_by_hash(group, seed, shares))
+    return out
+
+
+def check_splits(frame: pd.DataFrame, domains: list[str], classes: list[str]) -> None:
+    """Checks that no group crosses splits and that every split a stage needs has images.
+
+    Args:
+        frame: columns `domain`, `group`, `split`, `path`, `label` (class index; null for the target).
+        domains: all domains, the target last.
+        classes: names of the classes.
+
+    Raises:
+        DataError: all problems at once.
+    """
+    problems, target = [], domains[-1]
+    crossing = frame[frame.groupby(["domain", "group"])["split"].transform("nunique") > 1]
+    for (domain, _), rows in crossing.groupby(["domain", "group"]):
+        ways = ", ".join(f"{split}: {members['path'].iloc[0]}" for split, members in rows.groupby("split"))
+        problems.append(
+            f"leak in domain '{domain}': one group (same lot, patient or scene, or the same bytes) is in"
+            f" {rows['split'].nunique()} splits ({ways}). Give the group one split in the table's column 'split'"
+        )
+    for domain in domains:
+        rows = frame[frame["domain"] == domain]
+        there = rows["split"].value_counts().to_dict()
+        needed = ("train", "test") if domain == target else ("train", "val", "cal", "test")
+        if empty := [split for split in needed if split not in there]:
+            got = ", ".join(f"{split} {there[split]}" for split in needed if split in there) or "none"
+            problems.append(
+                f"domain '{domain}': no image in split {', '.join(empty)} (got {got}, in {rows['group'].nunique()}"
+                " groups). Add images or groups, change 'seed' or 'ingest.splits' in params.yaml, or name splits in"
+                " a table"
+            )
+    source = frame[frame["domain"] != target]
+    trained = set(source.loc[source["split"] == "train", "label"].dropna())
+    for number, name in enumerate(classes):
+        count = int((source["label"] == number).sum())
+        if number not in trained:
+            problems.append(
+                f"class '{name}': none of its {count} source images fell into split 'train'. Add images or groups of"
+                " it, or change 'seed' or 'ingest.splits' in params.yaml"
+            )
+    if problems:
+        raise DataError("\n".join(problems[:20]) + "\nThen run 'dvc repro' again")

@@ -1,0 +1,69 @@
+"""A process pool that keeps order, holds few results at a time, and dies with its parent."""
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from isthmus.core.errors import DataError
+
+T = TypeVar("T")
+R = TypeVar("R")
+_WORTH_A_POOL = 256  # items; below it a pool takes longer to start than to work
+
+
+def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk: int = 16) -> Iterator[R]:
+    """Yields `function(item)` of each item in the items' order, computed by several processes.
+
+    At most three chunks a worker are under way or waiting, however slow the reader is. One worker, or few items,
+    run in this very process: the results are the same.
+
+    Raises:
+        DataError: a worker was killed, most likely for want of memory.
+    """
+    if workers == 1 or len(items) < _WORTH_A_POOL:
+        yield from map(function, items)
+        return
+    # Not fork: the parent has threads (Arrow, BLAS), and a forked child can hang on a lock that one of them held.
+    # A fork server imports the modules once, so that it is not slower than fork where it exists.
+    start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(start), initializer=_die_with_parent)
+    pending: deque[Future[list[R]]] = deque()
+    try:
+        for begin in range(0, len(items), chunk):
+            pending.append(pool.submit(_each, function, items[begin : begin + chunk]))
+            if len(pending) >= 3 * workers:
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+    except BrokenProcessPool:
+        raise DataError(
+            "a worker process was killed, most likely for want of memory. Set 'ingest.workers: 1' or free some memory"
+        ) from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def processors() -> int:
+    """Returns how many processes may run side by side, at most eight."""
+    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
+    return [function(item) for item in items]
+
+
+def _die_with_parent() -> None:
+    # A worker holds both ends of its queue, so it would wait for ever when the parent is killed with SIGKILL.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def watch() -> None:
+            parent.join()
+            os._exit(1)
+
+        threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,232 @@
+"""Chooses method and epoch without target labels: guards first, then mean rank. Pure; knows no file.
+
+**Guards.** A candidate (method, epoch) is out if, as a mean over seeds,
+- its source validation accuracy is more than `source_floor` below the best kept epoch of source-only (the best, not
+  the last: one diverged last epoch must not lower the floor for all the others);
+- exp(H(mean p)) on the target is under `min_effective_classes` * K, or nearly all hard predictions are one class
+  (a model that always says the majority class with modest confidence has a healthy mean p);
+- its seeds disagree on more than `max_seed_disagreement` of the target images;
+or if in any seed, up to that epoch, a loss is not a number or exactly zero over a whole epoch, or if an output or a
+score is not finite. source-only is never out: it is what a user has without this tool.
+
+**Rank.** Each validator ranks the candidates that passed and that it may score: all but those of methods that
+optimise it. A rank is normalised to [0, 1], 1 the best, ties sharing their mean, so that validators count alike
+whatever their unit; a candidate's rank is the mean over the validators that score it. The highest is chosen.
+
+Why a plain mean of ranks: each score alone has a blind side. Entropy and agreement of seeds both favour a model that
+is partly collapsed, for it is confident and stable; information maximisation and nearest-source see that, and are
+blind to swapped classes. Measured with source_only, zscore, dann, mmd and coral on frozen ViT-S features (true balanced
+accuracy of source-only / the choice / the best candidate): NEU -> X-SDD .29 / .38 / .56, PBC -> Tecom .28 / .61 / .64,
+AID -> RSSCN7 .57 / .56 / .57; entropy alone, agreement alone, and the two together took source-only on the first two.
+Ranks, not values: one over-confident outlier cannot buy the choice. Weighting validators by their correlations was
+left out: where three are right, it favours the one that is wrong.
+What this cannot see: a candidate that is confident, even, near the source and stable, with classes swapped.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from scipy.stats import rankdata
+
+from isthmus.core.config import Config
+from isthmus.core.errors import DataError
+
+SOURCE_ONLY = "source_only"
+ONE_CLASS = 1.05  # effective classes of the hard predictions: under it, over 99% of the images are of one class
+_DIGITS = 9  # ranks nearer than this are ties, whatever the order of summation
+
+
+class Guards(Config):
+    """Limits that a candidate must keep to be considered."""
+
+    source_floor: float = Field(
+        0.05, ge=0, le=1, description="[share] source validation accuracy may fall this far below source-only's"
+    )
+    min_effective_classes: float = Field(
+        0.5, ge=0, le=1, description="[share of classes] exp of the entropy of the mean prediction on the target"
+    )
+    max_seed_disagreement: float = Field(
+        0.5, ge=0, le=1, description="[share] of target images on which seeds disagree"
+    )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is known of one method at one epoch without target labels; numbers are means over seeds.
+
+    Attributes:
+        optimises: validators that the method's losses optimise; they do not score it.
+        scores: by validator, higher is better; None where it is not finite.
+        source_val_accuracy: [share].
+        effective_classes: exp(H(mean p)) on the target's training split; None where it is not finite.
+        predicted_classes: the same of the hard predictions.
+        seed_disagreement: [share].
+        faults: what is wrong with curves or outputs, each reason once.
+    """
+
+    method: str
+    epoch: int
+    optimises: frozenset[str]
+    scores: Mapping[str, float | None]
+    source_val_accuracy: float
+    effective_classes: float | None
+    predicted_classes: float
+    seed_disagreement: float
+    faults: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen and why; `candidates` holds every candidate with its rank or its reasons to be out."""
+
+    method: str
+    epoch: int
+    fallback: bool
+    why: str
+    best_epoch: dict[str, int]
+    candidates: list[dict[str, Any]]
+
+
+def choose(candidates: Sequence[Candidate], guards: Guards, classes: int) -> Choice:
+    """Returns the choice, the same for any order of the candidates.
+
+    Args:
+        candidates: of all methods; source-only's must be among them.
+        guards: limits.
+        classes: K.
+
+    Raises:
+        DataError: there is no candidate of source-only.
+    """
+    ordered = sorted(candidates, key=lambda c: (c.method != SOURCE_ONLY, c.method, c.epoch))
+    floors = [c.source_val_accuracy for c in ordered if c.method == SOURCE_ONLY]
+    if not floors:
+        raise DataError("no epoch of source_only among the candidates: it is the floor. Run 'dvc repro' to train it")
+    reasons = [_reasons(c, max(floors), guards, classes) for c in ordered]
+    ranks = _ranks([c for c, out in zip(ordered, reasons, strict=True) if not out])
+    best: dict[str, int] = {}
+    for method in {c.method for c in ordered}:
+        mine = [c for c in ordered if c.method == method]
+        inside = [c for c in mine if (c.method, c.epoch) in ranks]
+        # A method that is out altogether is shown at its last epoch: where plain training would have ended.
+        best[method] = _highest(inside, ranks).epoch if inside else mine[-1].epoch
+    chosen = _highest([c for c in ordered if (c.method, c.epoch) in ranks], ranks)
+    adapted = [r for c, r in zip(ordered, reasons, strict=True) if c.method != SOURCE_ONLY]
+    return Choice(
+        method=chosen.method,
+        epoch=chosen.epoch,
+        fallback=all(adapted),
+        why=_why(chosen, ranks, best, adapted),
+        best_epoch=dict(sorted(best.items())),
+        candidates=[
+            {
+                "method": c.method,
+                "epoch": c.epoch,
+                "scores": dict(c.scores),
+                "scored_by": _scored_by(c),
+                "rank": ranks.get((c.method, c.epoch)),
+                "source_val_accuracy": c.source_val_accuracy,
+                "effective_classes": c.effective_classes,
+                "seed_disagreement": c.seed_disagreement,
+                "out": list(out.values()),
+            }
+            for c, out in zip(ordered, reasons, strict=True)
+        ],
+    )
+
+
+def curve_faults(curves: Sequence[Mapping[str, Any]], epoch: int) -> list[str]:
+    """Returns what is wrong with the losses of one seed up to an epoch.
+
+    >>> curve_faults([{"epoch": 1, "loss_total": 0.3, "loss_mmd": 0.0}], 1)
+    ['loss_mmd is zero over epoch 1']
+    """
+    faults = []
+    for line in curves:
+        for name, value in sorted(line.items()):
+            if not name.startswith("loss_") or line["epoch"] > epoch:
+                continue
+            if value is None or not math.isfinite(value):
+                faults.append(f"{name} is not a number in epoch {line['epoch']}")
+            elif value == 0:
+                faults.append(f"{name} is zero over epoch {line['epoch']}")
+    return faults
+
+
+def _scored_by(candidate: Candidate) -> list[str]:
+    return [v for v, s in sorted(candidate.scores.items()) if s is not None and v not in candidate.optimises]
+
+
+def _reasons(candidate: Candidate, floor: float, guards: Guards, classes: int) -> dict[str, str]:
+    if candidate.method == SOURCE_ONLY:
+        return {}
+    out: dict[str, str] = {}
+    if candidate.source_val_accuracy < floor - guards.source_floor:
+        out["source accuracy"] = (
+            f"source validation accuracy {candidate.source_val_accuracy:.3f} is more than {guards.source_floor:.3f}"
+            f" below source_only's {floor:.3f}"
+        )
+    used, least = candidate.effective_classes, guards.min_effective_classes * classes
+    if used is not None and used < least:
+        out["collapse"] = f"{used:.2f} effective classes on the target, under {least:.2f} of {classes}"
+    elif candidate.predicted_classes < ONE_CLASS:
+        out["collapse"] = "over 99% of the target images are predicted as one class"
+    if candidate.seed_disagreement > guards.max_seed_disagreement:
+        out["seeds disagree"] = (
+            f"seeds disagree on {candidate.seed_disagreement:.3f} of the target images, over"
+            f" {guards.max_seed_disagreement:.3f}"
+        )
+    if candidate.faults:
+        more = f" (and {len(candidate.faults) - 1} more)" if len(candidate.faults) > 1 else ""
+        out["training failed"] = candidate.faults[0] + more
+    if not _scored_by(candidate):
+        out["no validator"] = "no validator may score it: the method optimises them all, or no score is finite"
+    return out
+
+
+def _ranks(candidates: Sequence[Candidate]) -> dict[tuple[str, int], float]:
+    gathered: dict[tuple[str, int], list[float]] = {(c.method, c.epoch): [] for c in candidates}
+    for validator in sorted({v for c in candidates for v in c.scores}):
+        judged = [c for c in candidates if validator in _scored_by(c)]
+        places = rankdata([c.scores[validator] for c in judged])
+        for candidate, place in zip(judged, places, strict=True):
+            share = (place - 1) / (len(judged) - 1) if len(judged) > 1 else 0.5
+            gathered[candidate.method, candidate.epoch].append(float(share))
+    return {key: round(float(np.mean(shares)), _DIGITS) if shares else 0.0 for key, shares in gathered.items()}
+
+
+def _highest(candidates: Sequence[Candidate], ranks: Mapping[tuple[str, int], float]) -> Candidate:
+    # Ties go to source_only, then by name, then to the earlier epoch: the order in which candidates stand here.
+    return max(candidates, key=lambda c: ranks[c.method, c.epoch])
+
+
+def _why(
+    chosen: Candidate,
+    ranks: Mapping[tuple[str, int], float],
+    best: Mapping[str, int],
+    adapted: Sequence[Mapping[str, str]],
+) -> str:
+    inside = sum(1 for out in adapted if not out)
+    if not adapted:
+        return f"No adapted method is named under methods: source_only, epoch {chosen.epoch}, is all there is."
+    if not inside:
+        counts = Counter(kind for out in adapted for kind in out)
+        listed = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
+        return (
+            f"None of the {len(adapted)} adapted candidates passed the guards ({listed}), so nothing is adapted:"
+            f" source_only, epoch {chosen.epoch}."
+        )
+    rank = ranks[chosen.method, chosen.epoch]
+    passed = f"{inside} of {len(adapted)} adapted candidates passed the guards"
+    if chosen.method == SOURCE_ONLY:
+        return f"source_only, epoch {chosen.epoch}, has the highest mean rank, {rank:.2f}; {passed}, none looks better."
+    floor = ranks[SOURCE_ONLY, best[SOURCE_ONLY]]
+    return (
+        f"{chosen.method}, epoch {chosen.epoch}, has the highest mean rank over {len(_scored_by(chosen))} validators,"
+        f" {rank:.2f} (source_only: {floor:.2f}); {passed}."
+    )

@@ -1,0 +1,55 @@
+"""Rules that a candidate must pass before promotion. One module a rule; a rule named under `gates:` runs."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from isthmus.core.config import Config
+
+Verdict = Literal["pass", "refuse", "person"]
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One finding of one rule, with its number and its threshold.
+
+    Attributes:
+        rule: name of the rule's module.
+        verdict: `pass`; `refuse`: the gate says no (exit 3); `person`: a person must decide (exit 4).
+        number: the measured value, None where there is none.
+        threshold: what it was held against.
+        text: one sentence a person can act on.
+    """
+
+    rule: str
+    verdict: Verdict
+    number: float | None
+    threshold: float | None
+    text: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the reason as JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the stages of one scenario measured, read from their files.
+
+    Attributes:
+        metrics: `metrics.json`: source and label-free numbers.
+        truth: `truth.json`: what needed target labels; its `available` says whether there were any.
+        choice: `choice.json`.
+    """
+
+    metrics: dict[str, float]
+    truth: dict[str, Any]
+    choice: dict[str, Any]
+
+
+class Rule(Config, ABC):
+    """A final class `Config(Rule)` stands in each module of `gates/rules/`; its fields are the thresholds."""
+
+    @abstractmethod
+    def reasons(self, evidence: Evidence) -> list[Reason]:
+        """Returns what this rule finds; pure. A passed rule returns its numbers too."""

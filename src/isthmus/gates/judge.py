@@ -1,0 +1,86 @@
+"""Runs the rules named under `gates:` on what the stages measured. Pure: files in, findings out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from isthmus.core import plugins
+from isthmus.core.config import Config, load_params, validated
+from isthmus.core.errors import ConfigError
+from isthmus.core.files import read_json, sha256_file
+from isthmus.gates import Evidence, Reason, Rule
+
+FOLDER = "gates.rules"
+
+
+class _Params(Config):
+    gates: dict[str, dict[str, Any] | None]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What all rules together say.
+
+    Attributes:
+        verdict: `yes`; `no`: a rule refuses; `person`: none refuses, but one cannot tell without a person.
+        reasons: every finding, passed ones too, as JSON types.
+        rules: thresholds of each rule that ran, as JSON types.
+        evidence: sha256 of each file the findings rest on.
+    """
+
+    verdict: Literal["yes", "no", "person"]
+    reasons: list[dict[str, Any]]
+    rules: dict[str, dict[str, Any]]
+    evidence: dict[str, str]
+
+
+def judge(params: Path, *, metrics: Path, truth: Path, choice: Path) -> Judgement:
+    """Returns what the rules named in `params.yaml` say of one scenario's files.
+
+    Raises:
+        ConfigError: no rule is named, or a rule or one of its thresholds is wrong.
+        DataError: a file is missing or broken.
+    """
+    rules = read_rules(params)
+    evidence = Evidence(read_json(metrics), read_json(truth), read_json(choice))
+    reasons = [reason for rule in rules.values() for reason in rule.reasons(evidence)]
+    return Judgement(
+        _verdict(reasons),
+        [reason.as_json() for reason in reasons],
+        {name: rule.model_dump(mode="json") for name, rule in rules.items()},
+        {"metrics": sha256_file(metrics), "truth": sha256_file(truth), "choice": sha256_file(choice)},
+    )
+
+
+def read_rules(params: Path) -> dict[str, Rule]:
+    """Returns the rules named under `gates:`, checked, in their order.
+
+    Raises:
+        ConfigError: all mistakes at once; or no rule is named: a gate without rules would say yes to anything.
+    """
+    named = load_params(_Params, params, {}).gates
+    rules: dict[str, Rule] = {}
+    problems = []
+    for name, options in named.items():
+        try:
+            kind: type[Rule] = plugins.load(FOLDER, name).Config
+        except ConfigError as error:
+            problems.append(f"{params}: gates.{name}: {error}")
+            continue
+        try:
+            rules[name] = validated(kind, options or {}, f"{params}: gates.{name}.")
+        except ConfigError as error:
+            problems.append(str(error))
+    if problems:
+        raise ConfigError("\n".join(problems))
+    if not rules:
+        there = ", ".join(plugins.names(FOLDER))
+        raise ConfigError(f"{params}: gates: no rule is named, so nothing could be refused. There are: {there}")
+    return rules
+
+
+def _verdict(reasons: list[Reason]) -> Literal["yes", "no", "person"]:
+    verdicts = {reason.verdict for reason in reasons}
+    if "refuse" in verdicts or not reasons:
+        return "no"
+    return "person" if "person" in verdicts else "yes"

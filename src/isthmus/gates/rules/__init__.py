@@ -1,0 +1,1 @@
+"""Rules of the gate. One file a rule; the folder is the registry, the contract is `gates.Rule`."""

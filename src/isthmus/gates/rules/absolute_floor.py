@@ -1,0 +1,46 @@
+"""Refuses a model whose balanced accuracy on labelled target images is too low to be of use to anybody.
+
+Balanced accuracy is the mean recall over classes (Brodersen et al., ICPR 2010, "The balanced accuracy and its
+posterior distribution"); guessing gives 1 / K for K classes, whatever the classes' shares.
+"""
+
+from pydantic import Field
+
+from isthmus.gates import Evidence, Reason, Rule, Verdict
+
+NAME = "absolute_floor"
+
+
+class Config(Rule):
+    """The floor is the higher of a fixed number and a distance above guessing: 0.3 alone would pass a coin toss."""
+
+    min_balanced_accuracy: float = Field(0.3, ge=0, le=1, description="[share] on the target test split")
+    above_chance: float = Field(0.1, ge=0, le=1, description="[share] above 1 / number of classes")
+
+    def reasons(self, evidence: Evidence) -> list[Reason]:
+        """Returns one finding for the mean over seeds and one for the seed that ships."""
+        chosen = evidence.choice["chosen"]["method"]
+        floor = (
+            self.floor(len(evidence.truth["classes"])) if evidence.truth["available"] else self.min_balanced_accuracy
+        )
+        if not evidence.truth["available"]:
+            text = f"no target labels: whether {chosen} reaches the floor is not known. A person must decide"
+            return [Reason(NAME, "person", None, floor, text)]
+        score = evidence.truth["methods"][chosen]["balanced_accuracy"]
+        # The first seed ships; a good mean must not carry a bad shipped model through.
+        numbers = {"mean over seeds": score["mean"], "the seed that ships": score["per_seed"][0]}
+        return [self._reason(chosen, what, number, floor) for what, number in numbers.items()]
+
+    def floor(self, classes: int) -> float:
+        """Returns the balanced accuracy that must be reached.
+
+        >>> Config(min_balanced_accuracy=0.3, above_chance=0.1).floor(2)
+        0.6
+        """
+        return max(self.min_balanced_accuracy, min(1.0, 1 / classes + self.above_chance))
+
+    def _reason(self, chosen: str, what: str, number: float, floor: float) -> Reason:
+        verdict: Verdict = "pass" if number >= floor else "refuse"
+        relation = "reaches" if verdict == "pass" else "is below"
+        text = f"target balanced accuracy of {chosen} ({what}) {number:.3f} {relation} the floor {floor:.3f}"
+        return Reason(NAME, verdict, number, floor, text)

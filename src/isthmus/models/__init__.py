@@ -1,0 +1,44 @@
+"""Networks: backbone -> bottleneck -> head, and where pretrained weights come from."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from isthmus.core import plugins
+from isthmus.core.config import Config, validated
+from isthmus.core.errors import ConfigError
+from isthmus.models.backbones import BackboneConfig
+
+
+class ModelConfig(Config):
+    """A section under `models:`: which network, how much of it trains, and how."""
+
+    mode: Literal["frozen", "full"] = Field(
+        description="frozen: heads on cached features; full: every weight, on images"
+    )
+    backbone: dict[str, Any] = Field(description="name: a module of isthmus.models.backbones, and its options")
+    bottleneck: int = Field(256, ge=2, description="width of the features that methods align")
+    norm: Literal["batch", "layer"] = Field("batch", description="norm of the bottleneck")
+    epochs: int = Field(20, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, description="of bottleneck, head and the method's own layers")
+    backbone_rate: float = Field(0.1, ge=0, description="[share] of learning_rate for the backbone (full mode)")
+    weight_decay: float = Field(1e-3, ge=0)
+    clip: float = Field(10.0, gt=0, description="largest gradient norm")
+    shift_pixels: int = Field(2, ge=0, description="training images are moved by up to this many [pixel] (full mode)")
+
+    def backbone_config(self, where: str) -> BackboneConfig:
+        """Returns the backbone's own options, checked.
+
+        Raises:
+            ConfigError: the name or an option is unknown; each message begins with `where`.
+        """
+        options = dict(self.backbone)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise ConfigError(f"{where}name: missing. Allowed: {', '.join(plugins.names('models.backbones'))}")
+        try:
+            config = plugins.load("models.backbones", name).Config
+        except ConfigError as error:
+            raise ConfigError(f"{where}name: {error}") from None
+        checked: BackboneConfig = validated(config, options, where)
+        return checked

@@ -1,0 +1,52 @@
+"""A LeNet-sized network for digits and tests: two convolutions, trained from scratch.
+
+LeCun, Bottou, Bengio, Haffner, Proceedings of the IEEE 86 (1998), section II; widths 20 and 50 as in the
+MNIST <-> USPS protocol of Hoffman et al., CyCADA, ICML 2018, and Liang et al., SHOT, ICML 2020.
+"""
+
+from pathlib import Path
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from isthmus.core.errors import ConfigError
+from isthmus.models.backbones import Backbone, BackboneConfig
+
+
+class Config(BackboneConfig):
+    """Options of the small network."""
+
+    width: int = Field(20, ge=1, description="channels of the first convolution; the second has 2.5 times as many")
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+    def build(self, channels: int, image_size: int, cache: Path) -> Backbone:
+        """Returns the network with random weights from `seed`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            network = self.skeleton(channels, image_size)
+        dim = _feature_dim(self.width, image_size)
+        return Backbone(network, dim, (0.5,) * channels, (0.5,) * channels, f"random weights, seed {self.seed}")
+
+    def skeleton(self, channels: int, image_size: int) -> nn.Module:
+        """Returns the network as it is initialised by the current random state."""
+        if image_size < 16:
+            raise ConfigError(
+                f"small_cnn: preprocess.image_size {image_size} is too small. Allowed: 16 or more [pixel]"
+            )
+        second = self.width * 5 // 2
+        return nn.Sequential(
+            nn.Conv2d(channels, self.width, 5),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Conv2d(self.width, second, 5),
+            nn.Dropout2d(self.dropout),
+            nn.MaxPool2d(2),
+            nn.ReLU(),
+            nn.Flatten(),
+        )
+
+
+def _feature_dim(width: int, image_size: int) -> int:
+    side = ((image_size - 4) // 2 - 4) // 2
+    return width * 5 // 2 * side * side

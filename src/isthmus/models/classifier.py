@@ -1,0 +1,107 @@
+"""Pixels -> encoder -> bottleneck -> head, with standardisation by domain in between.
+
+frozen: the encoder runs once, in `embed`; a classifier's inputs are features, standardised per domain.
+full: the encoder is the classifier's backbone; its inputs are images, normalised per domain.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.data.batch import Outputs
+
+_SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
+
+
+class Standardise(nn.Module):
+    """Subtracts a mean and divides by a std that belong to each row's domain.
+
+    Args:
+        mean: float32 `[domains, F]`.
+        std: float32 `[domains, F]`; values near zero are taken as one (a constant feature says nothing).
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", mean.float())
+        self.register_buffer("std", torch.where(std > 1e-6, std, torch.ones_like(std)).float())
+
+    def forward(self, inputs: Tensor, domains: Tensor) -> Tensor:
+        """Returns float32 of the shape of `inputs`, `[N, F]` or `[N, F, H, W]`."""
+        shape = (*inputs.shape[:2], *([1] * (inputs.dim() - 2)))
+        return (inputs - self.mean[domains].view(shape)) / self.std[domains].view(shape)
+
+
+class Encoder(nn.Module):
+    """Raw pixels -> features: scales by dtype, normalises, runs the backbone's network."""
+
+    def __init__(self, network: nn.Module, standardise: Standardise) -> None:
+        super().__init__()
+        self.network = network
+        self.standardise = standardise
+
+    def forward(self, images: Tensor, domains: Tensor) -> Tensor:
+        """Returns float32 `[N, D]` of images `[N, C, H, W]`, uint8, uint16 or float16 (values in [0, 1])."""
+        pixels = images.float() / _SCALE.get(images.dtype, 1.0)
+        features: Tensor = self.network(self.standardise(pixels, domains))
+        return features
+
+
+class Features(nn.Module):
+    """The frozen mode's backbone: features come from outside and are standardised only."""
+
+    def __init__(self, standardise: Standardise) -> None:
+        super().__init__()
+        self.standardise = standardise
+
+    def forward(self, features: Tensor, domains: Tensor) -> Tensor:
+        """Returns float32 `[N, D]`."""
+        standardised: Tensor = self.standardise(features, domains)
+        return standardised
+
+
+class Classifier(nn.Module):
+    """backbone -> bottleneck (Linear, norm, ReLU) -> head.
+
+    Args:
+        backbone: an `Encoder` or `Features`.
+        feature_dim: D, width of the backbone's output.
+        classes: K.
+        width: B, of the bottleneck.
+        norm: `batch`, or `layer` where batches are split over processes.
+        seed: of the initial weights of bottleneck and head.
+    """
+
+    def __init__(
+        self,
+        backbone: Encoder | Features,
+        feature_dim: int,
+        classes: int,
+        width: int,
+        norm: Literal["batch", "layer"],
+        seed: int,
+    ) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.backbone: nn.Module = backbone
+            self.bottleneck: nn.Module = nn.Sequential(
+                nn.Linear(feature_dim, width),
+                nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width),
+                nn.ReLU(),
+            )
+            self.head: nn.Module = nn.Linear(width, classes)
+
+    def forward(self, inputs: Tensor, domains: Tensor) -> Outputs:
+        """Returns features `[N, B]` and logits `[N, K]`."""
+        features = self.bottleneck(self.backbone(inputs, domains))
+        return Outputs(features, self.head(features))
+
+
+def same_for_all(values: Sequence[float], domains: int) -> Tensor:
+    """Returns one row of statistics repeated for each domain, float32 `[domains, F]`."""
+    return torch.tensor([list(values)] * domains, dtype=torch.float32)

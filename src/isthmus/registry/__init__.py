@@ -1,0 +1,1 @@
+"""Floor 4: MLflow, lineage, decisions, promotion, model cards."""

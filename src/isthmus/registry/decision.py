@@ -1,0 +1,124 @@
+"""The gate's answer for one version: `decision.json`, bound to the results it judged and the champion it expects."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from isthmus.core.errors import StoreError
+from isthmus.core.files import read_json, sha256_bytes, write_json
+from isthmus.gates.judge import judge
+from isthmus.registry.publish import find_published
+
+FOLDER = Path(".isthmus") / "decisions"
+CHAMPION = "champion"
+_EXIT = {"yes": 0, "no": 3, "person": 4}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the gate says of one version, with all it rests on.
+
+    Attributes:
+        scenario: its name.
+        model: registered name.
+        version: the candidate's number.
+        model_id: the candidate's id, which binds the decision to this model in this store.
+        lock_key: of the lock entries that were judged.
+        expected_champion: the champion's number when this was decided, None where there was none.
+        verdict: `yes`, `no`, or `person`: a person must decide.
+        reasons: every finding: rule, verdict, number, threshold, text.
+        rules: thresholds of each rule that ran.
+        evidence: file -> sha256.
+    """
+
+    scenario: str
+    model: str
+    version: str
+    model_id: str
+    lock_key: str
+    expected_champion: str | None
+    verdict: Literal["yes", "no", "person"]
+    reasons: list[dict[str, Any]]
+    rules: dict[str, dict[str, Any]]
+    evidence: dict[str, str]
+
+    @property
+    def exit_status(self) -> int:
+        """0 yes, 3 no, 4 a person must decide."""
+        return _EXIT[self.verdict]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of all of it: what an approval and the record of a promotion are bound to."""
+        return sha256_bytes(json.dumps(asdict(self), sort_keys=True).encode())
+
+    def table(self) -> str:
+        """Returns the decision as text for a person: one line a finding, then the verdict."""
+        rows = [("rule", "says", "number", "threshold", "")]
+        rows += [
+            (r["rule"], r["verdict"], _number(r["number"]), _number(r["threshold"]), r["text"]) for r in self.reasons
+        ]
+        widths = [max(len(row[column]) for row in rows) for column in range(4)]
+        lines = ["  ".join([*(row[c].ljust(widths[c]) for c in range(4)), row[4]]).rstrip() for row in rows]
+        against = (
+            f"champion {self.expected_champion}" if self.expected_champion else "no champion yet: a first promotion"
+        )
+        meaning = {"yes": "yes", "no": "no", "person": "a person must decide"}[self.verdict]
+        return "\n".join([*lines, f"{self.model} version {self.version} ({against}): {meaning}"])
+
+
+def gate(project: Path, scenario: str) -> Decision:
+    """Judges the published results of a scenario and writes `decision.json`.
+
+    The rules see files alone; the store is asked only which version these results are, and who is champion.
+
+    Raises:
+        StoreError: the results are stale or were not published.
+        ConfigError: a rule under `gates:` is wrong.
+    """
+    lineage, published, store = find_published(project, scenario)
+    judgement = judge(
+        lineage.path("report", "params"),
+        metrics=lineage.path("evaluate", "metrics"),
+        truth=lineage.path("evaluate", "truth"),
+        choice=lineage.path("select", "choice"),
+    )
+    decision = Decision(
+        scenario,
+        published.model,
+        published.version,
+        published.model_id,
+        published.key,
+        store.aliases(published.model).get(CHAMPION),
+        judgement.verdict,
+        judgement.reasons,
+        judgement.rules,
+        judgement.evidence,
+    )
+    write_json(decision_path(lineage.project, published.model_id), asdict(decision))
+    return decision
+
+
+def decision_path(project: Path, model_id: str) -> Path:
+    """Returns where the decision on a model lies; by its id, since numbers repeat from store to store."""
+    return project / FOLDER / model_id / "decision.json"
+
+
+def read_decision(project: Path, scenario: str, version: str, model_id: str) -> Decision:
+    """Reads the decision on a version.
+
+    Raises:
+        StoreError: there is none, or the file is not a decision of ours.
+    """
+    path = decision_path(project, model_id)
+    if not path.exists():
+        raise StoreError(f"{path}: no decision on version {version}. Run 'isthmus gate {scenario}'")
+    try:
+        return Decision(**read_json(path))
+    except TypeError:
+        raise StoreError(f"{path}: not a decision of this version. Run 'isthmus gate {scenario}' again") from None
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,77 @@
+"""Puts together what the registered model is made of: weights, facts, code, requirements, an example."""
+
+import io
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import isthmus
+from isthmus.core.config import Config, load_params
+from isthmus.core.errors import StoreError
+from isthmus.core.files import read_json, write_json
+from isthmus.data.scenario import Scenario
+from isthmus.registry.contents import lineage_facts
+from isthmus.registry.lineage import REQUIREMENTS, Lineage
+from isthmus.registry.records import Publication
+from isthmus.registry.tracking import Store
+
+# What the bundled code imports when it predicts. Readers of other formats add theirs where the lock file has them.
+_NEEDS = ["mlflow", "numpy", "pandas", "pillow", "pydantic", "pyyaml", "safetensors", "timm", "torch", "torchvision"]
+_NEEDS_IF_LOCKED = ["pydicom", "nibabel", "monai", "einops", "rasterio", "pyarrow", "scipy"]
+
+
+class _Params(Config):
+    scenario: Scenario
+
+
+def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -> None:
+    """Uploads the chosen method's model, as the script in `served.py` expects it."""
+    # Here and not above: torch takes two seconds, and most calls find everything published.
+    from isthmus.models.trained import export_trained
+    from isthmus.registry.served import SPEC
+
+    name = lineage.scenario
+    scenario = load_params(_Params, lineage.path("report", "params"), {"scenario": f"scenarios.{name}"}).scenario
+    chosen = read_json(lineage.path("select", "choice"))["chosen"]
+    prepared = lineage.path("prepare", "prepared")
+    facts = read_json(prepared / "facts.json")
+    spec = {"scenario": name, "kind": scenario.kind, "preprocess": scenario.preprocess, "classes": facts["classes"]}
+    spec |= {"domain": scenario.target, "fitted": facts["fitted"][scenario.target]}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        trained, features = lineage.trained()[chosen["method"]], lineage.path("embed", "features")
+        export_trained(trained, features, chosen["epoch"], chosen["seed"], folder)
+        write_json(folder / SPEC, spec)
+        package = Path(isthmus.__file__).parent
+        outputs = {"class": "string"} | {f"probability_{c}": "double" for c in facts["classes"]}
+        metadata = {"classes": facts["classes"], "chosen": chosen} | lineage_facts(record, lineage)
+        store.write_model(
+            run, record.model_id, package / "registry" / "served.py", folder, package,
+            served_requirements(lineage.project / REQUIREMENTS), _example(facts), outputs, metadata,
+        )  # fmt: skip
+
+
+def served_requirements(lock: Path) -> list[str]:
+    """Returns what the served model needs, pinned as in the lock file; never this package itself.
+
+    Raises:
+        StoreError: the lock file is missing or does not pin one of them.
+    """
+    if not lock.exists():
+        raise StoreError(f"{lock}: no such file; the model's requirements are taken from it. Restore it from git")
+    pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    missing = [name for name in _NEEDS if name not in pins]
+    if missing:
+        raise StoreError(
+            f"{lock}: does not pin {', '.join(missing)}, which the served model needs. Write the lock again"
+        )
+    return [f"{name}=={pins[name]}" for name in sorted(_NEEDS + [n for n in _NEEDS_IF_LOCKED if n in pins])]
+
+
+def _example(facts: dict[str, Any]) -> bytes:
+    from PIL import Image
+
+    stream = io.BytesIO()
+    Image.new("L" if facts["channels"] == 1 else "RGB", (facts["width"], facts["height"]), 128).save(stream, "PNG")
+    return stream.getvalue()

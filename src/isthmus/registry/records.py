@@ -1,0 +1,65 @@
+"""What was published from which results: one small file a publication, so that nothing is ever found by search."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from isthmus.core.errors import StoreError
+from isthmus.core.files import read_json, sha256_bytes, write_json
+
+FOLDER = Path(".isthmus") / "published"
+
+
+@dataclass
+class Publication:
+    """How far a publication came. It is written after each step, so that a killed one goes on where it was.
+
+    Attributes:
+        scenario: its name.
+        tracking_uri: the store it went to.
+        key: of the lock entries (`Lineage.key`).
+        experiment: MLflow's id of it.
+        started: [ms] since 1970; every value bears it, so that logging again adds nothing.
+        commit: last commit of the branch.
+        snapshot: commit of the tree that ran.
+        runs: part -> run id; `scenario` is the parent, `<method>/<seed>` its children.
+        finished: parts that are wholly logged.
+        model_id: MLflow's id of the model.
+        version: number in the registry; with it the publication is complete.
+    """
+
+    scenario: str
+    tracking_uri: str
+    key: str
+    experiment: str
+    started: int
+    commit: str
+    snapshot: str
+    runs: dict[str, str] = field(default_factory=dict)
+    finished: list[str] = field(default_factory=list)
+    model_id: str = ""
+    version: str = ""
+
+    def save(self, path: Path) -> None:
+        """Writes the record atomically."""
+        write_json(path, asdict(self))
+
+
+def record_path(project: Path, key: str, tracking_uri: str) -> Path:
+    """Returns where the record of these results in this store lies."""
+    return project / FOLDER / f"{sha256_bytes(f'{key} {tracking_uri}'.encode())}.json"
+
+
+def read_record(path: Path) -> Publication | None:
+    """Returns the record, None where there is none.
+
+    Raises:
+        StoreError: the file is not a record of ours.
+    """
+    if not path.exists():
+        return None
+    try:
+        return Publication(**read_json(path))
+    except TypeError:
+        raise StoreError(
+            f"{path}: not a record of this version. Delete it; 'isthmus publish' writes it again"
+        ) from None

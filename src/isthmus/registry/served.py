@@ -1,0 +1,156 @@
+"""The registered model's own script: MLflow runs it when the model is loaded, with the code bundled beside it.
+
+It takes raw images in a column `image`: a `pathlib.Path`, the bytes of a file, or an array `[H, W]` / `[H, W, C]`. It
+does to them what the pipeline did to the target's images, and answers class and probabilities. MLflow's scoring
+server decodes base64 in that column (`dataframe_split`, `dataframe_records`).
+"""
+
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.models import set_model
+from numpy.typing import NDArray
+
+from isthmus.core import plugins
+from isthmus.core.config import validated
+from isthmus.core.errors import DataError
+from isthmus.core.files import read_json
+from isthmus.data.image import Image
+from isthmus.data.kinds import Kind
+from isthmus.data.readers import reader_for
+from isthmus.models.trained import load_trained
+
+with warnings.catch_warnings():
+    # While it is imported, MLflow 3.17 warns of a type hint of its own (mlflow/types/responses.py).
+    warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+    from mlflow.pyfunc.model import PythonModel
+
+SPEC = "served.json"
+BATCH = 32  # images decoded and predicted at once
+
+# (place in the file, bytes found there, suffix): bytes come without a name, and readers are chosen by suffix.
+_SIGNATURES = [
+    (0, b"\x89PNG", ".png"),
+    (0, b"\xff\xd8\xff", ".jpg"),
+    (0, b"II*\x00", ".tif"),
+    (0, b"MM\x00*", ".tif"),
+    (0, b"BM", ".bmp"),
+    (8, b"WEBP", ".webp"),
+    (0, b"GIF8", ".gif"),
+    (128, b"DICM", ".dcm"),
+    (344, b"n+1\x00", ".nii"),
+]
+_MODES = {1: "grey", 3: "rgb"}
+
+
+class Predictor:
+    """Preprocessing and network of one scenario, for raw images of its target domain.
+
+    Args:
+        folder: weights as `models.trained.export_trained` writes them, and `served.json`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        spec = read_json(folder / SPEC)
+        self.classes: list[str] = spec["classes"]
+        self._domain: str = spec["domain"]
+        self._fitted: dict[str, Any] = spec["fitted"]
+        self._kind = _build_kind(spec["kind"], spec["preprocess"])
+        self._classifier = load_trained(folder)
+
+    def predict(self, images: Iterable[object]) -> pd.DataFrame:
+        """Returns a row an image: `class`, and `probability_<class>` for each class.
+
+        Raises:
+            DataError: an image cannot be read or prepared; the message says which.
+        """
+        given = list(images)
+        parts = [self._probabilities(given[first : first + BATCH], first) for first in range(0, len(given), BATCH)]
+        probabilities = np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
+        names = [self.classes[place] for place in probabilities.argmax(axis=1)]
+        columns = {f"probability_{name}": probabilities[:, place] for place, name in enumerate(self.classes)}
+        return pd.DataFrame({"class": pd.Series(names, dtype=object), **columns})
+
+    def _probabilities(self, images: list[object], first: int) -> NDArray[np.float64]:
+        prepared = []
+        for place, image in enumerate(images, first):
+            try:
+                prepared.append(self._kind.prepare(decode(image), self._fitted))
+            except DataError as error:
+                raise DataError(f"image {place}: {error}") from None
+        logits = self._classifier.predict_logits(np.stack(prepared), self._domain).astype(np.float64)
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+        return shares
+
+
+def decode(given: object) -> Image:
+    """Decodes the file at a `Path`, the bytes of a file, or an array.
+
+    Raises:
+        DataError: it is none of these, it is broken, or the file holds several images.
+    """
+    if isinstance(given, np.ndarray):
+        return _from_array(given)
+    if isinstance(given, bytes | bytearray | memoryview):
+        return _from_bytes(bytes(given))
+    if isinstance(given, Path):
+        return _from_file(given)
+    # A str is refused on purpose: a CSV request to the scoring server arrives as one, and a client could have the
+    # server open any of its files. Nothing that comes over the network can be a Path.
+    raise DataError(
+        f"cannot take a {type(given).__name__}. Allowed: a pathlib.Path, the bytes of an image file, an array"
+    )
+
+
+def _from_array(pixels: NDArray[Any]) -> Image:
+    if pixels.ndim not in (2, 3) or pixels.size == 0 or pixels.dtype.kind not in "uif":
+        raise DataError(f"array of shape {list(pixels.shape)}, {pixels.dtype}. Allowed: numbers, [H, W] or [H, W, C]")
+    shaped = pixels[..., None] if pixels.ndim == 2 else pixels
+    return Image(shaped, _MODES.get(shaped.shape[2], "bands"))
+
+
+def _from_bytes(data: bytes) -> Image:
+    found = [suffix for place, magic, suffix in _SIGNATURES if data[place : place + len(magic)] == magic]
+    if not found:
+        raise DataError(f"{len(data)} bytes beginning with {data[:8]!r} are no image file of a known format")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"image{found[0]}"
+        path.write_bytes(data)
+        return _from_file(path)
+
+
+def _from_file(path: Path) -> Image:
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    reader = reader_for(path)
+    parts = reader.parts(path)
+    if len(parts) != 1:
+        raise DataError(f"{path.name}: holds {len(parts)} images; one is expected. Pass them one by one as arrays")
+    return reader.read(path, parts[0])
+
+
+def _build_kind(name: str, options: dict[str, Any]) -> Kind:
+    config = validated(plugins.load("data.kinds", name).Config, options, f"{SPEC}: ")
+    kind: Kind = config.build()
+    return kind
+
+
+class ServedClassifier(PythonModel):
+    """What MLflow loads and calls."""
+
+    def load_context(self, context: Any) -> None:
+        """Loads weights and facts from the model's own artifacts."""
+        self._predictor = Predictor(Path(context.artifacts["model"]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """Returns class and probabilities of the images in column `image`."""
+        return self._predictor.predict(model_input["image"])
+
+
+set_model(ServedClassifier())

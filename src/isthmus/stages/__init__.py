@@ -1,0 +1,1 @@
+"""Floor 5: one module a stage; files in, files out."""

@@ -1,0 +1,117 @@
+"""Judges what was chosen. The only stage that opens the target's labels, after `select` has spoken.
+
+Writes
+- `metrics.json`: flat numbers that need no target label: accuracy and balanced accuracy of the chosen candidate and
+  of source-only on the source's splits (means over seeds), effective classes, confidence and disagreement of seeds on
+  the target's test split, counts, the chosen epoch;
+- `truth.json`: every method at its epoch against the target's labels, with paired intervals and the regret, or
+  `{"available": false}`; target images whose labels contradict each other are dropped and counted;
+- `predictions.parquet` (`PREDICTIONS`): every prepared image, the chosen candidate, the seed that ships.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from isthmus.core.config import Config
+from isthmus.core.errors import DataError
+from isthmus.core.files import read_json, write_json
+from isthmus.core.seeds import derive_seed
+from isthmus.data.manifest import TARGET_LABELS, read_table, write_table
+from isthmus.data.scenario import Scenario
+from isthmus.evaluation.choice import SOURCE_ONLY
+from isthmus.evaluation.predict import PREDICTIONS, label_free_numbers, predictions_table
+from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, open_trained, read_samples
+from isthmus.evaluation.truth import build_truth
+from isthmus.stages._cli import stage
+
+
+class EvaluateConfig(Config):
+    """How sure the numbers are."""
+
+    bootstrap: int = Field(1000, ge=100, description="resamples, by group, for every interval")
+
+
+class Params(Config):
+    """Sections of `params.yaml` that this stage reads; of `methods` only the names matter."""
+
+    SECTIONS: ClassVar[dict[str, str]] = {"scenario": "scenarios.{scenario}"}
+
+    scenario: Scenario
+    methods: dict[str, Any]
+    evaluate: EvaluateConfig
+    seed: int
+
+
+def run(
+    params: Params,
+    *,
+    manifest: Path,
+    prepared: Path,
+    labels_target: Path,
+    trained: Path,
+    choice: Path,
+    truth: Path,
+    predictions: Path,
+    metrics: Path,
+) -> None:
+    """Reads the choice, joins the labels, writes truth, predictions and, last, metrics."""
+    scenario = params.scenario
+    made = read_json(choice)
+    if set(made["best_epoch"]) != set(params.methods):
+        raise DataError(
+            f"{choice}: was made among {', '.join(made['best_epoch'])}; params.yaml: methods names"
+            f" {', '.join(sorted(params.methods))}. Run 'dvc repro' to choose again"
+        )
+    samples = read_samples(manifest, prepared)
+    runs = open_trained(trained, params.methods, scenario.classes, len(samples.label))
+    labels, contradicting = _join_labels(samples, labels_target, scenario.target)
+    write_json(truth, _truth(params, made, runs, samples, labels, contradicting))
+    chosen = runs[made["chosen"]["method"]]
+    logits = chosen.logits(made["chosen"]["seed"], made["chosen"]["epoch"])
+    write_table(predictions, predictions_table(samples, logits, labels), PREDICTIONS)
+    write_json(metrics, label_free_numbers(made, chosen, runs[SOURCE_ONLY], samples, scenario))
+
+
+def _truth(
+    params: Params,
+    made: dict[str, Any],
+    runs: dict[str, Trained],
+    samples: Samples,
+    labels: NDArray[np.int64],
+    contradicting: NDArray[np.bool_],
+) -> dict[str, Any]:
+    test = samples.rows([params.scenario.target], "test")
+    known = test[labels[test] != UNKNOWN]
+    if not len(known):
+        return {"available": False}
+    epochs: dict[str, int] = made["best_epoch"]
+    body = build_truth(
+        {method: run.all_logits(epochs[method]).argmax(axis=2)[:, known] for method, run in runs.items()},
+        epochs,
+        labels[known],
+        samples.group[known],
+        params.scenario.classes,
+        made["chosen"]["method"],
+        params.evaluate.bootstrap,
+        derive_seed(params.seed, "bootstrap"),
+    )
+    dropped = int(contradicting[test].sum())
+    return body | {"labels_contradicting": dropped, "labels_missing": len(test) - len(known) - dropped}
+
+
+def _join_labels(samples: Samples, labels_target: Path, target: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    table = read_table(labels_target, TARGET_LABELS)
+    by_image = table.groupby("image_id")["label"]
+    unanimous = by_image.nunique() == 1
+    label = by_image.first()[unanimous].reindex(samples.image_id).fillna(UNKNOWN).to_numpy(dtype=np.int64)
+    here = samples.domain == target
+    contradicting = here & np.isin(samples.image_id, unanimous.index[~unanimous].to_numpy(dtype=object))
+    return np.where(here, label, samples.label), contradicting
+
+
+if __name__ == "__main__":
+    stage(run)

@@ -1,0 +1,47 @@
+"""Find, decode, audit and split the raw images of a scenario.
+
+manifest: `data/manifest.py: MANIFEST`, one row a distinct (domain, bytes, part), ordered by `image_id`.
+locations: `LOCATIONS`, where each of them lies below the raw folder.
+labels_target: `TARGET_LABELS`, labels of the target; empty with `target_labels: none`.
+audit: counts by domain, split and source class, duplicates, bad files by reason; no file names.
+quarantine: `[{"path", "domain", "reason"}]`, files that are not used, sorted.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+from isthmus.core.config import Config
+from isthmus.core.files import write_json
+from isthmus.core.progress import say
+from isthmus.data.ingest import IngestConfig, ingest
+from isthmus.data.manifest import LOCATIONS, MANIFEST, TARGET_LABELS, write_table
+from isthmus.data.scenario import Scenario
+from isthmus.stages._cli import stage
+
+
+class Params(Config):
+    """What `ingest` reads of `params.yaml`."""
+
+    SECTIONS: ClassVar[dict[str, str]] = {"scenario": "scenarios.{scenario}"}
+
+    scenario: Scenario
+    ingest: IngestConfig = IngestConfig()
+    seed: int
+
+
+def run(
+    params: Params, *, raw: Path, manifest: Path, locations: Path, labels_target: Path, audit: Path, quarantine: Path
+) -> None:
+    """Writes the tables; broken files go to quarantine and the run goes on."""
+    done = ingest(raw, params.scenario, params.ingest, params.seed)
+    write_table(manifest, done.manifest, MANIFEST)
+    write_table(locations, done.locations, LOCATIONS)
+    write_table(labels_target, done.target_labels, TARGET_LABELS)
+    write_json(quarantine, [bad._asdict() for bad in done.bad])
+    write_json(audit, done.audit)
+    counts = ", ".join(f"{domain} {count}" for domain, count in done.audit["images"].items())
+    say(f"ingest: {counts} images; {len(done.bad)} files in quarantine; {done.audit['duplicates']} exact copies")
+
+
+if __name__ == "__main__":
+    stage(run)

@@ -1,0 +1,64 @@
+"""Writes what a person reads: `report/report.html`, one self-contained page, and the model card.
+
+`report.html` holds images, charts and style inline: it opens without a network and without JavaScript.
+`model_card.md` and `model_card.json` hold the same facts of the chosen model, for people and for machines.
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+from isthmus.core.config import Config
+from isthmus.core.files import atomic_folder, write_json, write_text
+from isthmus.data.scenario import Scenario
+from isthmus.evaluation.findings import read_findings
+from isthmus.evaluation.report import report_page
+from isthmus.registry.card import as_markdown, model_card
+from isthmus.stages._cli import stage
+
+
+class Params(Config):
+    """Sections of `params.yaml` that this stage reads."""
+
+    SECTIONS: ClassVar[dict[str, str]] = {"scenario": "scenarios.{scenario}"}
+
+    scenario: Scenario
+
+
+def run(
+    params: Params,
+    *,
+    manifest: Path,
+    audit: Path,
+    quarantine: Path,
+    prepared: Path,
+    shift: Path,
+    trained: Path,
+    choice: Path,
+    metrics: Path,
+    truth: Path,
+    predictions: Path,
+    report: Path,
+) -> None:
+    """Reads all files of a scenario and writes page and card."""
+    findings = read_findings(
+        params.scenario,
+        manifest=manifest,
+        audit=audit,
+        quarantine=quarantine,
+        prepared=prepared,
+        shift=shift,
+        trained=trained,
+        choice=choice,
+        metrics=metrics,
+        truth=truth,
+        predictions=predictions,
+    )
+    card = model_card(findings)
+    with atomic_folder(report) as folder:
+        write_text(folder / "report.html", report_page(findings, prepared))
+        write_text(folder / "model_card.md", as_markdown(card))
+        write_json(folder / "model_card.json", card)
+
+
+if __name__ == "__main__":
+    stage(run)

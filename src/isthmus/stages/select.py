@@ -1,0 +1,93 @@
+"""Chooses method and epoch without target labels; opens no file that holds one.
+
+Writes `choice.json`: the chosen method, epoch and seed, whether it is the fallback and why in one sentence; the epoch
+taken for each method; every candidate with its scores (means over seeds), the validators that count for it, its rank
+in [0, 1] or its reasons to be out; the guards. Only methods named under `methods:` are looked at: a folder of a method
+that was dropped is of another time. `--shift` is an input of the graph; this choice makes no use of it yet.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field, SerializeAsAny, field_validator
+
+from isthmus.core import plugins
+from isthmus.core.config import Config, validated
+from isthmus.core.errors import ConfigError
+from isthmus.core.files import write_json
+from isthmus.data.scenario import Scenario
+from isthmus.evaluation.candidates import measure
+from isthmus.evaluation.choice import SOURCE_ONLY, Guards, choose
+from isthmus.evaluation.trained import open_trained, read_samples
+from isthmus.evaluation.validators import ValidatorConfig
+from isthmus.stages._cli import stage
+
+
+class SelectConfig(Guards):
+    """Guards, and the validators that rank what passes them."""
+
+    validators: dict[str, SerializeAsAny[ValidatorConfig]] = Field(
+        min_length=1, description="modules of isthmus.evaluation.validators, each with its options"
+    )
+
+    @field_validator("validators", mode="before")
+    @classmethod
+    def _by_name(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            raise ValueError(f"must be a mapping. Allowed: {', '.join(plugins.names('evaluation.validators'))}")
+        configs, problems = {}, []
+        for name, options in values.items():
+            try:
+                kind = plugins.load("evaluation.validators", str(name)).Config
+                configs[name] = validated(kind, options or {}, f"{name}.")
+            except ConfigError as error:
+                problems.append(str(error))
+        if problems:
+            raise ValueError("; ".join(problems))
+        return configs
+
+
+class Params(Config):
+    """Sections of `params.yaml` that this stage reads; of `methods` only the names matter."""
+
+    SECTIONS: ClassVar[dict[str, str]] = {"scenario": "scenarios.{scenario}"}
+
+    scenario: Scenario
+    methods: dict[str, Any]
+    select: SelectConfig
+
+
+def run(params: Params, *, manifest: Path, prepared: Path, trained: Path, shift: Path, choice: Path) -> None:
+    """Reads what was trained, measures every candidate, chooses, writes."""
+    scenario, config = params.scenario, params.select
+    if SOURCE_ONLY not in params.methods:
+        raise ConfigError(
+            f"params.yaml: methods: '{SOURCE_ONLY}' is missing (got {', '.join(params.methods) or 'none'}). It is the"
+            f" floor that every choice is held against: add '{SOURCE_ONLY}: {{}}' and run 'dvc repro'"
+        )
+    samples = read_samples(manifest, prepared)
+    runs = open_trained(trained, params.methods, scenario.classes, len(samples.label))
+    validators = {name: options.build() for name, options in config.validators.items()}
+    candidates = measure(runs, samples, scenario.source, scenario.target, validators)
+    made = choose(candidates, config, len(scenario.classes))
+    write_json(
+        choice,
+        {
+            "scenario": runs[SOURCE_ONLY].facts.scenario,
+            "chosen": {
+                "method": made.method,
+                "epoch": made.epoch,
+                "seed": runs[made.method].facts.seeds[0],  # the first seed ships: none is picked by its result
+                "fallback": made.fallback,
+                "why": made.why,
+            },
+            "best_epoch": made.best_epoch,
+            "candidates": made.candidates,
+            "guards": {name: getattr(config, name) for name in Guards.model_fields},
+            "validators": sorted(validators),
+        },
+    )
+
+
+if __name__ == "__main__":
+    stage(run)

@@ -1,0 +1,119 @@
+"""Measures how far the source lies from the target, on frozen features. No label is used.
+
+Writes a folder:
+- `shift.json`: `pairs` (each source domain and `pooled` against the target), `control` (two random halves of the
+  source: what the measures say where there is no shift), `zscored` (pooled, each domain standardised by itself),
+  `images` (available and used per domain), `map` (share of variance of the two axes), `advice` (sentences);
+- `map.parquet`: `image_id, x, y` of the images used, principal components with equal weight for each domain.
+
+Only training splits are looked at, so that the target's test images stay unseen. A domain with more than
+`max_images` is cut to its first ones in the order of `image_id`, which is a hash: a random but fixed subset.
+"""
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pydantic import Field
+
+from isthmus.core.config import Config
+from isthmus.core.errors import DataError
+from isthmus.core.files import atomic_folder, write_json
+from isthmus.core.seeds import derive_seed
+from isthmus.data.manifest import INDEX, read_table, write_table
+from isthmus.data.scenario import Scenario
+from isthmus.data.shards import Rows
+from isthmus.evaluation.shift import Features, advise, compare, mmd, narrow, plane, standardise
+from isthmus.evaluation.trained import Samples, read_samples
+from isthmus.stages._cli import stage
+
+MAP = pa.schema([("image_id", pa.string()), ("x", pa.float32()), ("y", pa.float32())])
+_LEAST = 4  # [image] a domain: two halves of two, below which nothing can be estimated
+_DIGITS = 9
+
+
+class ShiftConfig(Config):
+    """How much is looked at."""
+
+    max_images: int = Field(2000, ge=_LEAST, description="[image] a domain; larger domains are cut by id")
+
+
+class Params(Config):
+    """Sections of `params.yaml` that this stage reads."""
+
+    SECTIONS: ClassVar[dict[str, str]] = {"scenario": "scenarios.{scenario}"}
+
+    scenario: Scenario
+    shift: ShiftConfig
+    seed: int
+
+
+def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift: Path) -> None:
+    """Reads features of the training splits, compares, draws the map, advises."""
+    scenario, limit = params.scenario, params.shift.max_images
+    samples = read_samples(manifest, prepared)
+    places = {domain: _places(samples, domain) for domain in scenario.domains}
+    used = {domain: rows[:limit] for domain, rows in places.items()}
+    read = Rows(features, read_table(prepared / "index.parquet", INDEX))
+    raw = {
+        domain: narrow(np.asarray(read.take(rows), dtype=np.float64), derive_seed(params.seed, "narrow"))
+        for domain, rows in used.items()
+    }
+    pooled = np.concatenate([raw[domain] for domain in scenario.source])
+    rows = {domain: standardise(raw[domain], pooled) for domain in scenario.domains}
+    source, target = standardise(pooled, pooled), rows[scenario.target]
+    seed = derive_seed(params.seed, "shift")
+    single = {domain: compare(rows[domain], target, seed) for domain in scenario.source}
+    whole = compare(source, target, seed) if len(single) > 1 else single[scenario.source[0]]
+    control = compare(*_halves(source, derive_seed(seed, "halves")), seed)
+    own = np.concatenate([standardise(raw[domain], raw[domain]) for domain in scenario.source])
+    value, p_value = mmd(own, standardise(raw[scenario.target], raw[scenario.target]), seed)
+    zscored = {"mmd2": value, "mmd_p_value": p_value}
+    points, shares = plane([rows[domain] for domain in scenario.domains])
+    document = {
+        "target": scenario.target,
+        "feature_dim": int(read.shape[0]),
+        "compared_dim": source.shape[1],
+        "images": {domain: {"train": len(places[domain]), "used": len(used[domain])} for domain in scenario.domains},
+        "max_images": limit,
+        "subsampled": any(len(places[domain]) > limit for domain in scenario.domains),
+        "pairs": single | {"pooled": whole},
+        "control": control,
+        "zscored": zscored,
+        "map": {"variance": shares},
+        "advice": advise(whole, control, zscored, single),
+    }
+    ids = np.concatenate([samples.image_id[used[domain]] for domain in scenario.domains])
+    table = pd.DataFrame({"image_id": ids, "x": np.concatenate(points)[:, 0], "y": np.concatenate(points)[:, 1]})
+    with atomic_folder(shift) as folder:
+        write_table(folder / "map.parquet", table.sort_values("image_id"), MAP)
+        write_json(folder / "shift.json", _rounded(document))
+
+
+def _places(samples: Samples, domain: str) -> Any:
+    rows = samples.rows([domain], "train")
+    if len(rows) < _LEAST:
+        raise DataError(
+            f"manifest: domain '{domain}' has {len(rows)} prepared training images; at least {_LEAST} are needed to"
+            " measure a shift. Add images and run 'dvc repro'"
+        )
+    return rows
+
+
+def _halves(rows: Features, seed: int) -> tuple[Features, Features]:
+    order = np.random.default_rng(seed).permutation(len(rows))
+    return rows[order[: len(rows) // 2]], rows[order[len(rows) // 2 :]]
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_rounded(inner) for inner in value]
+    return round(value, _DIGITS) if isinstance(value, float) else value
+
+
+if __name__ == "__main__":
+    stage(run)

@@ -1,0 +1,189 @@
+"""Trains one method on one scenario, all seeds.
+
+`run.json`: what was run, resolved. `seeds/K/curves.jsonl`: one line an epoch. `seeds/K/epochs/EEE.*` for each kept
+epoch: `safetensors` weights (in frozen mode without the backbone), `logits.npy` float32 `[N, K]` and `embeddings.npy`
+float16 `[N, B]` of all images, rows in the order of `prepared/index.parquet`. No target label is read, by any path.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import pandas as pd
+import torch
+from pydantic import Field
+
+import isthmus
+from isthmus.adapt import Method, MethodConfig, Shape
+from isthmus.core.config import Config, plugin
+from isthmus.core.device import DeviceName, make_deterministic, pick_device
+from isthmus.core.errors import ConfigError, DataError
+from isthmus.core.files import atomic_folder, hash_files, read_json, sha256_bytes, write_json
+from isthmus.core.seeds import derive_seed
+from isthmus.data.manifest import INDEX, MANIFEST, read_table
+from isthmus.data.scenario import Scenario
+from isthmus.data.shards import Rows
+from isthmus.models import ModelConfig
+from isthmus.models.classifier import Classifier, Features, Standardise
+from isthmus.models.embedding import read_facts, stored_encoder
+from isthmus.stages._cli import stage
+from isthmus.training.data import TrainingData, training_data
+from isthmus.training.loop import LoopSession, Settings, kept_epochs
+from isthmus.training.statistics import feature_statistics
+
+
+class TrainConfig(Config):
+    """The section `train`."""
+
+    seeds: list[int] = Field([0, 1, 2], min_length=1, description="all run; the first ships, the spread is reported")
+    batch_size: int = Field(64, ge=2, description="source rows a step, and as many target rows")
+    keep: int = Field(4, ge=1, description="epochs kept as candidates")
+    threads: int = Field(1, ge=1, description="of the CPU; one is fastest for frozen mode")
+    device: DeviceName = "auto"
+
+
+class Params(Config):
+    """What `train` reads."""
+
+    SECTIONS: ClassVar[dict[str, str]] = {
+        "scenario": "scenarios.{scenario}",
+        "model": "models.[scenarios.{scenario}.model]",
+        "method": "methods.{method}",
+    }
+    scenario: Scenario
+    model: ModelConfig
+    method: Annotated[MethodConfig, plugin("adapt.methods")]
+    train: TrainConfig
+    seed: int
+
+
+def run(
+    params: Params,
+    *,
+    scenario: str,
+    method: str,
+    manifest: Path,
+    prepared: Path,
+    features: Path,
+    checkpoints: Path,
+    trained: Path,
+) -> None:
+    """Writes the trained seeds."""
+    make_deterministic(params.train.threads)
+    index = read_table(prepared / "index.parquet", INDEX)
+    table = read_table(manifest, MANIFEST).set_index("image_id").loc[index["image_id"]].reset_index()
+    data = _data(params, table, index, prepared, features)
+    facts = _facts(params, scenario, method)
+    work = checkpoints / _key(params, facts, manifest, prepared, features)
+    for seed in params.train.seeds:
+        _train_seed(params, data, prepared, features, work / "seeds" / str(seed), seed, f"{method}, seed {seed}")
+    with atomic_folder(trained) as folder:
+        write_json(folder / "run.json", facts)
+        for seed in params.train.seeds:
+            done = work / "seeds" / str(seed)
+            shutil.copytree(done / "epochs", folder / "seeds" / str(seed) / "epochs")
+            shutil.copy(done / "curves.jsonl", folder / "seeds" / str(seed) / "curves.jsonl")
+    shutil.rmtree(work)
+
+
+def _data(params: Params, table: pd.DataFrame, index: pd.DataFrame, prepared: Path, features: Path) -> TrainingData:
+    images = params.model.mode == "full"
+    rows = Rows(prepared / "shards" if images else features, index)
+    data = training_data(table, rows, params.scenario.domains, images=images, shift_pixels=params.model.shift_pixels)
+    empty = [
+        d for d, r in zip(params.scenario.domains, [*data.source_train, data.target_train], strict=True) if not len(r)
+    ]
+    if empty:
+        raise DataError(
+            f"no training images in: {', '.join(empty)}. See out/.../audit.json and the shares of the splits"
+        )
+    return data
+
+
+def _train_seed(
+    params: Params, data: TrainingData, prepared: Path, features: Path, folder: Path, seed: int, name: str
+) -> None:
+    derived = derive_seed(params.seed, "train", seed)
+    device = pick_device(params.train.device)
+    model_config, scenario = params.model, params.scenario
+    shape = Shape(len(scenario.classes), model_config.bottleneck, len(scenario.source), len(data.target_train), derived)
+    method = params.method.build(shape)
+    if method.needs == "images" and model_config.mode == "frozen":
+        raise ConfigError(
+            f"params.yaml: methods: {name.partition(',')[0]} needs images, but model '{scenario.model}' is frozen and"
+            " gives features. Set scenarios: model to one whose mode is 'full', or drop the method"
+        )
+    model = _classifier(params, method, data, prepared, features, derived)
+    settings = Settings(
+        model_config.epochs,
+        kept_epochs(model_config.epochs, params.train.keep),
+        params.train.batch_size,
+        model_config.learning_rate,
+        model_config.backbone_rate,
+        model_config.weight_decay,
+        model_config.clip,
+        derived,
+    )
+    session = LoopSession(model.to(device), method.to(device), data, settings, device, folder, name)
+    method.fit(session)
+    session.write(folder)
+
+
+def _classifier(
+    params: Params, method: Method, data: TrainingData, prepared: Path, features: Path, seed: int
+) -> Classifier:
+    stored = read_facts(features)
+    how: Literal["source", "domain"] = method.standardises or ("domain" if params.method.standardise else "source")
+    if params.model.mode == "frozen":
+        backbone: Any = Features(Standardise(*feature_statistics(data, how)))
+    elif how == "source":
+        backbone = stored_encoder(features, len(params.scenario.domains))
+    else:
+        facts = read_json(prepared / "facts.json")
+        mean, std = (torch.tensor([facts[w][d] for d in params.scenario.domains]) for w in ("mean", "std"))
+        backbone = stored_encoder(features, len(params.scenario.domains), mean, std)
+    config = params.model
+    return Classifier(
+        backbone,
+        stored.feature_dim,
+        len(params.scenario.classes),
+        config.bottleneck,
+        config.norm,
+        derive_seed(seed, "weights"),
+    )
+
+
+def _facts(params: Params, scenario: str, name: str) -> dict[str, Any]:
+    method = params.method.build(Shape(len(params.scenario.classes), 2, len(params.scenario.source), 1, 0))
+    return {
+        "scenario": scenario,
+        "method": name,
+        "mode": params.model.mode,
+        "needs": method.needs,
+        "sees_target": method.sees_target,
+        "optimises": sorted(method.optimises),
+        "seeds": params.train.seeds,
+        "epochs": kept_epochs(params.model.epochs, params.train.keep),
+        "classes": params.scenario.classes,
+        "domains": params.scenario.domains,
+        "config": {
+            "method": params.method.model_dump(mode="json"),
+            "model": params.model.model_dump(mode="json"),
+            "train": params.train.model_dump(mode="json"),
+            "seed": params.seed,
+        },
+    }
+
+
+def _key(params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path) -> str:
+    # Shards follow from manifest, facts, params and code, which are all here; hashing gigabytes of them adds nothing.
+    code = Path(isthmus.__file__).parent
+    used = [code / part for part in ("core", "data", "models", "adapt", "training", "stages")]
+    sources = [path for folder in used for path in sorted(folder.rglob("*.py"))]
+    inputs = hash_files([manifest, prepared / "index.parquet", prepared / "facts.json", features, *sources])
+    return sha256_bytes(f"{inputs}{json.dumps(facts, sort_keys=True)}".encode())[:32]
+
+
+if __name__ == "__main__":
+    stage(run)

@@ -1,0 +1,141 @@
+"""What training may see: inputs of all splits, labels of the source alone, and the batches drawn from them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from isthmus.core.seeds import derive_seed
+from isthmus.data.augment import strong_view, weak_view
+from isthmus.data.batch import Batch
+
+
+class Inputs(Protocol):
+    """All rows of a scenario in the manifest's order: features `[N, D]`, or images `[N, H, W, C]`."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Returns these rows."""
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Rows by role. There is no target label here, and no path by which one could come.
+
+    Attributes:
+        inputs: all rows.
+        domains: int64 `[N]`, the domain's place among the scenario's domains; the target is the last.
+        labels: int64 `[N]`, classes of source rows, -1 for every target row.
+        source_train: positions of the source's training rows, one array a source domain.
+        source_val: positions of the source's validation rows.
+        target_train: positions of the target's training rows.
+        images: whether inputs are images.
+        shift_pixels: of the weak view [pixel].
+    """
+
+    inputs: Inputs
+    domains: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    source_train: list[NDArray[np.int64]]
+    source_val: NDArray[np.int64]
+    target_train: NDArray[np.int64]
+    images: bool
+    shift_pixels: int = field(default=0)
+
+    def steps(self, batch_size: int) -> int:
+        """Returns steps an epoch: the larger of the roles is seen once, the smaller again and again."""
+        return max(1, max(sum(map(len, self.source_train)), len(self.target_train)) // batch_size)
+
+    def batches(self, epoch: int, batch_size: int, seed: int, *, target: bool, strong: bool) -> Iterator[Batch]:
+        """Yields one epoch's batches; they depend on seed and epoch alone, so a resumed run draws the same."""
+        steps = self.steps(batch_size)
+        shares = _shares(batch_size, len(self.source_train))
+        sources = [
+            _endless(rows, steps * share, derive_seed(seed, "source", number, epoch))
+            for number, (rows, share) in enumerate(zip(self.source_train, shares, strict=True))
+        ]
+        places = np.arange(len(self.target_train))
+        wanted = _endless(places, steps * batch_size, derive_seed(seed, "target", epoch)) if target else places[:0]
+        generator = torch.Generator().manual_seed(derive_seed(seed, "views", epoch))
+        for step in range(steps):
+            rows = np.concatenate(
+                [drawn[step * share : (step + 1) * share] for drawn, share in zip(sources, shares, strict=True)]
+            )
+            yield self._batch(rows, wanted[step * batch_size : (step + 1) * batch_size], generator, strong)
+
+    def in_order(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yields inputs and domains of these rows once, in order, without augmentation."""
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            yield self.tensor(part), torch.from_numpy(self.domains[part])
+
+    def tensor(self, rows: NDArray[np.int64]) -> Tensor:
+        """Returns these rows as features `[n, D]` or images `[n, C, H, W]`."""
+        values = torch.from_numpy(self.inputs.take(rows))
+        return values.permute(0, 3, 1, 2).contiguous() if self.images else values
+
+    def _batch(
+        self, rows: NDArray[np.int64], target_index: NDArray[np.int64], generator: torch.Generator, strong: bool
+    ) -> Batch:
+        target_rows = self.target_train[target_index]
+        both = np.concatenate([rows, target_rows])
+        inputs = self.tensor(both)
+        target_strong = None
+        if self.images:
+            target_strong = strong_view(inputs[len(rows) :], self.shift_pixels, generator) if strong else None
+            inputs = weak_view(inputs, self.shift_pixels, generator)
+        return Batch(
+            inputs,
+            torch.from_numpy(self.domains[both]),
+            torch.from_numpy(self.labels[rows]),
+            torch.from_numpy(target_index),
+            target_strong,
+        )
+
+
+def training_data(
+    table: pd.DataFrame, inputs: Inputs, domains: list[str], *, images: bool, shift_pixels: int
+) -> TrainingData:
+    """Sorts the rows of a manifest by role.
+
+    Args:
+        table: manifest rows in the order of `inputs`: `domain, split, label`.
+        inputs: features or images.
+        domains: the scenario's domains, the target last.
+        images: whether inputs are images.
+        shift_pixels: of the weak view [pixel].
+    """
+    number = np.array([domains.index(name) for name in table["domain"]], dtype=np.int64)
+    split = table["split"].to_numpy()
+    is_target = number == len(domains) - 1
+    labels = np.array(table["label"].fillna(-1), dtype=np.int64)
+    assert (labels[is_target] == -1).all(), "a target label reached training"
+    return TrainingData(
+        inputs,
+        number,
+        labels,
+        [np.flatnonzero((number == place) & (split == "train")) for place in range(len(domains) - 1)],
+        np.flatnonzero(~is_target & (split == "val")),
+        np.flatnonzero(is_target & (split == "train")),
+        images,
+        shift_pixels,
+    )
+
+
+def _shares(batch_size: int, sources: int) -> list[int]:
+    """Divides a batch among the sources as evenly as it goes: domain-balanced, whatever their sizes."""
+    return [batch_size // sources + (1 if number < batch_size % sources else 0) for number in range(sources)]
+
+
+def _endless(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+    """Returns `count` rows: one permutation after another, so that no row comes twice before all came once."""
+    generator = np.random.default_rng(seed)
+    rounds = -(-count // max(1, len(rows)))
+    return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:count] if rounds else rows[:0]

@@ -1,0 +1,273 @@
+"""The training loop, top to bottom, and the session that gives its parts to methods with a loop of their own."""
+
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from sklearn.metrics import recall_score
+from torch import Tensor, nn
+
+from isthmus.adapt import Method, Stateful
+from isthmus.core.files import atomic_file
+from isthmus.core.progress import say
+from isthmus.core.seeds import derive_seed
+from isthmus.data.batch import Batch
+from isthmus.models.classifier import Classifier
+from isthmus.training.checkpoint import Checkpoint
+from isthmus.training.data import TrainingData
+from isthmus.training.optim import make_optimiser, set_rate
+
+SECONDS_BETWEEN_CHECKPOINTS = 2.0  # an epoch on cached features is far shorter than writing it down is worth
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How one seed trains.
+
+    Attributes:
+        epochs: in all.
+        kept: epochs whose weights, logits and embeddings are written: the candidates.
+        batch_size: rows of each role a step.
+        learning_rate: of all but the backbone.
+        backbone_rate: the backbone's [share] of it.
+        weight_decay: of AdamW.
+        clip: largest gradient norm.
+        seed: of batches, dropout and views.
+    """
+
+    epochs: int
+    kept: list[int]
+    batch_size: int
+    learning_rate: float
+    backbone_rate: float
+    weight_decay: float
+    clip: float
+    seed: int
+
+
+class LoopSession:
+    """A session (see `adapt.Session`) over one model, one method, one seed.
+
+    Args:
+        model: on the device.
+        method: on the device.
+        data: rows by role.
+        settings: see `Settings`.
+        device: where batches go.
+        folder: working folder of this seed, outside the stage's outputs: checkpoint, curves, kept epochs.
+        name: shown with the progress.
+    """
+
+    def __init__(
+        self,
+        model: Classifier,
+        method: Method,
+        data: TrainingData,
+        settings: Settings,
+        device: torch.device,
+        folder: Path,
+        name: str,
+    ) -> None:
+        self.model = model
+        self.method = method
+        self.device = device
+        self.optimiser: torch.optim.Optimizer = make_optimiser(
+            model, method, settings.learning_rate, settings.backbone_rate, settings.weight_decay
+        )
+        self._data, self._settings, self._folder, self._name = data, settings, folder, name
+        self._checkpoint = Checkpoint(folder)
+        self._remembered: dict[str, Stateful] = {"model": model, "method": method, "optimiser": self.optimiser}
+        self._planned = settings.epochs * data.steps(settings.batch_size)
+        self._steps = self._epoch = 0
+        self._curves: list[dict[str, Any]] = []
+        self._sums: dict[str, float] = {}
+        self._noted = 0
+        self._rate = 0.0
+
+    def run_shared_loop(self) -> None:
+        """Trains with the method's losses: zero, losses, backward, step, in sight."""
+        for _ in self.epochs():
+            for batch in self.batches():
+                losses = self.method.losses(self.model, batch, self.progress)
+                self.step(losses)
+
+    def step(self, losses: dict[str, Tensor]) -> None:
+        """Does one step over all parameters; see `adapt.Session`."""
+        self._rate = set_rate(self.optimiser, self.progress)
+        self.optimiser.zero_grad(set_to_none=True)
+        total = torch.stack(list(losses.values())).sum()
+        if total.isfinite():  # a NaN step would destroy the weights; the curve tells, and `select` throws it out
+            total.backward()
+            nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], self._settings.clip)
+            self.optimiser.step()
+            self.method.after_step(self.model, self.progress)
+        self.record(losses)
+
+    def record(self, losses: dict[str, Tensor]) -> None:
+        """Counts one step and notes its losses; see `adapt.Session`."""
+        self._steps += 1
+        self._noted += 1
+        values = {f"loss_{name}": float(loss.detach()) for name, loss in losses.items()}
+        for name, value in {**values, "loss_total": sum(values.values())}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    @property
+    def progress(self) -> float:
+        """p in [0, 1]; see `adapt.Session`."""
+        return min(1.0, self._steps / self._planned)
+
+    def remember(self, name: str, thing: Stateful) -> None:
+        """Adds to the checkpoint; see `adapt.Session`."""
+        self._remembered[name] = thing
+
+    def epochs(self) -> Iterator[int]:
+        """Yields epochs still to do; see `adapt.Session`."""
+        self._restore()
+        saved = time.monotonic()
+        for epoch in range(self._epoch + 1, self._settings.epochs + 1):
+            start, before = time.monotonic(), self._steps
+            self._epoch = epoch
+            torch.manual_seed(derive_seed(self._settings.seed, "epoch", epoch))
+            self.model.train()
+            self.method.train()
+            yield epoch
+            self._finish_epoch()
+            now = time.monotonic()
+            if now - saved >= SECONDS_BETWEEN_CHECKPOINTS or epoch == self._settings.epochs:
+                self._save()
+                saved = time.monotonic()
+            if now - start > 1.0 or epoch == self._settings.epochs:
+                self._tell((self._steps - before) * self._settings.batch_size / max(now - start, 1e-9))
+
+    def batches(self) -> Iterator[Batch]:
+        """Yields the current epoch's batches; see `adapt.Session`."""
+        method = self.method
+        for batch in self._data.batches(
+            self._epoch,
+            self._settings.batch_size,
+            self._settings.seed,
+            target=method.sees_target,
+            strong=method.strong_view,
+        ):
+            yield batch.to(self.device)
+
+    def source_batches(self) -> Iterator[Batch]:
+        """Yields all source training rows in order; see `adapt.Session`."""
+        rows = np.concatenate(self._data.source_train)
+        for start, (inputs, domains) in enumerate(self._data.in_order(rows, self._settings.batch_size)):
+            first = start * self._settings.batch_size
+            labels = torch.from_numpy(self._data.labels[rows[first : first + len(inputs)]])
+            yield Batch(inputs, domains, labels, torch.empty(0, dtype=torch.int64)).to(self.device)
+
+    def target_batches(self) -> Iterator[Batch]:
+        """Yields all target training rows in order; see `adapt.Session`."""
+        assert self.method.sees_target, "a method that must not see the target asked for it"
+        first = 0
+        for inputs, domains in self._data.in_order(self._data.target_train, self._settings.batch_size):
+            index = torch.arange(first, first + len(inputs))
+            first += len(inputs)
+            yield Batch(inputs, domains, torch.empty(0, dtype=torch.int64), index).to(self.device)
+
+    def write(self, folder: Path) -> None:
+        """Writes `curves.jsonl` of a finished run."""
+        lines = [json.dumps(line, sort_keys=True, allow_nan=False) + "\n" for line in self._curves]
+        (folder / "curves.jsonl").write_text("".join(lines), encoding="utf-8")
+
+    def _finish_epoch(self) -> None:
+        means = {name: _finite(value / max(1, self._noted)) for name, value in self._sums.items()}
+        self._sums, self._noted = {}, 0
+        val = self._data.source_val
+        predicted = self._predict(self.model, val)[0].argmax(1)
+        truth = self._data.labels[val]
+        self._curves.append(
+            {"epoch": self._epoch, "learning_rate": self._rate}
+            | means
+            | {
+                "source_val_accuracy": float((predicted == truth).mean()) if len(val) else None,
+                "source_val_balanced_accuracy": float(
+                    recall_score(truth, predicted, average="macro", labels=np.unique(truth), zero_division=0)
+                )
+                if len(val)
+                else None,
+            }
+        )
+        if self._epoch in self._settings.kept:
+            self._keep()
+
+    def _keep(self) -> None:
+        model = self.model
+        if self.method.adapts:
+            model = copy.deepcopy(self.model)
+            self.method.adapt(model, self.target_batches())
+        logits, features = self._predict(model, np.arange(len(self._data.domains)))
+        kept = self._folder / "epochs" / f"{self._epoch:03d}"
+        with atomic_file(kept.with_suffix(".logits.npy")) as partial, partial.open("wb") as stream:
+            np.save(stream, logits)
+        with atomic_file(kept.with_suffix(".embeddings.npy")) as partial, partial.open("wb") as stream:
+            np.save(stream, features.astype(np.float16))
+        with atomic_file(kept.with_suffix(".safetensors")) as partial:
+            save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, partial)
+
+    @torch.no_grad()
+    def _predict(self, model: Classifier, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        was = model.training
+        model.eval()
+        logits, features = [], []
+        size = self._settings.batch_size if self._data.images else 4096
+        for inputs, domains in self._data.in_order(rows, size):
+            outputs = model(inputs.to(self.device), domains.to(self.device))
+            logits.append(outputs.logits.float().cpu().numpy())
+            features.append(outputs.features.float().cpu().numpy())
+        model.train(was)
+        if not logits:
+            return np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)
+        return np.concatenate(logits), np.concatenate(features)
+
+    def _save(self) -> None:
+        state = {name: thing.state_dict() for name, thing in self._remembered.items()}
+        self._checkpoint.save({"epoch": self._epoch, "steps": self._steps, "curves": self._curves, "state": state})
+
+    def _restore(self) -> None:
+        saved = self._checkpoint.load()
+        if saved is None:
+            return
+        for name, thing in self._remembered.items():
+            thing.load_state_dict(saved["state"][name])
+        self._epoch, self._steps, self._curves = saved["epoch"], saved["steps"], saved["curves"]
+        say(f"{self._name}: goes on after epoch {self._epoch} of {self._settings.epochs}")
+
+    def _tell(self, rate: float) -> None:
+        last = self._curves[-1]
+        parts = [
+            f"{key.removeprefix('loss_')} {value:.4g}"
+            for key, value in last.items()
+            if key.startswith("loss_") and value is not None
+        ]
+        accuracy = last["source_val_accuracy"]
+        shown = "" if accuracy is None else f", source val {accuracy:.3f}"
+        say(
+            f"{self._name}: epoch {self._epoch}/{self._settings.epochs}:"
+            f" loss {', '.join(parts)}{shown}, {rate:.0f} images/s"
+        )
+
+
+def kept_epochs(epochs: int, keep: int) -> list[int]:
+    """Returns the epochs that become candidates: evenly spaced, the last always among them.
+
+    >>> kept_epochs(20, 4)
+    [5, 10, 15, 20]
+    """
+    return sorted({math.ceil(epochs * number / keep) for number in range(1, keep + 1)})
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from isthmus.adapt.alternating import minimise, own_optimiser
+from isthmus.adapt.methods.mcd import Adaptation, discrepancy
+from tests.adapt.small_session import batch, changed, classifier, logits, method, session, snapshot
+
+
+def test_discrepancy_by_hand_and_by_difference_quotients() -> None:
+    sure = torch.tensor([[100.0, 0.0], [0.0, 100.0]])
+
+    assert float(discrepancy(sure, sure)) == 0.0
+    assert float(discrepancy(sure, sure.flip(0))) == pytest.approx(1.0)
+    assert float(discrepancy(sure, torch.zeros(2, 2))) == pytest.approx(0.5)
+    assert torch.autograd.gradcheck(discrepancy, (logits(4).requires_grad_(), logits(4, seed=1).requires_grad_()))
+
+
+def test_the_heads_step_moves_heads_alone_and_drives_them_apart() -> None:
+    built, model, sample = method("mcd", weight=20.0), classifier(), batch()
+    assert isinstance(built, Adaptation)
+    like = torch.optim.AdamW([{"params": model.parameters(), "name": "head", "lr": 0.01}])
+    like.add_param_group({"params": list(built.parameters()), "name": "method", "lr": 0.01})
+    heads = own_optimiser({"head": model.head.parameters(), "method": built.parameters()}, like)
+    encoder_before, heads_before = snapshot(model.bottleneck), snapshot(model.head)
+    apart = float(built.encoder_loss(model, sample).detach())
+
+    loss = built.heads_loss(model, sample)
+    right = torch.stack(list(built.losses(model, sample, 0.0).values())).sum()
+    assert float(loss.detach()) == pytest.approx(float(right.detach()) - apart, abs=1e-6)
+    for _ in range(30):
+        minimise(built.heads_loss(model, sample), heads, like)
+
+    assert changed(heads_before, model.head)
+    assert not changed(encoder_before, model.bottleneck)
+    assert float(built.encoder_loss(model, sample).detach()) > apart
+
+
+def test_the_encoder_step_moves_the_encoder_alone_and_brings_heads_together() -> None:
+    built, model, sample = method("mcd"), classifier(), batch()
+    assert isinstance(built, Adaptation)
+    like = torch.optim.AdamW([{"params": model.parameters(), "name": "bottleneck", "lr": 0.01}])
+    encoder = own_optimiser({"bottleneck": model.bottleneck.parameters()}, like)
+    before, second, bottleneck = snapshot(model.head), snapshot(built), snapshot(model.bottleneck)
+    apart = float(built.encoder_loss(model, sample).detach())
+
+    for _ in range(20):
+        minimise(built.encoder_loss(model, sample), encoder, like)
+
+    assert not changed(before, model.head) and not changed(second, built)
+    assert changed(bottleneck, model.bottleneck)
+    assert float(built.encoder_loss(model, sample).detach()) < apart
+    assert all(parameter.grad is None for parameter in model.head.parameters())
+
+
+def test_a_session_counts_one_step_a_batch_and_resumes_with_both_optimisers(tmp_path: Path) -> None:
+    running = session(method("mcd"), tmp_path)
+
+    running.method.fit(running)
+
+    assert running.progress == 1.0
+    moved = {
+        name: {id(p) for group in running._remembered[name].param_groups for p in group["params"]}  # type: ignore[attr-defined]
+        for name in ("mcd_heads", "mcd_encoder")
+    }
+    assert moved["mcd_heads"] == {id(p) for part in (running.model.head, running.method) for p in part.parameters()}
+    assert moved["mcd_encoder"] == {id(p) for p in running.model.bottleneck.parameters()}
+    assert running._curves[-1]["loss_discrepancy"] >= 0
+    state = torch.load(tmp_path / "state.pt", weights_only=True)["state"]
+    assert state["mcd_heads"]["state"] and state["mcd_encoder"]["state"]

@@ -1,0 +1,58 @@
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from isthmus.core import plugins
+from isthmus.core.config import validated
+from isthmus.core.errors import ConfigError, DataError
+from isthmus.data.image import Image
+from isthmus.data.kinds import Kind
+
+NAMES = plugins.names("data.kinds")
+
+
+def build(name: str, **options: object) -> Kind:
+    try:
+        module = plugins.load("data.kinds", name)
+    except ConfigError as error:
+        pytest.skip(str(error))
+    kind: Kind = validated(module.Config, options, "preprocess.").build()
+    return kind
+
+
+def frame(seed: int, shape: tuple[int, ...]) -> Image:
+    pixels = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+    return Image(pixels, "grey" if shape[2] == 1 else "rgb")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_option_of_a_kind_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"preprocess\.image_sise.*Did you mean 'image_size'\?"):
+        build(name, image_sise=20)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_fitted_is_json_and_the_kind_travels_to_a_worker(name: str) -> None:
+    kind = build(name, image_size=28)
+
+    fitted = kind.fit([frame(1, (30, 40, 1)), frame(2, (30, 40, 1))])
+
+    assert json.loads(json.dumps(fitted)) == fitted
+    assert isinstance(pickle.loads(pickle.dumps(kind)), Kind)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_image_of_a_kind_gets_one_shape_and_dtype_and_the_same_bytes_twice(name: str) -> None:
+    kind = build(name, image_size=28)
+    images = [frame(1, (30, 40, 1)), frame(2, (64, 33, 3)), frame(3, (28, 28, 1))]
+    try:
+        first = [kind.prepare(image, kind.fit(images)) for image in images]
+    except DataError as error:
+        pytest.skip(f"{name} does not take plain grey or RGB: {error}")
+
+    second = [kind.prepare(image, kind.fit(images)) for image in images]
+
+    assert {(a.shape, a.dtype.name) for a in first} == {((28, 28, 3), first[0].dtype.name)}
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))

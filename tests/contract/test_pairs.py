@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+
+from isthmus.core import plugins
+from isthmus.core.errors import ConfigError
+from isthmus.core.files import hash_files
+from isthmus.data.pairs import PairConfig
+from isthmus.data.scan import read_image_facts
+from isthmus.data.table import Bad, Found
+
+NAMES = plugins.names("data.pairs")
+
+
+def load(name: str) -> PairConfig:
+    try:
+        config: PairConfig = plugins.load("data.pairs", name).Config()
+    except ConfigError as error:
+        pytest.skip(str(error))
+    return config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pair_says_where_it_comes_from_and_what_shifts(name: str) -> None:
+    load(name)
+    text = plugins.load("data.pairs", name).__doc__ or ""
+
+    assert "shift" in text
+    assert "SIMULATED" in text or "real" in text.lower()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_pair_writes_readable_images_of_the_same_classes_in_both_domains_and_the_same_bytes_twice(
+    name: str, tmp_path: Path
+) -> None:
+    pair = load(name).build()
+
+    pair.write(tmp_path / "one", 0)
+    pair.write(tmp_path / "two", 0)
+
+    domains = sorted(p.name for p in (tmp_path / "one").iterdir())
+    classes = [sorted(p.name for p in (tmp_path / "one" / domain).iterdir()) for domain in domains]
+    files = sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file())
+    assert len(domains) >= 2
+    assert all(found == classes[0] for found in classes)
+    assert hash_files([tmp_path / "one"]) == hash_files([tmp_path / "two"])
+    for path in files[:: len(files) // 20]:
+        found = Found(path.relative_to(tmp_path).as_posix(), "any", None, None, None)
+        assert not isinstance(read_image_facts(tmp_path, found, key=b"hides whom a file names"), Bad)

@@ -1,0 +1,266 @@
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+rasterio = pytest.importorskip("rasterio")
+
+from isthmus.core.errors import DataError  # noqa: E402
+from isthmus.data.readers import geotiff as module  # noqa: E402
+from isthmus.data.readers import reader_for  # noqa: E402
+from isthmus.data.readers.geotiff import FileReader  # noqa: E402
+from isthmus.data.readers.image import FileReader as PictureReader  # noqa: E402
+
+
+def from_origin(west: float, north: float, across: float, down: float) -> "rasterio.Affine":
+    return rasterio.Affine(across, 0, west, 0, -down, north)
+
+
+DTYPES = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"]
+COMPLEX = ["complex64", "complex128", "complex_int16"]
+UTM = {"crs": "EPSG:32633", "transform": from_origin(500_000, 5_000_000, 10, 10)}
+
+
+def values(dtype: str, shape: tuple[int, int, int] = (5, 40, 50)) -> np.ndarray:
+    raw = np.random.default_rng(0).integers(1, 100, shape)
+    return raw.astype(dtype)
+
+
+def write(path: Path, bands: np.ndarray, **options: object) -> Path:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        described = {"driver": "GTiff", "count": len(bands), "height": bands.shape[1], "width": bands.shape[2]}
+        with rasterio.open(path, "w", **{**described, "dtype": bands.dtype, **UTM, **options}) as scene:
+            scene.write(bands)
+    return path
+
+
+@pytest.mark.parametrize("nodata", [None, 7])
+@pytest.mark.parametrize("layout", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_real_dtype_of_gdal_is_read_as_rasterio_reads_it(
+    dtype: str, layout: dict[str, object], nodata: int | None, tmp_path: Path
+) -> None:
+    bands = values(dtype)
+    path = write(tmp_path / "a.tif", bands, nodata=nodata, **layout)
+    reader = reader_for(path)
+
+    image = reader.read(path, reader.parts(path)[0])
+
+    assert isinstance(reader, FileReader)
+    assert image.pixels.dtype == bands.dtype
+    assert np.array_equal(np.moveaxis(image.pixels, -1, 0), bands)
+    expected = (bands != nodata).all(axis=0) if nodata else np.ones((40, 50), bool)
+    assert np.array_equal(np.ones((40, 50), bool) if image.valid is None else image.valid, expected)
+    json.dumps(image.facts)
+
+
+@pytest.mark.parametrize("dtype", COMPLEX)
+def test_complex_pixels_are_refused(dtype: str, tmp_path: Path) -> None:
+    bands = np.ones((1, 8, 8), "complex64")
+    path = write(tmp_path / "a.tif", bands, dtype=dtype)
+
+    with pytest.raises(DataError, match="pixels are complex.* numbers. Save amplitude or phase as real bands"):
+        FileReader().read(path, "")
+
+
+def test_scale_and_offset_give_real_values(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", values("uint16", (2, 4, 4)), nodata=0)
+    with rasterio.open(path, "r+") as scene:
+        scene.scales, scene.offsets = (2.75e-5, 2.75e-5), (-0.2, -0.2)
+
+    image = FileReader().read(path, "")
+
+    assert image.pixels.dtype == np.float32
+    expected = np.moveaxis(values("uint16", (2, 4, 4)), 0, -1) * 2.75e-5 - 0.2
+    np.testing.assert_allclose(image.pixels, expected, rtol=1e-5)
+
+
+def test_what_is_no_number_is_not_valid(tmp_path: Path) -> None:
+    bands = values("float32", (2, 4, 4))
+    bands[0, 1, 2] = np.nan
+
+    image = FileReader().read(write(tmp_path / "a.tif", bands), "")
+
+    assert image.valid is not None
+    assert np.argwhere(~image.valid).tolist() == [[1, 2]]
+
+
+def test_an_alpha_band_is_a_mask_and_no_band(tmp_path: Path) -> None:
+    bands = values("uint8", (4, 6, 6))
+    bands[3] = 255
+    bands[3, 0, :] = 0
+    path = write(tmp_path / "a.tif", bands, photometric="rgb", alpha="yes")
+
+    image = FileReader().read(path, "")
+
+    assert image.pixels.shape == (6, 6, 3)
+    assert image.mode == "rgb"
+    assert image.valid is not None
+    assert not image.valid[0].any()
+    assert image.valid[1:].all()
+
+
+def test_facts_hold_bands_wavelengths_place_and_ground_distance(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", values("uint16", (2, 20, 30)))
+    with rasterio.open(path, "r+") as scene:
+        scene.descriptions = ("Red", "NIR")
+        scene.update_tags(1, ns="IMAGERY", CENTRAL_WAVELENGTH_UM="0.665")
+        scene.update_tags(2, wavelength="842", wavelength_units="nm")
+
+    facts = FileReader().read(path, "").facts
+
+    assert facts == {
+        "bands": ["red", "nir"],
+        "wavelengths_nm": [665.0, 842.0],
+        "crs": "EPSG:32633",
+        "bounds": [500_000.0, 4_999_800.0, 500_300.0, 5_000_000.0],
+        "gsd_m": [10.0, 10.0],
+    }
+
+
+def test_the_ground_distance_of_degrees_and_of_feet_is_in_metres(tmp_path: Path) -> None:
+    degrees = write(tmp_path / "a.tif", values("uint8"), crs="EPSG:4326", transform=from_origin(10, 60, 1e-4, 1e-4))
+    feet = write(tmp_path / "b.tif", values("uint8"), crs="EPSG:2263", transform=from_origin(0, 0, 10, 10))
+
+    down, across = FileReader().read(degrees, "").facts["gsd_m"]
+
+    assert down == pytest.approx(11.13, abs=0.01)
+    assert across == pytest.approx(11.13 / 2, rel=0.001)
+    assert FileReader().read(feet, "").facts["gsd_m"] == pytest.approx([3.048, 3.048], rel=1e-4)
+
+
+def test_a_long_scene_comes_as_windows_that_cover_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST", 64)
+    monkeypatch.setattr(module, "WINDOW", 32)
+    bands = values("uint8", (2, 80, 70))
+    path = write(tmp_path / "a.tif", bands)
+    reader, whole = FileReader(), np.zeros((80, 70, 2), np.uint8)
+
+    parts = reader.parts(path)
+    for part in parts:
+        top, left = map(int, part.split("-"))
+        image = reader.read(path, part)
+        assert image.pixels.shape == (32, 32, 2)
+        whole[top : top + 32, left : left + 32] = image.pixels
+
+    assert len(parts) == 9
+    assert np.array_equal(whole, np.moveaxis(bands, 0, -1))
+
+
+def test_only_the_window_is_read_of_a_long_scene(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    options = {"tiled": True, "blockxsize": 256, "blockysize": 256, "SPARSE_OK": "TRUE"}
+    described = {"driver": "GTiff", "count": 3, "height": 40_000, "width": 40_000, "dtype": "uint16", **UTM}
+    with rasterio.open(path, "w", **described, **options):
+        pass
+
+    parts = FileReader().parts(path)
+
+    assert len(parts) == 40 * 40
+    assert FileReader().read(path, parts[-1]).pixels.shape == (1024, 1024, 3)
+
+
+def test_a_vrt_inside_a_tif_is_refused(tmp_path: Path) -> None:
+    other = write(tmp_path / "other.tif", values("uint8", (1, 8, 8)))
+    vrt = f"""<VRTDataset rasterXSize="8" rasterYSize="8"><VRTRasterBand dataType="Byte" band="1"><SimpleSource>
+    <SourceFilename>{other}</SourceFilename><SourceBand>1</SourceBand></SimpleSource></VRTRasterBand></VRTDataset>"""
+    (tmp_path / "a.tif").write_text(vrt)
+
+    with pytest.raises(DataError, match="content is a GDAL VRT, which names pixels of other files: refused"):
+        FileReader().parts(tmp_path / "a.tif")
+    with pytest.raises(DataError, match="content is text, not an image"):
+        reader_for(tmp_path / "a.tif").parts(tmp_path / "a.tif")
+
+
+def test_files_beside_the_image_change_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", values("uint8"))
+    (tmp_path / "a.tif.aux.xml").write_text(
+        "<PAMDataset><PAMRasterBand band='1'><NoDataValue>7</NoDataValue></PAMRasterBand></PAMDataset>"
+    )
+    write(tmp_path / "a.tif.msk", np.zeros((1, 40, 50), np.uint8))
+
+    assert FileReader().read(path, "").valid is None
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"height": 300_000, "width": 300_000, "tiled": True, "blockxsize": 256, "blockysize": 256}, "too many pixels"),
+        (
+            {"height": 40_000, "width": 40_000, "tiled": True, "blockxsize": 32_768, "blockysize": 40_000 // 16 * 16},
+            "too large to decode",
+        ),
+        ({"height": 2000, "width": 2000, "count": 400, "interleave": "band"}, "too large to decode"),
+    ],
+)
+def test_huge_declared_sizes_are_refused(options: dict[str, object], reason: str, tmp_path: Path) -> None:
+    described = {"driver": "GTiff", "count": 1, "dtype": "uint8", "SPARSE_OK": "TRUE", "BIGTIFF": "YES", **UTM}
+    with rasterio.open(tmp_path / "a.tif", "w", **{**described, **options}):
+        pass
+
+    with pytest.raises(DataError, match=reason):
+        FileReader().parts(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("layout", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
+def test_a_cut_file_is_refused_with_a_reason_and_without_its_path(
+    share: float, layout: dict[str, object], tmp_path: Path
+) -> None:
+    path = write(tmp_path / "secret.tif", values("uint16"), **layout)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+    with pytest.raises(DataError, match="truncated|cannot be decoded") as caught:
+        FileReader().read(path, FileReader().parts(path)[0])
+
+    assert "secret" not in str(caught.value)
+
+
+def test_mutated_files_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / "a.tif", values("uint16"), nodata=3, tiled=True, blockxsize=16, blockysize=16)
+    data = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(100):
+        mutated = data.copy()
+        places = rng.integers(0, 600, rng.integers(1, 10))
+        mutated[places] = rng.integers(0, 256, len(places))
+        path.write_bytes(mutated.tobytes())
+        try:
+            FileReader().read(path, FileReader().parts(path)[0])
+        except DataError as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("bands", "options", "expected"),
+    [
+        (4, UTM, FileReader),
+        (1, UTM, FileReader),
+        (1, {"crs": None, "transform": None, "nodata": 0}, FileReader),
+        (6, {"crs": None, "transform": None}, FileReader),
+        (6, {"crs": None, "transform": None, "BIGTIFF": "YES"}, FileReader),
+        (6, {"crs": None, "transform": None, "ENDIANNESS": "BIG"}, FileReader),
+        (3, {"crs": None, "transform": None, "photometric": "rgb"}, PictureReader),
+        (1, {"crs": None, "transform": None}, PictureReader),
+    ],
+)
+def test_a_tif_with_geographic_tags_or_many_bands_is_a_raster_and_any_other_a_picture(
+    bands: int, options: dict[str, object], expected: type, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "a.tif", values("uint8", (bands, 8, 8)), **options)
+
+    assert isinstance(reader_for(path), expected)
+
+
+def test_a_palette_becomes_rgb(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tif", np.array([[[0, 1], [2, 1]]], np.uint8), photometric="palette")
+    with rasterio.open(path, "r+") as scene:
+        scene.write_colormap(1, {0: (255, 0, 0, 255), 1: (0, 255, 0, 255), 2: (0, 0, 9, 255)})
+
+    image = FileReader().read(path, "")
+
+    assert image.mode == "rgb"
+    assert image.pixels[1, 0].tolist() == [0, 0, 9]

@@ -1,0 +1,258 @@
+import io
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from isthmus.core.errors import DataError
+from isthmus.data.readers import image as module
+from isthmus.data.readers.image import FileReader
+
+
+def gradient(height: int = 12, width: int = 16) -> np.ndarray:
+    y, x = np.indices((height, width))
+    return np.stack([y * 20, x * 15, 255 - x * 10], axis=2).astype(np.uint8)
+
+
+def read(path: Path) -> np.ndarray:
+    reader = FileReader()
+    assert reader.parts(path) == [""]
+    return reader.read(path, "").pixels
+
+
+def png16(pixels: np.ndarray, colour_type: int) -> bytes:
+    """Writes a 16-bit PNG by hand (RFC 2083): Pillow writes 16 bit for grey alone."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + name + data + zlib.crc32(name + data).to_bytes(4, "big")
+
+    height, width = pixels.shape[:2]
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, colour_type, 0, 0, 0])
+    lines = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp"])
+def test_lossless_rgb_comes_back_exactly(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(gradient()).save(path, **({"lossless": True} if suffix == "webp" else {}))
+
+    assert np.array_equal(read(path), gradient())
+
+
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_sixteen_bit_grey_keeps_every_bit(suffix: str, tmp_path: Path) -> None:
+    pixels = np.arange(12 * 16, dtype=np.uint16).reshape(12, 16) * 341
+    Image.fromarray(pixels).save(tmp_path / f"a.{suffix}")
+
+    found = FileReader().read(tmp_path / f"a.{suffix}", "")
+
+    assert found.pixels.dtype == np.uint16
+    assert found.mode == "grey"
+    assert np.array_equal(found.pixels[..., 0], pixels)
+
+
+def test_big_endian_sixteen_bit_tiff_keeps_every_bit(tmp_path: Path) -> None:
+    pixels = (np.arange(12 * 16).reshape(12, 16) * 341).astype(np.uint16)
+    Image.frombytes("I;16B", (16, 12), pixels.astype(">u2").tobytes()).save(tmp_path / "a.tiff")
+
+    assert np.array_equal(read(tmp_path / "a.tiff")[..., 0], pixels)
+
+
+def test_sixteen_bit_rgb_png_keeps_every_bit(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65536, (12, 16, 3))
+    (tmp_path / "a.png").write_bytes(png16(pixels, 2))
+
+    found = read(tmp_path / "a.png")
+
+    assert found.dtype == np.uint16
+    assert np.array_equal(found, pixels)
+
+
+@pytest.mark.parametrize("colour_type", [4, 6])
+def test_sixteen_bit_alpha_is_composited_on_white_without_losing_bits(colour_type: int, tmp_path: Path) -> None:
+    bands = 1 if colour_type == 4 else 3
+    colour = np.random.default_rng(0).integers(0, 65536, (6, 8, bands))
+    alpha = np.full((6, 8, 1), 65535)
+    alpha[0] = 0
+    (tmp_path / "a.png").write_bytes(png16(np.concatenate([colour, alpha], axis=2), colour_type))
+
+    found = read(tmp_path / "a.png")
+
+    assert np.array_equal(found[1:], colour[1:])
+    assert (found[0] == 65535).all()
+
+
+def test_palette_images_with_and_without_transparency_become_rgb(tmp_path: Path) -> None:
+    flat = np.zeros((4, 6, 3), np.uint8)
+    flat[:, 3:] = (200, 30, 10)
+    picture = Image.fromarray(flat).quantize(2)
+    picture.save(tmp_path / "plain.png")
+    red = picture.getpixel((5, 0))
+    picture.save(tmp_path / "clear.png", transparency=red)
+
+    assert np.array_equal(read(tmp_path / "plain.png"), flat)
+    assert (read(tmp_path / "clear.png")[:, 3:] == 255).all()
+    assert (read(tmp_path / "clear.png")[:, :3] == 0).all()
+
+
+def test_alpha_is_composited_on_white(tmp_path: Path) -> None:
+    pixels = np.full((2, 2, 4), (100, 50, 0, 128), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+
+    # 100 * 128/255 + 255 * 127/255 = 177.2; 50: 152.1; 0: 127
+    assert read(tmp_path / "a.png")[0, 0].tolist() == [177, 152, 127]
+
+
+def test_one_bit_becomes_black_and_white(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("1").save(tmp_path / "a.png")
+
+    assert read(tmp_path / "a.png")[..., 0].tolist() == [[0, 255], [255, 0]]
+
+
+def test_float_tiff_stays_float(tmp_path: Path) -> None:
+    pixels = np.linspace(-1, 3, 24, dtype=np.float32).reshape(4, 6)
+    Image.fromarray(pixels).save(tmp_path / "a.tiff")
+
+    found = read(tmp_path / "a.tiff")
+
+    assert found.dtype == np.float32
+    assert np.array_equal(found[..., 0], pixels)
+
+
+def cmyk_jpeg(colour: tuple[int, int, int]) -> bytes:
+    """Encodes one colour as Adobe's programs do: inverted CMYK with Adobe's mark, which is what Pillow writes."""
+    ink = np.full((16, 16, 4), (*(255 - c for c in colour), 0), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(ink, "CMYK").save(stream, "JPEG", quality=100, subsampling=0)
+    return stream.getvalue()
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+def test_an_adobe_cmyk_jpeg_shows_its_true_colours(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(cmyk_jpeg((200, 90, 20)))
+
+    found = read(tmp_path / "a.jpg")
+
+    assert np.abs(found.astype(int) - (200, 90, 20)).max() <= 3
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+def test_a_cmyk_jpeg_without_adobes_mark_is_not_inverted(tmp_path: Path) -> None:
+    data = cmyk_jpeg((255 - 200, 255 - 90, 255 - 20))
+    place = data.index(b"\xff\xee")
+    length = int.from_bytes(data[place + 2 : place + 4], "big")
+    # stored values are now the inks of the wanted colour, black ink apart: Pillow stored 255 - 0
+    (tmp_path / "a.jpg").write_bytes(data[:place] + data[place + 2 + length :])
+
+    found = read(tmp_path / "a.jpg")
+
+    assert (found <= 3).all()  # black ink is full
+
+
+@pytest.mark.filterwarnings("ignore:'mode' parameter is deprecated:DeprecationWarning")
+def test_an_adobe_ycck_jpeg_shows_its_true_colours(tmp_path: Path) -> None:
+    colour = (200, 90, 20)
+    luma = Image.fromarray(np.full((16, 16, 3), [255 - c for c in colour], np.uint8)).convert("YCbCr").getpixel((0, 0))
+    # libjpeg, jccolor.c: YCCK is the YCbCr of R = 255 - C'; Adobe's C' = 255 - C is the colour, so R is its inverse.
+    # Pillow stores 255 - ink.
+    ink = np.full((16, 16, 4), (*(255 - v for v in luma), 0), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(ink, "CMYK").save(stream, "JPEG", quality=100, subsampling=0)
+    data = bytearray(stream.getvalue())
+    place = data.index(b"Adobe")
+    assert data[place + 11] == 0
+    data[place + 11] = 2  # colour transform: YCCK
+    (tmp_path / "a.jpg").write_bytes(data)
+
+    found = read(tmp_path / "a.jpg")
+
+    assert np.abs(found.astype(int) - colour).max() <= 4
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "tiff"])
+def test_exif_rotation_is_applied(orientation: int, suffix: str, tmp_path: Path) -> None:
+    # how a file's rows and columns follow from the upright picture, for each value of the tag
+    stored = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, 1),
+        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+        8: lambda a: np.rot90(a, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.ascontiguousarray(stored(gradient()))).save(tmp_path / f"a.{suffix}", exif=exif)
+
+    assert np.array_equal(read(tmp_path / f"a.{suffix}"), gradient())
+
+
+def test_the_pages_of_a_tiff_are_its_parts(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((4, 5), value, np.uint8)) for value in (10, 20, 30)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    reader = FileReader()
+
+    parts = reader.parts(tmp_path / "a.tif")
+
+    assert parts == ["0", "1", "2"]
+    assert [int(reader.read(tmp_path / "a.tif", p).pixels[0, 0, 0]) for p in parts] == [10, 20, 30]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tiff", "webp"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_truncated_file_is_refused(suffix: str, share: float, tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3)).astype(np.uint8)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+    with pytest.raises(DataError, match=r"truncated|cannot be decoded" if suffix in ("tiff", "webp") else "truncated"):
+        FileReader().read(path, "")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", r"^file is empty \(0 bytes\)$"),
+        (b"no image, but words\n", "^content is text, not an image$"),
+        ("Grüße\n".encode(), "^content is text, not an image$"),
+        (b"\0" * 500, "^content is zero bytes only, not an image$"),
+        (b"%PDF-1.7 ...", "^content is a PDF document, not an image$"),
+        (b"\0" * 128 + b"DICM" + b"\1" * 50, "^content is a DICOM file, not an image$"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer: run 'git lfs pull'"),
+        (b"\x89PNG\r\n\x1a\n\0\0", r"^file is truncated \(ends after 10 bytes\)$"),
+        (b"\x01\x02\x80\xff" * 400, "^not an image: unknown content, begins with 01 02 80 ff"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_what_it_looks_like(content: bytes, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+
+    with pytest.raises(DataError, match=reason):
+        FileReader().read(tmp_path / "a.jpg", "")
+
+
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(gradient()).save(tmp_path / "a.png")
+    monkeypatch.setattr(module, "PIXEL_LIMIT", 100)
+
+    with pytest.raises(DataError, match=r"too many pixels \(16 x 12 = 192\); the limit is 100"):
+        FileReader().read(tmp_path / "a.png", "")
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
+    header = (200_000).to_bytes(4, "big") + (200_000).to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
+    data = b"\x89PNG\r\n\x1a\n" + len(header).to_bytes(4, "big") + b"IHDR" + header
+    (tmp_path / "a.png").write_bytes(
+        data + zlib.crc32(b"IHDR" + header).to_bytes(4, "big") + b"\0\0\0\0IDAT" + b"\0" * 8
+    )
+
+    with pytest.raises(DataError, match="too many pixels"):
+        FileReader().parts(tmp_path / "a.png")

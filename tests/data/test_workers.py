@@ -1,0 +1,77 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from isthmus.core.errors import DataError
+from isthmus.data import workers
+from isthmus.data.workers import in_order
+
+CHILD = """
+import time
+from pathlib import Path
+from isthmus.data.workers import in_order
+from tests.data.test_workers import note_and_sleep
+if __name__ == "__main__":
+    list(in_order(note_and_sleep, [FOLDER] * 600, 2, 1))
+"""
+
+
+def square(value: int) -> int:
+    return value * value
+
+
+def die(value: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return value
+
+
+def note_and_sleep(folder: str) -> None:
+    (Path(folder) / f"{os.getpid()}.worker").touch()
+    time.sleep(0.5)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_results_come_in_the_order_of_the_items_with_any_number_of_workers(count: int) -> None:
+    assert list(in_order(square, range(500), count)) == [i * i for i in range(500)]
+
+
+def test_few_items_need_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "ProcessPoolExecutor", None)
+
+    assert list(in_order(square, range(10), 8)) == [i * i for i in range(10)]
+
+
+def test_a_killed_worker_is_reported_with_the_way_out() -> None:
+    with pytest.raises(DataError, match=r"a worker process was killed.*'ingest\.workers: 1'"):
+        list(in_order(die, range(500), 2))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    script = tmp_path / "child.py"
+    script.write_text(CHILD.replace("FOLDER", repr(str(tmp_path))))
+    child = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    limit = time.monotonic() + 60
+    while len(seen := list(tmp_path.glob("*.worker"))) < 2 and time.monotonic() < limit:
+        time.sleep(0.05)
+
+    child.kill()
+    child.wait()
+
+    pids = [int(p.stem) for p in seen]
+    assert len(pids) == 2
+    while any(map(alive, pids)) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert not any(map(alive, pids))

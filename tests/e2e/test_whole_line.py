@@ -1,0 +1,99 @@
+"""The whole line on a small real project: DVC's graph from raw files to the report, in a folder of its own."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from isthmus.core.files import hash_files, read_json
+from tests.raw_folders import CLASSES, write_raw
+
+ROOT = Path(__file__).parents[2]
+WITHOUT_LABELS = ("manifest.parquet", "prepared", "features", "shift", "train", "choice.json")
+
+
+def project(folder: Path, **scenario: object) -> Path:
+    """Makes a project of one scenario, 24 images a class and domain, that runs in seconds."""
+    write_raw(folder / "data" / "raw" / "demo")
+    (folder / "src").symlink_to(ROOT / "src")
+    for name in ("dvc.yaml", ".dvcignore"):
+        shutil.copy(ROOT / name, folder / name)
+    document = yaml.safe_load((ROOT / "params.yaml").read_text())
+    demo = {"kind": "natural", "raw": "data/raw/demo", "source": ["line_a"], "target": "line_b", "classes": CLASSES}
+    demo |= {"target_labels": "folders", "model": "small", "preprocess": {"image_size": 20, "channels": 3}, **scenario}
+    document["scenarios"] = {"demo": demo}
+    document["models"] = {"small": {"mode": "frozen", "backbone": {"name": "small_cnn"}, "epochs": 3, "bottleneck": 16}}
+    document["methods"] = {"source_only": {}, "zscore": {}, "coral": {}}
+    document["train"] |= {"seeds": [0, 1], "keep": 2, "batch_size": 8}
+    document["pairs"] = {"digits": {}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    run(folder, "git", "init", "-q")
+    run(folder, sys.executable, "-m", "dvc", "init", "-q")
+    return folder
+
+
+def run(folder: Path, *command: str) -> str:
+    clean = {**os.environ, "DVC_NO_ANALYTICS": "1", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=280, env=clean)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def repro(folder: Path) -> str:
+    return run(folder, sys.executable, "-m", "dvc", "repro", "report@demo")
+
+
+@pytest.mark.slow
+def test_permuting_the_targets_class_folders_changes_no_byte_until_labels_are_joined(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    repro(folder)
+    out = folder / "out" / "demo"
+    before = {name: hash_files([out / name]) for name in WITHOUT_LABELS}
+    truth = read_json(out / "truth.json")
+    raw = folder / "data" / "raw" / "demo" / "line_b"
+    for old, new in (("crack", "aside"), ("good", "crack"), ("aside", "good")):
+        (raw / old).rename(raw / new)
+
+    said = repro(folder)
+
+    assert {name: hash_files([out / name]) for name in WITHOUT_LABELS} == before
+    assert "Running stage 'ingest@demo'" in said
+    assert "Stage 'train@demo-coral' didn't change, skipping" in said
+    assert "Running stage 'evaluate@demo'" in said
+    assert read_json(out / "truth.json") != truth
+
+
+@pytest.mark.slow
+def test_a_target_without_labels_runs_to_the_report(tmp_path: Path) -> None:
+    folder = project(tmp_path, target_labels="none")
+    raw = folder / "data" / "raw" / "demo" / "line_b"
+    for number, file in enumerate(sorted(raw.rglob("*.png"))):
+        file.rename(raw / f"img-{number:03d}.png")
+    for name in CLASSES:
+        (raw / name).rmdir()
+
+    repro(folder)
+
+    out = folder / "out" / "demo"
+    assert read_json(out / "truth.json") == {"available": False}
+    assert read_json(out / "choice.json")["chosen"]["method"] in ("source_only", "zscore", "coral")
+    assert "without target labels" in (out / "report" / "report.html").read_text()
+    assert "didn't change, skipping" in repro(folder)
+
+
+@pytest.mark.slow
+def test_a_dropped_method_is_gone_from_the_choice_though_its_files_are_still_there(tmp_path: Path) -> None:
+    folder = project(tmp_path)
+    repro(folder)
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(text.replace("  coral: {}\n", ""))
+
+    repro(folder)
+
+    assert (folder / "out" / "demo" / "train" / "coral").is_dir()
+    methods = {c["method"] for c in read_json(folder / "out" / "demo" / "choice.json")["candidates"]}
+    assert methods == {"source_only", "zscore"}

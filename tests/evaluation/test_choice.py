@@ -1,0 +1,233 @@
+"""The choice refuses what it must, ranks as worked out by hand, and does not depend on order."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from isthmus.core.errors import DataError
+from isthmus.evaluation.choice import Candidate, Choice, Guards, choose, curve_faults
+
+GUARDS = Guards(source_floor=0.05, min_effective_classes=0.5, max_seed_disagreement=0.5)
+
+
+def candidate(method: str, epoch: int = 1, **changes: object) -> Candidate:
+    plain = Candidate(
+        method=method,
+        epoch=epoch,
+        optimises=frozenset(),
+        scores={"a": 0.5, "b": 0.5},
+        source_val_accuracy=0.95,
+        effective_classes=3.5,
+        predicted_classes=3.5,
+        seed_disagreement=0.1,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def entry(choice: Choice, method: str, epoch: int = 1) -> dict:
+    return next(c for c in choice.candidates if (c["method"], c["epoch"]) == (method, epoch))
+
+
+def test_the_highest_mean_rank_is_chosen_and_is_as_worked_out_by_hand() -> None:
+    given = [
+        candidate("source_only", scores={"a": 1.0, "b": 9.0}),  # places 1 of 3 and 2 of 3: (0 + 0.5) / 2
+        candidate("coral", scores={"a": 2.0, "b": 10.0}),  # places 2 and 3: (0.5 + 1) / 2
+        candidate("dann", scores={"a": 900.0, "b": 8.0}),  # places 3 and 1: a huge value is one rank, no more
+    ]
+
+    choice = choose(given, GUARDS, 4)
+
+    assert (choice.method, choice.epoch, choice.fallback) == ("coral", 1, False)
+    assert [entry(choice, m)["rank"] for m in ("source_only", "coral", "dann")] == [0.25, 0.75, 0.5]
+    assert choice.why == (
+        "coral, epoch 1, has the highest mean rank over 2 validators, 0.75 (source_only: 0.25); 2 of 2 adapted"
+        " candidates passed the guards."
+    )
+
+
+def test_what_a_method_optimises_does_not_score_it() -> None:
+    given = [
+        candidate("source_only", scores={"a": 0.2, "b": 0.9}),
+        candidate("mcc", scores={"a": 99.0, "b": 0.1}, optimises=frozenset({"a"})),
+        candidate("coral", scores={"a": 0.3, "b": 0.8}),
+    ]
+
+    choice = choose(given, GUARDS, 4)
+
+    assert entry(choice, "mcc")["scored_by"] == ["b"]
+    assert entry(choice, "mcc")["rank"] == 0.0
+    assert entry(choice, "coral")["rank"] == 0.75  # best of the two that `a` ranks, middle of three under `b`
+    assert choice.method == "coral"
+
+
+def test_a_method_that_optimises_every_validator_is_out() -> None:
+    given = [candidate("source_only"), candidate("greedy", optimises=frozenset({"a", "b"}))]
+
+    choice = choose(given, GUARDS, 4)
+
+    assert choice.fallback
+    assert entry(choice, "greedy")["out"] == [
+        "no validator may score it: the method optimises them all, or no score is finite"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        (
+            {"source_val_accuracy": 0.89},
+            "source validation accuracy 0.890 is more than 0.050 below source_only's 0.950",
+        ),
+        ({"effective_classes": 1.9}, "1.90 effective classes on the target, under 2.00 of 4"),
+        ({"predicted_classes": 1.01}, "over 99% of the target images are predicted as one class"),
+        ({"seed_disagreement": 0.51}, "seeds disagree on 0.510 of the target images, over 0.500"),
+        ({"faults": ("loss_total is not a number in epoch 1",)}, "loss_total is not a number in epoch 1"),
+        ({"faults": ("one", "two", "three")}, "one (and 2 more)"),
+    ],
+)
+def test_a_candidate_with_the_best_scores_is_out_for(changes: dict, reason: str) -> None:
+    given = [candidate("source_only"), candidate("bad", scores={"a": 9.0, "b": 9.0}, **changes)]
+
+    choice = choose(given, GUARDS, 4)
+
+    assert entry(choice, "bad")["out"] == [reason]
+    assert entry(choice, "bad")["rank"] is None
+    assert (choice.method, choice.fallback) == ("source_only", True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source_val_accuracy": 0.91},
+        {"effective_classes": 2.01},
+        {"seed_disagreement": 0.49},
+        {"predicted_classes": 1.1},
+    ],
+)
+def test_a_candidate_just_inside_a_guard_stays(changes: dict) -> None:
+    choice = choose([candidate("source_only"), candidate("fine", **changes)], GUARDS, 4)
+
+    assert entry(choice, "fine")["out"] == []
+
+
+def test_with_two_classes_half_of_them_is_one_and_a_collapse_is_still_caught() -> None:
+    given = [candidate("source_only"), candidate("bad", effective_classes=1.0, predicted_classes=1.0)]
+
+    assert choose(given, GUARDS, 2).fallback
+
+
+def test_source_only_is_never_out() -> None:
+    poor = {"effective_classes": 1.0, "predicted_classes": 1.0, "seed_disagreement": 0.9, "faults": ("a loss is zero",)}
+
+    choice = choose([candidate("source_only", **poor), candidate("source_only", 2, **poor)], GUARDS, 4)
+
+    assert choice.method == "source_only"
+    assert all(c["out"] == [] for c in choice.candidates)
+
+
+def test_a_diverged_last_epoch_of_source_only_does_not_lower_the_floor() -> None:
+    given = [candidate("source_only", 1), candidate("source_only", 2, source_val_accuracy=0.3)]
+
+    choice = choose([*given, candidate("bad", source_val_accuracy=0.6)], GUARDS, 4)
+
+    assert choice.fallback
+
+
+def test_the_fallback_says_how_many_candidates_each_guard_refused() -> None:
+    given = [
+        candidate("source_only", 5),
+        candidate("mcc", 1, effective_classes=1.0),
+        candidate("mcc", 2, effective_classes=1.0, source_val_accuracy=0.1),
+    ]
+
+    choice = choose(given, GUARDS, 4)
+
+    assert choice.why == (
+        "None of the 2 adapted candidates passed the guards (collapse 2, source accuracy 1), so nothing is adapted:"
+        " source_only, epoch 5."
+    )
+
+
+def test_without_adapted_methods_source_only_is_the_fallback() -> None:
+    choice = choose([candidate("source_only")], GUARDS, 4)
+
+    assert choice.fallback
+    assert choice.why == "No adapted method is named under methods: source_only, epoch 1, is all there is."
+
+
+def test_source_only_can_win_without_being_a_fallback() -> None:
+    given = [candidate("source_only", scores={"a": 1.0, "b": 1.0}), candidate("coral", scores={"a": 0.0, "b": 0.0})]
+
+    choice = choose(given, GUARDS, 4)
+
+    assert (choice.method, choice.fallback) == ("source_only", False)
+    assert "none looks better" in choice.why
+
+
+def test_ties_go_to_source_only_then_to_the_name_then_to_the_earlier_epoch() -> None:
+    adapted = [candidate("dann", 1), candidate("coral", 4), candidate("coral", 2)]
+    worse = candidate("source_only", scores={"a": 0.1, "b": 0.1})
+
+    assert choose([*adapted, candidate("source_only", 3)], GUARDS, 4).method == "source_only"
+    chosen = choose([*adapted, worse], GUARDS, 4)
+    assert (chosen.method, chosen.epoch) == ("coral", 2)
+
+
+def test_each_method_has_a_best_epoch_and_one_that_is_out_altogether_its_last() -> None:
+    given = [
+        candidate("source_only", 1),
+        candidate("coral", 1, scores={"a": 3.0, "b": 3.0}),
+        candidate("coral", 2, scores={"a": 2.0, "b": 2.0}),
+        candidate("coral", 3, scores={"a": 9.0, "b": 9.0}, effective_classes=1.0),
+        candidate("mcc", 1, effective_classes=1.0),
+        candidate("mcc", 4, effective_classes=1.0),
+    ]
+
+    assert choose(given, GUARDS, 4).best_epoch == {"coral": 1, "mcc": 4, "source_only": 1}
+
+
+def test_the_order_of_the_candidates_changes_nothing() -> None:
+    rng = random.Random(0)
+    given = [
+        candidate(m, e, scores={"a": rng.choice([0.1, 0.2]), "b": rng.random()})
+        for m in ("source_only", "coral", "dann", "mmd")
+        for e in (1, 2, 3)
+    ]
+    first = choose(given, GUARDS, 4)
+
+    for _ in range(5):
+        rng.shuffle(given)
+        assert choose(given, GUARDS, 4) == first
+
+
+def test_a_candidate_whose_scores_are_not_finite_is_ranked_nowhere() -> None:
+    given = [candidate("source_only"), candidate("bad", scores={"a": None, "b": None}, effective_classes=None)]
+
+    choice = choose(given, GUARDS, 4)
+
+    assert choice.fallback
+    assert entry(choice, "bad")["scored_by"] == []
+
+
+def test_source_only_without_finite_scores_is_still_there_to_fall_back_to() -> None:
+    choice = choose([candidate("source_only", scores={"a": None, "b": None})], GUARDS, 4)
+
+    assert choice.method == "source_only"
+
+
+def test_without_source_only_there_is_no_choice() -> None:
+    with pytest.raises(DataError, match="no epoch of source_only among the candidates"):
+        choose([candidate("coral")], GUARDS, 4)
+
+
+def test_a_loss_that_is_null_infinite_or_zero_is_a_fault_up_to_that_epoch_only() -> None:
+    curves = [
+        {"epoch": 1, "loss_total": 0.5, "loss_mmd": 0.1, "learning_rate": 0.0},
+        {"epoch": 2, "loss_total": None, "loss_mmd": 0.0, "learning_rate": 0.0},
+        {"epoch": 3, "loss_total": float("inf"), "loss_mmd": 0.1, "learning_rate": 0.0},
+    ]
+
+    assert curve_faults(curves, 1) == []
+    assert curve_faults(curves, 2) == ["loss_mmd is zero over epoch 2", "loss_total is not a number in epoch 2"]
+    assert curve_faults(curves, 3)[-1] == "loss_total is not a number in epoch 3"

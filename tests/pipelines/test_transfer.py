@@ -1,0 +1,182 @@
+"""The flow as a user starts it: a child process with Prefect's temporary server, on a tiny DVC project."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.transfer import main
+from tests.pipelines.tiny_project import REPOSITORY, locks_in, processes_in, runs, wait_until, write_project
+
+TRANSFER = [sys.executable, "-m", "pipelines.transfer"]
+GRAPH_ALONE = ["tiny", "--no-check", "--no-publish"]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One record of runs for all tests here: making its tables anew costs ten seconds a time."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+def environment(prefect_home: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "PREFECT_API_URL"}
+    return kept | {"PYTHONPATH": str(REPOSITORY), "PREFECT_HOME": str(prefect_home)}
+
+
+def run(project: Path, prefect_home: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*TRANSFER, *arguments], cwd=project, env=environment(prefect_home) | extra, capture_output=True, text=True
+    )
+
+
+def lock_of(project: Path) -> object:
+    return yaml.safe_load((project / "dvc.lock").read_text())
+
+
+def test_the_flow_gives_the_same_lock_as_dvc_repro_and_then_all_is_cached(tmp_path: Path, prefect_home: Path) -> None:
+    by_flow, by_dvc = write_project(tmp_path / "flow"), write_project(tmp_path / "dvc")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    repro = [sys.executable, "-m", "dvc", "repro", "-q", "report@tiny"]
+    subprocess.run(repro, cwd=by_dvc, env=os.environ | {"PATH": path}, check=True)
+
+    first = run(by_flow, prefect_home, *GRAPH_ALONE)
+    second = run(by_flow, prefect_home, *GRAPH_ALONE)
+
+    assert first.returncode == 0, first.stderr
+    assert lock_of(by_flow) == lock_of(by_dvc)
+    assert "train@tiny-a: done in" in first.stderr
+    assert "working on a" in first.stderr
+    assert second.returncode == 0
+    assert "tiny: 4 stages, 4 unchanged" in second.stderr
+    assert sorted(runs(by_flow)) == ["a", "b", "first"]
+    assert processes_in(by_flow) == []
+
+
+def test_a_failed_stage_ends_the_flow_and_what_does_not_need_it_still_runs(tmp_path: Path, prefect_home: Path) -> None:
+    project = write_project(tmp_path)
+    stage = (project / "stage.py").read_text()
+    (project / "stage.py").write_text(stage.replace("print(", "if name == 'a': raise RuntimeError('no light')\nprint("))
+
+    done = run(project, prefect_home, *GRAPH_ALONE)
+
+    assert done.returncode == 1
+    end = done.stderr[done.stderr.index("\nerror: train@tiny-a") :]
+    assert "RuntimeError: no light" in end
+    assert "not run, because of that: report@tiny" in end
+    assert "b" in runs(project)
+    assert "Encountered an exception" not in done.stderr
+
+
+def test_a_mistake_of_the_user_is_one_message_and_status_2(tmp_path: Path, prefect_home: Path) -> None:
+    project = write_project(tmp_path)
+    (project / "stage.py").write_text("print('error: params.yaml: seed: missing'); raise SystemExit(2)")
+
+    done = run(project, prefect_home, *GRAPH_ALONE)
+
+    assert done.returncode == 2
+    assert "\nerror: params.yaml: seed: missing\nnot run, because of that: train@tiny-a" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_scenario_is_one_message_and_status_2(tmp_path: Path, prefect_home: Path) -> None:
+    done = run(write_project(tmp_path), prefect_home, "tinny", "--no-check", "--no-publish")
+
+    assert done.returncode == 2
+    assert "error: " in done.stderr
+    assert "'dvc stage list' shows the stages there are" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_check_comes_first_and_stops_the_flow_with_its_own_message(tmp_path: Path, prefect_home: Path) -> None:
+    project = write_project(tmp_path)
+
+    done = run(project, prefect_home, "tiny", "--no-publish")
+
+    assert done.returncode == 2
+    assert "error: " in done.stderr
+    assert "params.yaml: section" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert runs(project) == []
+
+
+def test_results_that_cannot_be_published_are_not_lost(tmp_path: Path, prefect_home: Path) -> None:
+    project = write_project(tmp_path, git=True)
+
+    done = run(project, prefect_home, "tiny", "--no-check", MLFLOW_TRACKING_URI="file:nowhere")
+
+    assert done.returncode == 1
+    assert "error: tiny: the results are whole (out/tiny), but they could not be published:" in done.stderr
+    assert "run 'isthmus publish tiny' when it is back" in done.stderr
+    assert (project / "tiny.md").read_text() == "1a1b"
+
+
+def test_a_server_that_does_not_answer_is_named(tmp_path: Path, prefect_home: Path) -> None:
+    address = "http://127.0.0.1:9/api"  # the discard port: nobody listens
+
+    done = run(write_project(tmp_path), prefect_home, *GRAPH_ALONE, PREFECT_API_URL=address)
+
+    assert done.returncode == 1
+    assert f"Start the server at {address}, or unset PREFECT_API_URL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "victim",
+    [
+        "parent",
+        "dvc",
+        "stage",
+        pytest.param("transfer", marks=pytest.mark.soak),
+        pytest.param("flow", marks=pytest.mark.soak),
+    ],
+)
+def test_a_killed_run_leaves_nothing_and_the_next_one_ends_the_same(
+    tmp_path: Path, prefect_home: Path, victim: str
+) -> None:
+    project = write_project(tmp_path / "project", seconds=15)
+    # the parent waits as `isthmus run` does
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            f"import subprocess, sys; sys.exit(subprocess.run({[*TRANSFER, *GRAPH_ALONE]!r}).returncode)",
+        ],
+        cwd=project,
+        env=environment(prefect_home),
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: (project / "started_a").exists() and (project / "started_b").exists(), "both stages", 120)
+    lines = sorted(processes_in(project), key=lambda line: int(line.split()[0]))
+    # of the processes that bear the command line of `transfer` the oldest is the supervisor, the youngest the flow
+    own = [line for line in lines if "-m pipelines.transfer" in line and "-c import" not in line]
+    chosen = {
+        "parent": str(parent.pid),
+        "transfer": own[0],
+        "flow": own[-1],
+        "dvc": next(line for line in lines if "-m dvc" in line and "supervisor.py" not in line),
+        "stage": next(line for line in lines if "stage.py a" in line),
+    }[victim]
+
+    os.kill(int(chosen.split()[0]), signal.SIGKILL)
+
+    assert parent.wait(60) != 0
+    wait_until(lambda: processes_in(project) == [], f"nothing to be left after {chosen}", 15)
+    (project / "stage.py").write_text((project / "stage.py").read_text().replace("time.sleep(seconds)", ""))
+    again = run(project, prefect_home, *GRAPH_ALONE)
+    assert again.returncode == 0, again.stderr
+    assert (project / "tiny.md").read_text() == "1a1b"
+    assert not locks_in(project)
+    assert processes_in(project) == []
+
+
+@pytest.mark.parametrize("arguments", [[], ["tiny", "--all"], ["tiny", "--timeout", "0"]])
+def test_a_wrong_command_line_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+
+    assert "name one scenario or more, or --all" in (said := capsys.readouterr().err) or "more than 0 seconds" in said

@@ -1,0 +1,84 @@
+"""Writes a DVC project of a few trivial stages, and looks at what its processes leave behind."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+# A stage that says when it runs, so that a test can kill something in the middle of it.
+SLOW_STAGE = """\
+import pathlib, sys, time
+name, seconds = sys.argv[1], float(sys.argv[2])
+pathlib.Path(f"started_{name}").write_text("")
+with open("runs.log", "a") as log:
+    log.write(name + "\\n")
+print("working on", name, flush=True)
+time.sleep(seconds)
+pathlib.Path(f"{name}.txt").write_text(pathlib.Path("input.txt").read_text() + name)
+"""
+
+
+def write_project(folder: Path, *, seconds: float = 0.0, git: bool = False) -> Path:
+    """Writes `first` -> `train@tiny-a`, `train@tiny-b` -> `report@tiny`; both train stages take `seconds` each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if git:
+        subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    command = [sys.executable, "-m", "dvc", "init", "-q", *([] if git else ["--no-scm"])]
+    subprocess.run(command, cwd=folder, check=True)
+    (folder / "stage.py").write_text(SLOW_STAGE)
+    (folder / "input.txt").write_text("1")
+    (folder / "params.yaml").write_text("scenarios: {tiny: {}}\nmethods: {a: {}, b: {}}\n")
+    stages = {
+        "first": {"cmd": "python stage.py first 0", "deps": ["input.txt"], "outs": ["first.txt"]},
+        "train": {
+            "matrix": {"scenario": "${scenarios}", "method": "${methods}"},
+            "cmd": f"python stage.py ${{item.method}} {seconds}",
+            "deps": ["first.txt"],
+            "outs": ["${item.method}.txt"],
+        },
+        "report": {
+            "foreach": "${scenarios}",
+            "do": {"cmd": "cat a.txt b.txt > ${key}.md", "deps": ["a.txt", "b.txt"], "outs": ["${key}.md"]},
+        },
+    }
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    return folder
+
+
+def runs(project: Path) -> list[str]:
+    """Returns the names of the slow stages that really ran, in order."""
+    log = project / "runs.log"
+    return log.read_text().split() if log.exists() else []
+
+
+def wait_until(true: Callable[[], object], what: str, seconds: float = 30.0) -> None:
+    """Returns as soon as something holds; fails after a time [s]."""
+    give_up = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < give_up, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+
+
+def processes_in(folder: Path) -> list[str]:
+    """Returns the command lines of living processes whose current folder is this one."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "cwd").resolve() == folder and "Z" not in (process / "stat").read_text().rpartition(")")[2][
+                :3
+            ]:
+                found.append(f"{process.name} {(process / 'cmdline').read_text().replace(chr(0), ' ')}")
+        except OSError:
+            continue  # it ended meanwhile
+    return found
+
+
+def locks_in(project: Path) -> bool:
+    """Says whether dvc's lock table names any process."""
+    table = project / ".dvc" / "tmp" / "rwlock"
+    return table.exists() and "pid" in table.read_text()

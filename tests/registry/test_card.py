@@ -1,0 +1,73 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.report_files import ReportFiles, write_report_files
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
+    return write_report_files(tmp_path_factory.mktemp("labelled"))
+
+
+def _card(folder: Path) -> tuple[dict, str]:
+    return json.loads((folder / "model_card.json").read_text()), (folder / "model_card.md").read_text()
+
+
+def test_both_forms_of_the_card_give_the_numbers_of_truth_json(labelled: ReportFiles):
+    truth = json.loads((labelled.root / "truth.json").read_text())
+
+    card, text = _card(labelled.make())
+
+    mine = truth["methods"][truth["chosen"]]
+    assert card["target"]["balanced_accuracy"] == mine["balanced_accuracy"]
+    assert card["target"]["minus_source_only"] == mine["minus_source_only"]
+    assert card["target"]["regret"] == truth["regret"]
+    mean, low, high = (f"{100 * mine['balanced_accuracy'][key]:.1f}%" for key in ("mean", "low", "high"))
+    assert f"| balanced accuracy | {mean} | {low} | {high} |" in text
+
+
+def test_the_card_says_who_chose_and_how_many_candidates_there_were(labelled: ReportFiles):
+    choice = json.loads((labelled.root / "choice.json").read_text())
+
+    card, text = _card(labelled.make())
+
+    assert card["choice"]["why"] == choice["chosen"]["why"]
+    assert card["choice"]["candidates"] == len(choice["candidates"])
+    assert f"{card['choice']['eligible']} of {len(choice['candidates'])} candidates passed the guards" in text
+
+
+def test_every_section_a_reader_looks_for_is_there(labelled: ReportFiles):
+    _, text = _card(labelled.make())
+
+    for section in ("Intended use", "Data", "Method", "Choice without labels", "Numbers", "Limits", "How it was made"):
+        assert f"\n## {section}\n" in text
+
+
+def test_without_target_labels_the_card_claims_no_accuracy_on_the_target(tmp_path: Path):
+    card, text = _card(write_report_files(tmp_path, target_labels="none").make())
+
+    assert card["target"] is None
+    assert "The target has no labels: there is no true score on it." in text
+    assert "accuracy on the target is unknown, and no gain is claimed" in text
+    assert "better than source-only by" not in text
+
+
+def test_a_fallback_is_a_limit_of_the_model(tmp_path: Path):
+    card, text = _card(write_report_files(tmp_path, {"source_only": 0.6, "coral": 0.1}).make())
+
+    assert card["choice"]["fallback"] is True
+    assert card["target"]["minus_source_only"] is None
+    assert "Nothing was adapted: this is the source-only model." in text
+
+
+def test_text_from_outside_cannot_leave_its_table_cell_or_become_html(labelled: ReportFiles, tmp_path: Path):
+    choice = json.loads((labelled.root / "choice.json").read_text())
+    choice["chosen"]["why"] = "a | b <script>alert(1)</script>"
+    (tmp_path / "choice.json").write_text(json.dumps(choice))
+
+    _, text = _card(labelled.make("hostile", choice=tmp_path / "choice.json"))
+
+    assert "<script>" not in text
+    assert "a \\| b &lt;script>" in text

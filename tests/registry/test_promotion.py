@@ -1,0 +1,286 @@
+import sqlite3
+import subprocess
+import sys
+
+import pytest
+
+from isthmus.core.errors import StoreError
+from isthmus.registry.ledger import ledger_path
+from isthmus.registry.promotion import ApprovalNeededError, PromotionRefusedError, promote, rollback
+from isthmus.registry.stores import open_store
+from isthmus.registry.tracking import Store
+from tests.registry.versions import MODEL, add_version, aliases, decide
+
+# Promotes or rolls back and is killed before or after the n-th call of a method.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from isthmus.registry import ledger, promotion, tracking
+project, action, owner, method, call = Path(sys.argv[1]), *sys.argv[2:5], int(sys.argv[5])
+kind = {"Store": tracking.Store, "Ledger": ledger.Ledger}[owner]
+real, count = getattr(kind, method), 0
+def killed(self, *arguments):
+    global count
+    count += 1
+    result = real(self, *arguments)
+    if count == call:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(kind, method, killed)
+getattr(promotion, action)(project, "demo")
+"""
+STEPS = [("Ledger", "intend", 1), ("Store", "set_alias", 1), ("Store", "set_alias", 2), ("Ledger", "conclude", 1)]
+
+PROMOTER = """
+import sys
+from pathlib import Path
+from isthmus.registry.promotion import PromotionRefusedError, promote
+print("ready", flush=True)
+for line in sys.stdin:
+    try:
+        print("won" if promote(Path(sys.argv[1]), "demo", version=line.strip()).changed else "same", flush=True)
+    except PromotionRefusedError as error:
+        print("lost", error, flush=True)
+"""
+
+
+@pytest.fixture
+def first(empty):
+    version = add_version(empty)
+    decide(empty, version, None)
+    promote(empty, "demo")
+    return empty
+
+
+@pytest.fixture
+def second(first):
+    version = add_version(first)
+    decide(first, version, "1")
+    return first
+
+
+def test_a_first_promotion_makes_a_champion_and_no_previous(empty):
+    decide(empty, add_version(empty), None)
+
+    done = promote(empty, "demo")
+
+    assert (done.champion, done.previous, done.changed) == ("1", None, True)
+    assert aliases(empty) == {"champion": "1"}
+
+
+def test_the_next_promotion_keeps_the_old_champion_as_previous(second):
+    done = promote(second, "demo")
+
+    assert (done.champion, done.previous, done.changed) == ("2", "1", True)
+    assert aliases(second) == {"champion": "2", "previous": "1"}
+
+
+def test_promoting_twice_is_promoting_once(second):
+    promote(second, "demo")
+
+    again = promote(second, "demo")
+
+    assert (again.champion, again.previous, again.changed) == ("2", "1", False)
+    assert [row[1:] for row in _record(second)] == [("promote", None, "1", "done"), ("promote", "1", "2", "done")]
+
+
+def test_a_no_of_the_gate_is_refused_whoever_approves(first):
+    decide(first, add_version(first), "1", "no")
+
+    for name in (None, "Ada"):
+        with pytest.raises(
+            PromotionRefusedError, match="version 2: the gate says no: the finding that means no"
+        ) as raised:
+            promote(first, "demo", name)
+    assert raised.value.exit_status == 3
+    assert aliases(first) == {"champion": "1"}
+
+
+def test_what_a_person_must_decide_needs_a_name_and_the_name_is_recorded(first):
+    decision = decide(first, add_version(first), "1", "person")
+
+    with pytest.raises(
+        ApprovalNeededError, match=r"a person must decide: .*'isthmus promote demo --approve NAME'"
+    ) as raised:
+        promote(first, "demo")
+    assert raised.value.exit_status == 4
+    assert promote(first, "demo", "Ada").approved_by == "Ada"
+    with sqlite3.connect(ledger_path(open_store(first))) as connection:
+        row = connection.execute("SELECT approved_by, decision FROM intents ORDER BY id DESC").fetchone()
+    assert row == ("Ada", decision.sha256)
+
+
+def test_a_decision_against_another_champion_is_refused(second):
+    decide(second, "2", None)
+
+    with pytest.raises(
+        PromotionRefusedError, match=r"compared it with champion none, but the champion is now 1. Run 'isthmus gate"
+    ):
+        promote(second, "demo")
+
+
+def test_an_approval_ends_when_the_champion_changes(second):
+    decide(second, "2", "1", "person")
+    third = add_version(second)
+    decide(second, third, "1")
+    promote(second, "demo")
+
+    with pytest.raises(PromotionRefusedError, match="the champion is now 3"):
+        promote(second, "demo", "Ada", version="2")
+
+
+def test_nothing_published_and_an_unknown_version_are_named(empty):
+    with pytest.raises(StoreError, match=r"isthmus-demo: no version is published. Run 'isthmus publish demo'"):
+        promote(empty, "demo")
+    with pytest.raises(StoreError, match=r"isthmus-demo: no version 9 in sqlite:///"):
+        promote(empty, "demo", version="9")
+
+
+def test_a_version_without_a_decision_is_refused(empty):
+    add_version(empty)
+
+    with pytest.raises(StoreError, match="no decision on version 1. Run 'isthmus gate demo'"):
+        promote(empty, "demo")
+
+
+def test_rollback_swaps_champion_and_previous(second):
+    promote(second, "demo")
+
+    done = rollback(second, "demo")
+
+    assert (done.champion, done.previous, done.changed) == ("1", "2", True)
+    assert _record(second)[-1][1:] == ("rollback", "2", "1", "done")
+
+
+def test_rollback_without_a_previous_champion_is_refused(first):
+    with pytest.raises(StoreError, match=r"there is no previous champion to go back to \(champion: 1\)"):
+        rollback(first, "demo")
+
+
+def test_a_version_that_was_rolled_back_comes_back_only_by_a_person(second):
+    promote(second, "demo")
+    rollback(second, "demo")
+
+    with pytest.raises(ApprovalNeededError, match="it was champion and was rolled back; a person must decide"):
+        promote(second, "demo")
+    assert promote(second, "demo", "Ada").champion == "2"
+
+
+def test_the_record_cannot_be_rewritten(first):
+    with sqlite3.connect(ledger_path(open_store(first))) as connection:
+        for statement in ("UPDATE intents SET model = 'x'", "DELETE FROM outcomes"):
+            with pytest.raises(sqlite3.IntegrityError, match="the record of promotions is append-only"):
+                connection.execute(statement)
+
+
+def test_a_broken_record_is_named(first):
+    ledger_path(open_store(first)).write_text("no database" * 200)
+
+    with pytest.raises(StoreError, match=r"mlflow.promotions.db: the record of promotions cannot be used"):
+        promote(first, "demo")
+
+
+def test_aliases_that_something_else_writes_are_noticed(second, monkeypatch):
+    real = Store.set_alias
+    monkeypatch.setattr(Store, "set_alias", lambda s, m, alias, v: real(s, m, alias, "1" if alias == "champion" else v))
+
+    with pytest.raises(StoreError, match="set champion 2 and previous 1, but the store says .*something else writes"):
+        promote(second, "demo")
+    monkeypatch.undo()
+    assert promote(second, "demo").champion == "2"
+    assert aliases(second) == {"champion": "2", "previous": "1"}
+
+
+def test_a_server_needs_a_shared_record_named(tmp_path, monkeypatch):
+    server = object.__new__(Store)
+    server.uri = "http://127.0.0.1:5000"
+    with pytest.raises(
+        StoreError, match=r"ISTHMUS_PROMOTION_DB is not set, and the store http://127.0.0.1:5000 is a server"
+    ):
+        ledger_path(server)
+
+    monkeypatch.setenv("ISTHMUS_PROMOTION_DB", f"sqlite:///{tmp_path}/shared.db")
+    assert ledger_path(server) == tmp_path / "shared.db"
+    monkeypatch.setenv("ISTHMUS_PROMOTION_DB", "postgresql://somewhere")
+    with pytest.raises(StoreError, match=r"ISTHMUS_PROMOTION_DB: cannot use 'postgresql://somewhere'"):
+        ledger_path(server)
+
+
+def test_a_champion_moved_by_hand_overtakes_an_unfinished_promotion(second):
+    _kill(second, "promote", *STEPS[1])
+    assert aliases(second) == {"champion": "1", "previous": "1"}
+    open_store(second).set_alias(MODEL, "champion", add_version(second))
+
+    with pytest.raises(PromotionRefusedError, match="the champion is now 3"):
+        promote(second, "demo", version="2")
+    assert _record(second)[-1][4] == "overtaken"
+    assert aliases(second) == {"champion": "3"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
+def test_a_killed_promotion_is_finished_by_the_next(second, step):
+    decide(second, add_version(second), "1")
+    _kill(second, "promote", *step)
+    assert aliases(second)["champion"] in ("1", "3")
+
+    promote(second, "demo")
+
+    assert aliases(second) == {"champion": "3", "previous": "1"}
+    assert [row[2:4] for row in _record(second)] == [(None, "1"), ("1", "3")]
+    assert _record(second)[-1][4] == ("done" if step[1] == "conclude" else "finished later")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS[:3])
+def test_a_killed_rollback_is_finished_by_the_next_and_not_swapped_again(second, step):
+    promote(second, "demo")
+    _kill(second, "rollback", *step)
+
+    done = rollback(second, "demo")
+
+    assert (done.champion, done.previous) == ("1", "2")
+    assert len(_record(second)) == 3
+
+
+@pytest.mark.slow
+def test_of_four_promoters_at_once_exactly_one_wins_in_each_of_three_rounds(first):
+    command = [sys.executable, "-c", PROMOTER, str(first)]
+    promoters = [
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(4)
+    ]
+    assert [p.stdout.readline() for p in promoters] == ["ready\n"] * 4
+    champion = "1"
+    for _ in range(3):
+        versions = [add_version(first) for _ in promoters]
+        for version in versions:
+            decide(first, version, champion)
+        for promoter, version in zip(promoters, versions, strict=True):
+            promoter.stdin.write(f"{version}\n")
+            promoter.stdin.flush()
+
+        answers = [promoter.stdout.readline() for promoter in promoters]
+
+        assert sorted(answer.split()[0] for answer in answers) == ["lost", "lost", "lost", "won"]
+        winner = versions[[answer.strip() for answer in answers].index("won")]
+        assert aliases(first) == {"champion": winner, "previous": champion}
+        champion = winner
+    for promoter in promoters:
+        promoter.stdin.close()
+        promoter.stdout.close()
+        promoter.wait()
+    assert len(_record(first)) == 4
+    assert {row[4] for row in _record(first)} == {"done"}
+
+
+def _kill(project, action, owner, method, call):
+    command = [sys.executable, "-c", KILLED, str(project), action, owner, method, str(call)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == -9, done.stderr
+
+
+def _record(project):
+    columns = "id, action, old_champion, new_champion, outcome"
+    query = f"SELECT {columns} FROM intents LEFT JOIN outcomes ON intent = id ORDER BY id"
+    with sqlite3.connect(ledger_path(open_store(project))) as connection:
+        return connection.execute(query).fetchall()

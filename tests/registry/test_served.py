@@ -1,0 +1,150 @@
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Pillow
+
+from isthmus.core.errors import DataError
+from isthmus.core.files import read_json, write_json
+from isthmus.models.trained import export_trained, load_trained
+from isthmus.registry.served import Predictor, decode
+from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3, SIZE
+
+# Loads the model as a stranger would: another folder, no editable install, nothing of the project on the path.
+STRANGER = """
+import json, pathlib, sys
+sys.path[:] = [p for p in sys.path if not p.endswith("/src")]
+sys.meta_path[:] = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
+try:
+    import isthmus
+    raise SystemExit("the checkout can still be imported")
+except ModuleNotFoundError:
+    pass
+import mlflow, numpy as np, pandas as pd
+mlflow.set_tracking_uri(sys.argv[1])
+model = mlflow.pyfunc.load_model(sys.argv[2])
+pixels = np.load(sys.argv[4])
+images = [pathlib.Path(sys.argv[3]), open(sys.argv[3], "rb").read(), pixels]
+answer = model.predict(pd.DataFrame({"image": images}))
+import isthmus
+unwanted = sorted({"dvc", "prefect", "typer"} & set(sys.modules))
+print(json.dumps({"rows": answer.to_dict("records"), "code": isthmus.__file__, "unwanted": unwanted}))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(built, tmp_path_factory):
+    place = tmp_path_factory.mktemp("served") / "model"
+    out = built / "out" / "demo"
+    export_trained(out / "train" / "coral", out / "features", 4, 0, place)
+    spec = {"scenario": "demo", "kind": "natural", "preprocess": {"image_size": SIZE}, "classes": CLASSES}
+    write_json(place / "served.json", spec | {"domain": "line_b", "fitted": {}})
+    return place
+
+
+@pytest.fixture
+def picture(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 255, (30, 24, 3)).astype(np.uint8)
+    Pillow.fromarray(pixels).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def test_a_path_the_bytes_and_the_array_of_an_image_get_the_same_answer(folder, picture):
+    answer = Predictor(folder).predict([picture, picture.read_bytes(), np.asarray(Pillow.open(picture))])
+
+    probabilities = answer.drop(columns="class").to_numpy()
+    assert list(answer.columns) == ["class", "probability_crack", "probability_dent", "probability_good"]
+    assert probabilities[1] == pytest.approx(probabilities[0], abs=1e-6)
+    assert probabilities[2] == pytest.approx(probabilities[0], abs=1e-6)
+    assert probabilities.sum(axis=1) == pytest.approx([1, 1, 1])
+    assert answer["class"][0] == CLASSES[int(probabilities[0].argmax())]
+
+
+def test_more_images_than_one_batch_keep_their_order(folder, picture):
+    blank = np.zeros((SIZE, SIZE, 3), np.uint8)
+    answer = Predictor(folder).predict([blank] * 40 + [picture])
+
+    alone = Predictor(folder).predict([picture])
+
+    names = [f"probability_{name}" for name in CLASSES]
+    assert answer[names].iloc[40].to_numpy() == pytest.approx(alone[names].iloc[0].to_numpy(), abs=1e-6)
+    assert len(answer) == 41
+
+
+def test_no_image_is_an_empty_answer(folder):
+    assert Predictor(folder).predict([]).shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (3, "cannot take a int. Allowed: a pathlib.Path, the bytes of an image file, an array"),
+        ("/etc/hostname", "cannot take a str. Allowed: a pathlib.Path"),  # what a client of a server could name
+        (b"<html>no image</html>", "21 bytes beginning with b'<html>no' are no image file of a known format"),
+        (Path("/no/such.png"), "/no/such.png: no such file"),
+        (np.zeros((2, 2, 2, 2)), r"array of shape \[2, 2, 2, 2\], float64. Allowed: numbers, \[H, W\]"),
+        (np.array([["a"]]), r"array of shape \[1, 1\], <U1"),
+        (np.zeros((0, 4)), r"array of shape \[0, 4\]"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_its_reason(given, message):
+    with pytest.raises(DataError, match=message):
+        decode(given)
+
+
+def test_a_broken_image_in_a_batch_is_named_by_its_place(folder, picture):
+    with pytest.raises(DataError, match="image 1: "):
+        Predictor(folder).predict([picture, picture.read_bytes()[:60]])
+
+
+def test_a_file_with_several_pages_is_refused(tmp_path):
+    pages = [Pillow.new("L", (8, 8), value) for value in (0, 255)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+
+    with pytest.raises(DataError, match=r"pages.tif: holds 2 images; one is expected"):
+        decode(tmp_path / "pages.tif")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+def test_bytes_without_a_name_are_known_by_their_signature(kind):
+    stream = io.BytesIO()
+    Pillow.new("RGB", (9, 7)).save(stream, kind)
+
+    assert decode(stream.getvalue()).pixels.shape == (7, 9, 3)
+
+
+@pytest.mark.slow
+@MLFLOW_ON_PANDAS_3
+def test_the_registered_model_answers_in_a_process_without_the_project_as_the_pipeline_does(
+    published, picture, tmp_path
+):
+    project, found = published
+    np.save(tmp_path / "pixels.npy", np.asarray(Pillow.open(picture)))
+    command = [sys.executable, "-I", "-c", STRANGER, found.tracking_uri, f"models:/{found.model_id}"]
+    command += [str(picture), str(tmp_path / "pixels.npy")]
+
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout.splitlines()[-1])
+    assert "/src/" not in answer["code"]
+    assert Path(answer["code"]).parent.parent.name == "code"
+    assert answer["unwanted"] == []
+    here = _as_the_pipeline(project, picture, tmp_path)
+    for row in answer["rows"]:
+        assert [row[f"probability_{name}"] for name in CLASSES] == pytest.approx(here, abs=1e-5)
+
+
+def _as_the_pipeline(project, picture, tmp_path):
+    from isthmus.data.kinds.natural import Config
+
+    out = project / "out" / "demo"
+    chosen = read_json(out / "choice.json")["chosen"]
+    export_trained(out / "train" / chosen["method"], out / "features", chosen["epoch"], chosen["seed"], tmp_path / "m")
+    prepared = Config(image_size=SIZE).build().prepare(decode(picture), {})
+    logits = load_trained(tmp_path / "m").predict_logits(prepared[None], "line_b")[0]
+    return np.exp(logits) / np.exp(logits).sum()

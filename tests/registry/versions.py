@@ -1,0 +1,40 @@
+"""Registered versions without files and decisions about them: what promotion looks at, made in milliseconds."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+from isthmus.core.files import write_json
+from isthmus.registry.decision import Decision, decision_path
+from isthmus.registry.publish import CANDIDATE, model_name
+from isthmus.registry.stores import open_store
+
+MODEL = model_name("demo")
+
+
+def add_version(project: Path) -> str:
+    """Registers an empty model and makes it the candidate; returns its number."""
+    store = open_store(project)
+    experiment = store.experiment(MODEL)
+    run = store.start_run(experiment, "test", 1000, {})
+    version = store.register(MODEL, store.create_model(experiment, run, MODEL, {}), run, {})
+    store.set_alias(MODEL, CANDIDATE, version)
+    return version
+
+
+def decide(
+    project: Path, version: str, expected: str | None, verdict: Literal["yes", "no", "person"] = "yes"
+) -> Decision:
+    """Writes a decision as `gate` would."""
+    model_id = open_store(project).model_of(MODEL, version) or ""
+    word = {"yes": "pass", "no": "refuse", "person": "person"}[verdict]
+    reason: dict[str, Any] = {"rule": "absolute_floor", "verdict": word, "number": 0.1, "threshold": 0.3}
+    reasons = [reason | {"text": f"the finding that means {verdict}"}]
+    decision = Decision("demo", MODEL, version, model_id, "key", expected, verdict, reasons, {}, {})
+    write_json(decision_path(project, model_id), asdict(decision))
+    return decision
+
+
+def aliases(project: Path) -> dict[str, str]:
+    """Returns all aliases but the candidate's."""
+    return {k: v for k, v in open_store(project).aliases(MODEL).items() if k != CANDIDATE}

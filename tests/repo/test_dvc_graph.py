@@ -1,0 +1,151 @@
+"""dvc.yaml against the code: what a stage depends on, who may see target labels and paths, what a stage may not do."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.repo.imports import (
+    CHOSEN,
+    REPOSITORY,
+    STAGES,
+    code_of,
+    file_of,
+    import_statements,
+    plugins_in,
+    reachable,
+    tree,
+)
+
+GRAPH: dict[str, Any] = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
+
+# A stage gives the same bytes for the same inputs: it may not know where, when and by whom it is run.
+FORBIDDEN = {"mlflow", "prefect", "dvc", "urllib", "requests", "httpx", "socket", "subprocess", "time", "datetime"}
+EXCEPTED = {
+    "isthmus.core.progress": {"time"},  # shows a rate, on standard error only
+    "isthmus.training.loop": {"time"},  # decides how often the checkpoint for a crash is written, never what is in it
+    # where pretrained bytes come from, once; they are cached under their hash, and their origin is in embed.json
+    "isthmus.models.weights": {"urllib", "socket", "httpx"},
+}
+
+
+def body(stage: str) -> dict[str, Any]:
+    entry: dict[str, Any] = GRAPH[stage]
+    return entry.get("do", entry)
+
+
+def entries(stage: str, kind: str) -> list[str]:
+    return [next(iter(entry)) if isinstance(entry, dict) else entry for entry in body(stage).get(kind, [])]
+
+
+def modules_run_by(stage: str) -> set[str]:
+    folders = CHOSEN.get(stage, {})
+    return reachable([f"isthmus.stages.{stage}", *(plugin for folder in folders for plugin in plugins_in(folder))])
+
+
+def names_in(module: str) -> Iterator[str]:
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.alias):
+            yield node.name
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.arg):
+            yield node.arg
+
+
+def test_every_stage_of_the_graph_is_a_module_and_the_other_way_round() -> None:
+    assert sorted(GRAPH) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_the_code_it_imports(stage: str) -> None:
+    named = {entry for entry in entries(stage, "deps") if entry.startswith("src/")}
+
+    missing, needless = sorted(set(code_of(stage)) - named), sorted(named - set(code_of(stage)))
+
+    assert not missing and not needless, (
+        f"dvc.yaml: {stage}: deps and imports differ; 'python -m tests.repo.imports {stage}' prints the right list\n"
+        + "".join(f"  add    - {path}\n" for path in missing)
+        + "".join(f"  remove - {path}\n" for path in needless)
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_command_names_every_input_and_output_of_its_stage(stage: str) -> None:
+    command = body(stage)["cmd"].split()
+
+    data = [
+        path for kind in ("deps", "outs", "metrics") for path in entries(stage, kind) if not path.startswith("src/")
+    ]
+
+    assert [path for path in data if path not in command] == []
+
+
+def test_only_ingest_and_evaluate_name_the_target_labels() -> None:
+    assert [s for s in STAGES if "labels_target" in yaml.safe_dump(GRAPH[s])] == ["evaluate", "ingest"]
+
+
+def test_only_ingest_and_prepare_name_the_locations() -> None:
+    assert [s for s in STAGES if "locations" in yaml.safe_dump(GRAPH[s])] == ["ingest", "prepare"]
+
+
+def test_evaluate_comes_after_the_choice_and_nothing_that_chooses_comes_after_it() -> None:
+    assert "out/${key}/choice.json" in entries("evaluate", "deps")
+
+    made = set(entries("evaluate", "outs")) | set(entries("evaluate", "metrics"))
+
+    assert [stage for stage in STAGES if made & set(entries(stage, "deps"))] == ["report"]
+
+
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"ingest", "evaluate"}))
+def test_no_code_of_another_stage_knows_the_target_labels(stage: str) -> None:
+    knows = [
+        module
+        for module in sorted(modules_run_by(stage) - {"isthmus.data.manifest"})  # defines the table's columns
+        if {"TARGET_LABELS", "labels_target"} & set(names_in(module))
+    ]
+
+    assert knows == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_knows_no_clock_no_network_no_store_and_no_environment(stage: str) -> None:
+    found = []
+    for module in sorted(modules_run_by(stage)):
+        for name, attributes in import_statements(module):
+            top = name.partition(".")[0]
+            if top in FORBIDDEN - EXCEPTED.get(module, set()):
+                found.append(f"{module} imports {name}")
+            if name == "os" and {"environ", "getenv"} & set(attributes):
+                found.append(f"{module} imports os.environ")
+        attributes_read = {
+            node.attr
+            for node in ast.walk(tree(module))
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "os"
+        }
+        if attributes_read & {"environ", "getenv", "putenv"}:
+            found.append(f"{module} reads os.environ")
+
+    assert found == []
+
+
+def test_the_exceptions_are_still_needed() -> None:
+    for module, excepted in EXCEPTED.items():
+        imported = {name.partition(".")[0] for name, _ in import_statements(module)}
+        assert excepted <= imported, f"{module} no longer imports {', '.join(sorted(excepted - imported))}"
+
+
+def test_the_walker_sees_imports_in_functions_packages_and_look_ups() -> None:
+    train = code_of("train")
+
+    assert "src/isthmus/adapt/methods/${item.method}.py" in train
+    assert "src/isthmus/adapt/__init__.py" in train
+    assert not any(path.endswith("/coral.py") for path in train)
+    assert "src/isthmus/core/torchvision_schemas.py" in train  # imported by the package's own __init__
+    assert "src/isthmus/adapt/distances.py" in train  # shared by plugins of the folder
+    assert Path(file_of("isthmus.stages.train")).is_file()

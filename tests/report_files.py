@@ -1,0 +1,74 @@
+"""Runs the stages between `train` and `report` on synthetic files, so that reports are made from real inputs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from isthmus.core.config import load_params
+from isthmus.stages import evaluate, report, select, shift
+from tests.scenario_files import ScenarioFiles, write_scenario
+
+ACCURACY = {"source_only": 0.5, "coral": 0.85, "dann": 0.8, "mmd": 0.6}
+SECTIONS = {"scenario": "scenarios.demo"}
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """The files of one scenario up to the report's inputs."""
+
+    files: ScenarioFiles
+    root: Path
+
+    def make(self, folder: str = "report", **paths: Path) -> Path:
+        """Runs the report stage; `paths` replace single inputs. Returns the report's folder."""
+        files, out = self.files, self.root / folder
+        params = load_params(report.Params, files.params, SECTIONS)
+        inputs = {
+            "manifest": files.manifest,
+            "audit": files.audit,
+            "quarantine": files.quarantine,
+            "prepared": files.prepared,
+            "shift": self.root / "shift",
+            "trained": files.trained,
+            **{name: self.root / f"{name}.json" for name in ("choice", "metrics", "truth")},
+            "predictions": self.root / "predictions.parquet",
+        }
+        report.run(params, **(inputs | paths), report=out)
+        return out
+
+    def edit_scenario(self, **values: object) -> None:
+        """Changes keys of the scenario's section in params.yaml."""
+        document = yaml.safe_load(self.files.params.read_text())
+        document["scenarios"]["demo"] |= values
+        self.files.params.write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+def write_report_files(
+    root: Path, accuracy: dict[str, float] | None = None, *, images: int = 240, target_labels: str = "folders"
+) -> ReportFiles:
+    """Writes a scenario and runs shift, select and evaluate on it."""
+    files = write_scenario(root, accuracy or ACCURACY, images=images, target_labels=target_labels)
+    made = ReportFiles(files, root)
+    common = {"manifest": files.manifest, "prepared": files.prepared}
+    shift.run(
+        load_params(shift.Params, files.params, SECTIONS), **common, features=files.features, shift=root / "shift"
+    )
+    select.run(
+        load_params(select.Params, files.params, SECTIONS),
+        **common,
+        trained=files.trained,
+        shift=root / "shift",
+        choice=root / "choice.json",
+    )
+    evaluate.run(
+        load_params(evaluate.Params, files.params, SECTIONS),
+        **common,
+        labels_target=files.labels_target,
+        trained=files.trained,
+        choice=root / "choice.json",
+        truth=root / "truth.json",
+        predictions=root / "predictions.parquet",
+        metrics=root / "metrics.json",
+    )
+    return made

@@ -1,0 +1,288 @@
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import tests.scenario_files
+from isthmus.core.errors import DataError
+from isthmus.data.scenario import Scenario
+from isthmus.evaluation.findings import is_simulated
+from tests.report_files import ReportFiles, write_report_files
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
+    return write_report_files(tmp_path_factory.mktemp("labelled"))
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> ReportFiles:
+    return write_report_files(tmp_path)
+
+
+def _page(folder: Path) -> str:
+    return (folder / "report.html").read_text()
+
+
+def _edited(source: Path, target: Path, **values: object) -> Path:
+    target.write_text(json.dumps(json.loads(source.read_text()) | values))
+    return target
+
+
+def _truth_with(made: ReportFiles, target: Path, **gain: float) -> Path:
+    truth = json.loads((made.root / "truth.json").read_text())
+    truth["methods"][truth["chosen"]]["minus_source_only"] = gain
+    target.write_text(json.dumps(truth))
+    return target
+
+
+def test_the_same_files_give_the_same_bytes(labelled: ReportFiles):
+    first, second = labelled.make("first"), labelled.make("second")
+
+    for name in ("report.html", "model_card.md", "model_card.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_the_page_asks_for_nothing_outside_itself(labelled: ReportFiles):
+    page = _page(labelled.make())
+
+    assert not re.findall(r"https?://", page)
+    assert not re.findall(r"(?:src|href)=\"(?!data:|#)", page)
+    assert "<script" not in page
+    assert "default-src 'none'" in page
+
+
+def test_the_first_screen_gives_the_gain_with_its_interval_and_the_next_commands(labelled: ReportFiles):
+    truth = json.loads((labelled.root / "truth.json").read_text())
+    gain = truth["methods"][truth["chosen"]]["minus_source_only"]
+
+    page = _page(labelled.make())
+
+    assert "Better than source-only" in page
+    assert f"+{100 * gain['mean']:.1f} points (paired 95% interval +{100 * gain['low']:.1f} to" in page
+    for command in ("isthmus publish demo", "isthmus gate demo", "isthmus promote demo"):
+        assert f"<code>{command}</code>" in page
+
+
+def test_a_gain_whose_interval_lies_below_zero_is_called_worse(labelled: ReportFiles, tmp_path: Path):
+    truth = _truth_with(labelled, tmp_path / "truth.json", mean=-0.1, low=-0.2, high=-0.01)
+
+    page = _page(labelled.make("worse", truth=truth))
+
+    assert "Worse than source-only" in page
+    assert "Do not promote this model" in page
+    assert "isthmus promote demo" not in page
+
+
+def test_a_gain_whose_interval_holds_zero_is_not_called_better(labelled: ReportFiles, tmp_path: Path):
+    truth = _truth_with(labelled, tmp_path / "truth.json", mean=0.1, low=-0.01, high=0.2)
+
+    page = _page(labelled.make("open", truth=truth))
+
+    assert "No clear difference" in page
+    assert "Better than source-only" not in page
+
+
+def test_without_target_labels_the_page_claims_no_gain_and_shows_no_confusion(tmp_path: Path):
+    page = _page(write_report_files(tmp_path, target_labels="none").make())
+
+    assert "Chosen without labels" in page
+    assert "No gain is claimed." in page
+    assert "asks for a person" in page
+    assert 'class="confusion"' not in page
+
+
+def test_a_fallback_to_source_only_is_said_on_the_first_screen(tmp_path: Path):
+    page = _page(write_report_files(tmp_path, {"source_only": 0.6, "coral": 0.1, "dann": 0.1}).make())
+
+    assert "Fallback to source" in page
+    assert "every adapted candidate was held back by a guard" in page
+    assert "seeds disagree on" in page
+
+
+def test_source_only_alone_is_reported_as_all_there_is(tmp_path: Path):
+    page = _page(write_report_files(tmp_path, {"source_only": 0.6}).make())
+
+    assert "Nothing to choose from" in page
+
+
+def test_a_method_whose_interval_overlaps_the_chosen_ones_is_a_tie_and_one_far_below_is_not(labelled: ReportFiles):
+    truth = json.loads((labelled.root / "truth.json").read_text())
+    rows = truth["methods"]
+    chosen = rows[truth["chosen"]]["balanced_accuracy"]
+    assert truth["regret"]["low"] <= 0 < rows[truth["chosen"]]["minus_source_only"]["low"]
+    assert rows["mmd"]["balanced_accuracy"]["high"] < chosen["low"]
+
+    forest = _page(labelled.make()).split('id="leaderboard"')[1].split("</ul>")[0]
+
+    badges = {re.split(r"[\s<]", row.strip())[0]: row for row in forest.split('<span class="who">')[1:]}
+    assert ">tie<" in badges[truth["oracle"]["method"]]
+    assert ">tie<" not in badges["mmd"]
+    assert ">tie<" not in badges["source_only"]
+    assert ">chosen<" in badges[truth["chosen"]]
+
+
+@pytest.mark.parametrize("kind", ["natural", "medical"])
+def test_quarantined_files_are_counted_by_reason_and_named_only_where_no_patient_can_be(own: ReportFiles, kind: str):
+    own.edit_scenario(kind="natural")
+    hostile = "line_a/crack/<script>alert(1)</script>.png"
+    entries = [
+        {"path": hostile, "domain": "line_a", "reason": "truncated (10 bytes of 900)"},
+        {"path": "line_a/dent/Miller^Anna_1962.png", "domain": "line_a", "reason": "truncated (3 bytes of 7)"},
+        {"path": "line_b/b.png", "domain": "line_b", "reason": "Miller^Anna_1962 is in b.png twice"},
+        {"path": "line_b/miller_42.png", "domain": "line_b", "reason": "miller_42 cannot be read"},
+    ]
+    own.files.quarantine.write_text(json.dumps(entries))
+
+    made = _medical_page(own) if kind == "medical" else _page(own.make())
+
+    assert "<td>truncated</td>" in made
+    assert "<script" not in made
+    if kind == "medical":
+        assert "miller_42" not in made
+        assert "alert(1)" not in made
+        assert "File names are not shown for medical images." in made
+    else:
+        assert "&lt;script&gt;alert(1)&lt;/script&gt;.png" in made
+
+
+def _medical_page(made: ReportFiles) -> str:
+    # The kind's own module may not be installed here; the page only looks at the name.
+    from isthmus.evaluation.findings import read_findings
+    from isthmus.evaluation.report import report_page
+
+    files, root = made.files, made.root
+    known = Scenario(
+        kind="natural", raw=Path("data/raw/demo"), source=["line_a"], target="line_b", classes=["crack", "dent"]
+    )
+    names = ("choice", "metrics", "truth")
+    findings = read_findings(
+        known.model_copy(update={"kind": "medical", "classes": tests.scenario_files.CLASSES}),
+        manifest=files.manifest,
+        audit=files.audit,
+        quarantine=files.quarantine,
+        prepared=files.prepared,
+        shift=root / "shift",
+        trained=files.trained,
+        predictions=root / "predictions.parquet",
+        **{name: root / f"{name}.json" for name in names},
+    )
+    return report_page(findings, files.prepared)
+
+
+def test_hostile_reasons_and_sentences_are_escaped(labelled: ReportFiles, tmp_path: Path):
+    choice = json.loads((labelled.root / "choice.json").read_text())
+    choice["chosen"]["why"] = "<img src=x onerror=alert(1)>"
+    choice["candidates"][0]["out"] = ["</td><script>alert(2)</script>"]
+    (tmp_path / "choice.json").write_text(json.dumps(choice))
+
+    page = _page(labelled.make("hostile", choice=tmp_path / "choice.json"))
+
+    assert "<script" not in page
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+
+
+def test_a_folder_of_a_dropped_method_is_not_in_the_report(own: ReportFiles):
+    (own.files.trained / "dropped_method").mkdir()
+
+    assert "dropped_method" not in _page(own.make())
+
+
+def test_a_loss_that_is_not_finite_is_marked_beside_its_curve(own: ReportFiles):
+    curves = own.files.trained / "coral" / "seeds" / "0" / "curves.jsonl"
+    lines = [json.loads(line) for line in curves.read_text().splitlines()]
+    lines[1]["loss_total"] = None
+    curves.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    assert "1 not finite" in _page(own.make())
+
+
+def test_ten_classes_and_images_of_16_bit_with_five_bands_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tests.scenario_files, "CLASSES", [f"class {number}" for number in range(10)])
+    made = write_report_files(tmp_path, {"source_only": 0.5, "coral": 0.9})
+    for path in (made.files.prepared / "shards").glob("*.npy"):
+        images = np.load(path)
+        np.save(path, np.concatenate([images, images[..., :2]], axis=3).astype(np.uint16) * 200)
+    _edited(made.files.prepared / "facts.json", made.files.prepared / "facts.json", channels=5, dtype="uint16")
+
+    page = _page(made.make())
+
+    assert "Of 5 channels the first three are shown." in page
+    assert "Brightness is stretched for display." in page
+    assert page.count('alt="line_a, class class') >= 20
+
+
+def test_target_samples_carry_no_class_and_no_test_image_is_shown(labelled: ReportFiles):
+    page = _page(labelled.make())
+
+    alts = re.findall(r'alt="(line_b[^"]*)"', page)
+    assert alts
+    assert all(re.fullmatch(r"line_b, sample \d+", alt) for alt in alts)
+
+
+def test_the_shipped_industrial_pair_is_stated_as_simulated_and_real_digits_are_not():
+    values = {"kind": "natural", "source": ["a"], "target": "b", "classes": ["x", "y"]}
+
+    assert is_simulated(Scenario(raw=Path("data/raw/industrial"), **values))
+    assert not is_simulated(Scenario(raw=Path("data/raw/digits"), **values))
+    assert not is_simulated(Scenario(raw=Path("data/raw/steel"), **values))
+
+
+def test_a_simulated_scenario_says_so_before_the_verdict(own: ReportFiles):
+    own.edit_scenario(raw="data/raw/industrial")
+
+    folder = own.make()
+
+    page = _page(folder)
+    assert page.index("Simulated scenario.") < page.index('id="verdict"')
+    assert "Simulated scenario: all images are made by a generator" in (folder / "model_card.md").read_text()
+    assert "Simulated scenario." not in _page_of_real(own)
+
+
+def _page_of_real(made: ReportFiles) -> str:
+    made.edit_scenario(raw="data/raw/demo")
+    return _page(made.make("real"))
+
+
+def test_a_missing_file_names_the_file_and_what_to_look_at(own: ReportFiles):
+    own.files.audit.unlink()
+
+    with pytest.raises(DataError, match=r"audit\.json: no such file\. The stage that writes it has not run"):
+        own.make()
+
+
+def test_a_choice_of_another_version_names_the_missing_key(labelled: ReportFiles, tmp_path: Path):
+    choice = json.loads((labelled.root / "choice.json").read_text())
+    del choice["best_epoch"]
+    (tmp_path / "choice.json").write_text(json.dumps(choice))
+
+    with pytest.raises(DataError, match=r"choice\.json: key 'best_epoch' is missing\. There are: candidates, chosen,"):
+        labelled.make("broken", choice=tmp_path / "choice.json")
+
+
+def test_predictions_without_a_column_name_the_column(labelled: ReportFiles, tmp_path: Path):
+    pd.DataFrame({"image_id": ["a"]}).to_parquet(tmp_path / "p.parquet")
+
+    with pytest.raises(DataError, match=r"p\.parquet: column 'domain' is missing\. There are: image_id"):
+        labelled.make("broken", predictions=tmp_path / "p.parquet")
+
+
+def test_a_broken_table_says_how_to_write_it_again(labelled: ReportFiles, tmp_path: Path):
+    (tmp_path / "p.parquet").write_text("no table")
+
+    with pytest.raises(DataError, match=r"p\.parquet: cannot be read .* Run 'dvc repro' to write it again"):
+        labelled.make("broken", predictions=tmp_path / "p.parquet")
+
+
+def test_a_report_that_fails_leaves_the_earlier_one_whole(own: ReportFiles):
+    before = _page(own.make())
+    own.files.audit.unlink()
+
+    with pytest.raises(DataError):
+        own.make()
+
+    assert _page(own.root / "report") == before

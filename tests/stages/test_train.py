@@ -1,0 +1,197 @@
+"""The stages embed and train on small real arrays: what they write, that they repeat it, that they resume."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from isthmus.core.config import load_params
+from isthmus.core.errors import ConfigError, DataError
+from isthmus.core.files import hash_files, read_json
+from isthmus.models.trained import export_trained, load_trained
+from isthmus.stages import embed, train
+from isthmus.training import loop
+from tests.scenario_files import ScenarioFiles, write_scenario
+
+
+def place(root: Path, **changes: object) -> ScenarioFiles:
+    """Writes a scenario whose model is small and quick; `changes` go into its model section."""
+    files = write_scenario(root, {"source_only": 0.5}, images=160)
+    document = yaml.safe_load(files.params.read_text())
+    model = {"mode": "frozen", "backbone": {"name": "small_cnn", "width": 4}, "epochs": 4, "bottleneck": 8, **changes}
+    document["models"]["small_cnn"] = model
+    document["methods"] = {name: {} for name in ("source_only", "zscore", "dann", "mmd", "coral")}
+    document["train"] = {"seeds": [0, 1], "batch_size": 16, "keep": 2}
+    document["embed"] = {"batch_size": 16}
+    files.params.write_text(yaml.safe_dump(document))
+    params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
+    embed.run(params, prepared=files.prepared, cache=root / "cache", features=files.features)
+    return files
+
+
+def filled(sections: dict[str, str], method: str = "") -> dict[str, str]:
+    return {field: section.format(scenario="demo", method=method) for field, section in sections.items()}
+
+
+def trained(files: ScenarioFiles, method: str, out: Path | None = None) -> Path:
+    params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, method))
+    folder = out or files.trained / method
+    train.run(
+        params,
+        scenario="demo",
+        method=method,
+        manifest=files.manifest,
+        prepared=files.prepared,
+        features=files.features,
+        checkpoints=files.root / "checkpoints",
+        trained=folder,
+    )
+    return folder
+
+
+def test_every_shipped_method_trains_in_frozen_mode_and_writes_what_the_contract_says(tmp_path: Path) -> None:
+    files = place(tmp_path)
+    count = len(pd.read_parquet(files.prepared / "index.parquet"))
+
+    for method in ("source_only", "zscore", "dann", "mmd", "coral"):
+        folder = trained(files, method)
+
+        run = read_json(folder / "run.json")
+        assert (run["scenario"], run["method"], run["epochs"], run["seeds"]) == ("demo", method, [2, 4], [0, 1])
+        for seed in ("0", "1"):
+            lines = [json.loads(line) for line in (folder / "seeds" / seed / "curves.jsonl").read_text().splitlines()]
+            assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+            for epoch in ("002", "004"):
+                kept = folder / "seeds" / seed / "epochs"
+                logits = np.load(kept / f"{epoch}.logits.npy")
+                assert logits.shape == (count, 3)
+                assert np.isfinite(logits).all()
+                assert np.load(kept / f"{epoch}.embeddings.npy").shape == (count, 8)
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("mode", ["frozen", "full"])
+def test_the_same_inputs_and_seeds_give_the_same_bytes(tmp_path: Path, mode: str) -> None:
+    files = place(tmp_path, mode=mode)
+
+    first = trained(files, "dann", tmp_path / "first")
+    second = trained(files, "dann", tmp_path / "second")
+
+    assert hash_files([first]) == hash_files([second])
+
+
+def test_source_only_has_the_same_weights_when_the_target_is_noise(tmp_path: Path) -> None:
+    for mode in ("frozen", "full"):
+        files = place(tmp_path / mode, mode=mode)
+        before = trained(files, "source_only", tmp_path / mode / "before")
+        rng = np.random.default_rng(0)
+        for folder in (files.features, files.prepared / "shards"):
+            target = np.load(folder / "domain1-all.npy")
+            noise = rng.integers(0, 255, target.shape) if target.dtype == np.uint8 else rng.normal(5, 9, target.shape)
+            np.save(folder / "domain1-all.npy", noise.astype(target.dtype))
+
+        after = trained(files, "source_only", tmp_path / mode / "after")
+
+        for weights in sorted(before.rglob("*.safetensors")):
+            assert weights.read_bytes() == (after / weights.relative_to(before)).read_bytes()
+
+
+def test_a_run_that_was_cut_off_ends_in_the_same_bytes_as_an_unbroken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = place(tmp_path, mode="full")
+    unbroken = trained(files, "dann", tmp_path / "unbroken")
+    real_step = train.LoopSession.step
+    steps = 0
+
+    def step_until_killed(session: train.LoopSession, losses: dict) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 14:
+            raise KeyboardInterrupt
+        real_step(session, losses)
+
+    monkeypatch.setattr(train.LoopSession, "step", step_until_killed)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_CHECKPOINTS", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        trained(files, "dann", tmp_path / "resumed")
+    assert list((tmp_path / "checkpoints").rglob("state.pt"))
+    assert not (tmp_path / "resumed").exists()
+
+    resumed = trained(files, "dann", tmp_path / "resumed")
+
+    assert hash_files([resumed]) == hash_files([unbroken])
+
+
+def test_a_checkpoint_of_other_params_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = place(tmp_path)
+    keys = set()
+    monkeypatch.setattr(train.LoopSession, "run_shared_loop", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+    for rate in (0.001, 0.002):
+        document = yaml.safe_load(files.params.read_text())
+        document["models"]["small_cnn"]["learning_rate"] = rate
+        files.params.write_text(yaml.safe_dump(document))
+        params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
+        facts = train._facts(params, "demo", "coral")
+        keys.add(train._key(params, facts, files.manifest, files.prepared, files.features))
+
+    assert len(keys) == 2
+
+
+def test_a_broken_checkpoint_is_thrown_away_and_the_seed_starts_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = place(tmp_path)
+    params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
+    key = train._key(params, train._facts(params, "demo", "coral"), files.manifest, files.prepared, files.features)
+    broken = tmp_path / "checkpoints" / key / "seeds" / "0" / "state.pt"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"not a checkpoint")
+
+    trained(files, "coral")
+
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_method_that_needs_images_is_refused_in_frozen_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from isthmus.adapt.methods import mmd
+
+    files = place(tmp_path)
+    monkeypatch.setattr(mmd.Adaptation, "needs", "images")
+
+    with pytest.raises(ConfigError, match="methods: mmd needs images, but model 'small_cnn' is frozen"):
+        trained(files, "mmd")
+
+
+def test_embed_takes_unchanged_shards_from_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = place(tmp_path)
+    before = hash_files([files.features])
+    monkeypatch.setattr(embed, "encode", lambda *_: (_ for _ in ()).throw(AssertionError("encoded again")))
+    params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
+    shutil.rmtree(files.features)
+
+    embed.run(params, prepared=files.prepared, cache=tmp_path / "cache", features=files.features)
+
+    assert hash_files([files.features]) == before
+
+
+@pytest.mark.parametrize(("mode", "method"), [("frozen", "coral"), ("frozen", "source_only"), ("full", "zscore")])
+def test_an_exported_model_answers_prepared_images_as_the_stage_did(tmp_path: Path, mode: str, method: str) -> None:
+    files = place(tmp_path, mode=mode)
+    folder = trained(files, method)
+    export_trained(folder, files.features, 4, 1, tmp_path / "exported")
+    index = pd.read_parquet(files.prepared / "index.parquet")
+    logits = np.load(folder / "seeds" / "1" / "epochs" / "004.logits.npy")
+
+    model = load_trained(tmp_path / "exported")
+
+    for domain in ("line_a", "line_b"):
+        rows = index["domain"] == domain
+        images = np.load(files.prepared / "shards" / f"{index.loc[rows, 'shard'].iloc[0]}.npy")
+        np.testing.assert_allclose(model.predict_logits(images, domain), logits[rows], atol=1e-5)
+    with pytest.raises(DataError, match="the model knows no domain 'line_c'. Allowed: line_a, line_b"):
+        model.predict_logits(images, "line_c")
