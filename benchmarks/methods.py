@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from isthmus.core import plugins
 from isthmus.core.files import read_json
 
 Row = dict[str, float | str]
+Score = Callable[[np.ndarray, np.ndarray], float]
 
 
 def feature_methods() -> list[str]:
@@ -49,8 +51,16 @@ def trained(params: Path, scenario: str, method: str, folder: Path, work: Path) 
     return time.monotonic() - start
 
 
-def accuracies(folder: Path, run: Path) -> tuple[list[float], list[float]]:
-    """Returns balanced accuracy by seed at the last epoch: target training split, source validation split."""
+def balanced(logits: np.ndarray, truth: np.ndarray) -> float:
+    """Returns the mean recall of the classes that occur."""
+    predicted = logits.argmax(1)
+    return float(np.mean([(predicted[truth == c] == c).mean() for c in np.unique(truth)]))
+
+
+def accuracies(
+    folder: Path, run: Path, split_read: str = "train", score: Score = balanced
+) -> tuple[list[float], list[float]]:
+    """Returns a score by seed at the last epoch: one split of the target, the source's validation split."""
     index = pd.read_parquet(folder / "prepared" / "index.parquet")
     manifest = pd.read_parquet(folder / "manifest.parquet").set_index("image_id").loc[index["image_id"]]
     labels = pd.read_parquet(folder / "labels_target.parquet").drop_duplicates("image_id", keep=False)
@@ -59,16 +69,10 @@ def accuracies(folder: Path, run: Path) -> tuple[list[float], list[float]]:
     is_target = (manifest["domain"] == facts["domains"][-1]).to_numpy()
     split = manifest["split"].to_numpy()
     truth = np.where(is_target, truth, manifest["label"].to_numpy(dtype=float, na_value=np.nan))
-    target = is_target & (split == "train") & ~np.isnan(truth)
+    target = is_target & (split == split_read) & ~np.isnan(truth)
     source = ~is_target & (split == "val")
     kept = [np.load(run / f"seeds/{s}/epochs/{facts['epochs'][-1]:03d}.logits.npy") for s in facts["seeds"]]
-    return tuple([balanced(logits[rows], truth[rows]) for logits in kept] for rows in (target, source))  # type: ignore[return-value]
-
-
-def balanced(logits: np.ndarray, truth: np.ndarray) -> float:
-    """Returns the mean recall of the classes that occur."""
-    predicted = logits.argmax(1)
-    return float(np.mean([(predicted[truth == c] == c).mean() for c in np.unique(truth)]))
+    return tuple([score(logits[rows], truth[rows]) for logits in kept] for rows in (target, source))  # type: ignore[return-value]
 
 
 def measure(params: Path, scenario: str, folder: Path, methods: list[str]) -> list[Row]:
