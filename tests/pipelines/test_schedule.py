@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -17,6 +16,7 @@ import pytest
 import yaml
 
 from tests.pipelines.tiny_project import REPOSITORY, wait_until, write_project
+from tests.servers import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
@@ -55,12 +55,6 @@ def start(project: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Po
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def ask(api: str, path: str, question: dict[str, Any] | None = None) -> Any:

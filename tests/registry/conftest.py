@@ -1,11 +1,15 @@
 import shutil
+import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 
 from isthmus.registry.publish import Published, publish
 from isthmus.registry.stores import open_store
 from tests.registry.project_files import build_project
+from tests.servers import database_address, psql, running_mlflow, running_postgres
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +45,52 @@ def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place / "mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[int]:
+    with running_postgres("CREATE DATABASE mlflow;") as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def server(postgres: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_mlflow(tmp_path_factory.mktemp("server"), database_address(postgres, "mlflow")) as address:
+        yield address
+
+
 @pytest.fixture
-def empty(fresh_store: Path, tmp_path: Path) -> Path:
+def record_database(postgres: int) -> str:
+    name = f"promotions_{uuid.uuid4().hex}"
+    psql(postgres, "postgres", f"CREATE DATABASE {name}")
+    return database_address(postgres, name)
+
+
+@pytest.fixture
+def use_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Makes the server on Postgres the store of this test, with nothing registered and a new record."""
+
+    def use() -> str:
+        address: str = request.getfixturevalue("server")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        monkeypatch.setenv("ISTHMUS_PROMOTION_DB", request.getfixturevalue("record_database"))
+        client = mlflow.MlflowClient(address, address)
+        for model in client.search_registered_models():
+            client.delete_registered_model(model.name)
+        return address
+
+    return use
+
+
+@pytest.fixture
+def empty_files(fresh_store: Path, tmp_path: Path) -> Path:
+    """A project with nothing registered in a store of files."""
     shutil.copy(fresh_store, tmp_path / "mlflow.db")  # making the tables takes a second each time
     return tmp_path
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.soak])])
+def empty(request: pytest.FixtureRequest) -> Path:
+    """A project with nothing registered, on each of the two stores."""
+    if request.param == "sqlite":
+        return Path(request.getfixturevalue("empty_files"))
+    request.getfixturevalue("use_server")()
+    return Path(request.getfixturevalue("tmp_path"))

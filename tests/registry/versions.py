@@ -1,11 +1,17 @@
 """Registered versions without files and decisions about them: what promotion looks at, made in milliseconds."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from sqlalchemy import URL, Connection, create_engine, make_url
+from sqlalchemy.pool import NullPool
+
 from isthmus.core.files import write_json
 from isthmus.registry.decision import Decision, decision_path
+from isthmus.registry.ledger import ledger_address
 from isthmus.registry.publish import CANDIDATE, model_name
 from isthmus.registry.stores import open_store
 
@@ -33,6 +39,27 @@ def decide(
     decision = Decision("demo", MODEL, version, model_id, "key", expected, verdict, reasons, {}, {})
     write_json(decision_path(project, model_id), asdict(decision))
     return decision
+
+
+@contextmanager
+def ledger_connection(project: Path) -> Iterator[Connection]:
+    """Opens the record as anybody with its address could, past our own code."""
+    address = ledger_address(open_store(project))
+    postgres = isinstance(address, str)
+    url = make_url(address) if postgres else URL.create("sqlite", database=str(address))
+    engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        if postgres:
+            connection.exec_driver_sql("SET search_path TO isthmus")
+        yield connection
+
+
+def record(project: Path) -> list[Any]:
+    """Returns (id, action, old champion, new champion, outcome) of every promotion, in order."""
+    columns = "id, action, old_champion, new_champion, outcome"
+    query = f"SELECT {columns} FROM intents LEFT JOIN outcomes ON intent = id ORDER BY id"
+    with ledger_connection(project) as connection:
+        return [tuple(row) for row in connection.exec_driver_sql(query)]
 
 
 def aliases(project: Path) -> dict[str, str]:

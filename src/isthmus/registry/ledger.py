@@ -1,28 +1,31 @@
-"""The append-only record of promotions: what was intended, by which decision, by whom approved, how it ended."""
+"""The append-only record of promotions: what was intended, by which decision, by whom approved, how it ended.
+
+It lies in an SQLite file or in a Postgres database; both hold the same tables and are asked in the same words.
+"""
 
 import os
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 
 from isthmus.core.errors import StoreError
-from isthmus.registry.locks import exclusive
+from isthmus.registry.ledger_postgres import locked_database, without_password
+from isthmus.registry.ledger_sqlite import locked_file
 from isthmus.registry.tracking import Store
 
 Action = Literal["promote", "rollback"]
-_TABLES = """
-CREATE TABLE IF NOT EXISTS intents (
-    id INTEGER PRIMARY KEY, at TEXT NOT NULL, action TEXT NOT NULL, model TEXT NOT NULL,
-    old_champion TEXT, old_previous TEXT, new_champion TEXT NOT NULL, new_previous TEXT,
-    decision TEXT NOT NULL, approved_by TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS outcomes (
-    intent INTEGER PRIMARY KEY REFERENCES intents(id), at TEXT NOT NULL, outcome TEXT NOT NULL);
-"""
+_POSTGRES = ("postgresql://", "postgresql+psycopg2://")
 _COLUMNS = "id, action, model, old_champion, old_previous, new_champion, new_previous, decision, approved_by"
+_NEW_INTENT = """
+INSERT INTO intents (at, action, model, old_champion, old_previous, new_champion, new_previous, decision, approved_by)
+VALUES (:at, :action, :model, :old_champion, :old_previous, :new_champion, :new_previous, :decision, :approved_by)
+RETURNING id"""
 
 
 @dataclass(frozen=True)
@@ -53,31 +56,34 @@ class Intent:
 
 
 class Ledger:
-    """The record, open and locked against all other promoters."""
+    """The record, open and locked against all other promoters.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    Args:
+        connection: each statement is a transaction of its own, on disk when it returns.
+        place: the record's address, for messages.
+    """
+
+    def __init__(self, connection: Connection, place: str) -> None:
         self._connection = connection
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.executescript(_TABLES)
-        for table in ("intents", "outcomes"):
-            for verb in ("UPDATE", "DELETE"):
-                connection.execute(
-                    f"CREATE TRIGGER IF NOT EXISTS no_{verb.lower()}_{table} BEFORE {verb} ON {table}"
-                    " BEGIN SELECT RAISE(ABORT, 'the record of promotions is append-only'); END"
-                )
+        self._place = place
 
     def intend(self, intent: Intent) -> int:
         """Writes down what is about to be done and returns its number; on disk before anything is done."""
-        values = [intent.action, intent.model, intent.old_champion, intent.old_previous, intent.new_champion]
-        values += [intent.new_previous, intent.decision, intent.approved_by]
-        columns = f"at, {_COLUMNS.removeprefix('id, ')}"
-        marks = ", ".join("?" * 9)
-        row = self._connection.execute(f"INSERT INTO intents ({columns}) VALUES ({marks})", [_now(), *values])  # noqa: S608
-        return int(row.lastrowid or 0)
+        values = {key: value for key, value in asdict(intent).items() if key != "id"}
+        return int(self._ask(_NEW_INTENT, {"at": _now()} | values)[0][0])
 
     def conclude(self, number: int, outcome: str) -> None:
         """Writes down how it ended: `done`, `finished later`, or `overtaken`."""
-        self._connection.execute("INSERT INTO outcomes VALUES (?, ?, ?)", [number, _now(), outcome])
+        values = {"intent": number, "at": _now(), "outcome": outcome}
+        self._ask("INSERT INTO outcomes (intent, at, outcome) VALUES (:intent, :at, :outcome) RETURNING intent", values)
+
+    def confirm_lock(self) -> None:
+        """Asks the database something: a lock on Postgres is gone with its connection, and others may go on.
+
+        Raises:
+            StoreError: the connection, and the lock with it, is lost.
+        """
+        self._ask("SELECT 1", {})
 
     def unfinished(self, model: str) -> Intent | None:
         """Returns the change that was begun and never concluded, if any: its process was killed."""
@@ -88,9 +94,18 @@ class Ledger:
         return self._last(model, "id IN (SELECT intent FROM outcomes WHERE outcome != 'overtaken')")
 
     def _last(self, model: str, condition: str) -> Intent | None:
-        query = f"SELECT {_COLUMNS} FROM intents WHERE model = ? AND {condition} ORDER BY id DESC LIMIT 1"  # noqa: S608
-        row = self._connection.execute(query, [model]).fetchone()
-        return Intent(*row) if row else None
+        query = f"SELECT {_COLUMNS} FROM intents WHERE model = :model AND {condition} ORDER BY id DESC LIMIT 1"  # noqa: S608
+        rows = self._ask(query, {"model": model})
+        return Intent(*rows[0]) if rows else None
+
+    def _ask(self, statement: str, values: dict[str, Any]) -> list[Any]:
+        try:
+            return list(self._connection.execute(text(statement), values))
+        except DBAPIError as error:
+            raise StoreError(
+                f"{self._place}: the record of promotions cannot be used ({_line(error)})."
+                " Nothing is lost: when it is back, run the same command again and it finishes what was begun"
+            ) from error
 
 
 @contextmanager
@@ -98,39 +113,48 @@ def open_ledger(store: Store) -> Iterator[Ledger]:
     """Locks out all other promoters of the store and opens the record.
 
     Raises:
-        StoreError: another promoter holds it for too long, or nobody said where the record of a server lies.
+        StoreError: another promoter holds it for too long, it is out of reach, or nobody said where the record of a
+            server lies.
     """
-    path = ledger_path(store)
-    # The lock is a file of its own: an open write transaction on the record itself would keep an intent from
-    # reaching the disk before the aliases move.
-    with exclusive(path.with_name(f"{path.stem}-lock.db"), "promotion"):
-        try:
-            connection = sqlite3.connect(path, isolation_level=None)
-            with closing(connection):
-                yield Ledger(connection)
-        except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"{path}: the record of promotions cannot be used ({error}). Restore it or move it away"
-            ) from error
+    address = ledger_address(store)
+    if isinstance(address, Path):
+        with locked_file(address) as connection:
+            yield Ledger(connection, str(address))
+    else:
+        with locked_database(address) as connection:
+            yield Ledger(connection, without_password(address))
 
 
-def ledger_path(store: Store) -> Path:
+def ledger_address(store: Store) -> Path | str:
     """Returns where the record lies: `ISTHMUS_PROMOTION_DB`, or beside the store's SQLite file.
 
+    Returns:
+        The path of an SQLite file, or the address of a Postgres database.
+
     Raises:
-        StoreError: the store is a server and the variable is not set, or it names no SQLite file.
+        StoreError: the store is a server and the variable is not set, or it names neither.
     """
     named = os.environ.get("ISTHMUS_PROMOTION_DB", "")
+    if named.startswith(_POSTGRES):
+        return named
     if named:
         if "://" in named and not named.startswith("sqlite:///"):
-            raise StoreError(f"ISTHMUS_PROMOTION_DB: cannot use '{named}'. Allowed: the path of an SQLite file")
+            raise StoreError(
+                f"ISTHMUS_PROMOTION_DB: cannot use '{named.partition('://')[0]}://...'."
+                " Allowed: the path of an SQLite file, or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
+            )
         return Path(named.removeprefix("sqlite:///")).absolute()
     if store.file is None:
         raise StoreError(
-            f"ISTHMUS_PROMOTION_DB is not set, and the store {store.uri} is a server: promoters on other machines"
-            " could not see each other. Set it to the path of an SQLite file that all promoters share"
+            f"ISTHMUS_PROMOTION_DB is not set, and the store {store.place} is a server: promoters on other machines"
+            " could not see each other. Set it to postgresql://..., or to the path of an SQLite file that all"
+            " promoters share"
         )
     return store.file.with_name(f"{store.file.stem}.promotions.db")
+
+
+def _line(error: DBAPIError) -> str:
+    return " ".join(str(error.orig).split())[:400]
 
 
 def _now() -> str:

@@ -103,7 +103,7 @@ def rollback(project: Path, scenario: str) -> Promotion:
 def _decision(project: Path, store: Store, scenario: str, model: str, version: str) -> Decision:
     model_id = store.model_of(model, version)
     if model_id is None:
-        raise StoreError(f"{model}: no version {version} in {store.uri}. Run 'isthmus publish {scenario}'")
+        raise StoreError(f"{model}: no version {version} in {store.place}. Run 'isthmus publish {scenario}'")
     return read_decision(project, scenario, version, model_id)
 
 
@@ -131,14 +131,16 @@ def _check(decision: Decision, ledger: Ledger, champion: str | None, approve: st
 
 def _carry_out(store: Store, ledger: Ledger, intent: Intent) -> None:
     written = replace(intent, id=ledger.intend(intent))
-    _set_aliases(store, written)
+    _set_aliases(store, ledger, written)
     ledger.conclude(written.id, "done")
 
 
-def _set_aliases(store: Store, intent: Intent) -> None:
+def _set_aliases(store: Store, ledger: Ledger, intent: Intent) -> None:
     # `previous` first: at no moment has a former champion no alias that leads back to it.
     if intent.new_previous is not None:
+        ledger.confirm_lock()
         store.set_alias(intent.model, PREVIOUS, intent.new_previous)
+    ledger.confirm_lock()
     store.set_alias(intent.model, CHAMPION, intent.new_champion)
     seen = store.aliases(intent.model)
     if seen.get(CHAMPION) != intent.new_champion or (intent.new_previous or seen.get(PREVIOUS)) != seen.get(PREVIOUS):
@@ -163,7 +165,7 @@ def _recover(store: Store, ledger: Ledger, model: str) -> str:
         _restore_previous(store, intent)
         ledger.conclude(intent.id, "overtaken")
         return ""
-    _set_aliases(store, intent)
+    _set_aliases(store, ledger, intent)
     ledger.conclude(intent.id, "finished later")
     return intent.action
 

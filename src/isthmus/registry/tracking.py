@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +70,11 @@ class Store:
     def file(self) -> Path | None:
         """Path of the SQLite file, None for any other store."""
         return Path(self.uri.removeprefix("sqlite:///")) if self.uri.startswith("sqlite:///") else None
+
+    @property
+    def place(self) -> str:
+        """Address that may stand in a message: without a password."""
+        return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", self.uri)
 
     def experiment(self, name: str) -> str:
         """Returns the id of an experiment, made where missing."""
@@ -258,10 +264,10 @@ class Store:
         except MlflowException as error:
             kind = _MissingError if error.error_code == "RESOURCE_DOES_NOT_EXIST" else StoreError
             hint = "Is it running and is MLFLOW_TRACKING_URI right? Then run the same command again"
-            raise kind(f"the MLflow store {self.uri} refused or did not answer: {_line(error)}. {hint}") from error
+            raise kind(f"the MLflow store {self.place} refused or did not answer: {_line(error)}. {hint}") from error
         except (requests.RequestException, SQLAlchemyError, ConnectionError, PermissionError) as error:
             raise StoreError(
-                f"the MLflow store {self.uri} cannot be reached: {_line(error)}."
+                f"the MLflow store {self.place} cannot be reached: {_line(error)}."
                 " Start it, or correct MLFLOW_TRACKING_URI, and run the same command again"
             ) from error
 
