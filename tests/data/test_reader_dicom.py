@@ -176,7 +176,8 @@ def test_no_tag_outside_the_list_survives_into_facts(tmp_path: Path) -> None:
 def test_the_list_of_tags_that_are_looked_at_is_this_one() -> None:
     assert sorted(dicom_facts.SURVIVES) == [
         "BitsStored", "BurnedInAnnotation", "ConversionType", "DoseGridScaling", "ImageOrientationPatient",
-        "ImagerPixelSpacing", "Modality", "NominalScannedPixelSpacing", "PhotometricInterpretation", "PixelSpacing",
+        "ImagePositionPatient", "ImagerPixelSpacing", "Modality", "NominalScannedPixelSpacing",
+        "PhotometricInterpretation", "PixelSpacing",
         "PresentationLUTShape", "RescaleIntercept", "RescaleSlope", "RescaleType", "SliceThickness", "VOILUTFunction",
         "VOILUTSequence", "WindowCenter", "WindowWidth",
     ]  # fmt: skip
