@@ -219,6 +219,49 @@ def test_a_cut_file_is_refused_with_a_reason_and_without_its_path(
     assert "secret" not in str(caught.value)
 
 
+LAYOUTS = [
+    {},
+    {"interleave": "pixel"},
+    {"tiled": True, "blockxsize": 16, "blockysize": 16},
+    {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"},
+]
+
+
+@pytest.mark.parametrize("nodata", [None, 7])
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda options: "-".join(map(str, options.values())) or "striped")
+@pytest.mark.parametrize("dtype", [*DTYPES, *COMPLEX])
+def test_a_damaged_file_of_any_dtype_and_layout_is_refused_and_none_gives_pixels_of_a_cut_part(
+    dtype: str, layout: dict[str, object], nodata: int | None, tmp_path: Path
+) -> None:
+    bands = values("complex64" if dtype in COMPLEX else dtype)
+    path = write(tmp_path / "secret.tif", bands, nodata=nodata, **{**layout, "dtype": dtype})
+    whole = path.read_bytes()
+    damaged = {
+        "empty": b"",
+        **{f"cut at {share}": whole[: int(len(whole) * share)] for share in (0.01, 0.2, 0.5, 0.8, 0.99)},
+        "mark gone": b"XX" + whole[2:],
+        "directory out of the file": whole[:4] + (2**31).to_bytes(4, "little") + whole[8:],
+        "zeros": bytes(len(whole)),
+        "text": b"no raster at all " * 100,
+    }
+    for content in damaged.values():
+        path.write_bytes(content)
+
+        with pytest.raises(DataError) as caught:
+            FileReader().read(path, FileReader().parts(path)[0])
+
+        assert "secret" not in str(caught.value)
+
+
+def test_a_nodata_value_that_is_no_number_marks_what_is_no_number(tmp_path: Path) -> None:
+    bands = values("float32")
+    bands[2, 3, 4] = np.nan
+    image = FileReader().read(write(tmp_path / "a.tif", bands, nodata=np.nan), "")
+
+    assert image.valid is not None
+    assert np.argwhere(~image.valid).tolist() == [[3, 4]]
+
+
 def test_mutated_files_are_read_or_refused_and_nothing_else(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = write(tmp_path / "a.tif", values("uint16"), nodata=3, tiled=True, blockxsize=16, blockysize=16)

@@ -10,6 +10,8 @@ nibabel = pytest.importorskip("nibabel")
 from isthmus.core.errors import DataError  # noqa: E402
 from isthmus.data.readers import nifti as module  # noqa: E402
 from isthmus.data.readers.nifti import FileReader  # noqa: E402
+from isthmus.data.scan import read_image_facts  # noqa: E402
+from isthmus.data.table import Bad, Found  # noqa: E402
 
 ROOT = Path(nibabel.__file__).parent / "tests" / "data"
 BUNDLED = sorted([*ROOT.glob("*.nii"), *ROOT.glob("*.nii.gz")])
@@ -41,6 +43,24 @@ def test_a_bundled_file_reads_as_nibabel_reads_it_or_is_refused_with_a_true_reas
         image = reader.read(path, part)
         np.testing.assert_allclose(image.pixels[::-1, :, 0].T, expected[:, :, int(z), int(t or 0)], rtol=1e-6)
         json.dumps(image.facts)
+
+
+def test_every_other_file_of_nibabel_is_read_or_refused_with_a_reason_and_none_crashes() -> None:
+    raw = ROOT.parent.parent
+    reasons: dict[str, int] = {}
+    for path in sorted(p for p in raw.rglob("*") if p.is_file() and p.suffix not in (".py", ".pyc")):
+        result = read_image_facts(raw, Found(path.relative_to(raw).as_posix(), "d", None, "one", None))
+        if isinstance(result, Bad):
+            kind = result.reason.partition("'. Known")[0]
+            reasons[kind] = reasons.get(kind, 0) + 1
+        else:
+            assert path.name.endswith((".nii", ".nii.gz", ".dcm"))
+
+    left = {reason for reason in reasons if not reason.startswith("no reader for '")}
+    assert left == {
+        "array of 1 x 1 x 1 x 1 x 10 x 10; slices, volumes and series of 2 to 4 axes are read",
+        "file is truncated or empty of pixels (an image without pixel data)",
+    }
 
 
 @pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR", "ASL", "SRA"])

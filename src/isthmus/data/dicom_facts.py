@@ -7,6 +7,8 @@ Every fact is a number, a truth value, or a word out of a closed list; nothing i
 import math
 from typing import Any
 
+from isthmus.data.slices import place_of
+
 # Keyword of each tag -> the fact it becomes.
 SURVIVES = {
     "Modality": "modality",
@@ -28,6 +30,7 @@ SURVIVES = {
     "BurnedInAnnotation": "burned_in",
     "ConversionType": "secondary_capture",
     "ImageOrientationPatient": "plane",
+    "ImagePositionPatient": "slice",
 }
 # DICOM PS3.3, C.7.3.1.1.1: defined terms of Modality that images have.
 _MODALITIES = {
@@ -95,6 +98,14 @@ def group(dataset: Any, frame: int, keyword: str) -> Any:
         if found := candidate.get(keyword):
             return found[0]
     return None
+
+
+def slice_place(dataset: Any, frame: int) -> tuple[tuple[float, float, float], float] | None:
+    """Returns the normal of a frame's plane and its place along it [mm], None where the header does not state them."""
+    position, plane = group(dataset, frame, "PlanePositionSequence"), group(dataset, frame, "PlaneOrientationSequence")
+    origin = numbers(dataset if position is None else position, "ImagePositionPatient")
+    cosines = numbers(dataset if plane is None else plane, "ImageOrientationPatient")
+    return place_of(origin, cosines) if (len(origin), len(cosines)) == (3, 6) else None
 
 
 def numbers(dataset: Any, keyword: str) -> list[float]:

@@ -18,6 +18,7 @@ from isthmus.data.scan import Row, count_unlisted, find_images, image_id, read_i
 from isthmus.data.scenario import Scenario
 from isthmus.data.split import Splits, assign_splits, check_splits, group_key, joined_groups
 from isthmus.data.table import Bad
+from isthmus.data.volumes import volumes
 from isthmus.data.workers import in_order
 
 
@@ -68,6 +69,9 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
             bad.append(result)
         else:
             rows += result
+    taken = None if scenario.volumes is None else volumes(rows, scenario.volumes, raw)
+    if taken is not None:
+        rows, bad = [row for volume in taken.rows for row in volume], [*bad, *taken.bad]
     frame = _frame(rows)
     near = _near(frame, config.near_duplicates)
     contradicting = source_contradictions(frame, scenario.target)
@@ -77,6 +81,8 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     manifest, locations = _tables(frame, near, scenario, config.splits, seed)
     counts = audit(manifest, bad, files, scenario.target, scenario.classes)
     counts |= near_counts(near, dict(zip(frame["image_id"], frame["domain"], strict=True)), scenario.domains)
+    if taken is not None:
+        counts["volumes"] = taken.counts()
     counts["files_not_in_table"] = count_unlisted(raw, scenario, {f.path for f in found} | {b.path for b in bad})
     return Ingested(manifest, locations, _target_labels(frame, scenario), counts, bad)
 
@@ -89,6 +95,7 @@ def _frame(rows: list[Row]) -> pd.DataFrame:
         "class_name": [r.found.label for r in rows],
         "given": [r.found.split for r in rows],
         "group": [group_key(_entity(r)) for r in rows],
+        "series": [r.slice.series if r.slice else "" for r in rows],
         **{
             name: [getattr(r, name) for r in rows]
             for name in ("sha256", "part", "height", "width", "channels", "dtype", "file_bytes", "small")
@@ -126,6 +133,8 @@ def _tables(
         if all(name in place for name in pair) and place[pair[0]][0] == place[pair[1]][0]
         for name in pair
     ]
+    if scenario.volumes is not None:  # no slice of a volume is trained on while another one is tested on
+        alike += [(group, f"series {series}") for group, series in frame[["group", "series"]].itertuples(index=False)]
     joined = joined_groups(
         [*frame["group"], *(group for group, _ in alike)], [*frame["sha256"], *(link for _, link in alike)]
     )

@@ -15,6 +15,7 @@ from isthmus.core.files import sha256_bytes
 from isthmus.data.near import small_picture
 from isthmus.data.readers import reader_for
 from isthmus.data.scenario import Scenario
+from isthmus.data.slices import Slice
 from isthmus.data.table import Bad, Found, from_table
 
 TABLES = ("images.csv", "images.parquet")
@@ -35,6 +36,7 @@ class Row:
     file_bytes: int
     person: str | None  # keyed hash of the person whom the file names, if it names one
     small: NDArray[np.float32]  # of `data/near.py`
+    slice: Slice | None = None  # where it lies in its volume, if its file says so
 
 
 def image_id(domain: str, sha256: str, part: str) -> str:
@@ -90,7 +92,8 @@ def read_image_facts(raw: Path, found: Found, key: bytes | None = None) -> list[
         for part in reader.parts(path):
             height, width, channels = (image := reader.read(path, part)).pixels.shape
             dtype, small = image.pixels.dtype.name, small_picture(image)
-            rows.append(Row(found, sha256, part, height, width, channels, dtype, len(data), person, small))
+            place = reader.slice_of(path, part)
+            rows.append(Row(found, sha256, part, height, width, channels, dtype, len(data), person, small, place))
         return rows
     except DataError as error:
         return Bad(found.path, found.domain, str(error))

@@ -10,6 +10,7 @@ from isthmus.core import plugins
 from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
 from isthmus.data.kinds import KindConfig
+from isthmus.data.slices import VolumeConfig
 
 NAME_PATTERN = r"^[a-z0-9_]+$"  # DVC stage addresses, file names and registry names all take these
 
@@ -37,6 +38,10 @@ class Scenario(Config):
         None,
         description="what must not cross splits (patient, scene, lot): a column of the table, or a 'lot-<value>_' "
         "entity in file names; none: exact-duplicate clusters",
+    )
+    volumes: VolumeConfig | None = Field(
+        None,
+        description="files of one DICOM series are one volume in the order of their positions; none: single images",
     )
     model: str = Field("vit", description="a section under models: in params.yaml")
     preprocess: dict[str, Any] = Field(default_factory=dict, description="options of the kind")

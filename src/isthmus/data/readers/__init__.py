@@ -8,6 +8,7 @@ from typing import ClassVar
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
+from isthmus.data.slices import Slice
 from isthmus.data.tiff import is_raster
 
 
@@ -27,6 +28,14 @@ class Reader(ABC):
     @abstractmethod
     def read(self, path: Path, part: str) -> Image:
         """Decodes one image of the file wholly, so that a truncated file fails here.
+
+        Raises:
+            DataError: with the reason why the file cannot be read, true and without its path.
+        """
+
+    @abstractmethod
+    def slice_of(self, path: Path, part: str) -> Slice | None:
+        """Returns where an image lies in its volume, None where the file does not say or the format has none.
 
         Raises:
             DataError: with the reason why the file cannot be read, true and without its path.

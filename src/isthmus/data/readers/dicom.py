@@ -22,10 +22,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
-from isthmus.data.dicom_facts import facts_of, group, rescale
+from isthmus.core.files import sha256_bytes
+from isthmus.data.dicom_facts import facts_of, group, rescale, slice_place
 from isthmus.data.image import Image
 from isthmus.data.readers import Reader
 from isthmus.data.reasons import reason_for
+from isthmus.data.slices import Slice
 
 PIXEL_LIMIT = 89_478_485  # [pixel] of one frame
 _INFLATED_LIMIT = 2**30  # [byte] of a deflated data set
@@ -66,6 +68,14 @@ class FileReader(Reader):
                 return Image(stored, "rgb", facts_of(dataset, frame))
             pixels, unit = _real(dataset, frame, stored)
             return Image(pixels[..., None], "hu" if unit == "HU" else "grey", facts_of(dataset, frame))
+
+    def slice_of(self, path: Path, part: str) -> Slice | None:
+        """Returns the place of a frame in its series, None where the header does not state it."""
+        with _reasons(path):
+            dataset = _dataset(path)
+            series, place = str(dataset.get("SeriesInstanceUID") or ""), slice_place(dataset, int(part or 0))
+        # the UID itself stays here: its hash joins what belongs together and is written nowhere
+        return Slice(sha256_bytes(series.encode()), *place) if series and place else None
 
     def person(self, path: Path, key: bytes | None) -> str | None:
         """Returns the HMAC-SHA-256 of the patient's number, or of the study where that is empty or a placeholder."""

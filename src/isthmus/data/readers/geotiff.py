@@ -23,6 +23,7 @@ from isthmus.core.errors import DataError
 from isthmus.data.image import Image
 from isthmus.data.readers import Reader
 from isthmus.data.reasons import reason_for, without_path
+from isthmus.data.slices import Slice
 
 LONGEST = 2048  # [pixel] of a side that is read at once
 WINDOW = 1024  # [pixel] of a side of a window of a longer scene
@@ -72,6 +73,10 @@ class FileReader(Reader):
             return Image(
                 np.ascontiguousarray(pixels), mode, _facts(scene, bands, window), None if valid.all() else valid
             )
+
+    def slice_of(self, path: Path, part: str) -> Slice | None:
+        """Returns None: a raster is a slice of nothing."""
+        return None
 
     def person(self, path: Path, key: bytes | None) -> str | None:
         """Returns None: a raster names nobody."""

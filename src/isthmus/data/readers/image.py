@@ -19,6 +19,7 @@ from PIL import ImageFile, UnidentifiedImageError
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
 from isthmus.data.readers import Reader
+from isthmus.data.slices import Slice
 
 PIXEL_LIMIT = 89_478_485  # [pixel] of one page: a quarter of a gigabyte as RGB, Pillow's own limit
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")  # JPEG takes the MPO of phones too
@@ -58,6 +59,10 @@ class FileReader(Reader):
             pixels = pixels[..., None]
         pixels = np.ascontiguousarray(_upright(pixels, orientation))
         return Image(pixels, "grey" if pixels.shape[2] == 1 else "rgb")
+
+    def slice_of(self, path: Path, part: str) -> Slice | None:
+        """Returns None: a picture is a slice of nothing."""
+        return None
 
     def person(self, path: Path, key: bytes | None) -> str | None:
         """Returns None: a picture names nobody."""

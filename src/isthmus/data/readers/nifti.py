@@ -17,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
+from isthmus.core.files import sha256_bytes
 from isthmus.data.image import Image
 from isthmus.data.readers import Reader
 from isthmus.data.reasons import reason_for
+from isthmus.data.slices import Slice
 
 VOXEL_LIMIT = 2**27  # half a gigabyte as float32
 _MAGICS = {b"n+1\0": "NIfTI-1", b"n+2\0": "NIfTI-2", b"ni1\0": "NIfTI-1", b"ni2\0": "NIfTI-2"}
@@ -50,6 +52,15 @@ class FileReader(Reader):
         pixels = np.ascontiguousarray(plane.swapaxes(0, 1)[::-1])
         finite = np.isfinite(pixels).all(axis=2)
         return Image(pixels, "rgb" if pixels.shape[2] == 3 else "grey", dict(facts), None if finite.all() else finite)
+
+    def slice_of(self, path: Path, part: str) -> Slice | None:
+        """Returns the place of a slice: a file is one volume, and one a time where it is a series in time."""
+        z, _, t = part.partition("-")
+        with _reasons(path):
+            state = path.stat()
+            _, facts = _volume(str(path.absolute()), state.st_mtime_ns, state.st_size)
+        series = sha256_bytes(f"{path.absolute()} {t}".encode())
+        return Slice(series, (0.0, 0.0, 1.0), int(z or 0) * facts.get("slice_thickness_mm", 1.0))
 
     def person(self, path: Path, key: bytes | None) -> str | None:
         """Returns None: the header has no field for a person."""
