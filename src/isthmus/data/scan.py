@@ -13,6 +13,7 @@ from isthmus.core import plugins
 from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_bytes
 from isthmus.data.near import small_picture
+from isthmus.data.pixel_facts import PixelFacts, pixel_facts
 from isthmus.data.readers import reader_for
 from isthmus.data.scenario import Scenario
 from isthmus.data.table import Bad, Found, from_table
@@ -35,6 +36,7 @@ class Row:
     file_bytes: int
     person: str | None  # keyed hash of the person whom the file names, if it names one
     small: NDArray[np.float32]  # of `data/near.py`
+    facts: PixelFacts
 
 
 def image_id(domain: str, sha256: str, part: str) -> str:
@@ -89,8 +91,8 @@ def read_image_facts(raw: Path, found: Found, key: bytes | None = None) -> list[
         sha256 = sha256_bytes(data)
         for part in reader.parts(path):
             height, width, channels = (image := reader.read(path, part)).pixels.shape
-            dtype, small = image.pixels.dtype.name, small_picture(image)
-            rows.append(Row(found, sha256, part, height, width, channels, dtype, len(data), person, small))
+            dtype, small, facts = image.pixels.dtype.name, small_picture(image), pixel_facts(image)
+            rows.append(Row(found, sha256, part, height, width, channels, dtype, len(data), person, small, facts))
         return rows
     except DataError as error:
         return Bad(found.path, found.domain, str(error))
