@@ -149,6 +149,25 @@ def test_quarantined_files_are_counted_by_reason_and_named_only_where_no_patient
         assert "&lt;script&gt;alert(1)&lt;/script&gt;.png" in made
 
 
+def test_a_class_shortcut_is_shown_with_its_number_and_what_to_do_and_a_domain_shortcut_as_expected(own: ReportFiles):
+    told = {"balanced_accuracy": 0.91, "low": 0.84, "high": 0.97, "skill": 0.82, "skill_low": 0.68, "chance": 0.5}
+    none = dict.fromkeys(told, None) | {"chance": 0.5, "found": None}
+    shortcuts = {
+        "domain": {"file_size": told | {"found": True}, "corners": told | {"found": False}},
+        "class": {"line_a": {"file_size": none, "corners": told | {"found": True}}},
+    }
+    _edited(own.files.audit, own.files.audit, shortcuts=shortcuts)
+
+    part = _page(own.make()).split('id="shortcuts"')[1].split("</table>")[0]
+
+    rows = [re.sub(r"<[^>]+>", "|", row) for row in part.split("<tr>")[2:]]
+    assert "expected between two devices" in rows[0]
+    assert "no shortcut" in rows[1] and "look" not in rows[1]
+    assert "cannot tell: fewer than two groups" in rows[2]
+    assert "class in line_a" in rows[3] and "look" in rows[3]
+    assert "0.91" in rows[3] and "0.84 to 0.97" in rows[3] and "cut off rulers" in rows[3]
+
+
 def _medical_page(made: ReportFiles) -> str:
     # The kind's own module may not be installed here; the page only looks at the name.
     from isthmus.evaluation.findings import read_findings

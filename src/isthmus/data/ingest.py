@@ -8,22 +8,24 @@ from typing import Any
 import pandas as pd
 from pydantic import Field
 
-from isthmus.core.config import Config
 from isthmus.core.progress import track
 from isthmus.data.audit import audit, check_bad_share, near_counts, source_contradictions
 from isthmus.data.identity import read_key
+from isthmus.data.limits import Limits, check_limits
 from isthmus.data.manifest import LOCATIONS, MANIFEST
 from isthmus.data.near import near_pairs
+from isthmus.data.pixel_facts import PixelFacts
 from isthmus.data.scan import Row, count_unlisted, find_images, image_id, read_image_facts
 from isthmus.data.scenario import Scenario
+from isthmus.data.shortcut import shortcuts
 from isthmus.data.split import Splits, assign_splits, check_splits, group_key, joined_groups
 from isthmus.data.table import Bad
 from isthmus.data.volumes import volumes
 from isthmus.data.workers import in_order
 
 
-class IngestConfig(Config):
-    """How raw files become rows."""
+class IngestConfig(Limits):
+    """How raw files become rows, and what stops the run."""
 
     max_bad_share: float = Field(0.2, ge=0, le=1, description="[share] of files that may be broken")
     splits: Splits = Splits()
@@ -84,6 +86,9 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     if taken is not None:
         counts["volumes"] = taken.counts()
     counts["files_not_in_table"] = count_unlisted(raw, scenario, {f.path for f in found} | {b.path for b in bad})
+    facts = frame.drop_duplicates("image_id")[["image_id", "corners"]]
+    counts["shortcuts"] = shortcuts(manifest.merge(facts, on="image_id"), scenario.target, seed)
+    check_limits(config, counts)
     return Ingested(manifest, locations, _target_labels(frame, scenario), counts, bad)
 
 
@@ -100,6 +105,7 @@ def _frame(rows: list[Row]) -> pd.DataFrame:
             name: [getattr(r, name) for r in rows]
             for name in ("sha256", "part", "height", "width", "channels", "dtype", "file_bytes", "small")
         },
+        **{name: [getattr(r.facts, name) for r in rows] for name in PixelFacts._fields},
     }
     return pd.DataFrame(columns).sort_values(["image_id", "path"], kind="stable").reset_index(drop=True)
 

@@ -13,6 +13,7 @@ from isthmus.core import plugins
 from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_bytes
 from isthmus.data.near import small_picture
+from isthmus.data.pixel_facts import PixelFacts, pixel_facts
 from isthmus.data.readers import reader_for
 from isthmus.data.scenario import Scenario
 from isthmus.data.slices import Slice
@@ -36,6 +37,7 @@ class Row:
     file_bytes: int
     person: str | None  # keyed hash of the person whom the file names, if it names one
     small: NDArray[np.float32]  # of `data/near.py`
+    facts: PixelFacts
     slice: Slice | None = None  # where it lies in its volume, if its file says so
 
 
@@ -91,9 +93,11 @@ def read_image_facts(raw: Path, found: Found, key: bytes | None = None) -> list[
         sha256 = sha256_bytes(data)
         for part in reader.parts(path):
             height, width, channels = (image := reader.read(path, part)).pixels.shape
-            dtype, small = image.pixels.dtype.name, small_picture(image)
+            dtype, small, facts = image.pixels.dtype.name, small_picture(image), pixel_facts(image)
             place = reader.slice_of(path, part)
-            rows.append(Row(found, sha256, part, height, width, channels, dtype, len(data), person, small, place))
+            rows.append(
+                Row(found, sha256, part, height, width, channels, dtype, len(data), person, small, facts, place)
+            )
         return rows
     except DataError as error:
         return Bad(found.path, found.domain, str(error))
