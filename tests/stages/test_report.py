@@ -305,3 +305,21 @@ def test_a_report_that_fails_leaves_the_earlier_one_whole(own: ReportFiles):
         own.make()
 
     assert _page(own.root / "report") == before
+
+
+def test_class_shares_of_the_target_are_a_table_only_where_they_could_be_told(labelled: ReportFiles, tmp_path: Path):
+    document = json.loads((labelled.root / "shift" / "shift.json").read_text())
+    shares = {name: {"share": 0.61, "low": 0.5, "high": 0.72} for name in document["label_shift"]["source"]}
+    told = {"verdict": "fits", "mlls": shares, "bbse": shares, "fit_p_value": 0.4}
+    folder = tmp_path / "shift"
+    folder.mkdir()
+    (folder / "map.parquet").write_bytes((labelled.root / "shift" / "map.parquet").read_bytes())
+    _edited(labelled.root / "shift" / "shift.json", folder / "shift.json", label_shift=document["label_shift"] | told)
+
+    untold, page = _page(labelled.make("untold")), _page(labelled.make("told", shift=folder))
+
+    assert document["label_shift"]["verdict"] == "cannot tell"
+    assert document["label_shift"]["why"].split(":")[0] in untold
+    assert "Class shares of the target, estimated" not in untold
+    assert "Class shares of the target, estimated" in page
+    assert page.count("(50.0% to 72.0%)") == 2 * len(shares)

@@ -71,17 +71,17 @@ def test_a_large_domain_is_cut_by_id_and_it_says_so(files: ScenarioFiles) -> Non
     assert set(table["image_id"]) == set(first[0]) | set(first[1])
 
 
-def test_test_images_and_labels_change_nothing(files: ScenarioFiles) -> None:
+def test_test_images_and_target_labels_change_nothing(files: ScenarioFiles) -> None:
     measure(files)
     before = [(files.root / "shift" / name).read_bytes() for name in ("shift.json", "map.parquet")]
     rows = read_table(files.manifest, MANIFEST)
-    unseen = (rows["split"] != "train").to_numpy()
+    unseen = (rows["split"] == "test").to_numpy()
     index = read_table(files.prepared / "index.parquet", INDEX)
     for shard in sorted(set(index["shard"])):
         array = np.load(files.features / f"{shard}.npy")
         array[index.loc[unseen & (index["shard"] == shard).to_numpy(), "row"].to_numpy(dtype=int)] = 99
         np.save(files.features / f"{shard}.npy", array)
-    rows["label"] = rows["label"].where(rows["label"].isna(), 0)
+    rows["label"] = rows["label"].where(~unseen | rows["label"].isna(), 0)
     write_table(files.manifest, rows, MANIFEST)
     files.labels_target.unlink()
 
@@ -131,3 +131,31 @@ def test_a_domain_without_training_images_is_refused(files: ScenarioFiles, capsy
 
     assert end.value.code == 2
     assert "domain 'line_b' has 0 prepared training images; at least 4 are needed" in capsys.readouterr().err
+
+
+def test_features_that_do_not_hold_the_classes_make_the_shares_of_the_target_unknown(files: ScenarioFiles) -> None:
+    found = measure(files)
+
+    assert found["label_shift"]["verdict"] == "cannot tell"
+    assert set(found["label_shift"]["priors"].values()) == {round(1 / len(found["label_shift"]["priors"]), 9)}
+    assert found["advice"][-1] == found["label_shift"]["why"]
+
+
+def test_a_target_that_is_source_images_with_other_shares_is_told_and_warned_of(files: ScenarioFiles) -> None:
+    rows = read_table(files.manifest, MANIFEST)
+    index = read_table(files.prepared / "index.parquet", INDEX)
+    rng = np.random.default_rng(0)
+    is_target = (rows["domain"] == "line_b").to_numpy()
+    labels = np.where(is_target, rng.random(len(rows)) < 0.1, rows["label"].fillna(0)).astype(int)
+    for shard in sorted(set(index["shard"])):
+        here = (index["shard"] == shard).to_numpy()
+        array = np.load(files.features / f"{shard}.npy")
+        array[:] = rng.normal(size=array.shape)
+        array[index.loc[here, "row"].to_numpy(dtype=int), 0] += 3 * labels[here]
+        np.save(files.features / f"{shard}.npy", array)
+
+    found = measure(files)["label_shift"]
+
+    assert found["verdict"] == "fits"
+    assert list(found["priors"].values())[1] < 0.3
+    assert "aligning marginals" in found["warning"]

@@ -95,6 +95,7 @@ def shift_facts(findings: Findings) -> dict[str, Any]:
         "rows": [(name, [values.get(measure) for measure in measures]) for name, values in rows],
         "images": [(domain, counts["used"], counts["train"]) for domain, counts in sorted(shift["images"].items())],
         "variance": shift["map"]["variance"],
+        "labels": shift["label_shift"],
     }
 
 

@@ -87,7 +87,7 @@ def read_findings(
         quarantine=read_json(quarantine),
         manifest=read_table(manifest, MANIFEST),
         index=read_table(prepared / "index.parquet", INDEX),
-        shift=_keyed(shift / "shift.json", ("pairs", "control", "zscored", "advice", "images", "map")),
+        shift=_keyed(shift / "shift.json", ("pairs", "control", "zscored", "advice", "images", "map", "label_shift")),
         points=_columns(shift / "map.parquet", ("image_id", "x", "y")),
         runs={method: read_json(trained / method / "run.json") for method in methods},
         curves={method: _curves(trained / method) for method in methods},

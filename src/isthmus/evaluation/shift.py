@@ -168,7 +168,6 @@ def advise(
     if len(single) > 1:
         near = min(sorted(single), key=lambda domain: single[domain]["mmd2"])
         advice.append(f"Of the sources, {near} lies nearest to the target.")
-    advice.append("Class frequencies may differ too; features alone cannot tell that from a change of appearance.")
     return advice
 
 

@@ -1,12 +1,14 @@
-"""Measures how far the source lies from the target, on frozen features. No label is used.
+"""Measures how far the source lies from the target, on frozen features. No label of the target is used.
 
 Writes a folder:
 - `shift.json`: `pairs` (each source domain and `pooled` against the target), `control` (two random halves of the
   source: what the measures say where there is no shift), `zscored` (pooled, each domain standardised by itself),
-  `images` (available and used per domain), `map` (share of variance of the two axes), `advice` (sentences);
+  `images` (available and used per domain), `map` (share of variance of the two axes), `advice` (sentences),
+  `label_shift` (class shares of the target where a fit test passes, by a linear probe on the source's features);
 - `map.parquet`: `image_id, x, y` of the images used, principal components with equal weight for each domain.
 
-Only training splits are looked at, so that the target's test images stay unseen. A domain with more than
+Only training splits are looked at, and of the source val and cal for the probe's scores: the target's test images
+stay unseen. A domain with more than
 `max_images` is cut to its first ones in the order of `image_id`, which is a hash: a random but fixed subset.
 """
 
@@ -25,6 +27,7 @@ from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
+from isthmus.evaluation.label_shift import Scores, label_shift, probe_scores
 from isthmus.evaluation.shift import Features, advise, compare, mmd, narrow, plane, standardise
 from isthmus.evaluation.trained import Samples, read_samples
 from isthmus.stages._cli import stage
@@ -38,6 +41,12 @@ class ShiftConfig(Config):
     """How much is looked at."""
 
     max_images: int = Field(2000, ge=_LEAST, description="[image] a domain; larger domains are cut by id")
+    max_prior_difference: float = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="[share] total variation of class shares above which aligning marginals is warned of",
+    )
 
 
 class Params(Config):
@@ -57,10 +66,7 @@ def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift
     places = {domain: _places(samples, domain) for domain in scenario.domains}
     used = {domain: rows[:limit] for domain, rows in places.items()}
     read = Rows(features, read_table(prepared / "index.parquet", INDEX))
-    raw = {
-        domain: narrow(np.asarray(read.take(rows), dtype=np.float64), derive_seed(params.seed, "narrow"))
-        for domain, rows in used.items()
-    }
+    raw = {domain: _features(read, rows, params.seed) for domain, rows in used.items()}
     pooled = np.concatenate([raw[domain] for domain in scenario.source])
     rows = {domain: standardise(raw[domain], pooled) for domain in scenario.domains}
     source, target = standardise(pooled, pooled), rows[scenario.target]
@@ -71,6 +77,7 @@ def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift
     own = np.concatenate([standardise(raw[domain], raw[domain]) for domain in scenario.source])
     value, p_value = mmd(own, standardise(raw[scenario.target], raw[scenario.target]), seed)
     zscored = {"mmd2": value, "mmd_p_value": p_value}
+    labels = _label_shift(params, samples, read, used, pooled, target)
     points, shares = plane([rows[domain] for domain in scenario.domains])
     document = {
         "target": scenario.target,
@@ -83,13 +90,42 @@ def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift
         "control": control,
         "zscored": zscored,
         "map": {"variance": shares},
-        "advice": advise(whole, control, zscored, single),
+        "advice": [*advise(whole, control, zscored, single), labels["why"], *filter(None, [labels["warning"]])],
+        "label_shift": labels,
     }
     ids = np.concatenate([samples.image_id[used[domain]] for domain in scenario.domains])
     table = pd.DataFrame({"image_id": ids, "x": np.concatenate(points)[:, 0], "y": np.concatenate(points)[:, 1]})
     with atomic_folder(shift) as folder:
         write_table(folder / "map.parquet", table.sort_values("image_id"), MAP)
         write_json(folder / "shift.json", _rounded(document))
+
+
+def _features(read: Rows, rows: Any, seed: int) -> Features:
+    return narrow(np.asarray(read.take(rows), dtype=np.float64), derive_seed(seed, "narrow"))
+
+
+def _label_shift(
+    params: Params, samples: Samples, read: Rows, used: dict[str, Any], pooled: Features, target: Features
+) -> dict[str, Any]:
+    """Scores held-out source rows and the target by a linear probe, and estimates the target's class shares."""
+    scenario, seed = params.scenario, derive_seed(params.seed, "label_shift")
+    held = np.concatenate([samples.rows(scenario.source, split) for split in ("val", "cal")])
+    held = np.sort(held)[: params.shift.max_images]
+    trained = np.concatenate([used[domain] for domain in scenario.source])
+    labels, rows = samples.label[trained], used[scenario.target]
+    if len(np.unique(labels)) < 2 or not len(held):
+        empty = Scores(np.zeros((0, len(scenario.classes))), np.zeros(0, np.int64), np.zeros(0, object))
+        return label_shift(empty, empty, scenario.classes, params.shift.max_prior_difference, seed)
+    known = standardise(_features(read, held, params.seed), pooled)
+    source = standardise(pooled, pooled)
+    scores = probe_scores(source, labels, known, target, classes=len(scenario.classes))
+    return label_shift(
+        Scores(scores[0], samples.label[held], samples.group[held]),
+        Scores(scores[1], np.zeros(0, np.int64), samples.group[rows]),
+        scenario.classes,
+        params.shift.max_prior_difference,
+        seed,
+    )
 
 
 def _places(samples: Samples, domain: str) -> Any:
