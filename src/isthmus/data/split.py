@@ -115,6 +115,29 @@ def assign_splits(frame: pd.DataFrame, target: str, splits: Splits, seed: int) -
     return out
 
 
+def realised_shares(images: pd.DataFrame, target: str, splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns domain -> split -> `images`, `groups` (realised) and `wanted` (of groups) [share].
+
+    Args:
+        images: columns `domain`, `group`, `split`.
+        target: the target's name.
+        splits: what was asked for; a split of the user's own table may differ.
+    """
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for domain, rows in images.groupby("domain"):
+        wanted = (splits.target if domain == target else splits.source).model_dump()
+        groups = rows.groupby("split")["group"].nunique()
+        out[str(domain)] = {
+            split: {
+                "images": round(float((rows["split"] == split).mean()), 4),
+                "groups": round(int(groups.get(split, 0)) / rows["group"].nunique(), 4),
+                "wanted": share,
+            }
+            for split, share in wanted.items()
+        }
+    return out
+
+
 def check_splits(frame: pd.DataFrame, domains: list[str], classes: list[str]) -> None:
     """Checks that no group crosses splits and that every split a stage needs has images.
 
