@@ -19,7 +19,8 @@ from isthmus.data.pixel_facts import PixelFacts, pixel_summary
 from isthmus.data.scan import Row, count_unlisted, find_images, image_id, read_image_facts
 from isthmus.data.scenario import Scenario
 from isthmus.data.shortcut import shortcuts
-from isthmus.data.split import Splits, assign_splits, check_splits, group_key, joined_groups, realised_shares
+from isthmus.data.split import Splits, assign_splits, group_key, joined_groups, realised_shares
+from isthmus.data.split_check import check_splits
 from isthmus.data.table import Bad
 from isthmus.data.workers import in_order
 
@@ -123,6 +124,7 @@ def _frame(rows: list[Row]) -> pd.DataFrame:
         "domain": [r.found.domain for r in rows],
         "class_name": [r.found.label for r in rows],
         "given": [r.found.split for r in rows],
+        "named": [r.found.group for r in rows],
         "group": [group_key(_entity(r)) for r in rows],
         **{
             name: [getattr(r, name) for r in rows]
@@ -171,10 +173,17 @@ def _tables(
     source = frame["domain"] != scenario.target
     labels = [number[name] if here else None for name, here in zip(frame["class_name"], source, strict=True)]
     frame["label"] = pd.array(labels, dtype="Int32")
-    check_splits(frame, scenario.domains, scenario.classes)
+    check_splits(_to_say(frame, scenario), scenario.domains, scenario.classes, splits)
     frame["copies"] = frame.groupby("image_id")["path"].transform("count")
     unique = frame.drop_duplicates("image_id").reset_index(drop=True)
     return unique[MANIFEST.names], unique[LOCATIONS.names]
+
+
+def _to_say(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
+    """Returns the frame with groups and files as messages may name them: of medical images neither name nor path."""
+    if scenario.kind == "medical":
+        return frame.assign(named=frame["group"], path=frame["image_id"])
+    return frame.assign(named=[name or path for name, path in zip(frame["named"], frame["path"], strict=True)])
 
 
 def _target_labels(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
