@@ -66,7 +66,7 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     files = len(found) + len(bad)
     rows: list[Row] = []
     key = None if config.identity_key is None else read_key(config.identity_key)
-    decoded = in_order(partial(read_image_facts, raw, key=key), found, config.workers)
+    decoded = in_order(partial(read_image_facts, raw, key=key, tiles=scenario.tiles), found, config.workers)
     for result in track(decoded, "decode", len(found), "file"):
         if isinstance(result, Bad):
             bad.append(result)
