@@ -1,6 +1,9 @@
+import json
+
 import numpy as np
 import pytest
 
+from isthmus.core import plugins
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
 from isthmus.data.pixels import DepthFit, centre_square, to_eight_bit, with_channels
@@ -80,3 +83,55 @@ def test_a_square_of_the_right_side_is_untouched() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
 
     assert centre_square(pixels, 20) is pixels
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])
+def test_pixels_that_are_no_finite_number_become_the_median_of_the_others(missing: float) -> None:
+    pixels = np.arange(1, 10, dtype=np.float32).reshape(3, 3, 1)
+    pixels[0, 0] = missing
+
+    found = to_eight_bit(pixels, {"float32": [0.0, 10.0]})
+
+    assert found[..., 0].ravel().tolist() == [140, 51, 76, 102, 128, 153, 178, 204, 230]  # 5.5 where nothing was
+
+
+def test_pixels_that_are_not_valid_become_the_median_of_the_others_in_8_bit_too() -> None:
+    pixels = np.array([[[0], [10]], [[20], [200]]], np.uint8)
+
+    found = to_eight_bit(pixels, {}, np.array([[False, True], [True, True]]))
+
+    assert found[..., 0].tolist() == [[20, 10], [20, 200]]
+
+
+def test_an_image_without_any_data_is_refused() -> None:
+    with pytest.raises(DataError, match="no pixel of the image has data"):
+        to_eight_bit(np.full((2, 2, 1), np.nan, np.float32), {"float32": [0.0, 1.0]})
+
+
+def test_an_image_takes_what_is_no_finite_number_out_of_its_valid_pixels() -> None:
+    pixels = np.ones((2, 2, 2), np.float32)
+    pixels[0, 1, 1], pixels[1, 0, 0] = np.nan, np.inf
+
+    image = Image(pixels, "bands", valid=np.array([[False, True], [True, True]]))
+
+    assert image.valid is not None and image.valid.tolist() == [[False, False], [False, True]]
+    assert Image(np.ones((2, 2, 1), np.float32), "grey").valid is None
+
+
+@pytest.mark.parametrize("name", plugins.names("data.kinds"))
+def test_a_hole_of_nan_spoils_neither_what_is_fitted_nor_the_rest_of_the_image(name: str) -> None:
+    options = {"image_size": 32, "channels": 1}
+    options |= {"flat_field": True, "exposure": True} if name == "industrial" else {}
+    kind = plugins.load("data.kinds", name).Config(**options).build()
+    rng = np.random.default_rng(0)
+    whole = [rng.normal(100, 20, (32, 32, 1)).astype(np.float32) for _ in range(4)]
+    holes = [pixels.copy() for pixels in whole]
+    for pixels in holes:
+        pixels[:8, :8] = np.nan
+
+    fitted = [kind.fit(Image(pixels, "grey") for pixels in group) for group in (whole, holes)]
+    clean, torn = (kind.prepare(Image(group[0], "grey"), f) for group, f in zip((whole, holes), fitted, strict=True))
+
+    assert "NaN" not in json.dumps(fitted[1])
+    assert np.abs(clean[10:, 10:].astype(int) - torn[10:, 10:]).max() <= 12
+    assert 0 < torn[:8, :8].mean() < 255 or name == "medical"  # there, beyond data is black, as beyond the image

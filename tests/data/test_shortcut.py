@@ -147,9 +147,10 @@ def marked(folder: Path) -> Path:
     return raw
 
 
-def limited(raw: Path, out: Path, **limits: float) -> None:
+def limited(raw: Path, out: Path, changes: dict[str, object] | None = None, **limits: float) -> None:
+    """Runs `ingest` on a scenario with limits."""
     names = ("manifest", "locations", "labels_target", "audit", "quarantine")
-    params = ingest.Params(scenario=scenario(), ingest=IngestConfig(workers=1, **limits), seed=0)
+    params = ingest.Params(scenario=scenario(**(changes or {})), ingest=IngestConfig(workers=1, **limits), seed=0)
     ingest.run(params, raw=raw, **{name: out / file for name, file in zip(names, OUTPUTS, strict=True)})
 
 

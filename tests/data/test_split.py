@@ -2,8 +2,8 @@ import pandas as pd
 import pytest
 
 from isthmus.core.config import validated
-from isthmus.core.errors import ConfigError, DataError
-from isthmus.data.split import Splits, assign_splits, check_splits, group_key, joined_groups, split_by_hash
+from isthmus.core.errors import ConfigError
+from isthmus.data.split import Splits, assign_splits, group_key, joined_groups, split_by_hash
 
 SOURCE = {"train": 0.6, "val": 0.15, "cal": 0.1, "test": 0.15}
 
@@ -69,39 +69,3 @@ def test_split_by_hash_gives_a_zero_share_nothing() -> None:
 def test_shares_that_do_not_sum_to_one_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"source: .*shares must sum to 1 \(sum is 1\.3\)"):
         validated(Splits, {"source": {"train": 0.9}}, "ingest.splits.")
-
-
-def checked(**changes: object) -> None:
-    rows = pd.DataFrame(
-        {
-            "domain": ["a"] * 4 + ["b"] * 2,
-            "group": list("123456"),
-            "split": ["train", "val", "cal", "test", "train", "test"],
-            "path": [f"p{i}" for i in range(6)],
-            "label": pd.array([0, 0, 0, 0, None, None], dtype="Int32"),
-        }
-    )
-    for name, value in changes.items():
-        rows[name] = value
-    check_splits(rows, ["a", "b"], ["crack"])
-
-
-def test_a_group_in_two_splits_is_a_leak() -> None:
-    with pytest.raises(DataError, match=r"leak in domain 'b': one group .* in 2 splits \(test: p5, train: p4\)"):
-        checked(group=["1", "2", "3", "4", "5", "5"])
-
-
-def test_an_empty_split_is_refused_with_what_there_is() -> None:
-    with pytest.raises(
-        DataError, match=r"domain 'b': no image in split test \(got train 2, in 2 groups\).*ingest\.splits"
-    ):
-        checked(split=["train", "val", "cal", "test", "train", "train"])
-
-
-def test_a_class_without_training_images_is_refused() -> None:
-    with pytest.raises(DataError, match=r"class 'crack': none of its 3 source images fell into split 'train'"):
-        checked(label=pd.array([None, 0, 0, 0, None, None], dtype="Int32"))
-
-
-def test_good_splits_pass() -> None:
-    checked()

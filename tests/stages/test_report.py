@@ -168,6 +168,45 @@ def test_a_class_shortcut_is_shown_with_its_number_and_what_to_do_and_a_domain_s
     assert "0.91" in rows[3] and "0.84 to 0.97" in rows[3] and "cut off rulers" in rows[3]
 
 
+def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
+    image_id = "0123456789abcdef0123456789abcdef"
+    _edited(
+        own.files.audit,
+        own.files.audit,
+        shares={"line_a": {"cal": {"images": 0.071, "groups": 0.082, "wanted": 0.1}}},
+        classes={"line_a": {"crack": {"train": 30}, "dent": {"train": 10}, "good": {}}},
+        labels={
+            "missing": {"line_a": ["good"]},
+            "imbalance": {"line_a": 12.5},
+            "two_labels": [image_id],
+            "near_two_labels": [[image_id, "other"]],
+        },
+        sizes={"line_a": {"20x20x3": 5, "9x9x1": 1}},
+        dtypes={"line_a": {"uint8": 6}},
+        pixels={
+            "line_a": {"constant": [image_id], "saturated": [], "saturated_median": 0.02, "saturated_highest": 0.4}
+        },
+    )
+    truth = json.loads((own.root / "truth.json").read_text())
+    truth["methods"][truth["chosen"]]["per_class"]["dent"]["count"] = 0
+    (own.root / "truth.json").write_text(json.dumps(truth))
+
+    page = _page(own.make())
+
+    for words in (
+        "line_a has no image of class good",
+        "its largest class has 12.5 times",
+        "1 source images lie under two classes",
+        "1 pairs of source images look the same",
+        "test split has no image of class dent",
+        "2 sizes, most often 20x20x3",
+        "<td>75.0%</td><td>25.0%</td><td>0.0%</td>",
+        "<td>10.0%</td><td>8.2%</td><td>7.1%</td>",
+        f'1 constant images of line_a</summary><ul class="plain paths"><li>{image_id}</li>',
+    ):
+        assert words in page, words
+
+
 def _medical_page(made: ReportFiles) -> str:
     # The kind's own module may not be installed here; the page only looks at the name.
     from isthmus.evaluation.findings import read_findings

@@ -84,6 +84,7 @@ def audit(manifest: pd.DataFrame, bad: list[Bad], files: int, target: str, class
         "duplicates": sum(extra.values()),
         "duplicates_within": extra,
         "duplicates_across": _across(manifest),
+        "groups_trained_and_tested": _trained_and_tested(manifest, target),
         "bad": len(bad),
         "bad_share": round(len(bad) / max(files, 1), 6),
         "bad_by_reason": dict(sorted(Counter(re.sub(r"\s*[(:].*", "", b.reason) for b in bad).items())),
@@ -109,6 +110,13 @@ def near_counts(near: list[tuple[str, str]], domain: dict[str, str], domains: li
 
 def _counts(values: pd.Series) -> dict[str, int]:
     return {str(value): int(count) for value, count in sorted(values.value_counts().items())}
+
+
+def _trained_and_tested(manifest: pd.DataFrame, target: str) -> int:
+    """Returns how many groups are trained on as source and tested on as target; only a user's own splits do that."""
+    role = manifest["domain"] == target
+    trained = manifest.loc[~role & (manifest["split"] == "train"), "group"]
+    return len(set(trained) & set(manifest.loc[role & (manifest["split"] == "test"), "group"]))
 
 
 def _across(manifest: pd.DataFrame) -> int:

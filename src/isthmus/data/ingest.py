@@ -11,14 +11,16 @@ from pydantic import Field
 from isthmus.core.progress import track
 from isthmus.data.audit import audit, check_bad_share, near_counts, source_contradictions
 from isthmus.data.identity import read_key
+from isthmus.data.labels import label_facts
 from isthmus.data.limits import Limits, check_limits
 from isthmus.data.manifest import LOCATIONS, MANIFEST
 from isthmus.data.near import near_pairs
-from isthmus.data.pixel_facts import PixelFacts
+from isthmus.data.pixel_facts import PixelFacts, pixel_summary
 from isthmus.data.scan import Row, count_unlisted, find_images, image_id, read_image_facts
 from isthmus.data.scenario import Scenario
 from isthmus.data.shortcut import shortcuts
-from isthmus.data.split import Splits, assign_splits, check_splits, group_key, joined_groups
+from isthmus.data.split import Splits, assign_splits, group_key, joined_groups, realised_shares
+from isthmus.data.split_check import check_splits
 from isthmus.data.table import Bad
 from isthmus.data.volumes import volumes
 from isthmus.data.workers import in_order
@@ -65,7 +67,7 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     files = len(found) + len(bad)
     rows: list[Row] = []
     key = None if config.identity_key is None else read_key(config.identity_key)
-    decoded = in_order(partial(read_image_facts, raw, key=key), found, config.workers)
+    decoded = in_order(partial(read_image_facts, raw, key=key, tiles=scenario.tiles), found, config.workers)
     for result in track(decoded, "decode", len(found), "file"):
         if isinstance(result, Bad):
             bad.append(result)
@@ -79,17 +81,46 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     contradicting = source_contradictions(frame, scenario.target)
     bad = sorted([*bad, *contradicting])
     check_bad_share(bad, files, config.max_bad_share)
-    frame = frame[~frame["path"].isin({b.path for b in contradicting})]
+    twice = frame["path"].isin({b.path for b in contradicting})
+    names = _names(frame, scenario)
+    two_labels = sorted(set(frame.loc[twice, "image_id"]))
+    frame = frame[~twice]
     manifest, locations = _tables(frame, near, scenario, config.splits, seed)
     counts = audit(manifest, bad, files, scenario.target, scenario.classes)
     counts |= near_counts(near, dict(zip(frame["image_id"], frame["domain"], strict=True)), scenario.domains)
     if taken is not None:
         counts["volumes"] = taken.counts()
     counts["files_not_in_table"] = count_unlisted(raw, scenario, {f.path for f in found} | {b.path for b in bad})
-    facts = frame.drop_duplicates("image_id")[["image_id", "corners"]]
-    counts["shortcuts"] = shortcuts(manifest.merge(facts, on="image_id"), scenario.target, seed)
-    check_limits(config, counts)
+    counts |= _odd(frame, manifest, near, scenario, config, seed)
+    counts["labels"]["two_labels"] = two_labels
+    check_limits(config, counts, names)
     return Ingested(manifest, locations, _target_labels(frame, scenario), counts, bad)
+
+
+def _names(frame: pd.DataFrame, scenario: Scenario) -> dict[str, str]:
+    """Returns image id -> its paths, for messages; empty for medical images, whose paths may name a patient."""
+    if scenario.kind == "medical":
+        return {}
+    return {str(i): " and ".join(rows) for i, rows in frame.groupby("image_id")["path"]}
+
+
+def _odd(
+    frame: pd.DataFrame,
+    manifest: pd.DataFrame,
+    near: list[tuple[str, str]],
+    scenario: Scenario,
+    config: IngestConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns what is odd with pixels, labels and splits, and what gives domain or class away."""
+    facts = frame.drop_duplicates("image_id")[["image_id", *PixelFacts._fields]]
+    images = manifest.merge(facts, on="image_id", validate="1:1")
+    return {
+        "pixels": pixel_summary(images, config.saturated_above),
+        "labels": label_facts(images, near, scenario.target, scenario.classes),
+        "shares": realised_shares(images, scenario.target, config.splits),
+        "shortcuts": shortcuts(images, scenario.target, seed),
+    }
 
 
 def _frame(rows: list[Row]) -> pd.DataFrame:
@@ -99,6 +130,7 @@ def _frame(rows: list[Row]) -> pd.DataFrame:
         "domain": [r.found.domain for r in rows],
         "class_name": [r.found.label for r in rows],
         "given": [r.found.split for r in rows],
+        "named": [r.found.group for r in rows],
         "group": [group_key(_entity(r)) for r in rows],
         "series": [r.slice.series if r.slice else "" for r in rows],
         **{
@@ -150,10 +182,17 @@ def _tables(
     source = frame["domain"] != scenario.target
     labels = [number[name] if here else None for name, here in zip(frame["class_name"], source, strict=True)]
     frame["label"] = pd.array(labels, dtype="Int32")
-    check_splits(frame, scenario.domains, scenario.classes)
+    check_splits(_to_say(frame, scenario), scenario.domains, scenario.classes, splits)
     frame["copies"] = frame.groupby("image_id")["path"].transform("count")
     unique = frame.drop_duplicates("image_id").reset_index(drop=True)
     return unique[MANIFEST.names], unique[LOCATIONS.names]
+
+
+def _to_say(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
+    """Returns the frame with groups and files as messages may name them: of medical images neither name nor path."""
+    if scenario.kind == "medical":
+        return frame.assign(named=frame["group"], path=frame["image_id"])
+    return frame.assign(named=[name or path for name, path in zip(frame["named"], frame["path"], strict=True)])
 
 
 def _target_labels(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:

@@ -1,8 +1,9 @@
 """What the pixels of one image say of it before anything is prepared: constant, saturated, its corners."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from isthmus.data.image import Image
@@ -53,3 +54,25 @@ def _corners(image: Image) -> NDArray[np.float32]:
 
 def _ends(side: int) -> tuple[slice, slice]:
     return slice(None, side), slice(-side, None)
+
+
+def pixel_summary(images: pd.DataFrame, above: float) -> dict[str, Any]:
+    """Returns domain -> `constant` and `saturated` (ids of offenders, sorted) and what the saturated shares are like.
+
+    `saturated_median` and `saturated_highest` are shares of pixels, None where no image has a top of its range.
+
+    Args:
+        images: columns `image_id, domain, constant, saturated`.
+        above: an image with a larger share of saturated pixels is an offender [share].
+    """
+    out: dict[str, Any] = {}
+    for domain, rows in images.groupby("domain"):
+        shares = rows["saturated"].astype(float)
+        known = not shares.isna().all()
+        out[str(domain)] = {
+            "constant": sorted(rows.loc[rows["constant"], "image_id"]),
+            "saturated": sorted(rows.loc[shares > above, "image_id"]),
+            "saturated_median": round(float(shares.median()), 4) if known else None,
+            "saturated_highest": round(float(shares.max()), 4) if known else None,
+        }
+    return out

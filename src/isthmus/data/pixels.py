@@ -39,18 +39,46 @@ class DepthFit:
         }
 
 
-def to_eight_bit(pixels: NDArray[Any], ranges: dict[str, list[float]]) -> NDArray[np.uint8]:
-    """Returns uint8 pixels; uint8 ones come back untouched.
+def without_gaps(pixels: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[Any]:
+    """Returns pixels whose missing ones (not valid, or no finite number) are the median of the others, a channel each.
+
+    A median is no zero: a hole is neither black nor bright, and a cast of NaN to an integer is never made, for what it
+    gives depends on the machine (C17, 6.3.1.4).
+
+    Args:
+        pixels: `[H, W, C]`; come back as they are where nothing is missing.
+        valid: bool `[H, W]`; None: all.
+
+    Raises:
+        DataError: nothing is there at all.
+    """
+    there = np.ones(pixels.shape[:2], bool) if valid is None else valid
+    if pixels.dtype.kind == "f":
+        there = there & np.isfinite(pixels).all(axis=2)
+    if there.all():
+        return pixels
+    if not there.any():
+        raise DataError("no pixel of the image has data")
+    middle = np.median(pixels[there], axis=0).astype(pixels.dtype)
+    return np.where(there[..., None], pixels, middle)
+
+
+def to_eight_bit(
+    pixels: NDArray[Any], ranges: dict[str, list[float]], valid: NDArray[np.bool_] | None = None
+) -> NDArray[np.uint8]:
+    """Returns uint8 pixels `[H, W, C]`; uint8 ones of which none is missing come back untouched.
 
     The range fitted on the domain's training images becomes 0..255. A stray uint16 image in a domain whose
     training images are all 8-bit takes the whole range of its dtype; other dtypes have no natural range.
+    Missing pixels (`valid` False, NaN, infinite) are filled as `without_gaps` says.
 
     Raises:
         DataError: the dtype has no fitted and no natural range.
 
-    >>> to_eight_bit(np.array([[0, 65535]], np.uint16), {}).tolist()
-    [[0, 255]]
+    >>> to_eight_bit(np.array([[[0], [65535]]], np.uint16), {}).tolist()
+    [[[0], [255]]]
     """
+    pixels = without_gaps(pixels, valid)
     if pixels.dtype == np.uint8:
         return pixels
     name = pixels.dtype.name
@@ -58,7 +86,7 @@ def to_eight_bit(pixels: NDArray[Any], ranges: dict[str, list[float]]) -> NDArra
         raise DataError(f"pixels are {name} but no training image of this domain is: no range to bring them to 8 bit")
     low, high = ranges.get(name, [0.0, 65535.0])
     scaled = (pixels.astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
-    return np.rint(np.clip(np.nan_to_num(scaled), 0, 255)).astype(np.uint8)
+    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
 
 
 def with_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

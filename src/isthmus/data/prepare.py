@@ -10,14 +10,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
-from isthmus.core.files import sha256_file, write_json
+from isthmus.core.files import write_json
 from isthmus.core.progress import track
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind
 from isthmus.data.manifest import INDEX, write_table
-from isthmus.data.readers import reader_for
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import open_shard, plan_shards
+from isthmus.data.tiling import ChangedError, is_tile, read_part
 from isthmus.data.workers import in_order
 
 _SHOWN = 10
@@ -56,6 +56,8 @@ def prepare(
         DataError: an image changed since `ingest`, or a domain has no image left to train on.
     """
     both = manifest.merge(places, on=["image_id", "part"], validate="1:1")
+    if both["part"].map(is_tile).any():  # frame by frame, so that a frame is decoded once and not once a tile
+        both = both.sort_values(["sha256", "part"], kind="stable")
     items = [Item(*row) for row in both[list(Item._fields)].itertuples(index=False)]
     if len(items) != len(manifest):
         raise DataError("manifest and locations name different images. Run 'dvc repro' to write both again")
@@ -74,7 +76,8 @@ def prepare(
     index = plan_shards(scenario.domains, manifest, first.nbytes)
     sums = {domain: _Moments(first) for domain in scenario.domains}
     arrays = track(in_order(one, items, workers), "prepare", len(items))
-    refused = _write_shards(folder / "shards", index, first, arrays, partial(_watch, sums, items, train))
+    places_of = index.set_index("image_id").loc[[item.image_id for item in items]]
+    refused = _write_shards(folder / "shards", places_of, first, arrays, partial(_watch, sums, items, train))
     if refused:
         index = _without(folder, index, {r.image_id for r in refused}, manifest, scenario, first)
     for domain in scenario.domains:
@@ -101,11 +104,10 @@ def prepare(
 
 
 def _decoded(raw: Path, item: Item) -> Image | Refused:
-    path = raw / item.path
-    if not path.is_file() or sha256_file(path) != item.sha256:
-        raise DataError(f"{path}: changed or gone since 'ingest' read it. Run 'dvc repro' to ingest again")
     try:
-        return reader_for(path).read(path, item.part)
+        return read_part(raw / item.path, item.part, item.sha256)
+    except ChangedError:
+        raise
     except DataError as error:
         return Refused(item.image_id, str(error))
 
@@ -155,7 +157,7 @@ def _write_shards(
     arrays: Iterator[NDArray[Any] | Refused],
     watch: Callable[[int, NDArray[Any]], None],
 ) -> list[Refused]:
-    """Streams arrays, which come in the index's order, to their rows; returns those that were refused."""
+    """Streams arrays, which come in the order of `index`, to their rows; returns those that were refused."""
     shards = _new_shards(folder, index, first)
     refused, names, rows = [], list(index["shard"]), list(index["row"])
     for place, array in enumerate(arrays):

@@ -18,6 +18,8 @@ from isthmus.data.readers import reader_for
 from isthmus.data.scenario import Scenario
 from isthmus.data.slices import Slice
 from isthmus.data.table import Bad, Found, from_table
+from isthmus.data.tiles import Tiles
+from isthmus.data.tiling import tiled
 
 TABLES = ("images.csv", "images.parquet")
 _IGNORED = {"thumbs.db", "desktop.ini"}
@@ -76,13 +78,14 @@ def count_unlisted(raw: Path, scenario: Scenario, listed: set[str]) -> int:
     return sum(path.relative_to(raw).as_posix() not in listed for folder in folders for path in _files(folder))
 
 
-def read_image_facts(raw: Path, found: Found, key: bytes | None = None) -> list[Row] | Bad:
+def read_image_facts(raw: Path, found: Found, key: bytes | None = None, tiles: Tiles | None = None) -> list[Row] | Bad:
     """Decodes one file wholly and returns a row an image in it, or why it cannot be used.
 
     Args:
         raw: the folder that paths are relative to.
         found: the file.
         key: hides whom a file names; needed only where the user gives no group.
+        tiles: how frames are cut; None: not at all.
     """
     path = raw / found.path
     try:
@@ -91,13 +94,14 @@ def read_image_facts(raw: Path, found: Found, key: bytes | None = None) -> list[
         data = path.read_bytes()
         rows = []
         sha256 = sha256_bytes(data)
-        for part in reader.parts(path):
-            height, width, channels = (image := reader.read(path, part)).pixels.shape
-            dtype, small, facts = image.pixels.dtype.name, small_picture(image), pixel_facts(image)
-            place = reader.slice_of(path, part)
-            rows.append(
-                Row(found, sha256, part, height, width, channels, dtype, len(data), person, small, facts, place)
-            )
+        for name in reader.parts(path):
+            place = reader.slice_of(path, name)
+            for part, image in tiled(reader.read(path, name), name, tiles, found.domain):
+                height, width, channels = image.pixels.shape
+                dtype, small, facts = image.pixels.dtype.name, small_picture(image), pixel_facts(image)
+                rows.append(
+                    Row(found, sha256, part, height, width, channels, dtype, len(data), person, small, facts, place)
+                )
         return rows
     except DataError as error:
         return Bad(found.path, found.domain, str(error))

@@ -11,6 +11,7 @@ from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
 from isthmus.data.kinds import KindConfig
 from isthmus.data.slices import VolumeConfig
+from isthmus.data.tiles import Tiles
 
 NAME_PATTERN = r"^[a-z0-9_]+$"  # DVC stage addresses, file names and registry names all take these
 
@@ -43,6 +44,9 @@ class Scenario(Config):
         None,
         description="files of one DICOM series are one volume in the order of their positions; none: single images",
     )
+    tiles: Tiles | None = Field(
+        None, description="cut large frames into tiles of one size; a tile takes its frame's label, group and split"
+    )
     model: str = Field("vit", description="a section under models: in params.yaml")
     preprocess: dict[str, Any] = Field(default_factory=dict, description="options of the kind")
 
@@ -55,6 +59,10 @@ class Scenario(Config):
                 raise ValueError(
                     f"'{name}' cannot be a folder's name. Allowed: letters, digits, ' ', '_', '-', '.', '+'"
                 )
+        if self.tiles and isinstance(self.tiles.scale, dict) and set(self.tiles.scale) != set(self.domains):
+            raise ValueError(f"tiles.scale must have one number for each of {', '.join(self.domains)}")
+        if self.tiles and self.volumes:
+            raise ValueError("'tiles' cuts frames and 'volumes' orders whole slices. Keep one of them")
         for what, values in (("classes", self.classes), ("source", self.source)):
             if len(set(values)) != len(values):
                 raise ValueError(f"{what} names one thing twice: {', '.join(values)}")
@@ -79,4 +87,10 @@ class Scenario(Config):
         config = plugins.load("data.kinds", self.kind).Config
         if not issubclass(config, KindConfig):
             raise ConfigError(f"isthmus.data.kinds.{self.kind}: its Config must be a KindConfig")
-        return validated(config, self.preprocess, where)
+        options = validated(config, self.preprocess, where)
+        if self.tiles and (wrong := [name for name in config.whole_frame if getattr(options, name)]):
+            raise ConfigError(
+                f"{where}{wrong[0]}: is about places in a whole frame, and 'tiles' of the scenario cuts the frame"
+                " first. Remove one of the two"
+            )
+        return options

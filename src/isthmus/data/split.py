@@ -7,7 +7,6 @@ import pandas as pd
 from pydantic import Field, model_validator
 
 from isthmus.core.config import Config
-from isthmus.core.errors import DataError
 from isthmus.core.seeds import uniform_from
 
 _TOLERANCE = 1e-9  # of a sum of shares that are written in decimals
@@ -115,44 +114,24 @@ def assign_splits(frame: pd.DataFrame, target: str, splits: Splits, seed: int) -
     return out
 
 
-def check_splits(frame: pd.DataFrame, domains: list[str], classes: list[str]) -> None:
-    """Checks that no group crosses splits and that every split a stage needs has images.
+def realised_shares(images: pd.DataFrame, target: str, splits: Splits) -> dict[str, dict[str, dict[str, float]]]:
+    """Returns domain -> split -> `images`, `groups` (realised) and `wanted` (of groups) [share].
 
     Args:
-        frame: columns `domain`, `group`, `split`, `path`, `label` (class index; null for the target).
-        domains: all domains, the target last.
-        classes: names of the classes.
-
-    Raises:
-        DataError: all problems at once.
+        images: columns `domain`, `group`, `split`.
+        target: the target's name.
+        splits: what was asked for; a split of the user's own table may differ.
     """
-    problems, target = [], domains[-1]
-    crossing = frame[frame.groupby(["domain", "group"])["split"].transform("nunique") > 1]
-    for (domain, _), rows in crossing.groupby(["domain", "group"]):
-        ways = ", ".join(f"{split}: {members['path'].iloc[0]}" for split, members in rows.groupby("split"))
-        problems.append(
-            f"leak in domain '{domain}': one group (same lot, patient or scene, or the same bytes) is in"
-            f" {rows['split'].nunique()} splits ({ways}). Give the group one split in the table's column 'split'"
-        )
-    for domain in domains:
-        rows = frame[frame["domain"] == domain]
-        there = rows["split"].value_counts().to_dict()
-        needed = ("train", "test") if domain == target else ("train", "val", "cal", "test")
-        if empty := [split for split in needed if split not in there]:
-            got = ", ".join(f"{split} {there[split]}" for split in needed if split in there) or "none"
-            problems.append(
-                f"domain '{domain}': no image in split {', '.join(empty)} (got {got}, in {rows['group'].nunique()}"
-                " groups). Add images or groups, change 'seed' or 'ingest.splits' in params.yaml, or name splits in"
-                " a table"
-            )
-    source = frame[frame["domain"] != target]
-    trained = set(source.loc[source["split"] == "train", "label"].dropna())
-    for number, name in enumerate(classes):
-        count = int((source["label"] == number).sum())
-        if number not in trained:
-            problems.append(
-                f"class '{name}': none of its {count} source images fell into split 'train'. Add images or groups of"
-                " it, or change 'seed' or 'ingest.splits' in params.yaml"
-            )
-    if problems:
-        raise DataError("\n".join(problems[:20]) + "\nThen run 'dvc repro' again")
+    out: dict[str, dict[str, dict[str, float]]] = {}
+    for domain, rows in images.groupby("domain"):
+        wanted = (splits.target if domain == target else splits.source).model_dump()
+        groups = rows.groupby("split")["group"].nunique()
+        out[str(domain)] = {
+            split: {
+                "images": round(float((rows["split"] == split).mean()), 4),
+                "groups": round(int(groups.get(split, 0)) / rows["group"].nunique(), 4),
+                "wanted": share,
+            }
+            for split, share in wanted.items()
+        }
+    return out

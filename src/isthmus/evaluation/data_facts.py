@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
 
-from isthmus.data.shortcut import ADVICE
+from isthmus.evaluation.audit_facts import audit_facts
 from isthmus.evaluation.findings import Findings
 
 _MEASURES = {
@@ -56,27 +56,9 @@ def data_facts(findings: Findings) -> dict[str, Any]:
         "refused": sorted(Counter(entry["reason"] for entry in refused).items()),
         "files": files,
         "unlisted": len(findings.quarantine) - len(files),
-        "shortcuts": _shortcuts(findings.audit.get("shortcuts", {"domain": {}, "class": {}})),
+        **audit_facts(findings.audit, findings.truth, findings.facts["classes"]),
         "audit": [leaf for leaf in _numbers(findings.audit) if not leaf[0].startswith(_SHOWN_ABOVE)],
     }
-
-
-def _shortcuts(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns one row a question and cue, with what a person should make of it."""
-    asked = [("domain", found["domain"]), *((f"class in {d}", cues) for d, cues in found["class"].items())]
-    return [
-        {"question": question, "cue": cue, **told, "meaning": _meaning(question, cue, told["found"])}
-        for question, cues in asked
-        for cue, told in cues.items()
-    ]
-
-
-def _meaning(question: str, cue: str, found: bool | None) -> str:
-    if found is None:
-        return "cannot tell: fewer than two groups"
-    if not found:
-        return "no shortcut"
-    return "expected between two devices" if question == "domain" else ADVICE[cue]
 
 
 def shift_facts(findings: Findings) -> dict[str, Any]:

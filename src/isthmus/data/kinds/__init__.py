@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Kind(ABC):
 
 class KindConfig(Config):
     """Options that every kind has. A module here has `Config(KindConfig)` with its own beside them."""
+
+    whole_frame: ClassVar[tuple[str, ...]] = ()  # options that a tile, which knows no place in its frame, cannot have
 
     image_size: int = Field(154, ge=14, le=2048, description="side of the prepared square [pixel]")
     channels: int = Field(3, ge=1, le=64, description="channels of the prepared array")

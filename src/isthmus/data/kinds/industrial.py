@@ -6,7 +6,7 @@ Order: 8 bit, region, flat field, exposure, CLAHE, channels, resize and centre c
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from pydantic import Field
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind, KindConfig
-from isthmus.data.pixels import DepthFit, centre_square, to_eight_bit, with_channels
+from isthmus.data.pixels import DepthFit, centre_square, to_eight_bit, with_channels, without_gaps
 
 _FIELD = 16  # side of the fitted illumination map: light varies slowly, defects do not
 _MEAN, _STD = 128.0, 48.0  # where `exposure` puts every line's grey values
@@ -27,6 +27,8 @@ Side = Annotated[int, Field(ge=0)]
 
 class Config(KindConfig):
     """Options of inspection lines."""
+
+    whole_frame: ClassVar[tuple[str, ...]] = ("roi", "flat_field")
 
     channels: Literal[1, 3] = Field(3, description="1: grey; 3: RGB, grey images repeated")
     roi: tuple[Side, Side, Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None = Field(
@@ -94,7 +96,7 @@ class Industrial(Kind):
         for image in depth.watch(images):
             if self.flat_field or self.exposure:
                 try:
-                    region = self._region(image.pixels)
+                    region = self._region(without_gaps(image.pixels, image.valid))
                 except DataError:  # `prepare` puts it into quarantine with this reason
                     continue
                 sums.setdefault(region.dtype.name, _Sums()).add(region)
@@ -114,7 +116,7 @@ class Industrial(Kind):
 
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:
         """Returns the prepared frame, uint8 `[image_size, image_size, channels]`."""
-        pixels = self._region(to_eight_bit(image.pixels, fitted.get("range", {})))
+        pixels = self._region(to_eight_bit(image.pixels, fitted.get("range", {}), image.valid))
         if self.flat_field and "field" in fitted:
             pixels = _flattened(pixels, np.asarray(fitted["field"], np.float32))
         if self.exposure and "mean" in fitted:

@@ -125,7 +125,7 @@ class Medical(Kind):
                 return _looked_up(image.pixels, table)
             if found := image.facts.get("window"):
                 return window(image.pixels, found[0], found[1], image.facts["window_function"])
-        return to_eight_bit(image.pixels, fitted.get("range", {})) / 255.0
+        return to_eight_bit(image.pixels, fitted.get("range", {}), image.valid) / 255.0
 
 
 def window(values: NDArray[Any], centre: float, width: float, function: str) -> NDArray[np.float64]:
@@ -147,7 +147,7 @@ def window(values: NDArray[Any], centre: float, width: float, function: str) -> 
 def _looked_up(values: NDArray[Any], table: dict[str, Any]) -> NDArray[np.float64]:
     """Returns values in [0, 1]: a VOI LUT, DICOM PS3.3, C.11.2.1.1; what lies beyond it takes its first or last."""
     entries = np.asarray(table["values"], np.float64) / (2.0 ** table["bits"] - 1)
-    place = np.clip(np.rint(values - table["first"]), 0, len(entries) - 1).astype(np.intp)
+    place = np.clip(np.rint(np.nan_to_num(values) - table["first"]), 0, len(entries) - 1).astype(np.intp)
     return np.clip(entries[place], 0, 1)
 
 

@@ -43,5 +43,5 @@ class Natural(Kind):
 
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:
         """Returns the centre of the image, uint8 `[image_size, image_size, channels]`."""
-        pixels = with_channels(to_eight_bit(image.pixels, fitted.get("range", {})), self.channels)
+        pixels = with_channels(to_eight_bit(image.pixels, fitted.get("range", {}), image.valid), self.channels)
         return centre_square(pixels, self.image_size)

@@ -1,0 +1,37 @@
+import numpy as np
+import pytest
+
+from isthmus.data.image import Image
+from isthmus.data.pixel_facts import pixel_facts
+
+
+@pytest.mark.parametrize(("top", "dtype"), [(255, np.uint8), (4095, np.uint16), (65535, np.uint16), (4095, np.int16)])
+def test_the_share_of_saturated_pixels_is_counted_at_the_sensors_own_top(top: int, dtype: type) -> None:
+    pixels = np.arange(100).reshape(10, 10, 1).astype(dtype)
+    pixels[:3] = top
+
+    assert pixel_facts(Image(pixels, "grey")).saturated == 0.3
+
+
+def test_a_dark_image_is_not_saturated_and_a_float_one_has_no_top() -> None:
+    assert pixel_facts(Image(np.full((4, 4, 1), 63, np.uint8), "grey")).saturated == 0
+    assert pixel_facts(Image(np.ones((4, 4, 1), np.float32), "grey")).saturated is None
+
+
+def test_pixels_without_data_count_for_nothing() -> None:
+    pixels = np.full((8, 8, 1), 7.0, np.float32)
+    pixels[0], pixels[1] = np.nan, 9999
+    valid = np.ones((8, 8), bool)
+    valid[1] = False
+
+    facts = pixel_facts(Image(pixels, "grey", valid=valid))
+
+    assert facts.constant
+    assert np.isfinite(facts.corners).all()
+
+
+def test_corners_are_mean_and_spread_of_each_corner_in_reading_order() -> None:
+    pixels = np.zeros((16, 32, 1), np.uint8)
+    pixels[:2, -2:], pixels[-2:, :2] = 100, [[[0]], [[200]]]
+
+    assert pixel_facts(Image(pixels, "grey")).corners.tolist() == [0, 0, 100, 0, 100, 100, 0, 0]
