@@ -56,3 +56,20 @@ def test_every_image_of_a_kind_gets_one_shape_and_dtype_and_the_same_bytes_twice
 
     assert {(a.shape, a.dtype.name) for a in first} == {((28, 28, 3), first[0].dtype.name)}
     assert all(a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("options", [{}, {"flat_field": True}, {"exposure": True}, {"stain": "reinhard"}])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kind_learns_nothing_from_the_images_it_says_it_does_not_look_at(
+    name: str, options: dict[str, object]
+) -> None:
+    if not options.keys() <= plugins.load("data.kinds", name).Config.model_fields.keys():
+        return
+    kind = build(name, image_size=28, **options)
+    eight, sixteen = frame(1, (30, 40, 3)), frame(2, (30, 40, 3))
+    sixteen = Image(sixteen.pixels.astype(np.uint16) * 100, "rgb")
+
+    seen = [image for image in (eight, sixteen) if kind.learns_from(image.pixels.dtype.name)]
+
+    assert kind.fit(seen) == kind.fit([eight, sixteen])
+    assert kind.learns_from("float32")

@@ -256,3 +256,29 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="too many pixels"):
         FileReader().parts(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"optimize": True, "quality": 20}, {"quality": 100}])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+def test_a_jpeg_has_the_very_pixels_that_pillow_gives(
+    mode: str, options: dict[str, object], subsampling: str, tmp_path: Path
+) -> None:
+    pytest.importorskip("simplejpeg")
+    rng = np.random.default_rng(0)
+    noisy = Image.fromarray(rng.integers(0, 256, (61, 83, 3), np.uint8)).convert(mode)
+    noisy.save(tmp_path / "a.jpg", subsampling=subsampling, **options)
+
+    got = FileReader().read(tmp_path / "a.jpg", "").pixels
+
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert module._jpeg(tmp_path / "a.jpg", image) is not None
+        assert np.array_equal(got if mode == "RGB" else got[..., 0], np.asarray(image))
+
+
+def test_a_jpeg_is_read_without_the_fast_decoder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)).save(tmp_path / "a.jpg")
+    fast = FileReader().read(tmp_path / "a.jpg", "").pixels
+    monkeypatch.setattr(module, "simplejpeg", None)
+
+    assert np.array_equal(FileReader().read(tmp_path / "a.jpg", "").pixels, fast)

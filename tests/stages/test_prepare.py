@@ -1,6 +1,10 @@
 import io
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +24,19 @@ from tests.stages.test_ingest import manifest, run
 
 def go(raw: Path, out: Path, **changes: object) -> Path:
     run(raw, out, **changes)
-    files = {"manifest": out / "manifest.parquet", "locations": out / "locations.parquet"}
-    prepare.run(prepare.Params(scenario=scenario(**changes)), raw=raw, prepared=out / "prepared", **files)
+    again(raw, out, **changes)
     return out
+
+
+def again(raw: Path, out: Path, **changes: object) -> None:
+    files = {name: out / f"{name}.parquet" for name in ("manifest", "locations")}
+    prepare.run(
+        prepare.Params(scenario=scenario(**changes)),
+        raw=raw,
+        checkpoints=out / "checkpoints",
+        prepared=out / "prepared",
+        **files,
+    )
 
 
 def facts(out: Path) -> dict:
@@ -172,13 +186,7 @@ def test_an_image_that_changed_since_ingest_stops_the_run(tmp_path: Path) -> Non
     shutil.copy(raw / "line_a" / "good" / "img-001.png", raw / "line_a" / "good" / "img-000.png")
 
     with pytest.raises(DataError, match=r"img-000\.png: changed or gone since 'ingest' read it\. Run 'dvc repro'"):
-        prepare.run(
-            prepare.Params(scenario=scenario()),
-            raw=raw,
-            manifest=out / "manifest.parquet",
-            locations=out / "locations.parquet",
-            prepared=out / "prepared",
-        )
+        again(raw, out)
 
 
 def test_tables_of_two_runs_are_refused(tmp_path: Path) -> None:
@@ -191,6 +199,7 @@ def test_tables_of_two_runs_are_refused(tmp_path: Path) -> None:
             raw=tmp_path / "raw",
             manifest=one / "manifest.parquet",
             locations=two / "locations.parquet",
+            checkpoints=one / "checkpoints",
             prepared=one / "prepared",
         )
 
@@ -203,3 +212,92 @@ def test_large_images_are_decoded_one_at_a_time_while_fitting(tmp_path: Path, mo
     large = go(raw, tmp_path / "large")
 
     assert hash_files([small / "prepared"]) == hash_files([large / "prepared"])
+
+
+SLOW = """
+import sys, time
+from pathlib import Path
+from isthmus.data import moments
+from isthmus.data import prepare as preparing
+from tests.stages.test_prepare import again
+
+moments._EVERY = 8
+row = preparing._row
+preparing._row = lambda *given: (time.sleep(0.03), row(*given))[1]
+again(Path(sys.argv[1]), Path(sys.argv[2]), **eval(sys.argv[3]))
+"""
+
+
+def killed(raw: Path, out: Path, after: int, **changes: object) -> int:
+    """Starts the stage in a child, kills it once `after` images are on disk, and returns how many there were."""
+    child = subprocess.Popen([sys.executable, "-c", SLOW, str(raw), str(out), repr(changes)])
+    try:
+        for _ in range(1200):
+            states = list((out / "checkpoints").rglob("state.json"))
+            if states and json.loads(states[0].read_text())["done"] >= after:
+                break
+            assert child.poll() is None
+            time.sleep(0.05)
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    return int(json.loads(states[0].read_text())["done"])
+
+
+def test_a_killed_run_goes_on_where_it_was_and_ends_in_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = write_raw(tmp_path / "raw")
+    for number in range(6):  # some are refused, so that they too must survive
+        Image.new("L", (8, 8), number).save(raw / "line_a" / "good" / f"small-{number}.png")
+    options = {"kind": "industrial", "preprocess": {"image_size": 20, "roi": [0, 0, 20, 20], "exposure": True}}
+    whole = go(raw, tmp_path / "whole", **options)
+    out = run(raw, tmp_path / "out", **options)
+    done = killed(raw, out, 40, **options)
+    assert not (out / "prepared").exists()
+    rows: list[str] = []
+    row = preparing._row
+    monkeypatch.setattr(preparing, "_row", lambda *given: (rows.append(given[-1][0].image_id), row(*given))[1])
+    monkeypatch.setattr(preparing, "_decoded", decoded := Counted(preparing._decoded))
+
+    again(raw, out, **options)
+
+    assert len(rows) == 102 - done
+    assert decoded.calls < 102  # what was fitted is not fitted again
+    assert len(facts(out)["quarantine"]) == 6
+    assert hash_files([out / "prepared"]) == hash_files([whole / "prepared"])
+    assert not any((out / "checkpoints").iterdir())
+
+
+class Counted:
+    """Counts the calls of a function."""
+
+    def __init__(self, function: object) -> None:
+        self.function, self.calls = function, 0
+
+    def __call__(self, *given: object) -> object:
+        self.calls += 1
+        return self.function(*given)
+
+
+def test_a_run_that_was_cut_off_under_other_params_is_not_taken_up(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw")
+    whole = go(raw, tmp_path / "whole", preprocess={"image_size": 16})
+    out = run(raw, tmp_path / "out")
+    killed(raw, out, 16)
+
+    again(raw, out, preprocess={"image_size": 16})
+
+    assert hash_files([out / "prepared"]) == hash_files([whole / "prepared"])
+    assert len(list((out / "checkpoints").iterdir())) == 1
+
+
+def test_a_photograph_is_not_decoded_to_fit_what_does_not_look_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = write_raw(tmp_path / "raw")
+    monkeypatch.setattr(preparing, "_decoded", decoded := Counted(preparing._decoded))
+
+    go(raw, tmp_path / "out")
+
+    assert decoded.calls == 97  # each image once, and the first one to learn the shape

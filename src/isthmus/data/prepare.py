@@ -1,6 +1,7 @@
 """Raw images -> shards: fit the kind on training images, prepare every image, stream it to its row."""
 
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
@@ -10,13 +11,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
-from isthmus.core.files import write_json
-from isthmus.core.progress import track
+from isthmus.core.files import read_json, write_json
+from isthmus.core.progress import say, track
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind
 from isthmus.data.manifest import INDEX, write_table
+from isthmus.data.moments import Moments, Progress, Sums, sums_of
+from isthmus.data.rows import RowFormat, copy_row, create_shards, synchronise, write_row
 from isthmus.data.scenario import Scenario
-from isthmus.data.shards import open_shard, plan_shards
+from isthmus.data.shards import plan_shards
 from isthmus.data.tiling import ChangedError, is_tile, read_part
 from isthmus.data.workers import in_order
 
@@ -48,9 +51,20 @@ def prepare(
     scenario: Scenario,
     kind: Kind,
     folder: Path,
+    work: Path,
     workers: int,
 ) -> dict[str, Any]:
     """Writes index, shards and facts of a scenario into an empty folder; returns the facts.
+
+    Args:
+        raw: the folder that paths are relative to.
+        manifest: of `ingest`.
+        places: of `ingest`.
+        scenario: whose images these are.
+        kind: how they are prepared.
+        folder: empty.
+        work: where an earlier run of the same inputs, params and code was cut off, if it was: it goes on from there.
+        workers: processes.
 
     Raises:
         DataError: an image changed since `ingest`, or a domain has no image left to train on.
@@ -62,27 +76,19 @@ def prepare(
     if len(items) != len(manifest):
         raise DataError("manifest and locations name different images. Run 'dvc repro' to write both again")
     train = set(manifest.loc[manifest["split"] == "train", "image_id"])
-    chunk = 16 if int((manifest["height"] * manifest["width"]).max()) < _LARGE else 1
-    fitted = {}
-    for domain in scenario.domains:
-        chosen = [item for item in items if item.domain == domain and item.image_id in train]
-        # large images one at a time: a decoded photograph can be a hundred times its prepared array
-        images = track(in_order(partial(_decoded, raw), chosen, workers, chunk), f"fit {domain}", len(chosen))
-        fitted[domain] = kind.fit(image for image in images if isinstance(image, Image))
-    one = partial(_prepared, raw, kind, fitted)
-    first = next((array for array in map(one, items) if isinstance(array, np.ndarray)), None)
-    if first is None:
-        _raise_nothing_left([r for r in map(one, items[:_SHOWN]) if isinstance(r, Refused)], "any domain")
+    fitted = _fitted(raw, manifest, items, train, scenario, kind, work, workers)
+    first = _first(partial(_prepared, raw, kind, fitted), items)
+    rows = RowFormat(first.shape, first.dtype.name)
     index = plan_shards(scenario.domains, manifest, first.nbytes)
-    sums = {domain: _Moments(first) for domain in scenario.domains}
-    arrays = track(in_order(one, items, workers), "prepare", len(items))
-    places_of = index.set_index("image_id").loc[[item.image_id for item in items]]
-    refused = _write_shards(folder / "shards", places_of, first, arrays, partial(_watch, sums, items, train))
+    sums = {domain: Moments(rows) for domain in scenario.domains}
+    refused = _write_shards(raw, kind, fitted, items, train, index, rows, sums, work, workers)
     if refused:
-        index = _without(folder, index, {r.image_id for r in refused}, manifest, scenario, first)
+        index = _without(work, index, {r.image_id for r in refused}, manifest, scenario, rows)
     for domain in scenario.domains:
         if sums[domain].count == 0:
             _raise_nothing_left(refused, f"domain '{domain}'")
+    (work / "state.json").unlink(missing_ok=True)  # the rows that it speaks of go away
+    shutil.move(work / "shards", folder / "shards")
     write_table(folder / "index.parquet", index, INDEX)
     counts = index["domain"].value_counts()
     facts = {
@@ -101,6 +107,39 @@ def prepare(
     }
     write_json(folder / "facts.json", facts)
     return facts
+
+
+def _fitted(
+    raw: Path,
+    manifest: pd.DataFrame,
+    items: list[Item],
+    train: set[str],
+    scenario: Scenario,
+    kind: Kind,
+    work: Path,
+    workers: int,
+) -> dict[str, Fitted]:
+    """Returns what the kind learns from each domain's training images; a domain that is done is not read again."""
+    chunk = 16 if int((manifest["height"] * manifest["width"]).max()) < _LARGE else 1
+    dtypes = dict(zip(manifest["image_id"], manifest["dtype"], strict=True))
+    fitted: dict[str, Fitted] = {}
+    for number, domain in enumerate(scenario.domains):
+        kept = work / f"fitted-{number}.json"
+        if not kept.is_file():
+            here = [item for item in items if item.domain == domain and item.image_id in train]
+            chosen = [item for item in here if kind.learns_from(dtypes[item.image_id])]
+            # large images one at a time: a decoded photograph can be a hundred times its prepared array
+            images = track(in_order(partial(_decoded, raw), chosen, workers, chunk), f"fit {domain}", len(chosen))
+            write_json(kept, kind.fit(image for image in images if isinstance(image, Image)))
+        fitted[domain] = read_json(kept)
+    return fitted
+
+
+def _first(one: Callable[[Item], NDArray[Any] | Refused], items: list[Item]) -> NDArray[Any]:
+    first = next((array for array in map(one, items) if isinstance(array, np.ndarray)), None)
+    if first is None:
+        _raise_nothing_left([r for r in map(one, items[:_SHOWN]) if isinstance(r, Refused)], "any domain")
+    return first
 
 
 def _decoded(raw: Path, item: Item) -> Image | Refused:
@@ -122,82 +161,71 @@ def _prepared(raw: Path, kind: Kind, fitted: dict[str, Fitted], item: Item) -> N
         return Refused(item.image_id, str(error))
 
 
-class _Moments:
-    """Mean and standard deviation of one domain's training images, each channel, values in [0, 1]."""
-
-    def __init__(self, first: NDArray[Any]) -> None:
-        self._scale = float(np.iinfo(first.dtype).max) if first.dtype.kind == "u" else 1.0
-        self._sum = np.zeros(first.shape[2])
-        self._squares = np.zeros(first.shape[2])
-        self.count = 0
-
-    def add(self, array: NDArray[Any]) -> None:
-        values = array.reshape(-1, array.shape[2]).astype(np.float64) / self._scale
-        self._sum += values.mean(axis=0)
-        self._squares += np.square(values).mean(axis=0)
-        self.count += 1
-
-    def mean(self) -> list[float]:
-        return [round(float(v), 8) for v in self._sum / self.count]
-
-    def std(self) -> list[float]:
-        variance = np.maximum(self._squares / self.count - np.square(self._sum / self.count), 0)
-        return [round(float(v), 8) for v in np.sqrt(variance)]
-
-
-def _watch(sums: dict[str, _Moments], items: list[Item], train: set[str], place: int, array: NDArray[Any]) -> None:
-    if items[place].image_id in train:
-        sums[items[place].domain].add(array)
+def _row(
+    raw: Path, kind: Kind, fitted: dict[str, Fitted], shards: Path, rows: RowFormat, job: tuple[Item, str, int, bool]
+) -> Refused | Sums | None:
+    """Prepares one image into its row; returns why not, or the sums of a training image."""
+    item, shard, row, counts = job
+    array = _prepared(raw, kind, fitted, item)
+    if isinstance(array, Refused):
+        return array
+    assert (array.shape, array.dtype.name) == tuple(rows), f"{kind} gave {array.dtype} {array.shape}, not {rows}"
+    write_row(shards / f"{shard}.npy", row, array)
+    return sums_of(array) if counts else None
 
 
 def _write_shards(
-    folder: Path,
+    raw: Path,
+    kind: Kind,
+    fitted: dict[str, Fitted],
+    items: list[Item],
+    train: set[str],
     index: pd.DataFrame,
-    first: NDArray[Any],
-    arrays: Iterator[NDArray[Any] | Refused],
-    watch: Callable[[int, NDArray[Any]], None],
+    rows: RowFormat,
+    sums: dict[str, Moments],
+    work: Path,
+    workers: int,
 ) -> list[Refused]:
-    """Streams arrays, which come in the order of `index`, to their rows; returns those that were refused."""
-    shards = _new_shards(folder, index, first)
-    refused, names, rows = [], list(index["shard"]), list(index["row"])
-    for place, array in enumerate(arrays):
-        if isinstance(array, Refused):
-            refused.append(array)
-            continue
-        shards[names[place]][rows[place]] = array
-        watch(place, array)
-    for shard in shards.values():
-        shard.flush()
-    return refused
-
-
-def _new_shards(folder: Path, index: pd.DataFrame, first: NDArray[Any]) -> dict[str, np.memmap[Any, Any]]:
-    folder.mkdir(parents=True)
-    return {
-        str(name): np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=first.dtype, shape=(int(count), *first.shape)
-        )
-        for name, count in index["shard"].value_counts().sort_index().items()
-    }
+    """Writes every image to its row, from where an earlier run was cut off; returns those that were refused."""
+    shards, state = work / "shards", Progress(work / "state.json", sums)
+    if not state.done:
+        shutil.rmtree(shards, ignore_errors=True)
+        create_shards(shards, index, rows)
+    where = index.set_index("image_id").loc[[item.image_id for item in items]]
+    jobs = [
+        (item, shard, row, item.image_id in train)
+        for item, shard, row in zip(items, where["shard"], where["row"], strict=True)
+    ]
+    rest = jobs[state.done :]
+    if state.done:
+        say(f"prepare: {state.done} of {len(jobs)} images are there from a run that was cut off")
+    results = in_order(partial(_row, raw, kind, fitted, shards, rows), rest, workers)
+    for job, result in zip(rest, track(results, "prepare", len(rest)), strict=True):
+        if isinstance(result, Refused):
+            state.refused.append(list(result))
+        elif result is not None:
+            sums[job[0].domain].add(result)
+        if state.step():
+            synchronise(shards)
+            state.save(sums)
+    return [Refused(*values) for values in state.refused]
 
 
 def _without(
-    folder: Path, index: pd.DataFrame, gone: set[str], manifest: pd.DataFrame, scenario: Scenario, first: NDArray[Any]
+    work: Path, index: pd.DataFrame, gone: set[str], manifest: pd.DataFrame, scenario: Scenario, rows: RowFormat
 ) -> pd.DataFrame:
     """Writes the shards again without the refused images, as if these had never been there."""
-    older = (folder / "shards").rename(folder / "older")
-    kept = plan_shards(scenario.domains, manifest[~manifest["image_id"].isin(gone)], first.nbytes)
-    shards = _new_shards(folder / "shards", kept, first)
-    sources = {name: open_shard(older / f"{name}.npy") for name in set(index["shard"])}
-    before = index.set_index("image_id")[["shard", "row"]]
+    kept = plan_shards(scenario.domains, manifest[~manifest["image_id"].isin(gone)], rows.row_bytes)
+    older, newer = work / "shards", work / "newer"
+    shutil.rmtree(newer, ignore_errors=True)
+    create_shards(newer, kept, rows)
+    before = dict(zip(index["image_id"], zip(index["shard"], index["row"], strict=True), strict=True))
     for image_id, shard, row in kept[["image_id", "shard", "row"]].itertuples(index=False):
-        name, old_row = before.loc[image_id]
-        shards[shard][row] = sources[name][old_row]
-    for shard in shards.values():
-        shard.flush()
-    for name in sources:
-        (older / f"{name}.npy").unlink()
-    older.rmdir()
+        name, old_row = before[image_id]
+        copy_row(older / f"{name}.npy", old_row, newer / f"{shard}.npy", row, rows)
+    (work / "state.json").unlink(missing_ok=True)  # from here on the older shards are no longer what it says
+    shutil.rmtree(older)
+    newer.rename(older)
     return kept
 
 

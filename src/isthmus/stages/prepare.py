@@ -3,13 +3,16 @@
 prepared: `index.parquet` (`data/manifest.py: INDEX`, in the manifest's order, images the kind refuses left out),
 `shards/*.npy` (`[N, H, W, C]` in the kind's dtype, uint8 for photographs and inspection lines) and `facts.json`
 (classes, shape, what was fitted, mean and std of each domain's training images, refused images with reasons).
+A run that was cut off is taken up again below `checkpoints`, in a folder named by its inputs, params and code.
 """
 
+import shutil
 from pathlib import Path
 from typing import ClassVar
 
+import isthmus
 from isthmus.core.config import Config
-from isthmus.core.files import atomic_folder
+from isthmus.core.files import atomic_folder, hash_files, sha256_bytes
 from isthmus.core.progress import say
 from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table
 from isthmus.data.prepare import prepare
@@ -26,15 +29,26 @@ class Params(Config):
     scenario: Scenario
 
 
-def run(params: Params, *, raw: Path, manifest: Path, locations: Path, prepared: Path) -> None:
+def run(params: Params, *, raw: Path, manifest: Path, locations: Path, checkpoints: Path, prepared: Path) -> None:
     """Writes index, shards and facts; an older folder is replaced as a whole."""
     kind = params.scenario.kind_config("params.yaml: preprocess.").build()
     images, places = read_table(manifest, MANIFEST), read_table(locations, LOCATIONS)
+    work = checkpoints / _key(params, manifest, locations)
+    work.mkdir(parents=True, exist_ok=True)
     with atomic_folder(prepared) as folder:
         # how many processes there are changes the speed and not a byte
-        facts = prepare(raw, images, places, params.scenario, kind, folder, processors())
+        facts = prepare(raw, images, places, params.scenario, kind, folder, work, processors())
+    shutil.rmtree(work)
     counts = ", ".join(f"{domain} {count}" for domain, count in facts["count"].items())
     say(f"prepare: {counts} images of {facts['height']} x {facts['width']}; {len(facts['quarantine'])} refused")
+
+
+def _key(params: Params, manifest: Path, locations: Path) -> str:
+    # The raw files are in the manifest by their hashes, which `prepare` checks as it reads them.
+    code = Path(isthmus.__file__).parent
+    sources = [path for part in ("core", "data", "stages") for path in sorted((code / part).rglob("*.py"))]
+    inputs = hash_files([manifest, locations, *sources])
+    return f"prepare-{sha256_bytes(f'{inputs}{params.model_dump_json()}'.encode())[:32]}"
 
 
 if __name__ == "__main__":

@@ -114,6 +114,10 @@ class Industrial(Kind):
                 fitted |= {"mean": round(float(mean), 4), "std": round(float(np.sqrt(variance)), 4)}
         return fitted
 
+    def learns_from(self, dtype: str) -> bool:
+        """Returns whether images of a dtype are looked at: all for illumination and exposure, else deep ones."""
+        return self.flat_field or self.exposure or dtype != "uint8"
+
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:
         """Returns the prepared frame, uint8 `[image_size, image_size, channels]`."""
         pixels = self._region(to_eight_bit(image.pixels, fitted.get("range", {}), image.valid))

@@ -81,6 +81,10 @@ class Medical(Kind):
         fitted: Fitted = {"range": ranges} if ranges else {}
         return fitted | ({"stain": stain.fitted()} if self.stain != "none" else {})
 
+    def learns_from(self, dtype: str) -> bool:
+        """Returns whether images of a dtype are looked at: all, where stain is learnt; else deep ones."""
+        return self.stain != "none" or dtype != "uint8"
+
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:
         """Returns the prepared image, uint8 `[image_size, image_size, channels]`."""
         if refusal := self._refusal(image):

@@ -41,6 +41,10 @@ class Natural(Kind):
         ranges = depth.ranges()
         return {"range": ranges} if ranges else {}
 
+    def learns_from(self, dtype: str) -> bool:
+        """Returns whether images of a dtype are looked at: only deep images have a range to learn."""
+        return dtype != "uint8"
+
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:
         """Returns the centre of the image, uint8 `[image_size, image_size, channels]`."""
         pixels = with_channels(to_eight_bit(image.pixels, fitted.get("range", {}), image.valid), self.channels)

@@ -108,6 +108,10 @@ class RemoteSensing(Kind):
             fitted[dtype] = {name: at[k].round(8).tolist() for k, name in enumerate(("low", "median", "high"))}
         return fitted
 
+    def learns_from(self, dtype: str) -> bool:
+        """Returns whether images of a dtype are looked at: every band has percentiles."""
+        return True
+
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Returns the prepared scene, `[image_size, image_size, channels]`."""
         dtype = image.pixels.dtype.name

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from torch import nn
@@ -32,6 +33,19 @@ class BackboneConfig(Config):
     """Options that every backbone has. A module here has `Config(BackboneConfig)` with its own beside them."""
 
     seed: int = Field(0, description="initial weights where no pretrained ones are used")
+    bands: Literal["inflate", "rgb"] = Field(
+        "inflate",
+        description="of images that are not red, green, blue: inflate: the first layer takes all channels; rgb: only "
+        "these three of them (models/bands.py)",
+    )
+    wavelengths: list[float | None] | None = Field(
+        None,
+        description="[nm] of each prepared channel, null where it has none; none: red, green, blue and then unknown",
+    )
+
+    def takes_rgb(self, channels: int) -> bool:
+        """Returns whether the images are what a network for three colours takes as it is."""
+        return channels == 3 and self.wavelengths is None
 
     def build(self, channels: int, image_size: int, cache: Path) -> Backbone:
         """Returns the network with its weights; downloads and conversions go to `cache`."""

@@ -12,6 +12,7 @@ from torch import nn
 
 from isthmus.core.errors import ConfigError
 from isthmus.models.backbones import Backbone, BackboneConfig
+from isthmus.models.bands import known_wavelengths, seeing_rgb
 
 
 class Config(BackboneConfig):
@@ -29,7 +30,10 @@ class Config(BackboneConfig):
         return Backbone(network, dim, (0.5,) * channels, (0.5,) * channels, f"random weights, seed {self.seed}")
 
     def skeleton(self, channels: int, image_size: int) -> nn.Module:
-        """Returns the network as it is initialised by the current random state."""
+        """Returns the network as it is initialised by the current random state; random weights need no inflation."""
+        if self.bands == "rgb" and not self.takes_rgb(channels):
+            narrow = self.model_copy(update={"bands": "inflate"}).skeleton(3, image_size)
+            return seeing_rgb(narrow, known_wavelengths(self.wavelengths, channels))
         if image_size < 16:
             raise ConfigError(
                 f"small_cnn: preprocess.image_size {image_size} is too small. Allowed: 16 or more [pixel]"

@@ -11,6 +11,9 @@ from isthmus.core.errors import ConfigError
 from isthmus.core.plugins import did_you_mean
 from isthmus.models import weights
 from isthmus.models.backbones import Backbone, BackboneConfig
+from isthmus.models.bands import Wavelengths, inflated, known_wavelengths, moved, seeing_rgb
+
+_FIRST = "patch_embed.proj.weight"
 
 
 class Config(BackboneConfig):
@@ -32,26 +35,38 @@ class Config(BackboneConfig):
         """
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            network = self.skeleton(3, image_size)
+            network = self._network(3, image_size)
         facts: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
         origin = f"random weights, seed {self.seed}"
         if self.weights != "random":
             tensors, origin = weights.pretrained(self.architecture, self.weights, cache)
             weights.load_strictly(network, tensors, origin)
-        return Backbone(
-            _inflated(self, network, channels, image_size),
-            int(network.num_features),  # type: ignore[arg-type]
-            _moved(facts["mean"], channels),
-            _moved(facts["std"], channels),
-            origin,
-        )
+        dim = int(network.num_features)  # type: ignore[arg-type]
+        if self.takes_rgb(channels):
+            return Backbone(network, dim, tuple(facts["mean"]), tuple(facts["std"]), origin)
+        waves = known_wavelengths(self.wavelengths, channels)
+        network = seeing_rgb(network, waves) if self.bands == "rgb" else self._inflated(network, waves, image_size)
+        return Backbone(network, dim, moved(facts["mean"], waves), moved(facts["std"], waves), origin)
 
     def skeleton(self, channels: int, image_size: int) -> nn.Module:
         """Returns the network without pretrained weights.
 
         Raises:
-            ConfigError: timm has no such architecture, or the image size does not fit its patches.
+            ConfigError: timm has no such architecture, the image size does not fit its patches, or the channels do not
+                fit `bands` and `wavelengths`.
         """
+        if self.bands == "rgb" and not self.takes_rgb(channels):
+            return seeing_rgb(self._network(3, image_size), known_wavelengths(self.wavelengths, channels))
+        return self._network(channels, image_size)
+
+    def _inflated(self, network: nn.Module, waves: Wavelengths, image_size: int) -> nn.Module:
+        """Returns the network for N bands, every other tensor as it was."""
+        wide, tensors = self._network(len(waves), image_size), network.state_dict()
+        tensors[_FIRST] = inflated(tensors[_FIRST], waves)
+        wide.load_state_dict(tensors, strict=True)
+        return wide
+
+    def _network(self, channels: int, image_size: int) -> nn.Module:
         import timm
 
         if not timm.is_model(self.architecture):
@@ -78,24 +93,3 @@ class Config(BackboneConfig):
             )
         built: nn.Module = network
         return built
-
-
-def _inflated(config: Config, network: nn.Module, channels: int, image_size: int) -> nn.Module:
-    """Returns the network for `channels` inputs: first-layer weights repeated and rescaled (timm's rule)."""
-    if channels == 3:
-        return network
-    from timm.models import adapt_input_conv
-
-    wide = config.skeleton(channels, image_size)
-    tensors = network.state_dict()
-    name = "patch_embed.proj.weight"
-    tensors[name] = adapt_input_conv(channels, tensors[name])
-    wide.load_state_dict(tensors, strict=True)
-    return wide
-
-
-def _moved(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
-    """Repeats per-channel statistics as the inflated weights are repeated; one channel gets their mean."""
-    if channels == 1:
-        return (sum(values) / len(values),)
-    return tuple(values[i % len(values)] for i in range(channels))
