@@ -8,7 +8,7 @@ import pytest
 
 from isthmus.registry.publish import Published, publish
 from isthmus.registry.stores import open_store
-from tests.registry.project_files import build_project
+from tests.registry.project_files import build_project, commit, git
 from tests.servers import database_address, psql, running_mlflow, running_postgres
 
 
@@ -80,11 +80,26 @@ def use_server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) 
     return use
 
 
+@pytest.fixture(scope="session")
+def bare_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A git repository with one commit; without DVC, of which promotion would ask for its remotes each time."""
+    place = tmp_path_factory.mktemp("bare")
+    git(place, "init", "-q")
+    (place / ".gitignore").write_text("*.db*\nmlartifacts\n.isthmus\n")
+    commit(place)
+    return place
+
+
 @pytest.fixture
-def empty_files(fresh_store: Path, tmp_path: Path) -> Path:
+def empty_project(bare_project: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(bare_project, tmp_path / "project"))
+
+
+@pytest.fixture
+def empty_files(fresh_store: Path, empty_project: Path) -> Path:
     """A project with nothing registered in a store of files."""
-    shutil.copy(fresh_store, tmp_path / "mlflow.db")  # making the tables takes a second each time
-    return tmp_path
+    shutil.copy(fresh_store, empty_project / "mlflow.db")  # making the tables takes a second each time
+    return empty_project
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.soak])])
@@ -93,4 +108,4 @@ def empty(request: pytest.FixtureRequest) -> Path:
     if request.param == "sqlite":
         return Path(request.getfixturevalue("empty_files"))
     request.getfixturevalue("use_server")()
-    return Path(request.getfixturevalue("tmp_path"))
+    return Path(request.getfixturevalue("empty_project"))

@@ -248,15 +248,51 @@ def test_a_killed_rollback_is_finished_by_the_next_and_not_swapped_again(second,
     assert len(record(second)) == 3
 
 
+@pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("action", ["promote", "rollback"])
+@pytest.mark.parametrize("step", [("Ledger", "unfinished", 1), *STEPS])
+@pytest.mark.parametrize("again", STEPS[1:])
+def test_who_finishes_a_killed_change_may_be_killed_too_and_there_is_always_one_champion(second, action, step, again):
+    if action == "rollback":
+        promote(second, "demo")
+    before = aliases(second)
+    after = {"champion": "2", "previous": "1"} if action == "promote" else {"champion": "1", "previous": "2"}
+    _kill(second, action, *step)
+    assert aliases(second)["champion"] in (before["champion"], after["champion"])
+    if step[1] != "conclude":  # else nothing is left to finish
+        _kill(second, action, *again)
+        assert aliases(second)["champion"] in (before["champion"], after["champion"])
+
+    done = record(second)[-1]
+    if done[1] != action or done[4] is None:
+        {"promote": promote, "rollback": rollback}[action](second, "demo")
+
+    assert aliases(second) == after
+    assert [row[1] for row in record(second)].count("rollback") == (action == "rollback")
+    assert None not in [row[4] for row in record(second)]
+
+
 @pytest.mark.slow
 def test_of_four_promoters_at_once_exactly_one_wins_in_each_of_three_rounds(first):
+    _race(first, 4, 3)
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_of_ten_promoters_at_once_exactly_one_wins_in_each_of_twenty_rounds(first):
+    _race(first, 10, 20)
+
+
+def _race(first, count, rounds):
     command = [sys.executable, "-c", PROMOTER, str(first)]
-    promoters = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) for _ in range(4)
-    ]
-    assert [p.stdout.readline() for p in promoters] == ["ready\n"] * 4
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    promoters = [subprocess.Popen(command, **pipes) for _ in range(count)]
+    assert [p.stdout.readline() for p in promoters] == ["ready\n"] * count
     champion = "1"
-    for _ in range(3):
+    for _ in range(rounds):
         versions = [add_version(first) for _ in promoters]
         for version in versions:
             decide(first, version, champion)
@@ -266,7 +302,7 @@ def test_of_four_promoters_at_once_exactly_one_wins_in_each_of_three_rounds(firs
 
         answers = [promoter.stdout.readline() for promoter in promoters]
 
-        assert sorted(answer.split()[0] for answer in answers) == ["lost", "lost", "lost", "won"]
+        assert sorted(answer.split()[0] for answer in answers) == ["lost"] * (count - 1) + ["won"]
         winner = versions[[answer.strip() for answer in answers].index("won")]
         assert aliases(first) == {"champion": winner, "previous": champion}
         champion = winner
@@ -274,8 +310,9 @@ def test_of_four_promoters_at_once_exactly_one_wins_in_each_of_three_rounds(firs
         promoter.stdin.close()
         promoter.stdout.close()
         promoter.wait()
-    assert len(record(first)) == 4
+    assert len(record(first)) == rounds + 1
     assert {row[4] for row in record(first)} == {"done"}
+    assert [row[2] for row in record(first)][1:] == [row[3] for row in record(first)][:-1]  # each follows the last
 
 
 def _kill(project, action, owner, method, call):

@@ -12,8 +12,10 @@ from sqlalchemy.pool import NullPool
 from isthmus.core.files import write_json
 from isthmus.registry.decision import Decision, decision_path
 from isthmus.registry.ledger import ledger_address
+from isthmus.registry.protection import SNAPSHOT
 from isthmus.registry.publish import CANDIDATE, model_name
 from isthmus.registry.stores import open_store
+from tests.registry.project_files import git
 
 MODEL = model_name("demo")
 
@@ -23,7 +25,8 @@ def add_version(project: Path) -> str:
     store = open_store(project)
     experiment = store.experiment(MODEL)
     run = store.start_run(experiment, "test", 1000, {})
-    version = store.register(MODEL, store.create_model(experiment, run, MODEL, {}), run, {})
+    snapshot = git(project, "rev-parse", "HEAD")
+    version = store.register(MODEL, store.create_model(experiment, run, MODEL, {}), run, {SNAPSHOT: snapshot})
     store.set_alias(MODEL, CANDIDATE, version)
     return version
 

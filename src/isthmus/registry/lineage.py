@@ -81,7 +81,7 @@ def read_lineage(project: Path, scenario: str) -> Lineage:
     _check_fresh(project, scenario)
     lock = read_yaml(project / "dvc.lock")["stages"]
     # A stage that was dropped from dvc.yaml keeps its entry in dvc.lock: only names that dvc.yaml still has count.
-    names = _dvc(project, "stage", "list", "--name-only").split()
+    names = run_dvc(project, "stage", "list", "--name-only").split()
     entries = ancestors({name: lock[name] for name in names if name in lock}, f"report@{scenario}")
     canonical = json.dumps(entries, sort_keys=True, separators=(",", ":"))
     params = json.dumps([entries[name].get("params") for name in sorted(entries)], sort_keys=True)
@@ -123,18 +123,23 @@ def _check_fresh(project: Path, scenario: str) -> None:
     for name in ("dvc.yaml", "dvc.lock"):
         if not (project / name).exists():
             raise StoreError(f"{project / name}: no such file, so nothing can be published. {_repro(scenario)}")
-    status = json.loads(_dvc(project, "status", "--json", "--with-deps", f"report@{scenario}", scenario=scenario))
+    status = json.loads(run_dvc(project, "status", "--json", "--with-deps", f"report@{scenario}", scenario=scenario))
     if status:
         changed = ", ".join(sorted(status))
         raise StoreError(f"dvc.lock: not up to date for 'report@{scenario}' (changed: {changed}). {_repro(scenario)}")
 
 
-def _dvc(project: Path, *arguments: str, scenario: str | None = None) -> str:
+def run_dvc(project: Path, *arguments: str, scenario: str | None = None) -> str:
+    """Runs dvc in a child process and returns its output; a scenario that is not there is named.
+
+    Raises:
+        StoreError: dvc failed.
+    """
     # A child process: dvc's Python API belongs to pipelines/graph.py alone.
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     if done.returncode:
-        names = _dvc(project, "stage", "list", "--name-only").split() if scenario else []
+        names = run_dvc(project, "stage", "list", "--name-only").split() if scenario else []
         if scenario and f"report@{scenario}" not in names:
             there = ", ".join(name.partition("@")[2] for name in names if name.startswith("report@"))
             raise StoreError(f"dvc.yaml: there is no scenario '{scenario}'. There are: {there or 'none'}")

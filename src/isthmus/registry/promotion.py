@@ -1,8 +1,8 @@
 """Moves the aliases `champion` and `previous`, one promoter at a time, so that a kill at any step loses nothing.
 
-Under the lock: finish what a killed promoter began; check that the champion is the one the decision expected;
-write the intent; set `previous`, then `champion`; read both back; write the outcome. Alias writes in MLflow are
-plain upserts: two promoters without this lost a promotion.
+Under the lock: finish what a killed promoter began; check that the champion is the one the decision expected; see to it
+that commit and data are kept; write the intent; set `previous`, then `champion`; read both back; write the outcome.
+Alias writes in MLflow are plain upserts: two promoters without this lost a promotion.
 """
 
 from dataclasses import dataclass, replace
@@ -11,6 +11,7 @@ from pathlib import Path
 from isthmus.core.errors import IsthmusError, StoreError
 from isthmus.registry.decision import CHAMPION, Decision, read_decision
 from isthmus.registry.ledger import Intent, Ledger, open_ledger
+from isthmus.registry.protection import protect
 from isthmus.registry.publish import CANDIDATE, model_name
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import Store
@@ -61,7 +62,7 @@ def promote(project: Path, scenario: str, approve: str | None = None, version: s
     Raises:
         PromotionRefusedError: the gate said no, or the champion is not the one it compared with.
         ApprovalNeededError: the gate leaves it to a person, or the version was rolled back, and nobody approved.
-        StoreError: there is no candidate or no decision, or the store does not answer.
+        StoreError: there is no candidate or no decision, commit or data are not kept, or the store does not answer.
     """
     store, model = open_store(project), model_name(scenario)
     with open_ledger(store) as ledger:
@@ -74,6 +75,7 @@ def promote(project: Path, scenario: str, approve: str | None = None, version: s
             return _standing(store, model, changed=False)
         decision = _decision(project.resolve(), store, scenario, model, chosen)
         _check(decision, ledger, aliases.get(CHAMPION), approve)
+        protect(project, store, scenario, model, chosen)
         intent = Intent(
             0, "promote", model, aliases.get(CHAMPION), aliases.get(PREVIOUS), chosen, aliases.get(CHAMPION),
             decision.sha256, approve or "",

@@ -222,6 +222,14 @@ class Store:
         except _MissingError:
             return None
 
+    def version_tags(self, name: str, version: str) -> dict[str, str]:
+        """Returns the tags of a version; empty where there is no such version."""
+        try:
+            with self._reached():
+                return dict(self._client.get_model_version(name, version).tags)
+        except _MissingError:
+            return {}
+
     def aliases(self, name: str) -> dict[str, str]:
         """Returns alias -> version of a registered model; empty where nothing is registered."""
         try:

@@ -1,0 +1,123 @@
+"""Keeps what a champion was made from: its commit under a git tag, its data in the DVC remote."""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from isthmus.core.errors import StoreError
+from isthmus.core.progress import say
+from isthmus.registry.lineage import run_dvc
+from isthmus.registry.snapshot import run_git
+from isthmus.registry.tracking import Store
+
+SNAPSHOT = "isthmus.snapshot"  # tag of a version: the commit of the tree that ran
+_ASK_NOBODY = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=20"}
+
+
+def protect(project: Path, store: Store, scenario: str, model: str, version: str) -> None:
+    """Sees to it that a version can be traced and made again when it is champion; doing it twice is doing it once.
+
+    Its data must be in the DVC remote, and its snapshot commit gets a tag `isthmus/<model>/v<version>`, which is pushed
+    to the git remote. Where there is no remote it says that they are kept locally only.
+
+    Raises:
+        StoreError: the commit or data is not there, the tag is taken, or a remote does not answer.
+    """
+    commit = store.version_tags(model, version).get(SNAPSHOT)
+    what = f"{model} version {version}"
+    if not commit:
+        raise StoreError(f"{what}: no snapshot is recorded, so it cannot be traced. Run 'isthmus publish {scenario}'")
+    try:
+        run_git(project, "cat-file", "-e", f"{commit}^{{commit}}")
+    except StoreError:
+        raise StoreError(
+            f"{what}: its commit {commit[:12]} is not in this repository. Fetch it from where it was published:"
+            " git fetch REMOTE 'refs/isthmus/*:refs/isthmus/*'"
+        ) from None
+    kept = [
+        _checked_data(project, commit, scenario, what),
+        _tagged(project, commit, f"isthmus/{model}/v{version}", what),
+    ]
+    say(f"{what}: {'; '.join(kept)}")
+
+
+def _checked_data(project: Path, commit: str, scenario: str, what: str) -> str:
+    remote = _dvc_remote(project)
+    if not remote:
+        return "data: local only (no DVC remote)"
+    with _checkout(project, commit, remote) as tree:
+        # "deleted" is in the remote and not in the cache here: as it should be on a machine that only promotes
+        status = json.loads(run_dvc(tree, "status", "--cloud", "--json", "--with-deps", f"report@{scenario}"))
+    missing = sorted(path for path, state in status.items() if state != "deleted")
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        lost = sorted(path for path in missing if status[path] == "missing")
+        hint = " Some are not in this machine's cache either: push from the machine that made them." if lost else ""
+        raise StoreError(
+            f"{what}: {len(missing)} files of its snapshot {commit[:12]} are not in the DVC remote '{remote}'"
+            f" ({shown}).{hint} Run 'dvc push --with-deps report@{scenario}', then the same command again"
+        )
+    return f"data: in the DVC remote '{remote}'"
+
+
+def _dvc_remote(project: Path) -> str:
+    """Returns the default remote's name, empty where none is configured at all."""
+    if not (project / ".dvc").is_dir():
+        return ""
+    values = dict(line.split("=", 1) for line in run_dvc(project, "config", "--list").splitlines() if "=" in line)
+    remotes = sorted({key.split(".")[1] for key in values if key.startswith("remote.")})
+    if remotes and "core.remote" not in values:
+        raise StoreError(
+            f"{project}: DVC has remotes ({', '.join(remotes)}) and no default one."
+            f" Run 'dvc remote default {remotes[0]}', then the same command again"
+        )
+    return values.get("core.remote", "")
+
+
+@contextmanager
+def _checkout(project: Path, commit: str, remote: str) -> Iterator[Path]:
+    """Yields the project as it was at a commit, with today's remotes and the project's own cache."""
+    top = Path(run_git(project, "rev-parse", "--show-toplevel"))
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        run_git(top, "worktree", "add", "--detach", str(tree), commit)
+        try:
+            place = tree / project.resolve().relative_to(top.resolve())
+            for name in ("config", "config.local"):  # the remote may be younger than the commit
+                if (project / ".dvc" / name).exists():
+                    (place / ".dvc" / name).write_bytes((project / ".dvc" / name).read_bytes())
+            run_dvc(place, "config", "--local", "cache.dir", run_dvc(project, "cache", "dir").strip())
+            url = run_dvc(project, "config", f"remote.{remote}.url").strip()
+            run_dvc(place, "config", "--local", f"remote.{remote}.url", url)  # absolute: it may have been relative
+            yield place
+        finally:
+            run_git(top, "worktree", "remove", "--force", str(tree))
+
+
+def _tagged(project: Path, commit: str, tag: str, what: str) -> str:
+    there = run_git(project, "for-each-ref", "--format=%(objectname)", f"refs/tags/{tag}")
+    if there and there != commit:
+        raise StoreError(
+            f"{what}: the tag {tag} is on commit {there[:12]}, the version is of {commit[:12]}: another store had"
+            f" a version of this number. Rename it: git tag {tag}-old {there[:12]} && git tag --delete {tag}"
+        )
+    if not there:
+        run_git(project, "tag", tag, commit)
+    remote = _git_remote(project)
+    if not remote:
+        return f"commit: tag {tag}, local only (no git remote)"
+    try:
+        run_git(project, "push", "--quiet", remote, f"refs/tags/{tag}", **_ASK_NOBODY)
+    except StoreError as error:
+        raise StoreError(
+            f"{what}: nothing was promoted: the tag could not be pushed: {error}."
+            f" Run 'git push {remote} {tag}', then the same command again"
+        ) from None
+    return f"commit: tag {tag}, pushed to '{remote}'"
+
+
+def _git_remote(project: Path) -> str:
+    remotes = run_git(project, "remote").split()
+    return "origin" if "origin" in remotes else next(iter(remotes), "")
