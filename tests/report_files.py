@@ -31,7 +31,7 @@ class ReportFiles:
             "prepared": files.prepared,
             "shift": self.root / "shift",
             "trained": files.trained,
-            **{name: self.root / f"{name}.json" for name in ("choice", "metrics", "truth")},
+            **{name: self.root / f"{name}.json" for name in ("choice", "metrics", "truth", "trust")},
             "predictions": self.root / "predictions.parquet",
         }
         report.run(params, **(inputs | paths), report=out)
@@ -67,6 +67,8 @@ def write_report_files(
         labels_target=files.labels_target,
         trained=files.trained,
         choice=root / "choice.json",
+        shift=root / "shift",
+        trust=root / "trust.json",
         truth=root / "truth.json",
         predictions=root / "predictions.parquet",
         metrics=root / "metrics.json",

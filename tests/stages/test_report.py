@@ -158,7 +158,7 @@ def _medical_page(made: ReportFiles) -> str:
     known = Scenario(
         kind="natural", raw=Path("data/raw/demo"), source=["line_a"], target="line_b", classes=["crack", "dent"]
     )
-    names = ("choice", "metrics", "truth")
+    names = ("choice", "metrics", "truth", "trust")
     findings = read_findings(
         known.model_copy(update={"kind": "medical", "classes": tests.scenario_files.CLASSES}),
         manifest=files.manifest,

@@ -12,7 +12,9 @@ class Row:
     """One method at the epoch that `select` takes for it.
 
     Attributes:
-        tie: why it cannot be told from the chosen one; empty when it can, or is the chosen one.
+        tie: from which it cannot be told, the chosen one, the best by truth, or both; empty when it can be told from
+            both, and for these two themselves where they tie with nothing else.
+        transfer: better, worse or no difference shown against source-only; empty without labels and for source-only.
         out: reasons why its candidates were not eligible; empty when it was.
         scores: validator -> mean over seeds, or None where the validator does not score this method.
         rank: mean normalised rank in [0, 1], 1 the best; None when it is out.
@@ -33,6 +35,7 @@ class Row:
     accuracy: dict[str, Any] | None
     plain_accuracy: dict[str, Any] | None
     gain: dict[str, Any] | None
+    transfer: str
 
 
 def leaderboard(findings: Findings) -> list[Row]:
@@ -71,22 +74,22 @@ def _row(findings: Findings, method: str, epoch: int) -> Row:
         accuracy=truth["balanced_accuracy"] if truth else None,
         plain_accuracy=truth["accuracy"] if truth else None,
         gain=truth["minus_source_only"] if truth and method != SOURCE_ONLY else None,
+        transfer=truth["transfer"] if truth and method != SOURCE_ONLY else "",
     )
 
 
 def _tie(findings: Findings, method: str, chosen: str, rank: float | None) -> str:
-    # Paired intervals exist for two differences only: against source-only and against the oracle. For the rest,
-    # two intervals that overlap are the best that can be said, and the page says which test was used.
     if not findings.labelled:
         best = candidate_of(findings, chosen, findings.choice["chosen"]["epoch"])["rank"]
         return "same label-free rank" if rank is not None and rank == best else ""
-    methods = findings.truth["methods"]
-    if method == findings.truth["oracle"]["method"]:
-        return "paired interval of the regret includes zero" if findings.truth["regret"]["low"] <= 0 else ""
-    if method == SOURCE_ONLY:
-        gain = methods[chosen]["minus_source_only"]
-        return "paired interval of the gain includes zero" if gain["low"] <= 0 <= gain["high"] else ""
-    if method not in methods:
+    truth = findings.truth["methods"].get(method)
+    if truth is None:
         return ""
-    one, other = methods[method]["balanced_accuracy"], methods[chosen]["balanced_accuracy"]
-    return "95% intervals overlap" if one["low"] <= other["high"] and other["low"] <= one["high"] else ""
+    tied = [
+        name for name, key in (("the chosen one", "minus_chosen"), ("the best", "minus_oracle")) if _zero(truth[key])
+    ]
+    return f"paired 95% interval of the difference to {' and to '.join(tied)} includes zero" if tied else ""
+
+
+def _zero(difference: dict[str, float]) -> bool:
+    return difference["low"] <= 0 <= difference["high"]
