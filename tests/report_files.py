@@ -48,7 +48,12 @@ def write_report_files(
     root: Path, accuracy: dict[str, float] | None = None, *, images: int = 240, target_labels: str = "folders"
 ) -> ReportFiles:
     """Writes a scenario and runs shift, select and evaluate on it."""
-    files = write_scenario(root, accuracy or ACCURACY, images=images, target_labels=target_labels)
+    return run_stages(write_scenario(root, accuracy or ACCURACY, images=images, target_labels=target_labels))
+
+
+def run_stages(files: ScenarioFiles) -> ReportFiles:
+    """Runs shift, select and evaluate on files that are there already."""
+    root = files.root
     made = ReportFiles(files, root)
     common = {"manifest": files.manifest, "prepared": files.prepared}
     shift.run(

@@ -12,8 +12,7 @@ class Row:
     """One method at the epoch that `select` takes for it.
 
     Attributes:
-        tie: from which it cannot be told, the chosen one, the best by truth, or both; empty when it can be told from
-            both, and for these two themselves where they tie with nothing else.
+        tie: from which other it cannot be told: the chosen one, the best by truth, or both; empty when it can be.
         transfer: better, worse or no difference shown against source-only; empty without labels and for source-only.
         out: reasons why its candidates were not eligible; empty when it was.
         scores: validator -> mean over seeds, or None where the validator does not score this method.
@@ -66,7 +65,7 @@ def _row(findings: Findings, method: str, epoch: int) -> Row:
         chosen=method == chosen,
         oracle=findings.labelled and findings.truth["oracle"]["method"] == method,
         sees_target=findings.runs[method]["sees_target"],
-        tie="" if method == chosen else _tie(findings, method, chosen, candidate["rank"]),
+        tie=_tie(findings, method, chosen, candidate["rank"]),
         rank=candidate["rank"],
         out=candidate["out"],
         scores={v: candidate["scores"].get(v) if v in scored_by else None for v in findings.choice["validators"]},
@@ -81,12 +80,15 @@ def _row(findings: Findings, method: str, epoch: int) -> Row:
 def _tie(findings: Findings, method: str, chosen: str, rank: float | None) -> str:
     if not findings.labelled:
         best = candidate_of(findings, chosen, findings.choice["chosen"]["epoch"])["rank"]
-        return "same label-free rank" if rank is not None and rank == best else ""
+        return "same label-free rank" if method != chosen and rank is not None and rank == best else ""
     truth = findings.truth["methods"].get(method)
     if truth is None:
         return ""
+    best = findings.truth["oracle"]["method"]
     tied = [
-        name for name, key in (("the chosen one", "minus_chosen"), ("the best", "minus_oracle")) if _zero(truth[key])
+        name
+        for name, other, key in (("the chosen one", chosen, "minus_chosen"), ("the best", best, "minus_oracle"))
+        if other != method and _zero(truth[key])
     ]
     return f"paired 95% interval of the difference to {' and to '.join(tied)} includes zero" if tied else ""
 
