@@ -31,7 +31,7 @@ class ReportFiles:
             "prepared": files.prepared,
             "shift": self.root / "shift",
             "trained": files.trained,
-            **{name: self.root / f"{name}.json" for name in ("choice", "metrics", "truth")},
+            **{name: self.root / f"{name}.json" for name in ("choice", "metrics", "truth", "trust")},
             "predictions": self.root / "predictions.parquet",
         }
         report.run(params, **(inputs | paths), report=out)
@@ -48,7 +48,12 @@ def write_report_files(
     root: Path, accuracy: dict[str, float] | None = None, *, images: int = 240, target_labels: str = "folders"
 ) -> ReportFiles:
     """Writes a scenario and runs shift, select and evaluate on it."""
-    files = write_scenario(root, accuracy or ACCURACY, images=images, target_labels=target_labels)
+    return run_stages(write_scenario(root, accuracy or ACCURACY, images=images, target_labels=target_labels))
+
+
+def run_stages(files: ScenarioFiles) -> ReportFiles:
+    """Runs shift, select and evaluate on files that are there already."""
+    root = files.root
     made = ReportFiles(files, root)
     common = {"manifest": files.manifest, "prepared": files.prepared}
     shift.run(
@@ -67,6 +72,8 @@ def write_report_files(
         labels_target=files.labels_target,
         trained=files.trained,
         choice=root / "choice.json",
+        shift=root / "shift",
+        trust=root / "trust.json",
         truth=root / "truth.json",
         predictions=root / "predictions.parquet",
         metrics=root / "metrics.json",

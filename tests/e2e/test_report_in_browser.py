@@ -97,7 +97,15 @@ def test_everything_is_there_with_scripts_switched_off(page: Page, address: str)
     page.open(address, scripts=False)
 
     text = page.text()
-    for words in ("Better than source-only", "Leaderboard", "Why this choice", "Training", "Quarantine"):
+    for words in (
+        "Better than source-only",
+        "Leaderboard",
+        "How far to believe it",
+        "Sets of classes",
+        "Why this choice",
+        "Training",
+        "Quarantine",
+    ):
         assert words in text
     assert page.messages == []
 
@@ -108,6 +116,18 @@ def test_a_file_name_that_is_a_script_does_not_run(page: Page, address: str):
     assert page.evaluate("document.title") != "owned"
     assert page.evaluate("document.scripts.length") == 0
     assert page.evaluate("document.body.innerText.length") > 2000
+
+
+def test_the_first_screen_holds_verdict_why_and_next_step_before_any_scrolling(page: Page, address: str):
+    page.open(address, width=1400)
+
+    places = page.evaluate(
+        "[...document.querySelectorAll('.hero .badge, .hero .headline, .hero .steps')].map("
+        "e => e.getBoundingClientRect().bottom)"
+    )
+    assert len(places) >= 3
+    assert max(places) < 900
+    assert page.evaluate("[...document.querySelectorAll('#trust details')].every(fold => !fold.open)")
 
 
 def test_it_prints_as_pages(page: Page, address: str):

@@ -12,7 +12,7 @@ from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import MANIFEST, TARGET_LABELS, read_table, write_table
 from isthmus.evaluation.metrics import balanced_accuracy
 from isthmus.evaluation.predict import PREDICTIONS
-from isthmus.stages import evaluate, select
+from isthmus.stages import evaluate, select, shift
 from isthmus.stages._cli import stage
 from tests.scenario_files import ScenarioFiles, sharpen, write_scenario
 
@@ -27,20 +27,22 @@ def files(tmp_path: Path) -> ScenarioFiles:
 
 
 def chosen(files: ScenarioFiles) -> ScenarioFiles:
+    features = [f"--features={files.features}", f"--shift={files.root / 'shift'}"]
+    stage(shift.run, [*flags(files)[:-2], *features])
     stage(select.run, flags(files, "shift", "choice"))
     return files
 
 
 def flags(files: ScenarioFiles, *more: str) -> list[str]:
     named = {"params": files.params, "manifest": files.manifest, "prepared": files.prepared, "trained": files.trained}
-    named |= {name: files.root / f"{name}.json" for name in more}
+    named |= {name: files.root / ("shift" if name == "shift" else f"{name}.json") for name in more}
     if "labels-target" in named:
         named["labels-target"] = files.labels_target
     return ["--scenario", "demo", *(part for name, path in named.items() for part in (f"--{name}", str(path)))]
 
 
 def judge(files: ScenarioFiles) -> tuple[dict, dict, pd.DataFrame]:
-    stage(evaluate.run, flags(files, "labels-target", "choice", "truth", "predictions", "metrics"))
+    stage(evaluate.run, flags(files, "labels-target", "choice", "shift", "truth", "trust", "predictions", "metrics"))
     truth, numbers = (read_json(files.root / f"{name}.json") for name in ("truth", "metrics"))
     return truth, numbers, read_table(files.root / "predictions.json", PREDICTIONS)
 
@@ -181,7 +183,7 @@ def test_metrics_are_flat_finite_numbers(files: ScenarioFiles) -> None:
 
 def test_the_same_inputs_give_the_same_bytes(files: ScenarioFiles) -> None:
     judge(files)
-    names = ("truth.json", "metrics.json", "predictions.json")
+    names = ("truth.json", "trust.json", "metrics.json", "predictions.json")
     before = [(files.root / name).read_bytes() for name in names]
 
     judge(files)
@@ -238,6 +240,40 @@ def test_absent_classes_are_left_out_of_the_balanced_accuracy(files: ScenarioFil
         "recall": None,
     }
     assert truth["methods"]["coral"]["balanced_accuracy"]["mean"] > 0.7
+
+
+def test_trust_says_how_far_the_model_may_be_believed_and_truth_says_whether_that_was_right(
+    files: ScenarioFiles,
+) -> None:
+    truth, numbers, _ = judge(files)
+
+    trust = read_json(files.root / "trust.json")
+    held = truth["trust"]
+    right = np.mean(truth["methods"]["coral"]["accuracy"]["per_seed"])
+    assert held["estimate"]["true_accuracy"] == pytest.approx(right)
+    for error in trust["calibration"]["source_test"].values():
+        assert 0 <= error["low"] <= error["ece"] <= error["high"] <= 1
+        assert sum(b["count"] for b in error["reliability"]) == numbers["source_test_count"]
+    assert trust["conformal"]["cal_count"] == numbers["source_cal_count"]
+    # 85% right on the target, where 95% are on the source: what was promised there is not kept here.
+    assert held["conformal"]["coverage"]["mean"] < trust["conformal"]["source_test"]["coverage"]["mean"] - 0.05
+    assert numbers["target_estimate_cannot_tell"] == (trust["estimate"]["accuracy"] is None)
+    assert numbers["source_temperature"] == trust["temperature"]["source"]
+    assert trust["alarms"] == {"source_learned": True, "target_collapsed": False, "shift_found": True}
+
+
+def test_a_split_without_images_names_itself(files: ScenarioFiles, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = read_table(files.manifest, MANIFEST)
+    rows["split"] = rows["split"].replace("cal", "train")
+    write_table(files.manifest, rows, MANIFEST)
+
+    with pytest.raises(SystemExit):
+        judge(files)
+
+    assert (
+        "no prepared image in split 'cal' of line_a, so the chosen model cannot be calibrated"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

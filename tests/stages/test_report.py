@@ -125,6 +125,61 @@ def test_a_method_whose_interval_overlaps_the_chosen_ones_is_a_tie_and_one_far_b
     assert ">chosen<" in badges[truth["chosen"]]
 
 
+def test_the_best_by_truth_is_no_tie_with_itself_and_a_worse_method_is_called_worse(
+    labelled: ReportFiles, tmp_path: Path
+):
+    truth = json.loads((labelled.root / "truth.json").read_text())
+    assert truth["methods"]["coral"]["transfer"] == "better"
+    best = truth["oracle"]["method"]
+    for name, row in truth["methods"].items():
+        apart = {"mean": -0.1, "low": -0.2, "high": -0.01}
+        same = {"mean": 0.0, "low": 0.0, "high": 0.0}
+        row |= {"minus_oracle": same if name == best else apart}
+        row |= {"minus_chosen": same if name == truth["chosen"] else apart}
+    truth["methods"]["mmd"]["transfer"] = "worse"
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+
+    page = _page(labelled.make("apart", truth=tmp_path / "truth.json"))
+
+    assert ">tie<" not in page
+    assert page.split('id="leaderboard"')[1].count(">worse<") == 3  # badges in chart and table, and the word in the table
+
+
+def test_the_estimate_stands_beside_the_truth_and_the_promised_coverage_beside_the_kept_one(labelled: ReportFiles):
+    trust, truth = (json.loads((labelled.root / f"{name}.json").read_text()) for name in ("trust", "truth"))
+
+    folder = labelled.make("trust")
+
+    page = _page(folder).split('id="trust"')[1].split('id="leaderboard"')[0]
+    card = json.loads((folder / "model_card.json").read_text())
+    for value in (
+        truth["trust"]["estimate"]["true_accuracy"],
+        trust["conformal"]["source_test"]["coverage"]["mean"],
+        truth["trust"]["conformal"]["coverage"]["mean"],
+        trust["calibration"]["source_test"]["calibrated"]["ece"],
+        trust["estimate"]["parts"]["atc"]["mean"],
+    ):
+        assert f"{100 * value:.1f}%" in page
+    assert card["trust"]["estimate"]["cannot_tell"] == trust["estimate"]["cannot_tell"]
+    assert card["trust"]["transfer"]["coral"] == "better"
+    assert "## Trust" in (folder / "model_card.md").read_text()
+
+
+def test_an_estimate_that_is_told_is_shown_with_its_interval(labelled: ReportFiles, tmp_path: Path):
+    trust = json.loads((labelled.root / "trust.json").read_text())
+    trust["estimate"] |= {"accuracy": 0.812, "low": 0.711, "high": 0.913, "cannot_tell": []}
+    truth = json.loads((labelled.root / "truth.json").read_text())
+    truth["trust"]["estimate"] = {"true_accuracy": 0.85, "error": -0.038, "inside": True}
+    for name, values in (("trust", trust), ("truth", truth)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(values))
+
+    folder = labelled.make("told", trust=tmp_path / "trust.json", truth=tmp_path / "truth.json")
+
+    assert "71.1% to 91.3%" in _page(folder)
+    assert "3.8 points away, inside the interval" in _page(folder)
+    assert "81.2% (71.1% to 91.3%)" in (folder / "model_card.md").read_text()
+
+
 @pytest.mark.parametrize("kind", ["natural", "medical"])
 def test_quarantined_files_are_counted_by_reason_and_named_only_where_no_patient_can_be(own: ReportFiles, kind: str):
     own.edit_scenario(kind="natural")
@@ -216,7 +271,7 @@ def _medical_page(made: ReportFiles) -> str:
     known = Scenario(
         kind="natural", raw=Path("data/raw/demo"), source=["line_a"], target="line_b", classes=["crack", "dent"]
     )
-    names = ("choice", "metrics", "truth")
+    names = ("choice", "metrics", "truth", "trust")
     findings = read_findings(
         known.model_copy(update={"kind": "medical", "classes": tests.scenario_files.CLASSES}),
         manifest=files.manifest,
@@ -320,6 +375,15 @@ def test_a_choice_of_another_version_names_the_missing_key(labelled: ReportFiles
 
     with pytest.raises(DataError, match=r"choice\.json: key 'best_epoch' is missing\. There are: candidates, chosen,"):
         labelled.make("broken", choice=tmp_path / "choice.json")
+
+
+def test_a_truth_of_another_version_names_the_missing_key(labelled: ReportFiles, tmp_path: Path):
+    truth = json.loads((labelled.root / "truth.json").read_text())
+    del truth["trust"]
+    (tmp_path / "truth.json").write_text(json.dumps(truth))
+
+    with pytest.raises(DataError, match=r"truth\.json: key 'trust' is missing\. There are: available,"):
+        labelled.make("broken", truth=tmp_path / "truth.json")
 
 
 def test_predictions_without_a_column_name_the_column(labelled: ReportFiles, tmp_path: Path):

@@ -77,6 +77,25 @@ def curves(findings: Findings) -> list[dict[str, Any]]:
     return charts
 
 
+def reliability(findings: Findings) -> list[dict[str, Any]]:
+    """Returns reliability diagrams, right answers over mean confidence: source test and, where labelled, the target."""
+    tables = [("Source test split", findings.trust["calibration"]["source_test"])]
+    if findings.labelled:
+        tables.append((f"Target test split ({findings.scenario.target})", findings.truth["trust"]["calibration"]))
+    line = np.linspace(0, 1, 61)
+    charts = []
+    for title, table in tables:
+        clouds = [plots.Cloud("as sure as right", line, line, "even")]
+        for name, colour, shape in (("uncalibrated", "target", 1), ("calibrated", "source", 0)):
+            bins = table[name]["reliability"]
+            x, y = (np.array([b[key] for b in bins], dtype=np.float64) for key in ("confidence", "accuracy"))
+            clouds.append(plots.Cloud(name, x, y, colour, shape))
+        legend = [{"name": c.name, "marker": plots.marker(c)} for c in clouds]
+        svg = plots.scatter(clouds, plots.Frame(0.0, 1.0, 0.0, 1.0), f"Reliability, {title}")
+        charts.append({"title": title, "svg": svg, "legend": legend, "table": table})
+    return charts
+
+
 def predicted_shares(findings: Findings) -> list[dict[str, Any]]:
     """Returns how often each class is in the source and among the predictions on the target."""
     classes = findings.facts["classes"]

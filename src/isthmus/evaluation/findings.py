@@ -18,7 +18,8 @@ from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
 
 _CHOICE_KEYS = ("scenario", "chosen", "best_epoch", "candidates", "guards", "validators")
-_TRUTH_KEYS = ("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals")
+_TRUTH_KEYS = ("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals", "trust")
+_TRUST_KEYS = ("alarms", "shift", "temperature", "calibration", "conformal", "estimate")
 _PREDICTION_COLUMNS = ("image_id", "domain", "split", "predicted", "confidence")
 
 
@@ -48,6 +49,7 @@ class Findings:
     choice: dict[str, Any]
     metrics: dict[str, float]
     truth: dict[str, Any]
+    trust: dict[str, Any]
     predictions: pd.DataFrame
 
     @property
@@ -68,6 +70,7 @@ def read_findings(
     choice: Path,
     metrics: Path,
     truth: Path,
+    trust: Path,
     predictions: Path,
 ) -> Findings:
     """Reads all files of a scenario.
@@ -94,6 +97,7 @@ def read_findings(
         choice=chosen,
         metrics=read_json(metrics),
         truth=_keyed(truth, _TRUTH_KEYS) if available["available"] else available,
+        trust=_keyed(trust, _TRUST_KEYS),
         predictions=_columns(predictions, _PREDICTION_COLUMNS),
     )
 

@@ -12,7 +12,8 @@ class Row:
     """One method at the epoch that `select` takes for it.
 
     Attributes:
-        tie: why it cannot be told from the chosen one; empty when it can, or is the chosen one.
+        tie: from which other it cannot be told: the chosen one, the best by truth, or both; empty when it can be.
+        transfer: better, worse or no difference shown against source-only; empty without labels and for source-only.
         out: reasons why its candidates were not eligible; empty when it was.
         scores: validator -> mean over seeds, or None where the validator does not score this method.
         rank: mean normalised rank in [0, 1], 1 the best; None when it is out.
@@ -33,6 +34,7 @@ class Row:
     accuracy: dict[str, Any] | None
     plain_accuracy: dict[str, Any] | None
     gain: dict[str, Any] | None
+    transfer: str
 
 
 def leaderboard(findings: Findings) -> list[Row]:
@@ -63,7 +65,7 @@ def _row(findings: Findings, method: str, epoch: int) -> Row:
         chosen=method == chosen,
         oracle=findings.labelled and findings.truth["oracle"]["method"] == method,
         sees_target=findings.runs[method]["sees_target"],
-        tie="" if method == chosen else _tie(findings, method, chosen, candidate["rank"]),
+        tie=_tie(findings, method, chosen, candidate["rank"]),
         rank=candidate["rank"],
         out=candidate["out"],
         scores={v: candidate["scores"].get(v) if v in scored_by else None for v in findings.choice["validators"]},
@@ -71,22 +73,25 @@ def _row(findings: Findings, method: str, epoch: int) -> Row:
         accuracy=truth["balanced_accuracy"] if truth else None,
         plain_accuracy=truth["accuracy"] if truth else None,
         gain=truth["minus_source_only"] if truth and method != SOURCE_ONLY else None,
+        transfer=truth["transfer"] if truth and method != SOURCE_ONLY else "",
     )
 
 
 def _tie(findings: Findings, method: str, chosen: str, rank: float | None) -> str:
-    # Paired intervals exist for two differences only: against source-only and against the oracle. For the rest,
-    # two intervals that overlap are the best that can be said, and the page says which test was used.
     if not findings.labelled:
         best = candidate_of(findings, chosen, findings.choice["chosen"]["epoch"])["rank"]
-        return "same label-free rank" if rank is not None and rank == best else ""
-    methods = findings.truth["methods"]
-    if method == findings.truth["oracle"]["method"]:
-        return "paired interval of the regret includes zero" if findings.truth["regret"]["low"] <= 0 else ""
-    if method == SOURCE_ONLY:
-        gain = methods[chosen]["minus_source_only"]
-        return "paired interval of the gain includes zero" if gain["low"] <= 0 <= gain["high"] else ""
-    if method not in methods:
+        return "same label-free rank" if method != chosen and rank is not None and rank == best else ""
+    truth = findings.truth["methods"].get(method)
+    if truth is None:
         return ""
-    one, other = methods[method]["balanced_accuracy"], methods[chosen]["balanced_accuracy"]
-    return "95% intervals overlap" if one["low"] <= other["high"] and other["low"] <= one["high"] else ""
+    best = findings.truth["oracle"]["method"]
+    tied = [
+        name
+        for name, other, key in (("the chosen one", chosen, "minus_chosen"), ("the best", best, "minus_oracle"))
+        if other != method and _zero(truth[key])
+    ]
+    return f"paired 95% interval of the difference to {' and to '.join(tied)} includes zero" if tied else ""
+
+
+def _zero(difference: dict[str, float]) -> bool:
+    return difference["low"] <= 0 <= difference["high"]

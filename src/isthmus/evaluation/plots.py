@@ -28,7 +28,7 @@ class Cloud:
     """Points of one group.
 
     Attributes:
-        colour: number of its colour in the style sheet, or `source` / `target`.
+        colour: number of its colour in the style sheet, or `source` / `target` / `even` (a grey line to compare with).
         shape: number of its shape; 0 is a filled dot.
     """
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import jinja2
 
-from isthmus.evaluation.charts import curves, maps, predicted_shares
+from isthmus.evaluation.charts import curves, maps, predicted_shares, reliability
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.data_facts import data_facts, shift_facts
 from isthmus.evaluation.findings import Findings
 from isthmus.evaluation.leaderboard import leaderboard
 from isthmus.evaluation.thumbnails import sample_images
-from isthmus.evaluation.verdict import ABSENT, MINUS, judge, points, share
+from isthmus.evaluation.verdict import judge
+from isthmus.evaluation.wording import ABSENT, MINUS, points, share
 
 
 def render(template: str, **view: Any) -> str:
@@ -53,6 +54,9 @@ def view(findings: Findings, prepared: Path) -> dict[str, Any]:
         "choice": findings.choice,
         "truth": findings.truth,
         "metrics": findings.metrics,
+        "trust": findings.trust,
+        "held": findings.truth["trust"] if findings.labelled else None,
+        "reliability": reliability(findings),
         "rows": rows,
         "floor": SOURCE_ONLY,
         "samples": sample_images(prepared, findings.index, findings.manifest, classes, findings.scenario.target),

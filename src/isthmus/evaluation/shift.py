@@ -3,7 +3,7 @@
 All measures take float64 `[N, D]` features, standardised by the source (`standardise`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -145,7 +145,7 @@ def advise(
     distance, base = pooled["proxy_a_distance"] or 0.0, control["proxy_a_distance"] or 0.0
     p_value = pooled["mmd_p_value"]
     seen = f"proxy A-distance {distance:.2f} of 2, within the source {base:.2f}; MMD p-value {p_value:.3f}"
-    if p_value > _NO_SHIFT_P and distance <= base + _NEAR:
+    if not shift_is_found(pooled, control):
         return [
             f"No shift was found in these features ({seen}). Adaptation is likely not needed: start with source_only."
         ]
@@ -169,6 +169,12 @@ def advise(
         near = min(sorted(single), key=lambda domain: single[domain]["mmd2"])
         advice.append(f"Of the sources, {near} lies nearest to the target.")
     return advice
+
+
+def shift_is_found(pooled: Mapping[str, Any], control: Mapping[str, Any]) -> bool:
+    """Says whether the domains differ more than two halves of the source do: by MMD or by proxy A-distance."""
+    distance, base = pooled["proxy_a_distance"] or 0.0, control["proxy_a_distance"] or 0.0
+    return bool(pooled["mmd_p_value"] <= _NO_SHIFT_P or distance > base + _NEAR)
 
 
 def _kernel(rows: Features) -> Features:

@@ -1,7 +1,7 @@
 """Scores every method by the target's labels, after the choice has been made: the only place that may."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from isthmus.evaluation import metrics
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.metrics import Predictions, Reals
+
+Transfer = Literal["better", "worse", "no difference shown"]
 
 
 def build_truth(
@@ -64,6 +66,9 @@ def build_truth(
                 "per_class": dict(zip(classes, metrics.class_scores(rows, labels, len(classes)), strict=True)),
                 "confusion": metrics.confusion(rows[0], labels, len(classes)).tolist(),
                 "minus_source_only": _difference(method, SOURCE_ONLY, means, drawn),
+                "minus_chosen": _difference(method, chosen, means, drawn),
+                "minus_oracle": _difference(method, oracle, means, drawn),
+                "transfer": transfer(_difference(method, SOURCE_ONLY, means, drawn)),
             }
             for method, rows in predicted.items()
         },
@@ -71,6 +76,19 @@ def build_truth(
         "oracle": {"method": oracle, "epoch": epochs[oracle]},
         "regret": _difference(oracle, chosen, means, drawn),
     }
+
+
+def transfer(minus_source_only: Mapping[str, float]) -> Transfer:
+    """Returns the verdict on negative transfer, by the paired 95% interval of the difference to source-only.
+
+    The same backbone, seeds and images stand on both sides, so that what differs is the adaptation.
+
+    >>> transfer({"mean": -0.02, "low": -0.05, "high": 0.01})
+    'no difference shown'
+    """
+    if minus_source_only["low"] > 0:
+        return "better"
+    return "worse" if minus_source_only["high"] < 0 else "no difference shown"
 
 
 def _summary(per_seed: list[float], drawn: Reals) -> dict[str, Any]:

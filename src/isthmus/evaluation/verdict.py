@@ -1,13 +1,11 @@
 """What the numbers say, in sentences: shared by the report's first screen and the model card."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.findings import Findings
-
-ABSENT = "\u2013"  # a dash where there is no number
-MINUS = "\u2212"  # as wide as the plus sign, so that columns line up
+from isthmus.evaluation.wording import points, points_with_interval, share, share_with_interval
 
 
 @dataclass(frozen=True)
@@ -37,12 +35,21 @@ class Verdict:
 
 
 def judge(findings: Findings) -> Verdict:
-    """Returns the verdict on the chosen model."""
+    """Returns the verdict on the chosen model: what is plainly wrong first, then what labels or estimates say."""
+    if refusal := _refused(findings):
+        return refusal
     if not findings.labelled:
         return _without_labels(findings)
     method = findings.choice["chosen"]["method"]
     truth = findings.truth["methods"][method]
+    chance = 1 / len(findings.facts["classes"])
     scored = f"On the labelled target test split it scores {share_with_interval(truth['balanced_accuracy'])}."
+    if truth["balanced_accuracy"]["low"] <= chance:
+        told = f"{scored} Guessing would score {share(chance)}."
+        headline = f"{method} is not shown to be better than guessing on the target."
+        return Verdict("bad", "No better than guessing", headline, told, _foreign_steps(findings.name))
+    if _needless(findings):
+        return _not_needed(findings, scored)
     if method == SOURCE_ONLY:
         headline, label = _kept(findings)
         return Verdict("open", label, headline, scored, _kept_steps(findings))
@@ -58,50 +65,84 @@ def judge(findings: Findings) -> Verdict:
     return Verdict("open", "No clear difference", headline, detail, _steps(findings.name))
 
 
-def share(value: float | None) -> str:
-    """Returns a share as a percentage.
-
-    >>> share(0.6124)
-    '61.2%'
-    """
-    return ABSENT if value is None else f"{100 * value:.1f}%"
-
-
-def points(value: float, sign: bool = True) -> str:
-    """Returns a difference of shares in percentage points.
-
-    >>> points(0.031)
-    '+3.1 points'
-    """
-    text = f"{100 * value:+.1f}" if sign else f"{100 * value:.1f}"
-    return text.replace("-", MINUS) + " points"
+def estimate_sentence(findings: Findings) -> str:
+    """Returns what is told of the target's accuracy without its labels, or why nothing is."""
+    estimate = findings.trust["estimate"]
+    if estimate["accuracy"] is None:
+        return f"The accuracy on the target cannot be told without labels: {'; '.join(estimate['cannot_tell'])}."
+    return (
+        f"Estimated accuracy on the target without labels: {share(estimate['accuracy'])}"
+        f" (interval {share(estimate['low'])} to {share(estimate['high'])})."
+    )
 
 
-def share_with_interval(value: dict[str, Any]) -> str:
-    """Returns a share and its 95% interval.
+def _refused(findings: Findings) -> Verdict | None:
+    alarms, method, name = findings.trust["alarms"], findings.choice["chosen"]["method"], findings.name
+    if not alarms["source_learned"]:
+        return Verdict(
+            "bad",
+            "Source not learned",
+            f"{method} has not learned the source: it guesses there too.",
+            "On source images that it was not trained on it is no better than chance by more than 10 points, so nothing"
+            " could be carried to the target. Labels that do not belong to their images look like this.",
+            [
+                Step(
+                    "", "Do not promote this model. Check the labels of the source: folders, table, order of classes."
+                ),
+                Step(f"dvc repro report@{name}", "runs the line again once they are mended"),
+            ],
+        )
+    if alarms["target_collapsed"]:
+        return Verdict(
+            "bad",
+            "Collapsed on the target",
+            f"{method} gives nearly all target images the same answer.",
+            "It uses fewer classes on the target than the guard asks for, and no other candidate was left to take its"
+            f" place. {estimate_sentence(findings)}",
+            [
+                Step("", "Do not promote this model: what it says of a target image does not depend on the image."),
+                Step(
+                    "", "Look at 'The two domains' below: is the target the same kind of image, with the same classes?"
+                ),
+                Step(f"isthmus gate {name}", "refuses it where target labels show it, else asks for a person"),
+            ],
+        )
+    return None
 
-    >>> share_with_interval({"mean": 0.5, "low": 0.4, "high": 0.6})
-    '50.0% balanced accuracy (95% interval 40.0% to 60.0%)'
-    """
-    return f"{share(value['mean'])} balanced accuracy (95% interval {share(value['low'])} to {share(value['high'])})"
+
+def _needless(findings: Findings) -> bool:
+    if findings.trust["alarms"]["shift_found"]:
+        return False
+    method = findings.choice["chosen"]["method"]
+    return method == SOURCE_ONLY or findings.truth["methods"][method]["transfer"] == "no difference shown"
 
 
-def points_with_interval(value: dict[str, Any]) -> str:
-    """Returns a difference and its paired 95% interval.
+def _not_needed(findings: Findings, detail: str) -> Verdict:
+    headline = "Adaptation is not needed: no shift was found between the domains."
+    steps = [
+        Step("", "Use the model trained on the source alone; nothing is gained by a more complicated one."),
+        Step(f"isthmus publish {findings.name}", "puts the chosen model into the registry as candidate"),
+        Step(f"isthmus gate {findings.name}", "decides yes, no, or a person must decide, with reasons"),
+    ]
+    return Verdict("open", "No shift found", headline, detail, steps)
 
-    >>> points_with_interval({"mean": 0.1, "low": 0.0, "high": 0.2})
-    '+10.0 points (paired 95% interval +0.0 to +20.0)'
-    """
-    low, high = (points(value[k]).removesuffix(" points") for k in ("low", "high"))
-    return f"{points(value['mean'])} (paired 95% interval {low} to {high})"
+
+def _foreign_steps(name: str) -> list[Step]:
+    return [
+        Step("", "Do not promote this model. Is the target the same task, with the same classes under the same names?"),
+        Step("", "Look at 'The two domains' and at the confusion matrix below."),
+        Step(f"isthmus gate {name}", "refuses it and says why (exit 3)"),
+    ]
 
 
 def _without_labels(findings: Findings) -> Verdict:
     method = findings.choice["chosen"]["method"]
     unknown = (
-        "The target has no labels: the true accuracy is not known, nor whether this is better than source-only."
-        " No gain is claimed."
+        f"{estimate_sentence(findings)} The target has no labels: the true accuracy is not known, nor whether this is"
+        " better than source-only. No gain is claimed."
     )
+    if not findings.trust["alarms"]["shift_found"]:
+        return _not_needed(findings, unknown)
     if method == SOURCE_ONLY:
         headline, label = _kept(findings)
         return Verdict("open", label, headline, unknown, _kept_steps(findings))

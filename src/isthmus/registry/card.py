@@ -31,6 +31,7 @@ def model_card(findings: Findings) -> dict[str, Any]:
         "method": _method(findings),
         "choice": _choice(findings),
         "target": _target(findings),
+        "trust": _trust(findings),
         "metrics": findings.metrics,
         "limits": _limits(findings),
         "made_by": _made_by(findings),
@@ -109,6 +110,24 @@ def _target(findings: Findings) -> dict[str, Any] | None:
         "minus_source_only": None if method == SOURCE_ONLY else mine["minus_source_only"],
         "oracle": truth["oracle"]["method"],
         "regret": truth["regret"],
+    }
+
+
+def _trust(findings: Findings) -> dict[str, Any]:
+    """Returns what may be believed without target labels, and, where there are some, what they say of it."""
+    trust, held = findings.trust, findings.truth["trust"] if findings.labelled else None
+    estimate, sets = trust["estimate"], trust["conformal"]
+    return {
+        "estimate": {key: estimate[key] for key in ("accuracy", "low", "high", "cannot_tell")},
+        "true_accuracy": held["estimate"]["true_accuracy"] if held else None,
+        "calibration_error_source": trust["calibration"]["source_test"]["calibrated"]["ece"],
+        "calibration_error_target": held["calibration"]["calibrated"]["ece"] if held else None,
+        "promised_coverage": sets["coverage"],
+        "coverage_source": sets["source_test"]["coverage"]["mean"],
+        "coverage_target": held["conformal"]["coverage"]["mean"] if held else None,
+        "answered_target": sets["target"]["answered"],
+        "temperature": trust["temperature"],
+        "transfer": {m: row["transfer"] for m, row in findings.truth["methods"].items()} if findings.labelled else None,
     }
 
 

@@ -6,6 +6,9 @@ Writes
   the target's test split, counts, the chosen epoch;
 - `truth.json`: every method at its epoch against the target's labels, with paired intervals and the regret, or
   `{"available": false}`; target images whose labels contradict each other are dropped and counted;
+- `trust.json`: how far the chosen model may be believed without target labels: temperatures, calibration on source
+  test, conformal sets, weights for the target, estimated target accuracy or why it cannot be told; its flat numbers are
+  in `metrics.json`, what the labels say of it is in `truth.json`;
 - `predictions.parquet` (`PREDICTIONS`): every prepared image, the chosen candidate, the seed that ships.
 """
 
@@ -14,7 +17,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from isthmus.core.config import Config
 from isthmus.core.errors import DataError
@@ -22,17 +24,13 @@ from isthmus.core.files import read_json, write_json
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import TARGET_LABELS, read_table, write_table
 from isthmus.data.scenario import Scenario
+from isthmus.evaluation.alarms import Alarms, raise_alarms
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.predict import PREDICTIONS, label_free_numbers, predictions_table
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, open_trained, read_samples
+from isthmus.evaluation.trust import TrustConfig, build_trust, flat, judged, passed_others, trust_against_labels
 from isthmus.evaluation.truth import build_truth
 from isthmus.stages._cli import stage
-
-
-class EvaluateConfig(Config):
-    """How sure the numbers are."""
-
-    bootstrap: int = Field(1000, ge=100, description="resamples, by group, for every interval")
 
 
 class Params(Config):
@@ -42,7 +40,7 @@ class Params(Config):
 
     scenario: Scenario
     methods: dict[str, Any]
-    evaluate: EvaluateConfig
+    evaluate: TrustConfig
     seed: int
 
 
@@ -54,11 +52,13 @@ def run(
     labels_target: Path,
     trained: Path,
     choice: Path,
+    shift: Path,
     truth: Path,
+    trust: Path,
     predictions: Path,
     metrics: Path,
 ) -> None:
-    """Reads the choice, joins the labels, writes truth, predictions and, last, metrics."""
+    """Reads the choice, joins the labels, writes trust, truth, predictions and, last, metrics."""
     scenario = params.scenario
     made = read_json(choice)
     if set(made["best_epoch"]) != set(params.methods):
@@ -69,11 +69,32 @@ def run(
     samples = read_samples(manifest, prepared)
     runs = open_trained(trained, params.methods, scenario.classes, len(samples.label))
     labels, contradicting = _join_labels(samples, labels_target, scenario.target)
-    write_json(truth, _truth(params, made, runs, samples, labels, contradicting))
     chosen = runs[made["chosen"]["method"]]
+    seed = derive_seed(params.seed, "trust")
+    model = judged(chosen, made["chosen"], samples, scenario.source, scenario.target, params.evaluate)
+    believed = build_trust(model, samples, scenario.source, passed_others(made, runs), params.evaluate, seed)
+    believed["alarms"] = _alarms(model.logits, samples, scenario, made, read_json(shift / "shift.json"))
+    write_json(trust, believed)
+    body = _truth(params, made, runs, samples, labels, contradicting)
+    if body["available"]:
+        known = model.target_test[labels[model.target_test] != UNKNOWN]
+        body["trust"] = trust_against_labels(model, samples, labels, known, believed, params.evaluate, seed)
+    write_json(truth, body)
     logits = chosen.logits(made["chosen"]["seed"], made["chosen"]["epoch"])
     write_table(predictions, predictions_table(samples, logits, labels), PREDICTIONS)
-    write_json(metrics, label_free_numbers(made, chosen, runs[SOURCE_ONLY], samples, scenario))
+    numbers = label_free_numbers(made, chosen, runs[SOURCE_ONLY], samples, scenario)
+    write_json(metrics, numbers | flat(believed))
+
+
+def _alarms(
+    logits: NDArray[np.float32], samples: Samples, scenario: Scenario, made: dict[str, Any], shift: dict[str, Any]
+) -> Alarms:
+    predicted = logits.argmax(axis=2)
+    source, target = samples.rows(scenario.source, "val"), samples.rows([scenario.target], "test")
+    classes = len(scenario.classes)
+    return raise_alarms(
+        predicted[:, source], samples.label[source], predicted[:, target], made["guards"], classes, shift
+    )
 
 
 def _truth(

@@ -36,6 +36,7 @@ def run(
     choice: Path,
     metrics: Path,
     truth: Path,
+    trust: Path,
     predictions: Path,
     report: Path,
 ) -> None:
@@ -51,6 +52,7 @@ def run(
         choice=choice,
         metrics=metrics,
         truth=truth,
+        trust=trust,
         predictions=predictions,
     )
     card = model_card(findings)

@@ -1,0 +1,122 @@
+"""The estimated target accuracy: each part against a slow version, the refusals, and what is told on easy cases."""
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from isthmus.evaluation import metrics
+from isthmus.evaluation.calibration import fit_temperature
+from isthmus.evaluation.estimate import EstimateLimits, Views, estimate_accuracy, transported
+from isthmus.evaluation.metrics import entropy
+from isthmus.evaluation.validators import softmax
+
+CLASSES = 4
+
+
+def logits_of(rng: np.random.Generator, labels: np.ndarray, noise: float) -> np.ndarray:
+    return np.stack([np.eye(CLASSES)[labels] * 2 + rng.normal(0, noise, (len(labels), CLASSES)) for _ in range(3)])
+
+
+def problem(target_noise: float, seed: int = 0) -> tuple[Views, np.ndarray]:
+    """A model and two others whose mistakes are their own, and the target's labels."""
+    rng = np.random.default_rng(seed)
+    source, target = rng.integers(0, CLASSES, 300), rng.integers(0, CLASSES, 400)
+    others = {name: logits_of(rng, target, target_noise).argmax(axis=2) for name in ("one", "two")}
+    return Views(logits_of(rng, source, 0.8), source, logits_of(rng, target, target_noise), others), target
+
+
+def estimate(views: Views, **limits: float):
+    drawn = metrics.group_weights(np.arange(views.target_logits.shape[1]), 200, 0)
+    return estimate_accuracy(views, drawn, EstimateLimits(**limits))
+
+
+def test_the_parts_equal_slow_versions() -> None:
+    views, _ = problem(0.9)
+
+    parts = estimate(views)["parts"]
+
+    predicted = views.target_logits.argmax(axis=2)
+    thresholded, differences = [], []
+    for source, target in zip(views.source_logits, views.target_logits, strict=True):
+        temperature = fit_temperature(source, views.source_labels)
+        sure, unsure = softmax(source / temperature), softmax(target / temperature)
+        right = (source.argmax(axis=1) == views.source_labels).mean()
+        limit = np.sort(-entropy(sure))[round((1 - right) * len(sure))]
+        thresholded.append((-entropy(unsure) >= limit).mean())
+        differences.append(right - sure.max(axis=1).mean() + unsure.max(axis=1).mean())
+    assert parts["atc"]["mean"] == pytest.approx(np.mean(thresholded), abs=0.01)
+    assert parts["doc"]["mean"] == pytest.approx(np.mean(differences))
+    assert parts["seeds"]["mean"] == pytest.approx(metrics.pairwise_agreement(predicted))
+    agreed = [(mine == other).mean() for mine in predicted for rows in views.others.values() for other in rows]
+    assert parts["methods"]["mean"] == pytest.approx(np.mean(agreed))
+
+
+def test_transport_equals_the_best_assignment_to_labels_with_the_sources_shares() -> None:
+    probabilities = softmax(np.random.default_rng(1).normal(0, 2, (60, 3)))
+    labels = np.repeat([0, 1, 2], [30, 20, 10])
+    cost = 1 - probabilities[:, labels]
+    rows, columns = linear_sum_assignment(cost)
+
+    values = transported(probabilities, np.array([0.5, 1 / 3, 1 / 6]))
+
+    assert values.mean() == pytest.approx(1 - cost[rows, columns].mean())
+
+
+def test_transport_of_many_images_is_that_of_the_first_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    probabilities = softmax(np.random.default_rng(2).normal(0, 2, (2000, 3)))
+    whole = transported(probabilities, np.full(3, 1 / 3)).mean()
+    monkeypatch.setattr("isthmus.evaluation.estimate.MOST_CARRIED", 300)
+
+    assert transported(probabilities, np.full(3, 1 / 3)).mean() == pytest.approx(whole, abs=0.01)
+
+
+@pytest.mark.parametrize("noise", [0.5, 0.7, 0.85])
+def test_an_honest_model_has_its_accuracy_inside_the_interval(noise: float) -> None:
+    views, labels = problem(noise)
+    truth = (views.target_logits.argmax(axis=2) == labels).mean()
+
+    found = estimate(views, min_method_agreement=0.5)
+
+    assert found["cannot_tell"] == []
+    assert found["low"] <= truth <= found["high"]
+    assert abs(found["accuracy"] - truth) < 0.1
+
+
+def test_where_other_methods_see_other_classes_nothing_is_told() -> None:
+    views, labels = problem(0.5)
+    turned = {name: (rows + (np.arange(400) < 160)) % CLASSES for name, rows in views.others.items()}
+
+    found = estimate(Views(views.source_logits, views.source_labels, views.target_logits, turned))
+
+    assert found["accuracy"] is None and found["low"] is None and found["high"] is None
+    assert any("under 84%: at least one of them is wrong on the rest" in reason for reason in found["cannot_tell"])
+    assert (views.target_logits.argmax(axis=2) == labels).mean() > 0.8  # however right it may be
+
+
+def test_without_a_second_method_nothing_is_told() -> None:
+    views, _ = problem(0.5)
+
+    found = estimate(Views(views.source_logits, views.source_labels, views.target_logits, {}))
+
+    assert found["cannot_tell"] == [
+        "no other adapted method passed the guards, so no second opinion on the target images exists"
+    ]
+    assert "methods" not in found["parts"]
+
+
+def test_estimators_that_contradict_each_other_are_not_averaged_into_an_answer() -> None:
+    views, _ = problem(0.5)
+
+    found = estimate(views, max_width=0.02)
+
+    assert found["accuracy"] is None
+    assert "over 2: the estimators do not agree" in found["cannot_tell"][0]
+
+
+def test_a_single_seed_leaves_the_agreement_of_seeds_out() -> None:
+    views, _ = problem(0.5)
+
+    one = Views(views.source_logits[:1], views.source_labels, views.target_logits[:1], views.others)
+
+    assert set(estimate(one)["parts"]) == {"atc", "doc", "transport", "methods"}
+    assert set(estimate(views)["parts"]) == {"atc", "doc", "transport", "methods", "seeds"}
