@@ -35,9 +35,9 @@ def take_snapshot(project: Path) -> Snapshot:
     Raises:
         StoreError: the project is in no git repository, or the repository has no commit yet.
     """
-    top = Path(_git(project, "rev-parse", "--show-toplevel"))
+    top = Path(git(project, "rev-parse", "--show-toplevel"))
     try:
-        head = _git(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        head = git(top, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     except StoreError:
         raise StoreError(
             f"{top}: the repository has no commit yet, so nothing can be traced to it."
@@ -45,27 +45,32 @@ def take_snapshot(project: Path) -> Snapshot:
         ) from None
     tree = _tree(top)
     snapshot = head
-    if tree != _git(top, "rev-parse", f"{head}^{{tree}}"):
-        date = _git(top, "show", "-s", "--format=%cI", head)  # not the clock: the same tree is the same commit
+    if tree != git(top, "rev-parse", f"{head}^{{tree}}"):
+        date = git(top, "show", "-s", "--format=%cI", head)  # not the clock: the same tree is the same commit
         dates = {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date}
-        snapshot = _git(top, "commit-tree", tree, "-p", head, "-m", "isthmus: the tree that ran", **_IDENTITY, **dates)
-    _git(top, "update-ref", f"refs/isthmus/{snapshot}", snapshot)
+        snapshot = git(top, "commit-tree", tree, "-p", head, "-m", "isthmus: the tree that ran", **_IDENTITY, **dates)
+    git(top, "update-ref", f"refs/isthmus/{snapshot}", snapshot)
     return Snapshot(head, snapshot)
 
 
 def _tree(top: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
-        present = top / _git(top, "rev-parse", "--git-path", "index")
+        present = top / git(top, "rev-parse", "--git-path", "index")
         if present.exists():
             # With its own time: git takes a file as new as its index for changed, and a copy that looked newer
             # would hide an edit of the same second and size.
             shutil.copy2(present, index)
-        _git(top, "add", "--all", "--", ".", GIT_INDEX_FILE=str(index))
-        return _git(top, "write-tree", GIT_INDEX_FILE=str(index))
+        git(top, "add", "--all", "--", ".", GIT_INDEX_FILE=str(index))
+        return git(top, "write-tree", GIT_INDEX_FILE=str(index))
 
 
-def _git(folder: Path, *arguments: str, **extra: str) -> str:
+def git(folder: Path, *arguments: str, **extra: str) -> str:
+    """Runs git in a folder and returns what it prints; `extra` is added to its environment.
+
+    Raises:
+        StoreError: git is not installed, the folder is in no repository, or the command failed.
+    """
     # A git hook that calls us sets GIT_DIR and friends, which would point at another index or tree.
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | extra
     command = ["git", "-C", str(folder), *arguments]
