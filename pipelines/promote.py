@@ -18,11 +18,17 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from isthmus.core.errors import IsthmusError
-from isthmus.registry import decision, promotion
+from isthmus.registry import decision, promotion, score
 from pipelines.supervisor import supervise
 from pipelines.tasks import error_of
 
 _CLOSED = {3: "Refused", 4: "NeedsApproval"}  # exit status -> name of Prefect's state: a closed gate is a result
+
+
+@task(task_run_name="score {scenario}", cache_policy=NO_CACHE, persist_result=False)
+def ask_models(scenario: str) -> State[Any]:
+    """Asks candidate and champion, each in a process of its own, where a rule under `gates:` reads their answers."""
+    return _state(lambda: score.score_if_needed(Path.cwd(), scenario))
 
 
 @task(task_run_name="gate {scenario}", cache_policy=NO_CACHE, persist_result=False)
@@ -45,6 +51,9 @@ def promote(scenario: str, approve: str | None = None) -> State[Any]:
         scenario: a name under `scenarios:` in params.yaml.
         approve: name of the person who answers for a version that the gate leaves to a person.
     """
+    end = ask_models(scenario, return_state=True)
+    if not end.is_completed():
+        return _own(end)
     end = gate(scenario, return_state=True)
     if not end.is_completed():
         return _own(end)

@@ -83,6 +83,14 @@ def publish(scenario: ScenarioName) -> None:
 
 
 @app.command()
+def score(scenario: ScenarioName) -> None:
+    """Asks candidate and champion about the same frozen images, each in its own process; evidence for the gate."""
+    from isthmus.registry.score import score as run_score
+
+    typer.echo("\n".join(run_score(Path.cwd(), scenario).lines()))
+
+
+@app.command()
 def gate(scenario: ScenarioName) -> None:
     """Judges the candidate. Exit status: 0 yes, 3 no, 4 a person must decide."""
     from isthmus.registry.decision import gate as run_gate
@@ -109,6 +117,29 @@ def rollback(scenario: ScenarioName) -> None:
     from isthmus.registry.promotion import rollback as run_rollback
 
     _standing(run_rollback(Path.cwd(), scenario))
+
+
+@app.command()
+def trace(
+    model: Annotated[Optional[str], typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")] = None,  # noqa: UP045
+    image: Annotated[Optional[str], typer.Option(help="file or sha256: which models saw it?")] = None,  # noqa: UP045
+    group: Annotated[Optional[str], typer.Option(help="patient, lot or scene: which models saw its images?")] = None,  # noqa: UP045
+    out: Annotated[Optional[Path], typer.Option(help="write the answer as JSON, an entry an image")] = None,  # noqa: UP045
+) -> None:
+    """Follows a model back to the bytes of each image; or says which models saw an image or a group."""
+    from isthmus.core.files import write_json
+    from isthmus.registry.trace import sightings_text, who_saw
+    from isthmus.registry.trace import trace as run_trace
+
+    if model is not None and image is None and group is None:
+        chain = run_trace(Path.cwd(), model)
+        text, answer = chain.text(), chain.as_json()
+    else:
+        found = who_saw(Path.cwd(), image=image, group=group)
+        text, answer = sightings_text(found), {"models": [sighting.as_json() for sighting in found]}
+    typer.echo(text)
+    if out is not None:
+        write_json(out, answer)
 
 
 def _standing(promotion: object) -> None:

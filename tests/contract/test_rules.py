@@ -8,12 +8,12 @@ from pydantic import ValidationError
 from isthmus.core import plugins
 from isthmus.gates import Rule
 from isthmus.gates.judge import FOLDER
-from tests.gates.evidence import evidence, without_labels
+from tests.gates.evidence import bad_scored, evidence, without_labels
 
 NAMES = plugins.names(FOLDER)
 CASES = {
     "good": evidence(mean=0.9),
-    "bad": evidence(mean=0.1, gain=(-0.4, -0.5, -0.3)),
+    "bad": evidence(mean=0.1, gain=(-0.4, -0.5, -0.3), kept=0.5, asked=bad_scored()),
     "fallback": evidence(method="source_only", fallback=True),
     "unlabelled": without_labels(),
 }

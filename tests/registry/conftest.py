@@ -8,6 +8,7 @@ import pytest
 
 from isthmus.registry.publish import Published, publish
 from isthmus.registry.stores import open_store
+from tests.registry.asked_project import fill
 from tests.registry.project_files import build_project, commit, git
 from tests.servers import database_address, psql, running_mlflow, running_postgres
 
@@ -20,7 +21,7 @@ def _no_store_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_project(tmp_path_factory.mktemp("built") / "project")
+    return fill(build_project(tmp_path_factory.mktemp("built") / "project"))
 
 
 @pytest.fixture

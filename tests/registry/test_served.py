@@ -1,3 +1,4 @@
+import base64
 import io
 import json
 import subprocess
@@ -5,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
@@ -30,6 +32,11 @@ model = mlflow.pyfunc.load_model(sys.argv[2])
 pixels = np.load(sys.argv[4])
 images = [pathlib.Path(sys.argv[3]), open(sys.argv[3], "rb").read(), pixels]
 answer = model.predict(pd.DataFrame({"image": images}))
+from mlflow.pyfunc.scoring_server import infer_and_parse_data
+import base64
+text = base64.b64encode(images[1]).decode()
+asked = infer_and_parse_data({"instances": [{"image": text}]}, model.metadata.get_input_schema())
+answer = pd.concat([answer, model.predict(asked)])
 import isthmus
 unwanted = sorted({"dvc", "prefect", "typer"} & set(sys.modules))
 print(json.dumps({"rows": answer.to_dict("records"), "code": isthmus.__file__, "unwanted": unwanted}))
@@ -42,7 +49,7 @@ def folder(built, tmp_path_factory):
     out = built / "out" / "demo"
     export_trained(out / "train" / "coral", out / "features", 4, 0, place)
     spec = {"scenario": "demo", "kind": "natural", "preprocess": {"image_size": SIZE}, "classes": CLASSES}
-    write_json(place / "served.json", spec | {"domain": "line_b", "fitted": {}})
+    write_json(place / "served.json", spec | {"domain": "line_b", "fitted": {"line_a": {}, "line_b": {}}})
     return place
 
 
@@ -83,7 +90,12 @@ def test_no_image_is_an_empty_answer(folder):
     ("given", "message"),
     [
         (3, "cannot take a int. Allowed: a pathlib.Path, the bytes of an image file, an array"),
-        ("/etc/hostname", "cannot take a str. Allowed: a pathlib.Path"),  # what a client of a server could name
+        (
+            "/etc/hostname",
+            "characters of text are not an image file in base64.*the text of a path is not opened",
+        ),  # a client's path
+        ("/etc/hosts", "characters of text are not an image file"),
+        ("/etc/passwd4", "bytes beginning with .* are no image file"),  # a path that happens to be base64
         (b"<html>no image</html>", "21 bytes beginning with b'<html>no' are no image file of a known format"),
         (Path("/no/such.png"), "/no/such.png: no such file"),
         (np.zeros((2, 2, 2, 2)), r"array of shape \[2, 2, 2, 2\], float64. Allowed: numbers, \[H, W\]"),
@@ -94,6 +106,34 @@ def test_no_image_is_an_empty_answer(folder):
 def test_what_is_no_image_is_refused_with_its_reason(given, message):
     with pytest.raises(DataError, match=message):
         decode(given)
+
+
+def test_base64_text_as_in_an_instances_request_gets_the_answer_of_its_bytes(folder, picture):
+    text = base64.b64encode(picture.read_bytes())
+
+    # MLflow hands on the text of `instances` as bytes, that of a CSV as text
+    answer = Predictor(folder).predict([text, text.decode(), picture])
+
+    pd.testing.assert_series_equal(answer.iloc[0], answer.iloc[2], check_names=False)
+    pd.testing.assert_series_equal(answer.iloc[1], answer.iloc[2], check_names=False)
+
+
+def test_a_domain_is_the_targets_unless_it_is_named_and_must_be_known(folder, picture):
+    predictor = Predictor(folder)
+
+    pd.testing.assert_frame_equal(predictor.predict([picture]), predictor.predict([picture], "line_b"))
+    with pytest.raises(DataError, match=r"the model knows no domain 'line_c'. Allowed: line_a, line_b"):
+        predictor.predict([picture], "line_c")
+
+
+def test_one_of_several_images_in_a_file_is_taken_by_its_part(folder, tmp_path):
+    pages = [Pillow.new("RGB", (8, 8), colour) for colour in ((0, 0, 0), (250, 90, 20))]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+
+    answer = Predictor(folder).predict([(tmp_path / "pages.tif", "1")])
+
+    alone = Predictor(folder).predict([np.asarray(pages[1])])
+    pd.testing.assert_frame_equal(answer, alone)
 
 
 def test_a_broken_image_in_a_batch_is_named_by_its_place(folder, picture):

@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from isthmus.core.config import Config
+from isthmus.core.errors import DataError
+from isthmus.gates.scored import Scored
 
 Verdict = Literal["pass", "refuse", "person"]
 
@@ -40,15 +42,36 @@ class Evidence:
         metrics: `metrics.json`: source and label-free numbers.
         truth: `truth.json`: what needed target labels; its `available` says whether there were any.
         choice: `choice.json`.
+        scored: what the registered models themselves answered; None where no model was asked.
     """
 
     metrics: dict[str, float]
     truth: dict[str, Any]
     choice: dict[str, Any]
+    scored: Scored | None = None
+
+    @property
+    def answers(self) -> Scored:
+        """Returns what the models answered.
+
+        Raises:
+            DataError: no model was asked.
+        """
+        if self.scored is None:
+            raise DataError("a rule under gates: needs the models' own answers. Run 'isthmus score' first")
+        return self.scored
+
+    def silence(self, rule: str) -> list[Reason]:
+        """Returns a refusal where the candidate gave no answer that a rule could look at, else nothing."""
+        if self.answers.candidate.failure:
+            return [Reason(rule, "refuse", None, None, "not measured: the candidate did not answer (see loads_alone)")]
+        return []
 
 
 class Rule(Config, ABC):
     """A final class `Config(Rule)` stands in each module of `gates/rules/`; its fields are the thresholds."""
+
+    needs_answers: ClassVar[bool] = False  # True: it reads what `isthmus score` wrote
 
     @abstractmethod
     def reasons(self, evidence: Evidence) -> list[Reason]:

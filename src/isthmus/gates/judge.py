@@ -9,6 +9,7 @@ from isthmus.core.config import Config, load_params, validated
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import read_json, sha256_file
 from isthmus.gates import Evidence, Reason, Rule
+from isthmus.gates.scored import read_scored
 
 FOLDER = "gates.rules"
 
@@ -34,22 +35,44 @@ class Judgement:
     evidence: dict[str, str]
 
 
-def judge(params: Path, *, metrics: Path, truth: Path, choice: Path) -> Judgement:
+def judge(
+    params: Path, *, metrics: Path, truth: Path, choice: Path, scored: Path | None = None, set_md5: str = ""
+) -> Judgement:
     """Returns what the rules named in `params.yaml` say of one scenario's files.
+
+    Args:
+        params: `params.yaml`.
+        metrics: what `evaluate` wrote.
+        truth: likewise.
+        choice: what `select` wrote.
+        scored: folder of evidence that `isthmus score` wrote; needed where a rule reads the models' answers.
+        set_md5: identity of the evaluation set of these results.
 
     Raises:
         ConfigError: no rule is named, or a rule or one of its thresholds is wrong.
         DataError: a file is missing or broken.
     """
     rules = read_rules(params)
-    evidence = Evidence(read_json(metrics), read_json(truth), read_json(choice))
+    answers = None if scored is None else read_scored(scored, set_md5)
+    evidence = Evidence(read_json(metrics), read_json(truth), read_json(choice), answers)
     reasons = [reason for rule in rules.values() for reason in rule.reasons(evidence)]
     return Judgement(
         _verdict(reasons),
         [reason.as_json() for reason in reasons],
         {name: rule.model_dump(mode="json") for name, rule in rules.items()},
-        {"metrics": sha256_file(metrics), "truth": sha256_file(truth), "choice": sha256_file(choice)},
+        {name: sha256_file(path) for name, path in _files(metrics, truth, choice, scored).items()},
     )
+
+
+def _files(metrics: Path, truth: Path, choice: Path, scored: Path | None) -> dict[str, Path]:
+    # evidence.json bears the hashes of all other files of its folder
+    scores = {} if scored is None else {"scored": scored / "evidence.json"}
+    return {"metrics": metrics, "truth": truth, "choice": choice} | scores
+
+
+def needs_answers(params: Path) -> bool:
+    """Says whether a rule named in `params.yaml` reads what `isthmus score` writes."""
+    return any(rule.needs_answers for rule in read_rules(params).values())
 
 
 def read_rules(params: Path) -> dict[str, Rule]:

@@ -24,6 +24,8 @@ def log_results(record: Publication, lineage: Lineage, store: Store, run: str) -
     store.log_datasets(run, _datasets(lineage))
     report = lineage.path("report", "report")
     names = [metrics, truth, choice, lineage.path("report", "params"), lineage.project / REQUIREMENTS]
+    # which images a model saw, by their hashes: `isthmus trace` answers from these, wherever the project is
+    names += [lineage.path("ingest", "manifest"), lineage.path("prepare", "prepared") / "index.parquet"]
     store.log_file(run, report, "report")
     for file in names:
         if file.exists():

@@ -7,11 +7,14 @@ from typing import Any, Literal
 
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, sha256_bytes, write_json
-from isthmus.gates.judge import judge
+from isthmus.gates.judge import judge, needs_answers
+from isthmus.gates.scored import set_md5
+from isthmus.registry.acceptance import choice_of, refuse
+from isthmus.registry.publish import CHAMPION as CHAMPION
 from isthmus.registry.publish import find_published
+from isthmus.registry.score import check_champion, current_set, evidence_folder
 
 FOLDER = Path(".isthmus") / "decisions"
-CHAMPION = "champion"
 _EXIT = {"yes": 0, "no": 3, "person": 4}
 
 
@@ -74,15 +77,22 @@ def gate(project: Path, scenario: str) -> Decision:
     The rules see files alone; the store is asked only which version these results are, and who is champion.
 
     Raises:
-        StoreError: the results are stale or were not published.
+        StoreError: the results are stale, were not published, or a rule needs scores and there are none of now.
         ConfigError: a rule under `gates:` is wrong.
     """
     lineage, published, store = find_published(project, scenario)
+    params, champion = lineage.path("report", "params"), store.aliases(published.model).get(CHAMPION)
+    scored: Path | None = None
+    if needs_answers(params):
+        scored = evidence_folder(lineage.project, published.model_id)
+        check_champion(scored, scenario, champion)
     judgement = judge(
-        lineage.path("report", "params"),
+        params,
         metrics=lineage.path("evaluate", "metrics"),
         truth=lineage.path("evaluate", "truth"),
         choice=lineage.path("select", "choice"),
+        scored=scored,
+        set_md5=set_md5(current_set(lineage)) if scored else "",
     )
     decision = Decision(
         scenario,
@@ -90,13 +100,15 @@ def gate(project: Path, scenario: str) -> Decision:
         published.version,
         published.model_id,
         published.key,
-        store.aliases(published.model).get(CHAMPION),
+        champion,
         judgement.verdict,
         judgement.reasons,
         judgement.rules,
         judgement.evidence,
     )
     write_json(decision_path(lineage.project, published.model_id), asdict(decision))
+    if scored and decision.verdict == "no":
+        refuse(lineage.project, scenario, choice_of(lineage))
     return decision
 
 

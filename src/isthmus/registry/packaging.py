@@ -21,7 +21,9 @@ _NEEDS = ["mlflow", "numpy", "pandas", "pillow", "pydantic", "pyyaml", "safetens
 _NEEDS_IF_LOCKED = ["pydicom", "nibabel", "monai", "einops", "rasterio", "pyarrow", "scipy"]
 
 
-class _Params(Config):
+class ScenarioParams(Config):
+    """The section of `params.yaml` that a scenario's model is made by."""
+
     scenario: Scenario
 
 
@@ -32,12 +34,12 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
     from isthmus.registry.served import SPEC
 
     name = lineage.scenario
-    scenario = load_params(_Params, lineage.path("report", "params"), {"scenario": f"scenarios.{name}"}).scenario
+    scenario = load_params(ScenarioParams, lineage.path("report", "params"), {"scenario": f"scenarios.{name}"}).scenario
     chosen = read_json(lineage.path("select", "choice"))["chosen"]
     prepared = lineage.path("prepare", "prepared")
     facts = read_json(prepared / "facts.json")
     spec = {"scenario": name, "kind": scenario.kind, "preprocess": scenario.preprocess, "classes": facts["classes"]}
-    spec |= {"domain": scenario.target, "fitted": facts["fitted"][scenario.target]}
+    spec |= {"domain": scenario.target, "fitted": facts["fitted"]}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         trained, features = lineage.trained()[chosen["method"]], lineage.path("embed", "features")

@@ -18,6 +18,7 @@ from isthmus.registry.tracking import PART, PUBLICATION, Store
 
 PARENT = "scenario"
 CANDIDATE = "candidate"
+CHAMPION = "champion"
 
 
 @dataclass(frozen=True)

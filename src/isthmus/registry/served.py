@@ -1,10 +1,12 @@
 """The registered model's own script: MLflow runs it when the model is loaded, with the code bundled beside it.
 
-It takes raw images in a column `image`: a `pathlib.Path`, the bytes of a file, or an array `[H, W]` / `[H, W, C]`. It
-does to them what the pipeline did to the target's images, and answers class and probabilities. MLflow's scoring
-server decodes base64 in that column (`dataframe_split`, `dataframe_records`).
+It takes raw images in a column `image`: a `pathlib.Path`, `(path, part)` for one image of several in a file, the bytes
+of a file, those bytes in base64, or an array `[H, W]` / `[H, W, C]`. It does to them what the pipeline did to the
+target's images (or, with the parameter `domain`, to a source's), and answers class and probabilities. MLflow's scoring
+server decodes base64 in `dataframe_split` and `dataframe_records`, but hands on that of `instances` as text.
 """
 
+import base64
 import tempfile
 import warnings
 from collections.abc import Iterable
@@ -22,7 +24,7 @@ from isthmus.core.errors import DataError
 from isthmus.core.files import read_json
 from isthmus.data.image import Image
 from isthmus.data.kinds import Kind
-from isthmus.data.readers import reader_for
+from isthmus.data.readers import Reader, reader_for
 from isthmus.models.trained import load_trained
 
 with warnings.catch_warnings():
@@ -59,38 +61,46 @@ class Predictor:
         spec = read_json(folder / SPEC)
         self.classes: list[str] = spec["classes"]
         self._domain: str = spec["domain"]
-        self._fitted: dict[str, Any] = spec["fitted"]
+        self._fitted: dict[str, dict[str, Any]] = spec["fitted"]
         self._kind = _build_kind(spec["kind"], spec["preprocess"])
         self._classifier = load_trained(folder)
 
-    def predict(self, images: Iterable[object]) -> pd.DataFrame:
+    def predict(self, images: Iterable[object], domain: str = "") -> pd.DataFrame:
         """Returns a row an image: `class`, and `probability_<class>` for each class.
 
+        Args:
+            images: of one domain, each as `decode` takes it.
+            domain: whose images they are; empty: the target's.
+
         Raises:
-            DataError: an image cannot be read or prepared; the message says which.
+            DataError: the domain is unknown, or an image cannot be read or prepared; the message says which.
         """
-        given = list(images)
-        parts = [self._probabilities(given[first : first + BATCH], first) for first in range(0, len(given), BATCH)]
+        given, domain = list(images), domain or self._domain
+        if domain not in self._fitted:
+            raise DataError(f"the model knows no domain '{domain}'. Allowed: {', '.join(self._fitted)}")
+        parts = [
+            self._probabilities(given[first : first + BATCH], first, domain) for first in range(0, len(given), BATCH)
+        ]
         probabilities = np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
         names = [self.classes[place] for place in probabilities.argmax(axis=1)]
         columns = {f"probability_{name}": probabilities[:, place] for place, name in enumerate(self.classes)}
         return pd.DataFrame({"class": pd.Series(names, dtype=object), **columns})
 
-    def _probabilities(self, images: list[object], first: int) -> NDArray[np.float64]:
+    def _probabilities(self, images: list[object], first: int, domain: str) -> NDArray[np.float64]:
         prepared = []
         for place, image in enumerate(images, first):
             try:
-                prepared.append(self._kind.prepare(decode(image), self._fitted))
+                prepared.append(self._kind.prepare(decode(image), self._fitted[domain]))
             except DataError as error:
                 raise DataError(f"image {place}: {error}") from None
-        logits = self._classifier.predict_logits(np.stack(prepared), self._domain).astype(np.float64)
+        logits = self._classifier.predict_logits(np.stack(prepared), domain).astype(np.float64)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
         return shares
 
 
 def decode(given: object) -> Image:
-    """Decodes the file at a `Path`, the bytes of a file, or an array.
+    """Decodes the file at a `Path`, one part of it, the bytes of a file (as they are or in base64), or an array.
 
     Raises:
         DataError: it is none of these, it is broken, or the file holds several images.
@@ -101,11 +111,32 @@ def decode(given: object) -> Image:
         return _from_bytes(bytes(given))
     if isinstance(given, Path):
         return _from_file(given)
-    # A str is refused on purpose: a CSV request to the scoring server arrives as one, and a client could have the
-    # server open any of its files. Nothing that comes over the network can be a Path.
+    if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Path):
+        return _existing(given[0]).read(*given)
+    if isinstance(given, str):
+        # Never a path: a request to the scoring server arrives as text, and a client could have the server open any
+        # of its files. Nothing that comes over the network can be a Path.
+        return _from_base64(given)
     raise DataError(
         f"cannot take a {type(given).__name__}. Allowed: a pathlib.Path, the bytes of an image file, an array"
     )
+
+
+def _from_base64(text: str) -> Image:
+    data = _unpacked(text.encode())
+    if data is None:
+        raise DataError(
+            f"{len(text)} characters of text are not an image file in base64. Allowed: a pathlib.Path, the bytes of an"
+            " image file, those bytes in base64, an array; the text of a path is not opened"
+        )
+    return _from_bytes(data)
+
+
+def _unpacked(text: bytes) -> bytes | None:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
 
 
 def _from_array(pixels: NDArray[Any]) -> Image:
@@ -116,22 +147,34 @@ def _from_array(pixels: NDArray[Any]) -> Image:
 
 
 def _from_bytes(data: bytes) -> Image:
-    found = [suffix for place, magic, suffix in _SIGNATURES if data[place : place + len(magic)] == magic]
-    if not found:
-        raise DataError(f"{len(data)} bytes beginning with {data[:8]!r} are no image file of a known format")
+    suffix = _suffix(data)
+    if not suffix:
+        # `instances` requests reach a model as the bytes of their base64 text: MLflow 3.17 does not decode them
+        unpacked = _unpacked(data)
+        if unpacked is None or not _suffix(unpacked):
+            raise DataError(f"{len(data)} bytes beginning with {data[:8]!r} are no image file of a known format")
+        data, suffix = unpacked, _suffix(unpacked)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"image{found[0]}"
+        path = Path(folder) / f"image{suffix}"
         path.write_bytes(data)
         return _from_file(path)
 
 
-def _from_file(path: Path) -> Image:
+def _suffix(data: bytes) -> str:
+    return next((suffix for place, magic, suffix in _SIGNATURES if data[place : place + len(magic)] == magic), "")
+
+
+def _existing(path: Path) -> Reader:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    reader = reader_for(path)
+    return reader_for(path)
+
+
+def _from_file(path: Path) -> Image:
+    reader = _existing(path)
     parts = reader.parts(path)
     if len(parts) != 1:
-        raise DataError(f"{path.name}: holds {len(parts)} images; one is expected. Pass them one by one as arrays")
+        raise DataError(f"{path.name}: holds {len(parts)} images; one is expected. Pass (path, part) for each of them")
     return reader.read(path, parts[0])
 
 
@@ -149,8 +192,8 @@ class ServedClassifier(PythonModel):
         self._predictor = Predictor(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Returns class and probabilities of the images in column `image`."""
-        return self._predictor.predict(model_input["image"])
+        """Returns class and probabilities of the images in column `image`; `params` may name their `domain`."""
+        return self._predictor.predict(model_input["image"], (params or {}).get("domain", ""))
 
 
 set_model(ServedClassifier())

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ import requests  # noqa: E402
 from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunTag  # noqa: E402
 from mlflow.exceptions import MlflowException  # noqa: E402
 from mlflow.models import ModelSignature  # noqa: E402
-from mlflow.types.schema import ColSpec, Schema  # noqa: E402
+from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema  # noqa: E402
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 PUBLICATION, PART = "isthmus.publication", "isthmus.part"  # tags: which publication a run belongs to, and as what
@@ -189,7 +189,9 @@ class Store:
         import pandas as pd
 
         signature = ModelSignature(
-            Schema([ColSpec("binary", "image")]), Schema([ColSpec(kind, column) for column, kind in outputs.items()])
+            Schema([ColSpec("binary", "image")]),
+            Schema([ColSpec(kind, column) for column, kind in outputs.items()]),
+            ParamSchema([ParamSpec("domain", "string", "")]),  # whose image it is; empty: the target's
         )
         with self._reached(), self._as_default(), mlflow.start_run(run_id=run, nested=True):
             mlflow.pyfunc.log_model(
@@ -229,6 +231,41 @@ class Store:
                 return dict(self._client.get_model_version(name, version).tags)
         except _MissingError:
             return {}
+
+    def run_of(self, name: str, version: str) -> str | None:
+        """Returns the run that a version came from, None where there is no such version."""
+        try:
+            with self._reached():
+                return str(self._client.get_model_version(name, version).run_id)
+        except _MissingError:
+            return None
+
+    def versions(self) -> list[tuple[str, str]]:
+        """Returns (registered name, version) of every version in the registry, in order."""
+        with self._reached():
+            found = [v for m in self._pages(self._client.search_registered_models) for v in self._versions(m.name)]
+        return sorted(found, key=lambda pair: (pair[0], int(pair[1])))
+
+    def _versions(self, name: str) -> list[tuple[str, str]]:
+        pages = self._pages(lambda **page: self._client.search_model_versions(f"name = '{name}'", **page))
+        return [(name, str(version.version)) for version in pages]
+
+    @staticmethod
+    def _pages(search: Callable[..., Any]) -> Iterator[Any]:
+        token = None
+        while True:
+            page = search(page_token=token)
+            yield from page
+            token = page.token
+            if not token:
+                return
+
+    def fetch_file(self, run: str, name: str, folder: Path) -> Path | None:
+        """Downloads one artifact of a run into a folder, None where the run has no such artifact."""
+        with self._reached():
+            if name not in {artifact.path for artifact in self._client.list_artifacts(run)}:
+                return None
+            return Path(self._client.download_artifacts(run, name, str(folder)))
 
     def aliases(self, name: str) -> dict[str, str]:
         """Returns alias -> version of a registered model; empty where nothing is registered."""

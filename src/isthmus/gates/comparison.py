@@ -1,0 +1,49 @@
+"""Candidate minus champion on the same images, resampled together: what rules compare with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from isthmus.core.seeds import derive_seed
+from isthmus.evaluation.metrics import (
+    balanced_accuracy,
+    group_weights,
+    interval,
+    resampled_balanced_accuracy,
+)
+from isthmus.gates.scored import Answers, Scored
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Candidate minus champion in balanced accuracy [share], with a 95% interval by group, over `images`."""
+
+    mean: float
+    low: float
+    high: float
+    images: int
+
+    def worse(self, margin: float) -> str:
+        """Returns in what the candidate is worse, empty where it is not."""
+        if self.high < 0:
+            return "the whole interval lies below zero"
+        return f"the mean is below -{margin:.3f}" if self.mean < -margin else ""
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} [{self.low:+.3f}, {self.high:+.3f}] on {self.images} images"
+
+
+def paired_difference(scored: Scored, champion: Answers, role: str, resamples: int) -> Difference:
+    """Returns the paired difference over the labelled images of a role; groups are drawn, never single images.
+
+    Both models are resampled with the same draws (cluster bootstrap: Field & Welsh, JRSS B 2007).
+    """
+    rows = scored.labelled(role)
+    labels = scored.label[rows]
+    right = np.stack([scored.right(scored.candidate)[rows], scored.right(champion)[rows]])
+    # a right answer is the label itself, a wrong one is none of the classes: balanced accuracy asks for no more
+    means = [balanced_accuracy(np.where(row, labels, -1), labels) for row in right]
+    weights = group_weights(scored.images["group"].to_numpy()[rows], resamples, derive_seed(0, "gate", role))
+    drawn = resampled_balanced_accuracy(right, labels, weights)
+    low, high = interval(drawn[:, 0] - drawn[:, 1])
+    return Difference(means[0] - means[1], low, high, len(rows))

@@ -1,0 +1,38 @@
+"""Refuses the runner-up of a refused candidate, and counts how often the labelled target sample was asked.
+
+Each answer of a held-out sample leaks some of it into the next choice (Dwork et al., Science 2015, "The reusable
+holdout"): one question a choice, and no second try from the same pool after a refusal.
+"""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from isthmus.gates import Evidence, Reason, Rule
+
+NAME = "acceptance_once"
+
+
+class Config(Rule):
+    """How often one sample may be asked."""
+
+    needs_answers: ClassVar[bool] = True
+
+    max_choices: int = Field(20, ge=1, description="choices that one sample may judge before a person must decide")
+
+    def reasons(self, evidence: Evidence) -> list[Reason]:
+        """Returns one finding."""
+        asked = evidence.answers.acceptance
+        if asked["runner_up_of"]:
+            text = (
+                f"comes from the pool of version {asked['runner_up_of']}, which was refused on this sample: its labels"
+                " were not asked. Train again, or bring a fresh sample"
+            )
+            return [Reason(NAME, "refuse", asked["choices"], self.max_choices, text)]
+        if not asked["labelled"]:
+            return [Reason(NAME, "pass", 0, self.max_choices, "no labelled target sample, so none was asked")]
+        text = f"the labelled target sample ({asked['labelled']} images) has judged {asked['choices']} choices"
+        if asked["choices"] > self.max_choices:
+            more = "is worn out. Bring a fresh one, or a person must decide"
+            return [Reason(NAME, "person", asked["choices"], self.max_choices, f"{text} and {more}")]
+        return [Reason(NAME, "pass", asked["choices"], self.max_choices, text)]

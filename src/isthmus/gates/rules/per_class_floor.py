@@ -1,0 +1,61 @@
+"""Refuses a candidate that a good mean carries over a class, a domain or a group that it fails on.
+
+Hidden stratification (Oakden-Rayner et al., CHIL 2020, "Hidden stratification causes clinically meaningful failures"):
+an average over all images says nothing of a subset on which a model fails.
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from isthmus.gates import Evidence, Reason, Rule, Verdict
+from isthmus.gates.scored import SOURCE, TARGET
+
+NAME = "per_class_floor"
+
+
+class Config(Rule):
+    """Recall of every class and accuracy of every slice; what has too few images is not judged."""
+
+    needs_answers: ClassVar[bool] = True
+
+    min_recall: float = Field(0.2, ge=0, le=1, description="[share] of each class, in each role")
+    min_slice_accuracy: float = Field(0.2, ge=0, le=1, description="[share] of each domain and each group")
+    min_images: int = Field(10, ge=1, description="images that a class or slice needs to be judged")
+
+    def reasons(self, evidence: Evidence) -> list[Reason]:
+        """Returns the worst class and the worst slice of each role, and each that is below its floor."""
+        return evidence.silence(NAME) or [
+            reason for role in (TARGET, SOURCE) for reason in self._of_role(evidence, role)
+        ]
+
+    def _of_role(self, evidence: Evidence, role: str) -> list[Reason]:
+        scored = evidence.answers
+        rows = scored.labelled(role)
+        if not len(rows):
+            text = f"no {role} labels: what each class gets is not known. A person must decide"
+            return [Reason(NAME, "person", None, self.min_recall, text)]
+        right, labels = scored.right(scored.candidate)[rows], scored.label[rows]
+        masks = [(f"recall of class '{name}'", labels == k) for k, name in enumerate(scored.classes)]
+        slices = [
+            (f"accuracy of {column} '{value}'", (scored.images[column] == value).to_numpy()[rows])
+            for column in ("domain", "group")
+            for value in sorted(set(scored.images[column].to_numpy()[rows]))
+        ]
+        found = [(what, float(right[mask].mean()), self.min_recall) for what, mask in self._enough(masks)]
+        found += [(what, float(right[mask].mean()), self.min_slice_accuracy) for what, mask in self._enough(slices)]
+        if not found:
+            text = f"no class of the {role} has {self.min_images} labelled images. A person must decide"
+            return [Reason(NAME, "person", None, self.min_recall, text)]
+        low = [item for item in found if item[1] < item[2]]
+        return [self._reason(role, *item) for item in low or [min(found, key=lambda item: item[1] - item[2])]]
+
+    def _enough(self, masks: list[tuple[str, np.ndarray]]) -> Iterator[tuple[str, np.ndarray]]:
+        return ((what, mask) for what, mask in masks if mask.sum() >= self.min_images)
+
+    def _reason(self, role: str, what: str, number: float, floor: float) -> Reason:
+        verdict: Verdict = "pass" if number >= floor else "refuse"
+        lowest = "is the lowest and reaches" if verdict == "pass" else "is below"
+        return Reason(NAME, verdict, number, floor, f"{role}: {what} {number:.3f} {lowest} the floor {floor:.3f}")

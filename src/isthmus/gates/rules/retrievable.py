@@ -1,0 +1,36 @@
+"""Refuses a candidate that could not be made again: data or code that lie on one machine alone.
+
+Where no remote is configured there is nothing to hold it against; the finding then says "local only".
+"""
+
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from isthmus.gates import Evidence, Reason, Rule
+
+NAME = "retrievable"
+_NEXT = {"data": "Run 'dvc push'", "snapshot": "Run 'git push REMOTE refs/isthmus/*:refs/isthmus/*'"}
+
+
+class Config(Rule):
+    """What counts as retrievable."""
+
+    needs_answers: ClassVar[bool] = True
+
+    local_only: bool = Field(True, description="accept a project without a DVC remote or a git remote")
+
+    def reasons(self, evidence: Evidence) -> list[Reason]:
+        """Returns one finding for the data and one for the snapshot of the code."""
+        return [self._finding(what, evidence.answers.origin[what]) for what in ("data", "snapshot")]
+
+    def _finding(self, what: str, origin: dict[str, Any]) -> Reason:
+        if not origin["place"]:
+            verdict = "pass" if self.local_only else "refuse"
+            text = f"{what}: local only, no remote is configured"
+            return Reason(NAME, "pass" if verdict == "pass" else "refuse", None, None, text)
+        if origin["found"]:
+            return Reason(NAME, "pass", 0.0, 0.0, f"{what}: all of it is in the remote '{origin['place']}'")
+        missing: list[str] = origin["missing"]
+        text = f"{what}: not in the remote '{origin['place']}': {', '.join(missing[:3])}. {_NEXT[what]}, score again"
+        return Reason(NAME, "refuse", float(len(missing)), 0.0, text)

@@ -1,0 +1,47 @@
+"""Refuses a candidate that forgot the source: what the old device sends is often still to be classified.
+
+Forgetting under adaptation is measured on the source's own test split (French, Trends in Cognitive Sciences 1999,
+"Catastrophic forgetting in connectionist networks"), against source-only and against the champion.
+"""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from isthmus.gates import Evidence, Reason, Rule, Verdict
+from isthmus.gates.comparison import paired_difference
+from isthmus.gates.scored import SOURCE
+
+NAME = "source_kept"
+_KEYS = ("source_test_balanced_accuracy", "source_only_source_test_balanced_accuracy")
+
+
+class Config(Rule):
+    """How much of the source may be lost."""
+
+    needs_answers: ClassVar[bool] = True
+
+    margin: float = Field(0.05, ge=0, le=1, description="[share] of source test balanced accuracy that may be lost")
+    resamples: int = Field(1000, ge=100, description="bootstrap resamples, by group")
+
+    def reasons(self, evidence: Evidence) -> list[Reason]:
+        """Returns one finding against source-only, and one against the champion where there is one."""
+        return evidence.silence(NAME) or [self._against_source_only(evidence), *self._against_champion(evidence)]
+
+    def _against_source_only(self, evidence: Evidence) -> Reason:
+        if not all(key in evidence.metrics for key in _KEYS):
+            text = "the source has no test split: what was forgotten is not known. A person must decide"
+            return Reason(NAME, "person", None, -self.margin, text)
+        chosen, floor = (evidence.metrics[key] for key in _KEYS)
+        verdict: Verdict = "pass" if chosen - floor >= -self.margin else "refuse"
+        text = f"source test balanced accuracy {chosen:.3f}, source-only {floor:.3f}: {chosen - floor:+.3f}"
+        return Reason(NAME, verdict, chosen - floor, -self.margin, text)
+
+    def _against_champion(self, evidence: Evidence) -> list[Reason]:
+        champion = evidence.answers.champion
+        if champion is None or champion.failure or not len(evidence.answers.labelled(SOURCE)):
+            return []
+        found = paired_difference(evidence.answers, champion, SOURCE, self.resamples)
+        lost = found.mean < -self.margin
+        text = f"on the source, candidate minus champion {champion.version} is {found}"
+        return [Reason(NAME, "refuse" if lost else "pass", found.mean, -self.margin, text)]

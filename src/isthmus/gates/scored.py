@@ -1,0 +1,182 @@
+"""The frozen evaluation set, and what the registered models answered on it. Files in, arrays out.
+
+A folder of evidence holds `evaluation.parquet`, `candidate.json` and `candidate.parquet`, the same two of the champion
+where there is one, and `evidence.json`, which bears the hash of each of them and is written last (docs/contracts.md).
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from isthmus.core.errors import DataError
+from isthmus.core.files import read_json, sha256_file
+from isthmus.data.manifest import MANIFEST, read_table
+from isthmus.evaluation.predict import PREDICTIONS
+from isthmus.evaluation.trained import UNKNOWN
+
+SOURCE, TARGET = "source", "target"
+EVALUATION = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("sha256", pa.string()),  # of the file's bytes
+        ("part", pa.string()),
+        ("role", pa.string()),  # source or target
+        ("domain", pa.string()),
+        ("group", pa.string()),
+        ("label", pa.int32()),  # null where it is not known or may not be asked
+        ("predicted", pa.int32()),  # by the pipeline, for the chosen model
+    ]
+)
+_IDENTITY = ["image_id", "sha256", "part", "domain", "label"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one model answered in a process of its own.
+
+    Attributes:
+        model_id: MLflow's id.
+        version: number in the registry.
+        failure: why it could not be loaded or did not answer; empty when all went well.
+        bundled: True when the code that answered came with the model.
+        classes: names of the outputs, in order.
+        inputs: columns that it takes, name -> type.
+        outputs: columns that it answers, name -> type.
+        size_bytes: of all its files [byte].
+        latency: `median_s`, `p95_s`, `fastest_s` of one image at a time on one thread [s], `images` timed.
+        sha256: of the bytes that it read, in the order of the evaluation set.
+        image_id: likewise.
+        probabilities: float64 `[N, K]`.
+    """
+
+    model_id: str
+    version: str
+    failure: str
+    bundled: bool
+    classes: list[str]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    size_bytes: int
+    latency: dict[str, float]
+    sha256: list[str]
+    image_id: list[str]
+    probabilities: NDArray[np.float64]
+
+    def predicted(self, classes: list[str]) -> NDArray[np.int64]:
+        """Returns the place of each answer among `classes` `[N]`, by name; `UNKNOWN` for a class not among them."""
+        places = np.array([classes.index(name) if name in classes else UNKNOWN for name in self.classes], np.int64)
+        return places[self.probabilities.argmax(axis=1)]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """All evidence about a candidate that comes from asking models.
+
+    Attributes:
+        images: columns of `EVALUATION`, one row an image, in the order of ids.
+        classes: of the scenario, in the order of the labels.
+        set_md5: identity of the evaluation set that was asked.
+        current_md5: identity of the evaluation set of the results as they are now.
+        candidate: its answers.
+        champion: the champion's, None where there is none.
+        acceptance: how often the labelled target sample was asked: `choices`, `runner_up_of`, `labelled`.
+        origin: whether data and snapshot can be had again: `data`, `snapshot`, each `place`, `found`, `missing`.
+        seen: model -> how many images of the set it was trained on.
+    """
+
+    images: pd.DataFrame
+    classes: list[str]
+    set_md5: str
+    current_md5: str
+    candidate: Answers
+    champion: Answers | None
+    acceptance: dict[str, Any]
+    origin: dict[str, Any]
+    seen: dict[str, int | None]
+
+    @property
+    def label(self) -> NDArray[np.int64]:
+        """Returns the labels `[N]`, `UNKNOWN` where there is none."""
+        return self.images["label"].fillna(UNKNOWN).to_numpy(dtype=np.int64)
+
+    def labelled(self, role: str) -> NDArray[np.int64]:
+        """Returns the places of the labelled images of a role."""
+        return np.flatnonzero((self.images["role"] == role).to_numpy() & (self.label != UNKNOWN))
+
+    def right(self, answers: Answers) -> NDArray[np.bool_]:
+        """Says of each image whether the answer is its label `[N]`; False where the label is not known."""
+        result: NDArray[np.bool_] = (answers.predicted(self.classes) == self.label) & (self.label != UNKNOWN)
+        return result
+
+
+def evaluation_set(manifest: Path, predictions: Path, target: str) -> pd.DataFrame:
+    """Returns the test images of all domains, with the labels that `evaluate` joined: columns of `EVALUATION`.
+
+    Raises:
+        DataError: a table is missing, broken, or not of one run.
+    """
+    answered = read_table(predictions, PREDICTIONS)
+    answered = answered[answered["split"] == "test"]
+    facts = read_table(manifest, MANIFEST).set_index("image_id")
+    unknown = answered.loc[~answered["image_id"].isin(facts.index), "image_id"]
+    if len(unknown) or not len(answered):
+        wrong = f"{len(unknown)} images are not in {manifest}" if len(unknown) else "holds no image of a test split"
+        raise DataError(f"{predictions}: {wrong}. Run 'dvc repro' again; see 'ingest.splits' in params.yaml")
+    frame = answered[["image_id", "domain", "label", "predicted"]].reset_index(drop=True)
+    for name in ("sha256", "part", "group"):
+        frame[name] = facts.loc[frame["image_id"], name].to_numpy(dtype=object)
+    frame["role"] = np.where(frame["domain"] == target, TARGET, SOURCE)
+    frame["label"] = frame["label"].astype("Int32")
+    return frame.sort_values("image_id", kind="stable").reset_index(drop=True)[EVALUATION.names]
+
+
+def set_md5(images: pd.DataFrame) -> str:
+    """Returns the identity of an evaluation set: md5 over ids, hashes of the bytes, domains and labels, in order."""
+    rows = images[_IDENTITY].astype(object).where(images[_IDENTITY].notna(), "")
+    text = "\n".join("\t".join(map(str, row)) for row in rows.itertuples(index=False))
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def read_scored(folder: Path, current_md5: str) -> Scored:
+    """Reads a folder of evidence.
+
+    Args:
+        folder: as `isthmus score` writes it.
+        current_md5: identity of the evaluation set of the results as they are now.
+
+    Raises:
+        DataError: a file is missing, broken, or was changed since it was written.
+    """
+    facts = read_json(folder / "evidence.json")
+    changed = [name for name, sha256 in sorted(facts["files"].items()) if _hash(folder / name) != sha256]
+    if changed:
+        raise DataError(f"{folder}: {', '.join(changed)} missing or changed since scoring. Run 'isthmus score' again")
+    images = read_table(folder / "evaluation.parquet", EVALUATION)
+    champion = read_answers(folder, "champion") if facts["champion"] else None
+    return Scored(
+        images, facts["classes"], facts["set_md5"], current_md5, read_answers(folder, "candidate"), champion,
+        facts["acceptance"], facts["origin"], facts["seen"],
+    )  # fmt: skip
+
+
+def read_answers(folder: Path, who: str) -> Answers:
+    """Reads what one model answered: `who` is `candidate` or `champion`."""
+    facts = read_json(folder / f"{who}.json")
+    path = folder / f"{who}.parquet"
+    try:
+        rows = pd.read_parquet(path) if path.exists() else pd.DataFrame({"image_id": [], "sha256": []})
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Run 'isthmus score' again") from None
+    columns = [f"probability_{name}" for name in facts["classes"]] if len(rows) else []
+    probabilities = rows[columns].to_numpy(dtype=np.float64).reshape(len(rows), -1)
+    return Answers(**facts, sha256=list(rows["sha256"]), image_id=list(rows["image_id"]), probabilities=probabilities)
+
+
+def _hash(path: Path) -> str:
+    return sha256_file(path) if path.is_file() else ""
