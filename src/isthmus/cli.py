@@ -142,6 +142,22 @@ def trace(
         write_json(out, answer)
 
 
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="MODEL@ALIAS, such as isthmus-industrial@champion")],
+    paths: Annotated[list[Path], typer.Argument(help="image files, and folders of them")],
+    out: Annotated[Path, typer.Option(help="parquet file to write")] = Path("predictions.parquet"),
+) -> None:
+    """Predicts image files. Exit status: 0 all, 5 some files were bad: OUT.bad.json lists them with their reasons."""
+    from isthmus.registry.predict import predict as run_predict
+
+    done = run_predict(Path.cwd(), model, paths, out)
+    for path, reason in list(done.bad.items())[:10]:
+        typer.echo(f"bad: {path}: {reason}", err=True)
+    typer.echo(f"{out}: {done.count} images; bad files: {len(done.bad)} ({out}.bad.json)")
+    raise typer.Exit(done.exit_status)
+
+
 def _standing(promotion: object) -> None:
     from isthmus.registry.promotion import Promotion
 

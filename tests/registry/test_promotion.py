@@ -186,11 +186,11 @@ def test_a_broken_record_is_named(tmp_path):
 
 def test_aliases_that_something_else_writes_are_noticed(second, monkeypatch):
     real = Store.set_alias
-    monkeypatch.setattr(Store, "set_alias", lambda s, m, alias, v: real(s, m, alias, "1" if alias == "champion" else v))
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "set_alias", lambda s, m, alias, v: real(s, m, alias, "1" if alias == "champion" else v))
+        with pytest.raises(StoreError, match="set champion 2 and previous 1, but the store .*something else writes"):
+            promote(second, "demo")
 
-    with pytest.raises(StoreError, match="set champion 2 and previous 1, but the store says .*something else writes"):
-        promote(second, "demo")
-    monkeypatch.undo()
     assert promote(second, "demo").champion == "2"
     assert aliases(second) == {"champion": "2", "previous": "1"}
 

@@ -84,6 +84,7 @@ def test_data_that_is_not_in_the_dvc_remote_is_refused_with_the_command_that_put
     assert git(small, "worktree", "list").count("\n") == 0
 
 
+@pytest.mark.soak
 def test_data_that_is_nowhere_any_more_is_named_as_lost(small):
     dvc(small, "remote", "add", "-q", "-d", "vault", "../vault")
     shutil.rmtree(small / ".dvc" / "cache")

@@ -159,7 +159,7 @@ def test_bytes_without_a_name_are_known_by_their_signature(kind):
 
 @pytest.mark.slow
 @MLFLOW_ON_PANDAS_3
-def test_the_registered_model_answers_in_a_process_without_the_project_as_the_pipeline_does(
+def test_the_registered_model_answers_in_a_process_without_the_projectas_the_pipeline_does(
     published, picture, tmp_path
 ):
     project, found = published
@@ -174,12 +174,12 @@ def test_the_registered_model_answers_in_a_process_without_the_project_as_the_pi
     assert "/src/" not in answer["code"]
     assert Path(answer["code"]).parent.parent.name == "code"
     assert answer["unwanted"] == []
-    here = _as_the_pipeline(project, picture, tmp_path)
+    here = as_the_pipeline(project, picture, tmp_path)
     for row in answer["rows"]:
         assert [row[f"probability_{name}"] for name in CLASSES] == pytest.approx(here, abs=1e-5)
 
 
-def _as_the_pipeline(project, picture, tmp_path):
+def as_the_pipeline(project, picture, tmp_path):
     from isthmus.data.kinds.natural import Config
 
     out = project / "out" / "demo"

@@ -142,9 +142,7 @@ def test_the_best_by_truth_is_no_tie_with_itself_and_a_worse_method_is_called_wo
     page = _page(labelled.make("apart", truth=tmp_path / "truth.json"))
 
     assert ">tie<" not in page
-    assert (
-        page.split('id="leaderboard"')[1].count(">worse<") == 3
-    )  # badges in chart and table, and the word in the table
+    assert page.split('id="leaderboard"')[1].count(">worse<") == 3  # badges of chart and table, the word in the table
 
 
 def test_the_estimate_stands_beside_the_truth_and_the_promised_coverage_beside_the_kept_one(labelled: ReportFiles):

@@ -308,11 +308,15 @@ class Store:
             yield
         except MlflowException as error:
             kind = _MissingError if error.error_code == "RESOURCE_DOES_NOT_EXIST" else StoreError
-            hint = "Is it running and is MLFLOW_TRACKING_URI right? Then run the same command again"
+            hint = (
+                "Nothing is lost: results and records are files of the project."
+                " Is it running and is MLFLOW_TRACKING_URI right? Then run the same command again"
+            )
             raise kind(f"the MLflow store {self.place} refused or did not answer: {_line(error)}. {hint}") from error
         except (requests.RequestException, SQLAlchemyError, ConnectionError, PermissionError) as error:
             raise StoreError(
                 f"the MLflow store {self.place} cannot be reached: {_line(error)}."
+                " Nothing is lost: results and records are files of the project."
                 " Start it, or correct MLFLOW_TRACKING_URI, and run the same command again"
             ) from error
 

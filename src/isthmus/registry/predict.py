@@ -1,0 +1,173 @@
+"""Predicts image files with a registered model that runs in a process of its own, into one parquet file."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from isthmus.core.errors import DataError, StoreError
+from isthmus.core.files import atomic_file, write_json
+from isthmus.core.progress import say, track
+from isthmus.registry import prediction_process
+from isthmus.registry.addresses import Address, resolve
+from isthmus.registry.stores import open_store
+
+BATCH = 32  # images handed over at once
+_IGNORED = {"thumbs.db", "desktop.ini"}
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What became of the files.
+
+    Attributes:
+        address: the model that answered.
+        count: number of predicted images.
+        bad: path -> why it could not be used.
+    """
+
+    address: Address
+    count: int
+    bad: dict[str, str]
+
+    @property
+    def exit_status(self) -> int:
+        """0 all predicted, 5 some files were bad."""
+        return 5 if self.bad else 0
+
+
+def predict(project: Path, given: str, paths: Sequence[Path], out: Path) -> Predicted:
+    """Predicts files and all files in folders, and writes `out` and `<out>.bad.json`, each whole or not at all.
+
+    Columns of `out`: `path` as given or found, `class`, `confidence` (the largest probability), then what the model
+    answers. A file that cannot be read or is no image of the model's kind is listed with its reason.
+
+    Raises:
+        ConfigError: `given` is not of the form MODEL@ALIAS.
+        DataError: a path is not there, or holds no file, or no file could be used.
+        StoreError: there is no such model, or it could not be loaded.
+    """
+    store = open_store(project)
+    address = resolve(store, given)
+    files = list_files(paths)
+    bad: dict[str, str] = {}
+    count = 0
+    say(f"predict: {len(files)} files with {address.model} version {address.version} ({address.alias})")
+    with _model(store.uri, address) as ask, atomic_file(out) as partial, _Table(partial) as table:
+        batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
+        for batch in track(batches, "predict", len(batches), "batch"):
+            answers = dict(zip(batch, ask(batch), strict=True))
+            bad |= {str(path): row["bad"] for path, row in answers.items() if "bad" in row}
+            good = {path: row for path, row in answers.items() if "bad" not in row}
+            table.append([{"path": str(path), **_with_confidence(row)} for path, row in good.items()])
+            count += len(good)
+        if not count:
+            reasons = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:3])
+            raise DataError(f"none of {len(files)} files could be predicted, so {out} was not written ({reasons})")
+    write_json(out.with_name(f"{out.name}.bad.json"), [{"path": p, "reason": r} for p, r in sorted(bad.items())])
+    return Predicted(address, count, bad)
+
+
+def list_files(paths: Sequence[Path]) -> list[Path]:
+    """Returns the files, folders walked in name order; hidden files and symbolic links in folders are left out.
+
+    Raises:
+        DataError: paths that are not there, or no file in them: all at once.
+    """
+    missing = [str(path) for path in paths if not path.exists()]
+    if missing:
+        raise DataError(f"no such file or folder: {', '.join(missing)}")
+    found = [file for path in paths for file in ([path] if path.is_file() else _walk(path))]
+    if not found:
+        raise DataError(f"{', '.join(map(str, paths))}: no files. Name image files, or folders that hold some")
+    return list(dict.fromkeys(found))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for entry in sorted(folder.iterdir()):
+        if entry.name.startswith(".") or entry.name.lower() in _IGNORED or entry.is_symlink():
+            continue
+        if entry.is_dir():
+            yield from _walk(entry)
+        elif entry.is_file():
+            yield entry
+
+
+def _with_confidence(row: dict[str, Any]) -> dict[str, Any]:
+    confidence = max(value for name, value in row.items() if name.startswith("probability_"))
+    return {"class": row["class"], "confidence": confidence} | row
+
+
+class _Table:
+    """A parquet file that grows by batches, so that a million images need no more memory than a batch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "_Table":
+        return self
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        table = pa.Table.from_pylist(rows)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table.cast(self._writer.schema))
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+@contextmanager
+def _model(tracking_uri: str, address: Address) -> Iterator[Any]:
+    """Yields a function from paths to rows; the model lives in a child process as long as the block.
+
+    Two models with different bundled code in one process would both run the first one's code.
+    """
+    command = [sys.executable, "-P", prediction_process.__file__, f"models:/{address.model_id}"]
+    environment = os.environ | {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    with tempfile.TemporaryFile("w+") as said:
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True, env=environment
+        )
+        assert child.stdin and child.stdout
+        to_model, from_model = child.stdin, child.stdout
+
+        def answer() -> Any:
+            if line := from_model.readline():
+                return json.loads(line)
+            child.wait()
+            said.seek(0)
+            last = " ".join(said.read().split())[-600:]
+            raise StoreError(
+                f"{address.model} version {address.version}: its process ended with status {child.returncode}: {last}"
+            )
+
+        def ask(batch: Sequence[Path]) -> list[dict[str, Any]]:
+            with suppress(BrokenPipeError):  # the model's process is gone: answer() says why
+                to_model.write(json.dumps([str(path.absolute()) for path in batch]) + "\n")
+                to_model.flush()
+            rows: list[dict[str, Any]] = answer()
+            return rows
+
+        try:
+            answer()
+            yield ask
+        finally:
+            child.kill()
+            child.wait()
+            from_model.close()
+            with suppress(BrokenPipeError):
+                to_model.close()

@@ -1,0 +1,120 @@
+"""Predicting files with a registered model, as a user does it: by the command, in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image as Pillow
+
+from isthmus.core.errors import ConfigError, DataError, StoreError
+from isthmus.core.files import read_json
+from isthmus.registry.addresses import resolve
+from isthmus.registry.predict import list_files, predict
+from isthmus.registry.stores import open_store
+from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3
+from tests.registry.test_served import as_the_pipeline
+from tests.registry.versions import MODEL, add_version
+
+pytestmark = MLFLOW_ON_PANDAS_3
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in ("a.png", "b.jpg", "deep/c.tif"):
+        Pillow.fromarray(generator.integers(0, 255, (30, 24, 3)).astype(np.uint8)).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    (folder / "broken.png").write_bytes((folder / "a.png").read_bytes()[:70])
+    (folder / ".hidden.png").write_bytes(b"")
+    (folder / "link.png").symlink_to(folder / "a.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_command_predicts_a_folder_as_the_pipeline_does_and_lists_bad_files(published, photos, tmp_path):
+    project, found = published
+    out = tmp_path / "made" / "predictions.parquet"
+    command = [
+        sys.executable,
+        "-m",
+        "isthmus.cli",
+        "predict",
+        f"{found.model}@candidate",
+        str(photos),
+        "--out",
+        str(out),
+    ]
+
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
+
+    assert done.returncode == 5, done.stderr
+    assert f"{out}: 3 images; bad files: 2" in done.stdout
+    table = pd.read_parquet(out)
+    assert [Path(path).name for path in table["path"]] == ["a.png", "b.jpg", "c.tif"]
+    bad = {Path(row["path"]).name: row["reason"] for row in read_json(Path(f"{out}.bad.json"))}
+    assert set(bad) == {"broken.png", "notes.txt"}
+    assert "no reader for '.txt'" in bad["notes.txt"]
+    assert f"bad: {photos}/notes.txt: no reader" in done.stderr
+    probabilities = table[[f"probability_{name}" for name in CLASSES]].to_numpy()
+    for path, row in zip(table["path"], probabilities, strict=True):
+        assert row == pytest.approx(as_the_pipeline(project, Path(path), tmp_path), abs=1e-5)
+    assert list(table["confidence"]) == pytest.approx(probabilities.max(axis=1))
+    assert list(table["class"]) == [CLASSES[place] for place in probabilities.argmax(axis=1)]
+    assert [file.name for file in sorted(out.parent.iterdir())] == [
+        "predictions.parquet",
+        "predictions.parquet.bad.json",
+    ]
+
+
+@pytest.mark.slow
+def test_no_usable_file_is_an_error_and_writes_nothing(published, photos, tmp_path):
+    project, found = published
+
+    with pytest.raises(DataError, match=r"none of 1 files could be predicted, so .* was not written \(.*notes.txt: no"):
+        predict(project, f"{found.model}@candidate", [photos / "notes.txt"], tmp_path / "out.parquet")
+    assert list(tmp_path.glob("*out.parquet*")) == []
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_a_model_that_cannot_be_loaded_is_an_error_with_what_its_process_said(empty_files, photos, tmp_path):
+    add_version(empty_files)
+
+    with pytest.raises(StoreError, match=r"isthmus-demo version 1: its process ended with status 1: .*"):
+        predict(empty_files, f"{MODEL}@candidate", [photos], tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_what_names_no_model_is_refused(empty_files):
+    add_version(empty_files)
+    store = open_store(empty_files)
+
+    assert resolve(store, "models:/isthmus-demo@candidate").version == "1"
+    with pytest.raises(ConfigError, match="'isthmus-demo' names no model. Allowed: MODEL@ALIAS, such as"):
+        resolve(store, "isthmus-demo")
+    with pytest.raises(
+        StoreError, match=r"no alias 'candidat' in sqlite.*Did you mean 'candidate'\? There are: candidate"
+    ):
+        resolve(store, "isthmus-demo@candidat")
+    with pytest.raises(
+        StoreError, match="isthmus-other: no alias 'champion' in .* Nothing is published under this name"
+    ):
+        resolve(store, "isthmus-other@champion")
+
+
+def test_files_that_are_not_there_and_empty_folders_are_named(tmp_path):
+    with pytest.raises(DataError, match="no such file or folder: nowhere, neither.png"):
+        list_files([Path("nowhere"), tmp_path, Path("neither.png")])
+    with pytest.raises(DataError, match="no files. Name image files, or folders"):
+        list_files([tmp_path])
+
+
+def test_folders_are_walked_in_order_and_links_and_hidden_files_left_out(photos):
+    names = [path.relative_to(photos).as_posix() for path in list_files([photos / "b.jpg", photos])]
+
+    assert names == ["b.jpg", "a.png", "broken.png", "deep/c.tif", "notes.txt"]
