@@ -1,5 +1,6 @@
 """Small real parts for tests of methods: arrays, a classifier and the training session itself."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,15 @@ def data(*, images: bool = False, source: int = 40, target: int = 40, seed: int 
 
 
 def session(
-    built: Method, folder: Path, model: Classifier | None = None, given: TrainingData | None = None, epochs: int = 4
+    built: Method,
+    folder: Path,
+    model: Classifier | None = None,
+    given: TrainingData | None = None,
+    epochs: int = 4,
+    **changes: object,
 ) -> LoopSession:
     images = built.needs == "images"
-    settings = Settings(epochs, kept_epochs(epochs, 2), 16, 0.01, 0.1, 1e-3, 10.0, 3)
+    settings = replace(Settings(epochs, kept_epochs(epochs, 2), 16, 0.01, 0.1, 1e-3, 10.0, 3), **changes)  # type: ignore[arg-type]
     return LoopSession(
         model or classifier(images=images),
         built,

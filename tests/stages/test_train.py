@@ -195,3 +195,53 @@ def test_an_exported_model_answers_prepared_images_as_the_stage_did(tmp_path: Pa
         np.testing.assert_allclose(model.predict_logits(images, domain), logits[rows], atol=1e-5)
     with pytest.raises(DataError, match="the model knows no domain 'line_c'. Allowed: line_a, line_b"):
         model.predict_logits(images, "line_c")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"class_shares": {"crack": 1}},
+            "class_shares: must name each class once \\(got crack\\). Classes: ",
+        ),
+        ({"class_shares": {"crack": -1, "dent": 1, "good": 1}}, "shares must be 0 or more, and one above 0"),
+        (
+            {"class_shares": {"crack": 1, "dent": 1, "good": 1}, "sampling": "balanced"},
+            "class_shares: cannot stand beside sampling: balanced",
+        ),
+    ],
+)
+def test_class_shares_that_do_not_fit_the_scenario_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
+    files = place(tmp_path, **changes)
+
+    with pytest.raises(ConfigError, match=message):
+        trained(files, "source_only")
+
+
+def test_every_training_option_reaches_the_stage(tmp_path: Path) -> None:
+    changes = {
+        "optimiser": {"name": "sgd"},
+        "schedule": {"name": "plateau"},
+        "accumulate": 2,
+        "precision": "bf16",
+        "average": 0.9,
+        "label_smoothing": 0.1,
+        "sampling": "balanced",
+        "early_stop": {"patience": 1},
+    }
+    files = place(tmp_path)
+    document = yaml.safe_load(files.params.read_text())
+    document["train"]["seeds"] = [0]
+    model = document["models"]["small_cnn"]
+    files.params.write_text(yaml.safe_dump(document))
+    seen = {hash_files([trained(files, "mmd", tmp_path / "before") / "seeds"])}
+
+    for name, value in changes.items():
+        document["models"]["small_cnn"] = model | {name: value}
+        files.params.write_text(yaml.safe_dump(document))
+        folder = trained(files, "mmd", tmp_path / name)
+        line = json.loads((folder / "seeds" / "0" / "curves.jsonl").read_text().splitlines()[1])
+        assert ("plateau_watch" in line, "early_stop_watch" in line) == (name == "schedule", name == "early_stop")
+        seen.add(hash_files([folder / "seeds"]))
+
+    assert len(seen) == 1 + len(changes)

@@ -1,9 +1,16 @@
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmRestarts, OneCycleLR, StepLR
 
+from isthmus.core.config import validated
+from isthmus.core.errors import ConfigError
+from isthmus.models.recipe import Optimiser, Schedule
 from isthmus.training.loop import kept_epochs
-from isthmus.training.optim import WARM_UP, make_optimiser, rate_factor, set_rate
+from isthmus.training.optim import make_optimiser, rate_factor, set_rate
 
 
 class Parts(nn.Module):
@@ -35,7 +42,7 @@ def test_the_rate_warms_up_and_ends_at_zero_and_never_leaves_its_range() -> None
     factors = [rate_factor(p / 200) for p in range(201)]
 
     assert 0 < factors[0] < 0.1
-    assert max(factors) == rate_factor(WARM_UP) == 1.0
+    assert max(factors) == rate_factor(Schedule().warm_up) == 1.0
     assert factors[-1] == 0.0
     assert factors[10:] == sorted(factors[10:], reverse=True)
 
@@ -43,8 +50,8 @@ def test_the_rate_warms_up_and_ends_at_zero_and_never_leaves_its_range() -> None
 def test_set_rate_moves_every_group_and_returns_the_largest() -> None:
     optimiser = make_optimiser(Parts(), nn.Identity(), 0.01, 0.1, 0.0)
 
-    assert set_rate(optimiser, 1.0) == 0.0
-    assert set_rate(optimiser, WARM_UP) == 0.01
+    assert set_rate(optimiser, 0.0) == 0.0
+    assert set_rate(optimiser, 1.0) == 0.01
     assert optimiser.param_groups[0]["lr"] == pytest.approx(0.001)
 
 
@@ -60,3 +67,85 @@ def test_torch_is_imported_beside_a_torchvision_of_another_build() -> None:
 
     assert torchvision.__version__
     assert torch.__version__
+
+
+def torch_factors(schedule: Callable[[torch.optim.Optimizer], object], count: int) -> list[float]:
+    """Rates of torch's own schedule over `count` steps, as a share of the full rate."""
+    optimiser = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    made: Any = schedule(optimiser)
+    found = []
+    for _ in range(count):
+        found.append(float(optimiser.param_groups[0]["lr"]))
+        optimiser.step()
+        made.step()
+    return found
+
+
+def test_one_cycle_is_torchs() -> None:
+    expected = torch_factors(lambda o: OneCycleLR(o, 1.0, total_steps=2001, cycle_momentum=False), 2001)
+
+    found = [rate_factor(step / 2000, Schedule(name="one_cycle")) for step in range(2001)]
+
+    assert found == pytest.approx(expected, abs=2e-3)  # torch ends the rise one step earlier
+    assert (found[0], found[600], found[2000]) == (pytest.approx(0.04), 1.0, pytest.approx(4e-6))
+
+
+def test_steps_are_torchs() -> None:
+    expected = torch_factors(lambda o: StepLR(o, 3, gamma=0.2), 10)
+
+    found = [rate_factor(e / 10, Schedule(name="step", every=3, factor=0.2, warm_up=0), 10) for e in range(10)]
+
+    assert found == pytest.approx(expected)
+    assert found[2:4] == [1.0, pytest.approx(0.2)]
+
+
+@pytest.mark.parametrize("growth", [1, 2])
+def test_cosine_with_restarts_is_torchs(growth: int) -> None:
+    expected = torch_factors(lambda o: CosineAnnealingWarmRestarts(o, 4, T_mult=growth), 14)
+
+    schedule = Schedule(name="sgdr", every=4, growth=growth, warm_up=0)
+
+    assert [rate_factor(e / 14, schedule, 14) for e in range(14)] == pytest.approx(expected)
+
+
+def test_cosine_without_warm_up_is_torchs() -> None:
+    expected = torch_factors(lambda o: CosineAnnealingLR(o, 20), 20)
+
+    assert [rate_factor(s / 20, Schedule(warm_up=0)) for s in range(20)] == pytest.approx(expected)
+
+
+def test_a_constant_rate_warms_up_and_stays() -> None:
+    schedule = Schedule(name="constant", warm_up=0.1)
+
+    assert [rate_factor(p, schedule) for p in (0.1, 0.5, 0.99)] == [1.0, 1.0, 1.0]
+    assert rate_factor(0.0, schedule) == pytest.approx(0.001 / 0.101)
+
+
+def test_a_plateau_falls_when_patience_is_full_and_counts_anew() -> None:
+    schedule = Schedule(name="plateau", patience=2, factor=0.5, warm_up=0)
+    watched = [3.0, 2.0, 2.1, 2.0, 1.9, 1.9, 1.95, 2.0, 2.0]
+
+    found = [rate_factor(0.5, schedule, 10, watched[:count]) for count in range(len(watched) + 1)]
+
+    assert found == [1, 1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]
+
+
+def test_sgd_with_momentum_takes_torchs_steps() -> None:
+    torch.manual_seed(0)
+    model, reference = Parts(), Parts()
+    reference.load_state_dict(model.state_dict())
+    ours = make_optimiser(model, nn.Identity(), 0.1, 1.0, 0.01, Optimiser(name="sgd", momentum=0.8, nesterov=True))
+    theirs = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.8, nesterov=True, weight_decay=0.01)
+
+    for optimiser, part in ((ours, model), (theirs, reference)):
+        for _ in range(3):
+            optimiser.zero_grad()
+            (part.head(part.bottleneck(part.backbone(torch.ones(1, 2)))) ** 2).sum().backward()
+            optimiser.step()
+
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), reference.parameters(), strict=True))
+
+
+def test_nesterov_without_momentum_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nesterov needs name: sgd and momentum above 0"):
+        validated(Optimiser, {"nesterov": True}, "models.vit.optimiser.")

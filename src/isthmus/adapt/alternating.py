@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from isthmus.core.errors import ConfigError
+
 _CLIP = 10.0  # largest gradient norm; as the shared loop's default
 
 
@@ -14,7 +16,15 @@ def own_optimiser(parts: Mapping[str, Iterable[nn.Parameter]], like: torch.optim
     Args:
         parts: by the name of the session's group whose learning rate they take; empty parts are left out.
         like: the session's optimiser; its groups carry `name`.
+
+    Raises:
+        ConfigError: options of the shared step are set that these steps know nothing of.
     """
+    if not all(group.get("plain_step", True) for group in like.param_groups):
+        raise ConfigError(
+            "params.yaml: models: optimiser, accumulate, precision and average do not reach a method whose steps take"
+            " turns over parts of the model. Leave them at adamw, 1, none and 0, or drop adda and mcd"
+        )
     groups = [{"params": list(parameters), "name": name} for name, parameters in parts.items()]
     filled = [group for group in groups if group["params"]]
     return torch.optim.AdamW(filled, lr=0.0, weight_decay=float(like.defaults["weight_decay"]))

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.data.batch import Batch
+
 _TINY = 1e-12  # below any mean probability that matters; keeps log finite where a class is never predicted
 
 
@@ -35,3 +37,8 @@ def diversity(logits: Tensor) -> Tensor:
     """Returns the entropy of the mean prediction of logits `[N, K]`, a scalar in [0, log K] [nat]."""
     mean = probabilities(logits).mean(0)
     return -(mean * mean.clamp_min(_TINY).log()).sum()
+
+
+def source_loss(logits: Tensor, batch: Batch) -> Tensor:
+    """Returns the cross-entropy of source logits `[S, K]`, against the batch's softened labels where it has them."""
+    return functional.cross_entropy(logits, batch.labels if batch.soft_labels is None else batch.soft_labels)

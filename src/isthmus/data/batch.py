@@ -1,9 +1,10 @@
 """What one training step sees and what a model answers. Target labels do not exist here: no field holds them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Batch:
         target_index: int64 `[T]`, place of each target row among the target's training images, for methods
             that keep pseudo-labels or memory banks.
         target_strong: like the target rows of `inputs`, strongly augmented; None unless the method asks for it.
+        soft_labels: float32 `[S, K]`, what the source loss is taken against (label smoothing, mixed images); None:
+            `labels`.
     """
 
     inputs: Tensor
@@ -25,6 +28,7 @@ class Batch:
     labels: Tensor
     target_index: Tensor
     target_strong: Tensor | None = None
+    soft_labels: Tensor | None = None
 
     @property
     def source_count(self) -> int:
@@ -34,13 +38,24 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Returns the batch on a device."""
         strong = None if self.target_strong is None else self.target_strong.to(device)
+        soft = None if self.soft_labels is None else self.soft_labels.to(device)
         return Batch(
             self.inputs.to(device),
             self.domains.to(device),
             self.labels.to(device),
             self.target_index.to(device),
             strong,
+            soft,
         )
+
+
+def softened(batch: Batch, classes: int, smoothing: float) -> Batch:
+    """Returns the batch with labels spread: (1 - smoothing) on the label and smoothing / K on each class.
+
+    Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
+    """
+    sharp = functional.one_hot(batch.labels, classes).float() if batch.soft_labels is None else batch.soft_labels
+    return replace(batch, soft_labels=sharp * (1.0 - smoothing) + smoothing / classes)
 
 
 @dataclass(frozen=True)

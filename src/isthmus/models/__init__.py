@@ -8,6 +8,7 @@ from isthmus.core import plugins
 from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
 from isthmus.models.backbones import BackboneConfig
+from isthmus.models.recipe import EarlyStop, Optimiser, Schedule
 
 
 class ModelConfig(Config):
@@ -24,6 +25,24 @@ class ModelConfig(Config):
     backbone_rate: float = Field(0.1, ge=0, description="[share] of learning_rate for the backbone (full mode)")
     weight_decay: float = Field(1e-3, ge=0)
     clip: float = Field(10.0, gt=0, description="largest gradient norm")
+    optimiser: Optimiser = Field(Optimiser(), description="of the shared step")
+    schedule: Schedule = Field(Schedule(), description="of the learning rate")
+    accumulate: int = Field(1, ge=1, description="[batch] whose gradients make one optimiser step")
+    precision: Literal["none", "bf16", "fp16"] = Field(
+        "none", description="of the forward pass in training; losses, and all that is kept, are float32"
+    )
+    average: float = Field(
+        0.0, ge=0, lt=1, description="decay a step of an exponential moving average of the weights; 0: none. It is kept"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="[share] of a source label spread over all classes")
+    sampling: Literal["as_is", "balanced"] = Field(
+        "as_is", description="balanced: source rows are drawn with equal shares of the classes"
+    )
+    class_shares: dict[str, float] = Field(
+        default_factory=dict,
+        description="class -> [share]; source rows are drawn so (re-weighting), e.g. as the `priors` of shift.json say",
+    )
+    early_stop: EarlyStop = Field(EarlyStop(), description="stops a seed whose kept epochs no longer get better")
     shift_pixels: int = Field(2, ge=0, description="training images are moved by up to this many [pixel] (full mode)")
 
     def backbone_config(self, where: str) -> BackboneConfig:

@@ -74,6 +74,9 @@ class Classifier(nn.Module):
         width: B, of the bottleneck.
         norm: `batch`, or `layer` where batches are split over processes.
         seed: of the initial weights of bottleneck and head.
+
+    Attributes:
+        precision: type of the forward pass in training (autocast); None: float32.
     """
 
     def __init__(
@@ -95,11 +98,19 @@ class Classifier(nn.Module):
                 nn.ReLU(),
             )
             self.head: nn.Module = nn.Linear(width, classes)
+        self.precision: torch.dtype | None = None
 
     def forward(self, inputs: Tensor, domains: Tensor) -> Outputs:
-        """Returns features `[N, B]` and logits `[N, K]`."""
-        features = self.bottleneck(self.backbone(inputs, domains))
-        return Outputs(features, self.head(features))
+        """Returns features `[N, B]` and logits `[N, K]`, float32 also where `precision` names a shorter type.
+
+        A shorter type is for training alone: what is scored and kept is computed as it will be served.
+        """
+        with torch.autocast(inputs.device.type, self.precision, enabled=self.training and self.precision is not None):
+            features = self.bottleneck(self.backbone(inputs, domains))
+            logits = self.head(features)
+        if self.training and self.precision is not None:
+            return Outputs(features.float(), logits.float())
+        return Outputs(features, logits)
 
 
 def same_for_all(values: Sequence[float], domains: int) -> Tensor:

@@ -10,8 +10,10 @@ import shutil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
 import isthmus
@@ -90,7 +92,14 @@ def run(
 def _data(params: Params, table: pd.DataFrame, index: pd.DataFrame, prepared: Path, features: Path) -> TrainingData:
     images = params.model.mode == "full"
     rows = Rows(prepared / "shards" if images else features, index)
-    data = training_data(table, rows, params.scenario.domains, images=images, shift_pixels=params.model.shift_pixels)
+    data = training_data(
+        table,
+        rows,
+        params.scenario.domains,
+        images=images,
+        shift_pixels=params.model.shift_pixels,
+        class_shares=_class_shares(params),
+    )
     empty = [
         d for d, r in zip(params.scenario.domains, [*data.source_train, data.target_train], strict=True) if not len(r)
     ]
@@ -99,6 +108,23 @@ def _data(params: Params, table: pd.DataFrame, index: pd.DataFrame, prepared: Pa
             f"no training images in: {', '.join(empty)}. See out/.../audit.json and the shares of the splits"
         )
     return data
+
+
+def _class_shares(params: Params) -> NDArray[np.float64] | None:
+    config, classes = params.model, params.scenario.classes
+    where = f"params.yaml: models.{params.scenario.model}.class_shares"
+    if not config.class_shares:
+        return np.full(len(classes), 1 / len(classes)) if config.sampling == "balanced" else None
+    if config.sampling == "balanced":
+        raise ConfigError(f"{where}: cannot stand beside sampling: balanced. Drop one of the two")
+    if set(config.class_shares) != set(classes):
+        got = ", ".join(sorted(config.class_shares))
+        raise ConfigError(f"{where}: must name each class once (got {got}). Classes: {', '.join(classes)}")
+    shares = np.array([config.class_shares[name] for name in classes])
+    if (shares < 0).any() or not shares.sum():
+        raise ConfigError(f"{where}: shares must be 0 or more, and one above 0 (got {shares.tolist()})")
+    normalised: NDArray[np.float64] = shares / shares.sum()
+    return normalised
 
 
 def _train_seed(
@@ -124,6 +150,13 @@ def _train_seed(
         model_config.weight_decay,
         model_config.clip,
         derived,
+        model_config.optimiser,
+        model_config.schedule,
+        model_config.accumulate,
+        model_config.precision,
+        model_config.average,
+        model_config.label_smoothing,
+        model_config.early_stop,
     )
     session = LoopSession(model.to(device), method.to(device), data, settings, device, folder, name)
     method.fit(session)

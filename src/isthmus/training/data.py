@@ -38,6 +38,7 @@ class TrainingData:
         target_train: positions of the target's training rows.
         images: whether inputs are images.
         shift_pixels: of the weak view [pixel].
+        class_shares: float64 `[K]`, with what shares of the classes source rows are drawn; None: as they are.
     """
 
     inputs: Inputs
@@ -48,6 +49,7 @@ class TrainingData:
     target_train: NDArray[np.int64]
     images: bool
     shift_pixels: int = field(default=0)
+    class_shares: NDArray[np.float64] | None = None
 
     def steps(self, batch_size: int) -> int:
         """Returns steps an epoch: the larger of the roles is seen once, the smaller again and again."""
@@ -58,7 +60,7 @@ class TrainingData:
         steps = self.steps(batch_size)
         shares = _shares(batch_size, len(self.source_train))
         sources = [
-            _endless(rows, steps * share, derive_seed(seed, "source", number, epoch))
+            self._source_rows(rows, steps * share, derive_seed(seed, "source", number, epoch))
             for number, (rows, share) in enumerate(zip(self.source_train, shares, strict=True))
         ]
         places = np.arange(len(self.target_train))
@@ -69,6 +71,11 @@ class TrainingData:
                 [drawn[step * share : (step + 1) * share] for drawn, share in zip(sources, shares, strict=True)]
             )
             yield self._batch(rows, wanted[step * batch_size : (step + 1) * batch_size], generator, strong)
+
+    def _source_rows(self, rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
+        if self.class_shares is None:
+            return _endless(rows, count, seed)
+        return _by_class(rows, self.labels[rows], self.class_shares, count, seed)
 
     def in_order(self, rows: NDArray[np.int64], batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yields inputs and domains of these rows once, in order, without augmentation."""
@@ -101,7 +108,13 @@ class TrainingData:
 
 
 def training_data(
-    table: pd.DataFrame, inputs: Inputs, domains: list[str], *, images: bool, shift_pixels: int
+    table: pd.DataFrame,
+    inputs: Inputs,
+    domains: list[str],
+    *,
+    images: bool,
+    shift_pixels: int,
+    class_shares: NDArray[np.float64] | None = None,
 ) -> TrainingData:
     """Sorts the rows of a manifest by role.
 
@@ -111,6 +124,7 @@ def training_data(
         domains: the scenario's domains, the target last.
         images: whether inputs are images.
         shift_pixels: of the weak view [pixel].
+        class_shares: see `TrainingData`.
     """
     number = np.array([domains.index(name) for name in table["domain"]], dtype=np.int64)
     split = table["split"].to_numpy()
@@ -126,6 +140,7 @@ def training_data(
         np.flatnonzero(is_target & (split == "train")),
         images,
         shift_pixels,
+        class_shares,
     )
 
 
@@ -139,3 +154,20 @@ def _endless(rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64
     generator = np.random.default_rng(seed)
     rounds = -(-count // max(1, len(rows)))
     return np.concatenate([generator.permutation(rows) for _ in range(rounds)])[:count] if rounds else rows[:0]
+
+
+def _by_class(
+    rows: NDArray[np.int64], labels: NDArray[np.int64], shares: NDArray[np.float64], count: int, seed: int
+) -> NDArray[np.int64]:
+    """Returns `count` rows, classes drawn by `shares` among those that are there, rows of a class one after another."""
+    there = np.unique(labels)
+    wanted = shares[there]
+    if not wanted.sum():
+        return _endless(rows, count, seed)
+    generator = np.random.default_rng(seed)
+    classes = generator.choice(there, count, p=wanted / wanted.sum())
+    drawn = np.empty(count, dtype=np.int64)
+    for number in there:
+        places = np.flatnonzero(classes == number)
+        drawn[places] = _endless(rows[labels == number], len(places), derive_seed(seed, "class", int(number)))
+    return drawn

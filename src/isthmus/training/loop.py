@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,15 +17,20 @@ from sklearn.metrics import recall_score
 from torch import Tensor, nn
 
 from isthmus.adapt import Method, Stateful
+from isthmus.adapt.teachers import Teacher
+from isthmus.core.errors import ConfigError
 from isthmus.core.files import atomic_file
 from isthmus.core.progress import say
 from isthmus.core.seeds import derive_seed
-from isthmus.data.batch import Batch
+from isthmus.data.batch import Batch, softened
 from isthmus.models.classifier import Classifier
+from isthmus.models.recipe import EarlyStop, Optimiser, Schedule
 from isthmus.training.checkpoint import Checkpoint
 from isthmus.training.data import TrainingData
-from isthmus.training.optim import make_optimiser, set_rate
+from isthmus.training.optim import make_optimiser, rate_factor, set_rate
+from isthmus.training.stopping import fill_left_out, should_stop, watched_value
 
+SECONDS_BETWEEN_LINES = 5.0
 SECONDS_BETWEEN_CHECKPOINTS = 2.0  # an epoch on cached features is far shorter than writing it down is worth
 
 
@@ -42,6 +47,13 @@ class Settings:
         weight_decay: of AdamW.
         clip: largest gradient norm.
         seed: of batches, dropout and views.
+        optimiser: of the shared step.
+        schedule: of the learning rate.
+        accumulate: batches whose gradients make one optimiser step.
+        precision: of the forward pass in training.
+        average: decay of the moving average of the weights, which is then what is scored and kept; 0: none.
+        label_smoothing: [share] spread over all classes.
+        early_stop: looks at kept epochs.
     """
 
     epochs: int
@@ -52,6 +64,18 @@ class Settings:
     weight_decay: float
     clip: float
     seed: int
+    optimiser: Optimiser = Optimiser()  # noqa: RUF009 - frozen
+    schedule: Schedule = Schedule()  # noqa: RUF009 - frozen
+    accumulate: int = 1
+    precision: Literal["none", "bf16", "fp16"] = "none"
+    average: float = 0.0
+    label_smoothing: float = 0.0
+    early_stop: EarlyStop = EarlyStop()  # noqa: RUF009 - frozen
+
+    @property
+    def plain_step(self) -> bool:
+        """Whether a step is one that a method with optimisers of its own does too."""
+        return (self.optimiser.name, self.accumulate, self.precision, self.average) == ("adamw", 1, "none", 0.0)
 
 
 class LoopSession:
@@ -80,8 +104,13 @@ class LoopSession:
         self.model = model
         self.method = method
         self.device = device
-        self.optimiser: torch.optim.Optimizer = make_optimiser(
-            model, method, settings.learning_rate, settings.backbone_rate, settings.weight_decay
+        self.optimiser = make_optimiser(
+            model,
+            method,
+            settings.learning_rate,
+            settings.backbone_rate,
+            settings.weight_decay,
+            settings.optimiser,
         )
         self._data, self._settings, self._folder, self._name = data, settings, folder, name
         self._checkpoint = Checkpoint(folder)
@@ -92,6 +121,10 @@ class LoopSession:
         self._sums: dict[str, float] = {}
         self._noted = 0
         self._rate = 0.0
+        self._waiting = self._summed = 0  # batches since the last optimiser step, and those of them with gradients
+        self._told = self._epoch_start = time.monotonic()
+        self._classes = int(model.head.out_features)  # type: ignore[arg-type]
+        self._prepare_options()
 
     def run_shared_loop(self) -> None:
         """Trains with the method's losses: zero, losses, backward, step, in sight."""
@@ -102,14 +135,16 @@ class LoopSession:
 
     def step(self, losses: dict[str, Tensor]) -> None:
         """Does one step over all parameters; see `adapt.Session`."""
-        self._rate = set_rate(self.optimiser, self.progress)
-        self.optimiser.zero_grad(set_to_none=True)
+        if self._waiting == 0:
+            self._rate = set_rate(self.optimiser, self._rate_factor())
+            self.optimiser.zero_grad(set_to_none=True)
         total = torch.stack(list(losses.values())).sum()
         if total.isfinite():  # a NaN step would destroy the weights; the curve tells, and `select` throws it out
-            total.backward()
-            nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], self._settings.clip)
-            self.optimiser.step()
-            self.method.after_step(self.model, self.progress)
+            self._scaler.scale(total / self._settings.accumulate).backward()
+            self._summed += 1
+        self._waiting += 1
+        if self._waiting == self._settings.accumulate:
+            self._update()
         self.record(losses)
 
     def record(self, losses: dict[str, Tensor]) -> None:
@@ -119,6 +154,50 @@ class LoopSession:
         values = {f"loss_{name}": float(loss.detach()) for name, loss in losses.items()}
         for name, value in {**values, "loss_total": sum(values.values())}.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
+        now = time.monotonic()
+        if now - self._told >= SECONDS_BETWEEN_LINES:
+            self._tell_step(self._noted * self._settings.batch_size / max(now - self._epoch_start, 1e-9))
+            self._told = now
+
+    def _prepare_options(self) -> None:
+        settings = self._settings
+        own_loop = type(self.method).fit is not Method.fit
+        if settings.early_stop.patience and own_loop:
+            raise ConfigError(
+                f"params.yaml: models: early_stop: {self._name} has a loop of its own, which needs all its epochs."
+                " Set early_stop.patience: 0, or drop the method"
+            )
+        for group in self.optimiser.param_groups:
+            group["plain_step"] = settings.plain_step  # `adapt.alternating` refuses to stand beside another
+        self.model.precision = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.precision]
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
+        self._average = Teacher(settings.average) if settings.average else None
+        if settings.precision == "fp16":
+            self.remember("scaler", self._scaler)
+        if self._average is not None:
+            self._average.begin(self.model)
+            self.remember("average", self._average)
+
+    def _rate_factor(self) -> float:
+        watched = [line["plateau_watch"] for line in self._curves if line.get("plateau_watch") is not None]
+        return rate_factor(self.progress, self._settings.schedule, self._settings.epochs, watched)
+
+    def _update(self) -> None:
+        """Steps the optimiser with the mean gradient of the batches since the last step."""
+        if self._summed:
+            self._scaler.unscale_(self.optimiser)
+            parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
+            if self._summed < self._settings.accumulate:  # the epoch's last few, or losses that were not finite
+                for parameter in parameters:
+                    if parameter.grad is not None:
+                        parameter.grad.mul_(self._settings.accumulate / self._summed)
+            nn.utils.clip_grad_norm_(parameters, self._settings.clip)
+            self._scaler.step(self.optimiser)
+            self._scaler.update()
+            if self._average is not None:
+                self._average.follow(self.model)
+            self.method.after_step(self.model, self.progress)
+        self._waiting = self._summed = 0
 
     @property
     def progress(self) -> float:
@@ -134,7 +213,10 @@ class LoopSession:
         self._restore()
         saved = time.monotonic()
         for epoch in range(self._epoch + 1, self._settings.epochs + 1):
+            if should_stop(self._curves, self._settings.early_stop.patience):
+                break
             start, before = time.monotonic(), self._steps
+            self._epoch_start = start
             self._epoch = epoch
             torch.manual_seed(derive_seed(self._settings.seed, "epoch", epoch))
             self.model.train()
@@ -147,6 +229,9 @@ class LoopSession:
                 saved = time.monotonic()
             if now - start > 1.0 or epoch == self._settings.epochs:
                 self._tell((self._steps - before) * self._settings.batch_size / max(now - start, 1e-9))
+        if self._epoch < self._settings.epochs:
+            best = fill_left_out(self._folder / "epochs", self._curves, self._settings.epochs, self._settings.kept)
+            say(f"{self._name}: stopped early after epoch {self._epoch}, epoch {best} was the best kept one")
 
     def batches(self) -> Iterator[Batch]:
         """Yields the current epoch's batches; see `adapt.Session`."""
@@ -158,7 +243,9 @@ class LoopSession:
             target=method.sees_target,
             strong=method.strong_view,
         ):
-            yield batch.to(self.device)
+            here = batch.to(self.device)
+            smoothing = self._settings.label_smoothing
+            yield softened(here, self._classes, smoothing) if smoothing else here
 
     def source_batches(self) -> Iterator[Batch]:
         """Yields all source training rows in order; see `adapt.Session`."""
@@ -183,30 +270,50 @@ class LoopSession:
         (folder / "curves.jsonl").write_text("".join(lines), encoding="utf-8")
 
     def _finish_epoch(self) -> None:
+        if self._waiting:
+            self._update()
         means = {name: _finite(value / max(1, self._noted)) for name, value in self._sums.items()}
         self._sums, self._noted = {}, 0
         val = self._data.source_val
-        predicted = self._predict(self.model, val)[0].argmax(1)
-        truth = self._data.labels[val]
-        self._curves.append(
-            {"epoch": self._epoch, "learning_rate": self._rate}
-            | means
-            | {
-                "source_val_accuracy": float((predicted == truth).mean()) if len(val) else None,
-                "source_val_balanced_accuracy": float(
-                    recall_score(truth, predicted, average="macro", labels=np.unique(truth), zero_division=0)
-                )
-                if len(val)
-                else None,
-            }
-        )
-        if self._epoch in self._settings.kept:
+        logits = self._predict(self._served, val)[0]
+        predicted, truth = logits.argmax(1), self._data.labels[val]
+        line = {"epoch": self._epoch, "learning_rate": self._rate} | means
+        line |= {
+            "source_val_accuracy": float((predicted == truth).mean()) if len(val) else None,
+            "source_val_balanced_accuracy": float(
+                recall_score(truth, predicted, average="macro", labels=np.unique(truth), zero_division=0)
+            )
+            if len(val)
+            else None,
+        }
+        kept = self._epoch in self._settings.kept
+        if self._settings.schedule.name == "plateau":
+            line["plateau_watch"] = self._watch(self._settings.schedule.watch, logits, truth)
+        if self._settings.early_stop.patience and kept:
+            line["early_stop_watch"] = self._watch(self._settings.early_stop.watch, logits, truth)
+        self._curves.append(line)
+        if kept:
             self._keep()
 
+    @property
+    def _served(self) -> Classifier:
+        """The weights that are scored and kept."""
+        if self._average is None:
+            return self.model
+        assert isinstance(self._average.network, Classifier)
+        return self._average.network
+
+    def _watch(self, name: str, logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float | None:
+        if name == "source_val_loss" or not self.method.sees_target:
+            return _finite(watched_value("source_val_loss", logits, truth))
+        return _finite(watched_value(name, self._predict(self._served, self._data.target_train)[0], truth))
+
     def _keep(self) -> None:
-        model = self.model
+        model = self._served
         if self.method.adapts:
-            model = copy.deepcopy(self.model)
+            model = copy.deepcopy(model)
+            for own, other in zip(model.parameters(), self.model.parameters(), strict=True):
+                own.requires_grad_(other.requires_grad)
             self.method.adapt(model, self.target_batches())
         logits, features = self._predict(model, np.arange(len(self._data.domains)))
         kept = self._folder / "epochs" / f"{self._epoch:03d}"
@@ -244,6 +351,14 @@ class LoopSession:
             thing.load_state_dict(saved["state"][name])
         self._epoch, self._steps, self._curves = saved["epoch"], saved["steps"], saved["curves"]
         say(f"{self._name}: goes on after epoch {self._epoch} of {self._settings.epochs}")
+
+    def _tell_step(self, rate: float) -> None:
+        parts = [f"{name.removeprefix('loss_')} {value / self._noted:.4g}" for name, value in self._sums.items()]
+        steps = self._data.steps(self._settings.batch_size)
+        say(
+            f"{self._name}: epoch {self._epoch}/{self._settings.epochs}, step {min(self._noted, steps)}/{steps}:"
+            f" loss {', '.join(parts)}, {rate:.0f} images/s"
+        )
 
     def _tell(self, rate: float) -> None:
         last = self._curves[-1]

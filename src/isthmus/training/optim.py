@@ -1,24 +1,33 @@
-"""Parameter groups and the learning rate's course."""
+"""Parameter groups, the optimiser, and the learning rate's course."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
-WARM_UP = 0.05  # [share] of all steps
+from isthmus.models.recipe import Optimiser, Schedule
+
+_RISE, _FROM, _TO = 0.3, 1 / 25, 1 / 25e4  # of one_cycle: share of steps that rise; first and last rate (torch's own)
 
 
 def make_optimiser(
-    model: nn.Module, method: nn.Module, rate: float, backbone_rate: float, weight_decay: float
-) -> torch.optim.AdamW:
-    """Returns AdamW over the named groups backbone, bottleneck, head and method; empty groups are left out.
+    model: nn.Module,
+    method: nn.Module,
+    rate: float,
+    backbone_rate: float,
+    weight_decay: float,
+    chosen: Optimiser = Optimiser(),  # noqa: B008 - frozen
+) -> torch.optim.Optimizer:
+    """Returns the optimiser over the named groups backbone, bottleneck, head and method; empty groups are left out.
 
     Args:
         model: with parts `backbone`, `bottleneck`, `head`.
         method: its own layers.
         rate: learning rate of all but the backbone.
         backbone_rate: the backbone's [share] of `rate`.
-        weight_decay: of every group (Loshchilov and Hutter, ICLR 2019).
+        weight_decay: of every group (AdamW: Loshchilov and Hutter, ICLR 2019; SGD: added to the gradient).
+        chosen: which optimiser.
     """
     parts = {name: getattr(model, name) for name in ("backbone", "bottleneck", "head")} | {"method": method}
     groups = []
@@ -27,22 +36,83 @@ def make_optimiser(
         full = rate * backbone_rate if name == "backbone" else rate
         if parameters:
             groups.append({"params": parameters, "lr": full, "full_rate": full, "name": name})
+    if chosen.name == "sgd":
+        return torch.optim.SGD(groups, momentum=chosen.momentum, nesterov=chosen.nesterov, weight_decay=weight_decay)
     return torch.optim.AdamW(groups, weight_decay=weight_decay)
 
 
-def rate_factor(progress: float) -> float:
-    """Returns the share of the full learning rate: linear warm-up, then half a cosine to zero.
+def rate_factor(
+    progress: float,
+    schedule: Schedule = Schedule(),  # noqa: B008 - frozen
+    epochs: int = 1,
+    watched: Sequence[float] = (),
+) -> float:
+    """Returns the share of the full learning rate: linear warm-up, then the schedule's course.
 
-    >>> rate_factor(1.0), rate_factor(WARM_UP)
+    It is a function of what is done and of nothing else, so that a resumed run goes on as an unbroken one.
+
+    Args:
+        progress: p in [0, 1].
+        schedule: its name and numbers.
+        epochs: in all; step and sgdr count in epochs.
+        watched: of plateau: the value that is watched, one an epoch so far; lower is better.
+
+    >>> rate_factor(1.0), rate_factor(0.05)
     (0.0, 1.0)
     """
-    if progress < WARM_UP:
-        return (progress + 1e-3) / (WARM_UP + 1e-3)
-    return 0.5 * (1.0 + math.cos(math.pi * (progress - WARM_UP) / (1.0 - WARM_UP)))
+    if schedule.name == "one_cycle":
+        return _one_cycle(progress)
+    if progress < schedule.warm_up:
+        return (progress + 1e-3) / (schedule.warm_up + 1e-3)
+    if schedule.name == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * (progress - schedule.warm_up) / (1.0 - schedule.warm_up)))
+    if schedule.name == "step":
+        return schedule.factor ** int(progress * epochs / schedule.every + 1e-9)
+    if schedule.name == "sgdr":
+        return _restarts(progress * epochs, schedule.every, schedule.growth)
+    if schedule.name == "plateau":
+        return schedule.factor ** falls(watched, schedule.patience)
+    return 1.0
 
 
-def set_rate(optimiser: torch.optim.Optimizer, progress: float) -> float:
-    """Sets every group's learning rate for this progress; returns the largest."""
+def falls(watched: Sequence[float], patience: int) -> int:
+    """Returns how often the rate has fallen: each time `patience` values in a row did not beat the best.
+
+    Unlike torch's ReduceLROnPlateau there is no threshold and no cool-down, and the fall comes with the value that
+    fills the patience, not with the one after it.
+
+    >>> falls([3.0, 2.0, 2.0, 2.5, 1.0, 1.5], 2)
+    1
+    """
+    best, waited, count = math.inf, 0, 0
+    for value in watched:
+        better = value < best
+        best, waited = (value, 0) if better else (best, waited + 1)
+        if waited == patience:
+            count, waited = count + 1, 0
+    return count
+
+
+def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
+    """Sets every group's learning rate to this share of its full one; returns the largest."""
     for group in optimiser.param_groups:
-        group["lr"] = group["full_rate"] * rate_factor(progress)
+        group["lr"] = group["full_rate"] * factor
     return float(max(group["lr"] for group in optimiser.param_groups))
+
+
+def _one_cycle(progress: float) -> float:
+    """Smith and Topin, Super-Convergence, 2018: up to the full rate, then far below where it began; by cosine."""
+    if progress <= _RISE:
+        return _between(_FROM, 1.0, progress / _RISE)
+    return _between(1.0, _TO, (progress - _RISE) / (1.0 - _RISE))
+
+
+def _between(first: float, last: float, share: float) -> float:
+    return last + (first - last) * 0.5 * (1.0 + math.cos(math.pi * share))
+
+
+def _restarts(epoch: float, length: int, growth: int) -> float:
+    """Loshchilov and Hutter, SGDR, ICLR 2017, equation 5, with a lowest rate of zero."""
+    while epoch >= length - 1e-9:
+        epoch, length = epoch - length, length * growth
+    return 0.5 * (1.0 + math.cos(math.pi * max(0.0, epoch) / length))

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
+from isthmus.adapt.predictions import source_loss
 from isthmus.core.errors import ConfigError
 from isthmus.data.batch import Batch
 
@@ -37,7 +37,7 @@ class Adaptation(Method):
         """Returns the cross-entropy of the source rows."""
         rows = slice(0, batch.source_count)
         outputs = model(batch.inputs[rows], batch.domains[rows])
-        return {"source": functional.cross_entropy(outputs.logits, batch.labels)}
+        return {"source": source_loss(outputs.logits, batch)}
 
     def fit(self, session: Session) -> None:
         """Trains by the shared loop.

@@ -19,7 +19,7 @@ from torch.nn import functional
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
 from isthmus.adapt.alternating import minimise, own_optimiser
 from isthmus.adapt.layers import domain_discriminator
-from isthmus.adapt.predictions import full_precision
+from isthmus.adapt.predictions import full_precision, source_loss
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch
 
@@ -54,7 +54,7 @@ class Adaptation(Method):
         """Returns phase one's loss, the cross-entropy of the source rows."""
         rows = slice(0, batch.source_count)
         outputs = model(batch.inputs[rows], batch.domains[rows])
-        return {"source": functional.cross_entropy(outputs.logits, batch.labels)}
+        return {"source": source_loss(outputs.logits, batch)}
 
     def fit(self, session: Session) -> None:
         """Trains both phases. Which one an epoch belongs to depends on progress alone, so a resumed run agrees."""

@@ -12,10 +12,9 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
-from isthmus.adapt.predictions import full_precision
+from isthmus.adapt.predictions import full_precision, source_loss
 from isthmus.data.batch import Batch
 
 
@@ -46,7 +45,7 @@ class Adaptation(Method):
         """Returns source cross-entropy and norm loss."""
         source, target = model(batch.inputs, batch.domains).split(batch.source_count)
         both = (norm_loss(source.features, self.step) + norm_loss(target.features, self.step)) / 2.0
-        return {"source": functional.cross_entropy(source.logits, batch.labels), "norm": self.weight * both}
+        return {"source": source_loss(source.logits, batch), "norm": self.weight * both}
 
 
 def norm_loss(features: Tensor, step: float) -> Tensor:

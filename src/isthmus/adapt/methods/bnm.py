@@ -11,10 +11,9 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
-from isthmus.adapt.predictions import probabilities
+from isthmus.adapt.predictions import probabilities, source_loss
 from isthmus.data.batch import Batch
 
 
@@ -41,7 +40,7 @@ class Adaptation(Method):
         """Returns source cross-entropy and the negative nuclear norm."""
         source, target = model(batch.inputs, batch.domains).split(batch.source_count)
         return {
-            "source": functional.cross_entropy(source.logits, batch.labels),
+            "source": source_loss(source.logits, batch),
             "nuclear": -self.weight * nuclear_norm(target.logits),
         }
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
 from isthmus.adapt.layers import domain_discriminator, reverse_gradient
-from isthmus.adapt.predictions import entropy, full_precision, probabilities
+from isthmus.adapt.predictions import entropy, full_precision, probabilities, source_loss
 from isthmus.adapt.schedules import grl_lambda
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch
@@ -85,7 +85,7 @@ class Adaptation(Method):
             for rows in (slice(0, batch.source_count), slice(batch.source_count, len(each)))
         ]
         return {
-            "source": functional.cross_entropy(source.logits, batch.labels),
+            "source": source_loss(source.logits, batch),
             "domain": self.weight * (halves[0] + halves[1]) / 2.0,
         }
 

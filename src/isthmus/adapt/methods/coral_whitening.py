@@ -12,10 +12,10 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
 from isthmus.adapt.distances import covariance
+from isthmus.adapt.predictions import source_loss
 from isthmus.data.batch import Batch
 
 
@@ -44,7 +44,7 @@ class Adaptation(Method):
         rows = slice(0, batch.source_count)
         features = self.recoloured(model.backbone(batch.inputs[rows], batch.domains[rows]), batch.domains[rows])
         logits = model.head(model.bottleneck(features))
-        return {"source": functional.cross_entropy(logits, batch.labels)}
+        return {"source": source_loss(logits, batch)}
 
     def fit(self, session: Session) -> None:
         """Measures the maps, then trains; a checkpoint holds no map, since the same features give the same one."""

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
 from isthmus.adapt.layers import domain_discriminator, reverse_gradient
+from isthmus.adapt.predictions import source_loss
 from isthmus.adapt.schedules import grl_lambda
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch
@@ -54,6 +55,6 @@ class Adaptation(Method):
         each = functional.binary_cross_entropy_with_logits(logits, domain, reduction="none")
         halves = each[: batch.source_count].mean() + each[batch.source_count :].mean()
         return {
-            "source": functional.cross_entropy(source.logits, batch.labels),
+            "source": source_loss(source.logits, batch),
             "domain": self.weight * halves / 2.0,
         }

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
-from isthmus.adapt.predictions import full_precision
+from isthmus.adapt.predictions import full_precision, source_loss
 from isthmus.data.batch import Batch
 
 
@@ -59,7 +59,7 @@ class Adaptation(Method):
             cost = self.feature_weight * distance + self.label_weight * confusion
             plan = transport_plan(cost, self.regularisation, self.iterations)
             transport = (plan * cost).sum()
-        return {"source": functional.cross_entropy(source.logits, batch.labels), "transport": transport}
+        return {"source": source_loss(source.logits, batch), "transport": transport}
 
 
 def pair_distances(source: Tensor, target: Tensor) -> Tensor:

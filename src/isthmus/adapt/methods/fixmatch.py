@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
-from isthmus.adapt.predictions import full_precision
+from isthmus.adapt.predictions import full_precision, source_loss
 from isthmus.adapt.teachers import Teacher
 from isthmus.data.batch import Batch
 
@@ -54,7 +54,7 @@ class Adaptation(Method):
         strong = full_precision(target.logits[len(domains) :])
         each = functional.cross_entropy(strong, labels, reduction="none")
         return {
-            "source": functional.cross_entropy(source.logits, batch.labels),
+            "source": source_loss(source.logits, batch),
             "consistency": self.weight * (each * (confidence >= self.threshold)).mean(),
         }
 

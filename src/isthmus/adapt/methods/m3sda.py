@@ -12,10 +12,9 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
-from isthmus.adapt.predictions import full_precision
+from isthmus.adapt.predictions import full_precision, source_loss
 from isthmus.data.batch import Batch
 
 
@@ -46,7 +45,7 @@ class Adaptation(Method):
         numbers = batch.domains[: batch.source_count]
         sources = [source.features[numbers == number] for number in numbers.unique()]
         return {
-            "source": functional.cross_entropy(source.logits, batch.labels),
+            "source": source_loss(source.logits, batch),
             "moments": self.weight * moment_distance(sources, target.features, self.moments),
         }
 

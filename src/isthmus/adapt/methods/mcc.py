@@ -11,10 +11,9 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
-from isthmus.adapt.predictions import entropy, full_precision, probabilities
+from isthmus.adapt.predictions import entropy, full_precision, probabilities, source_loss
 from isthmus.data.batch import Batch
 
 _TINY = 1e-12  # a class that no row has any probability for divides by this instead of zero
@@ -45,7 +44,7 @@ class Adaptation(Method):
         """Returns source cross-entropy and class confusion."""
         source, target = model(batch.inputs, batch.domains).split(batch.source_count)
         return {
-            "source": functional.cross_entropy(source.logits, batch.labels),
+            "source": source_loss(source.logits, batch),
             "confusion": self.weight * class_confusion(target.logits, self.temperature),
         }
 

@@ -12,11 +12,10 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
 from isthmus.adapt.alternating import minimise, own_optimiser
-from isthmus.adapt.predictions import probabilities
+from isthmus.adapt.predictions import probabilities, source_loss
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch
 
@@ -51,8 +50,8 @@ class Adaptation(Method):
         source, _ = model(batch.inputs, batch.domains).split(batch.source_count)
         second = self.second_head(source.features)
         return {
-            "source": functional.cross_entropy(source.logits, batch.labels),
-            "second": functional.cross_entropy(second, batch.labels),
+            "source": source_loss(source.logits, batch),
+            "second": source_loss(second, batch),
         }
 
     def fit(self, session: Session) -> None:
@@ -77,8 +76,8 @@ class Adaptation(Method):
             features = model(batch.inputs, batch.domains).features
         first, second = model.head(features), self.second_head(features)
         count = batch.source_count
-        right = functional.cross_entropy(first[:count], batch.labels)
-        right = right + functional.cross_entropy(second[:count], batch.labels)
+        right = source_loss(first[:count], batch)
+        right = right + source_loss(second[:count], batch)
         return right - self.weight * discrepancy(first[count:], second[count:])
 
     def encoder_loss(self, model: Model, batch: Batch) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
-from isthmus.adapt.predictions import full_precision
+from isthmus.adapt.predictions import full_precision, source_loss
 from isthmus.adapt.teachers import Teacher
 from isthmus.data.batch import Batch
 
@@ -53,7 +53,7 @@ class Adaptation(Method):
         source, hidden = model(inputs, batch.domains).split(count)
         each = functional.cross_entropy(full_precision(hidden.logits), labels, reduction="none")
         return {
-            "source": functional.cross_entropy(source.logits, batch.labels),
+            "source": source_loss(source.logits, batch),
             "consistency": self.weight * (quality * each).mean(),
         }
 

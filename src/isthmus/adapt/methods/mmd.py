@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
 from isthmus.adapt.distances import mk_mmd
+from isthmus.adapt.predictions import source_loss
 from isthmus.data.batch import Batch
 
 
@@ -39,6 +39,6 @@ class Adaptation(Method):
         """Returns source cross-entropy and MMD."""
         source, target = model(batch.inputs, batch.domains).split(batch.source_count)
         return {
-            "source": functional.cross_entropy(source.logits, batch.labels),
+            "source": source_loss(source.logits, batch),
             "mmd": self.weight * mk_mmd(source.features, target.features),
         }

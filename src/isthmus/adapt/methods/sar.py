@@ -14,11 +14,10 @@ from typing import ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
 from isthmus.adapt.layer_norms import LayerNormTuner, require_layer_norms
-from isthmus.adapt.predictions import entropy
+from isthmus.adapt.predictions import entropy, source_loss
 from isthmus.data.batch import Batch
 
 _TINY = 1e-12  # a gradient of zero has no direction
@@ -55,7 +54,7 @@ class Adaptation(Method):
         """Returns the cross-entropy of the source rows."""
         rows = slice(0, batch.source_count)
         outputs = model(batch.inputs[rows], batch.domains[rows])
-        return {"source": functional.cross_entropy(outputs.logits, batch.labels)}
+        return {"source": source_loss(outputs.logits, batch)}
 
     def fit(self, session: Session) -> None:
         """Trains by the shared loop.

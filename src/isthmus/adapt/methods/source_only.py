@@ -3,9 +3,9 @@
 from typing import ClassVar, Literal
 
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
+from isthmus.adapt.predictions import source_loss
 from isthmus.data.batch import Batch
 
 
@@ -26,4 +26,4 @@ class Adaptation(Method):
     def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Returns the cross-entropy of the source rows."""
         outputs = model(batch.inputs, batch.domains)
-        return {"source": functional.cross_entropy(outputs.logits, batch.labels)}
+        return {"source": source_loss(outputs.logits, batch)}

@@ -8,9 +8,9 @@ are used. Free, and often most of what a stronger method wins.
 from typing import ClassVar, Literal
 
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
+from isthmus.adapt.predictions import source_loss
 from isthmus.data.batch import Batch
 
 
@@ -32,4 +32,4 @@ class Adaptation(Method):
         """Returns the cross-entropy of the source rows."""
         rows = slice(0, batch.source_count)
         outputs = model(batch.inputs[rows], batch.domains[rows])
-        return {"source": functional.cross_entropy(outputs.logits, batch.labels)}
+        return {"source": source_loss(outputs.logits, batch)}

@@ -1,0 +1,50 @@
+"""How a model trains: nested sections under `models:`. The defaults are what the shipped figures were made with."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from isthmus.core.config import Config
+
+
+class Optimiser(Config):
+    """The section `optimiser`."""
+
+    name: Literal["adamw", "sgd"] = Field("adamw", description="AdamW (decoupled weight decay), or SGD")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD; AdamW has its own")
+    nesterov: bool = Field(False, description="SGD looks ahead by its momentum")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Optimiser":
+        if self.nesterov and (self.name != "sgd" or self.momentum == 0):
+            raise ValueError("nesterov needs name: sgd and momentum above 0. Set them, or nesterov: false")
+        return self
+
+
+class Schedule(Config):
+    """The section `schedule`: the learning rate's course as a share of its full value."""
+
+    name: Literal["constant", "cosine", "one_cycle", "step", "sgdr", "plateau"] = Field(
+        "cosine",
+        description="constant; cosine to zero; one_cycle (Smith and Topin 2018); step (x factor every `every` epochs); "
+        "sgdr (cosine restarts, Loshchilov and Hutter 2017); plateau (x factor when `watch` stands still)",
+    )
+    warm_up: float = Field(0.05, ge=0, lt=1, description="[share] of all steps, linear; one_cycle has its own rise")
+    every: int = Field(10, ge=1, description="[epoch] between steps; length of sgdr's first cycle")
+    factor: float = Field(0.1, gt=0, lt=1, description="of step and plateau: what the rate is multiplied by")
+    growth: int = Field(1, ge=1, description="of sgdr: each cycle is this many times as long as the one before")
+    patience: int = Field(3, ge=1, description="[epoch] of plateau: without a better value before the rate falls")
+    watch: Literal["source_val_loss", "entropy", "information_maximisation"] = Field(
+        "source_val_loss", description="of plateau; the last two are of target images, without labels"
+    )
+
+
+class EarlyStop(Config):
+    """The section `early_stop`: looks at kept epochs alone, the candidates."""
+
+    patience: int = Field(0, ge=0, description="[kept epoch] without a better value before training stops; 0: never")
+    watch: Literal["source_val_loss", "entropy", "information_maximisation"] = Field(
+        "source_val_loss",
+        description="the last two are of target images, without labels; a method that must not see the target, such as "
+        "source_only, is stopped by source_val_loss always",
+    )
