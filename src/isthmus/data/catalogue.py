@@ -23,6 +23,7 @@ class PublicPair:
         checks: SHA-256 of the files that vouch for all others: the manifest, or the arrays themselves.
         section: the scenario's section, less what is said above.
         urls: domain -> public address of its files; a manifest's `source_file` continues it.
+        recoded: domain -> how the origin's files become the known ones, a recipe of `data/recode.py`.
         reencoded: domains whose mirrored bytes are not the origin's, so that nothing vouches for the origin's.
     """
 
@@ -35,6 +36,7 @@ class PublicPair:
     checks: dict[str, str]
     section: dict[str, Any]
     urls: dict[str, str]
+    recoded: dict[str, str] = field(default_factory=dict)
     reencoded: tuple[str, ...] = field(default=())
 
     def scenario(self) -> dict[str, Any]:
@@ -115,7 +117,7 @@ _PAIRS = [
             "pbc": f"{_RAW}/AuralinACC/Blood-Cell-Classification/d2e7b75e",
             "tecom": f"{_RAW}/zxaoyou/segmentation_WBC/fa9c0162",
         },
-        reencoded=("tecom",),
+        recoded={"tecom": "png"},  # BMP there
     ),
     PublicPair(
         name="scenes",
@@ -133,8 +135,11 @@ _PAIRS = [
             "model": "vit",
             "preprocess": {"stretch": "none"},  # photographs: 8 bit as they are
         },
-        urls={"aid": f"{_RAW}/zlima/testtensor/f6a0f746", "rsscn7": f"{_RAW}/palewithout/RSSCN7/6d77849d"},
-        reencoded=("rsscn7",),
+        urls={
+            "aid": f"{_RAW}/zlima/testtensor/f6a0f74645eab10754425bff50747e508290dee1",
+            "rsscn7": f"{_RAW}/palewithout/RSSCN7/6d77849df87d242b323184ab096e44dd63730c7e",
+        },
+        recoded={"rsscn7": "jpeg_224"},  # 400 x 400 there
     ),
     _digits("mnist_usps", "mnist", "usps"),
     _digits("usps_mnist", "usps", "mnist"),

@@ -4,6 +4,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from isthmus.core.errors import DataError
@@ -36,19 +37,28 @@ def is_web(address: str) -> bool:
     return address.startswith(("http://", "https://"))
 
 
-def bring(address: str, path: str, to: Path, sha256: str) -> None:
+def bring(
+    address: str,
+    path: str,
+    to: Path,
+    sha256: str,
+    recode: Callable[[Path], None] | None = None,
+    digest: Callable[[Path], str] = sha256_file,
+) -> None:
     """Copies or downloads one file; one that is already there and right is kept.
 
     Args:
         address: a folder, or the beginning of a web address.
         path: of the file below it.
         to: where it goes; written atomically.
-        sha256: what its bytes must hash to.
+        sha256: what it must hash to.
+        recode: turns the origin's file into the known one, in place, before it is hashed.
+        digest: what is hashed; the bytes.
 
     Raises:
         DataError: it cannot be had, is too large, or holds other bytes.
     """
-    if to.is_file() and sha256_file(to) == sha256:
+    if to.is_file() and digest(to) == sha256:
         return
     with atomic_file(to) as partial:
         whole = f"{address.rstrip('/')}/{urllib.parse.quote(path) if is_web(address) else path}"
@@ -56,9 +66,13 @@ def bring(address: str, path: str, to: Path, sha256: str) -> None:
             _download(whole, partial)
         else:
             _copy(Path(address) / path, partial)
-        if (got := sha256_file(partial)) != sha256:
+        if recode is not None:
+            recode(partial)
+        if (got := digest(partial)) != sha256:
+            again = "" if recode is None else ", or this machine's decoder writes other pixels or bytes than the known"
             raise DataError(
-                f"{whole}: SHA-256 is {got}, expected {sha256}. The file is broken or was changed: nothing kept"
+                f"{whole}: SHA-256 is {got}, expected {sha256}. The file is broken or was changed{again}: nothing kept"
+                + ("" if recode is None else f". {_ADVICE}")
             )
 
 

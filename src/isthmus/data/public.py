@@ -20,9 +20,11 @@ from isthmus.core.files import atomic_folder, sha256_bytes, sha256_file, write_t
 from isthmus.core.progress import say, track
 from isthmus.data.catalogue import PublicPair, public_pair
 from isthmus.data.download import bring, safe_path
+from isthmus.data.recode import RECIPES, pixels_sha256
 from isthmus.data.register import add_section, dvc_add
 
 _THREADS = 8  # downloads side by side
+_LISTED = ("path", "domain", "label", "split", "source_file", "sha256")  # columns of a manifest that are used
 _COLUMNS = ("path", "domain", "label", "split")
 
 
@@ -35,6 +37,7 @@ class Listed(NamedTuple):
     split: str
     source_file: str
     sha256: str
+    pixels: str = ""  # hash of its pixels, where these vouch for the origin's file and not its bytes
 
 
 def fetch(name: str, project: Path, mirror: str | None) -> Path:
@@ -66,18 +69,28 @@ def fetch(name: str, project: Path, mirror: str | None) -> Path:
 def _fetch_files(pair: PublicPair, raw: Path, downloads: Path, mirror: str | None) -> None:
     rows = _manifest(pair, downloads, mirror)
     if raw.exists():
-        _check_there(raw, ((row.path, row.sha256) for row in rows))
+        _check_there(raw, ((row.path, *_vouched(row)) for row in rows))
         return
 
     def one(row: Listed) -> None:
-        path = row.path if mirror else row.source_file.partition("/")[2]
-        bring(f"{mirror}/{pair.folder}" if mirror else pair.urls[row.domain], path, downloads / row.path, row.sha256)
+        if mirror:
+            bring(f"{mirror}/{pair.folder}", row.path, downloads / row.path, row.sha256)
+            return
+        recode = RECIPES[pair.recoded[row.domain]] if row.domain in pair.recoded else None
+        expected, digest = _vouched(row)
+        path = row.source_file.partition("/")[2]
+        bring(pair.urls[row.domain], path, downloads / row.path, expected, recode, digest)
 
     _side_by_side(one, rows, pair.name)
     with atomic_folder(raw) as folder:
         for row in rows:
             _link(downloads / row.path, folder / row.path)
         _write_table(folder, [(row.path, row.domain, row.label, row.split) for row in rows])
+
+
+def _vouched(row: Listed) -> tuple[str, Callable[[Path], str]]:
+    """Returns what a file must hash to, and what of it is hashed: pixels where it was packed anew, else its bytes."""
+    return (row.pixels, pixels_sha256) if row.pixels else (row.sha256, sha256_file)
 
 
 def _side_by_side(one: Callable[[Listed], None], rows: list[Listed], name: str) -> None:
@@ -98,29 +111,44 @@ def _manifest(pair: PublicPair, downloads: Path, mirror: str | None) -> list[Lis
         bring(f"{mirror}/{pair.folder}", "manifest.csv", local, pair.checks["manifest.csv"])
         text = local.read_text(encoding="utf-8")
     else:
-        _refuse_reencoded(pair)
-        data = gzip.decompress(resources.files("isthmus.data").joinpath(f"manifests/{pair.name}.csv.gz").read_bytes())
+        data = _bundled(f"{pair.name}.csv.gz")
         assert sha256_bytes(data) == pair.checks["manifest.csv"], "the bundled manifest is not the pinned one"
         text = data.decode("utf-8")
-    rows = [Listed(*(line[column] for column in Listed._fields)) for line in csv.DictReader(io.StringIO(text))]
+    pixels = _pixels(pair)
+    rows = [
+        Listed(**{name: line[name] for name in _LISTED}, pixels=pixels.get(line["path"], ""))
+        for line in csv.DictReader(io.StringIO(text))
+    ]
     for row in rows:
         safe_path(row.path, f"{pair.folder}/manifest.csv")
     return [row for row in rows if row.label in pair.section["classes"]]
 
 
-def _refuse_reencoded(pair: PublicPair) -> None:
+def _pixels(pair: PublicPair) -> dict[str, str]:
+    """Returns path -> hash of pixels, of the files that are packed anew losslessly."""
+    if "png" not in pair.recoded.values():
+        return {}
+    lines = csv.DictReader(io.StringIO(_bundled(f"{pair.name}.pixels.csv.gz").decode("utf-8")))
+    return {line["path"]: line["sha256"] for line in lines}
+
+
+def _bundled(name: str) -> bytes:
+    return gzip.decompress(resources.files("isthmus.data").joinpath(f"manifests/{name}").read_bytes())
+
+
+def _refuse_arrays(pair: PublicPair) -> None:
     if pair.reencoded:
         addresses = ", ".join(pair.urls[domain] for domain in pair.reencoded)
         raise DataError(
-            f"{pair.name}: the known files of {', '.join(pair.reencoded)} are re-encoded copies, so nothing vouches for"
-            f" the bytes of the origin ({addresses}). Run 'isthmus fetch {pair.name} --mirror FOLDER-OR-ADDRESS' with a"
-            f" mirror that has {pair.folder}/"
+            f"{pair.name}: the known files of {', '.join(pair.reencoded)} are arrays made of whole packages"
+            f" ({addresses}): no list names their files one by one, and nothing vouches for the origin's"
+            f" bytes. Run 'isthmus fetch {pair.name} --mirror FOLDER-OR-ADDRESS' with a mirror that has {pair.folder}/"
         )
 
 
 def _fetch_digits(pair: PublicPair, raw: Path, downloads: Path, mirror: str | None) -> None:
     if not mirror:
-        _refuse_reencoded(pair)
+        _refuse_arrays(pair)
     for name, sha256 in pair.checks.items():
         bring(f"{mirror}/{pair.folder}", name, downloads / name, sha256)
     mnist = np.load(downloads / "mnist5k_28x28_uint8.npz", allow_pickle=False)
@@ -134,7 +162,7 @@ def _fetch_digits(pair: PublicPair, raw: Path, downloads: Path, mirror: str | No
         rows = [row for block in blocks for row in _write_digits(folder, *block)]
         _write_table(folder, rows)
     if (made := downloads / "written").exists():
-        _check_there(raw, ((row[0], sha256_file(made / row[0])) for row in rows))
+        _check_there(raw, ((row[0], sha256_file(made / row[0]), sha256_file) for row in rows))
 
 
 def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -152,10 +180,10 @@ def _write_digits(
         yield path, domain, str(digit), split
 
 
-def _check_there(raw: Path, expected: Iterator[tuple[str, str]]) -> None:
+def _check_there(raw: Path, expected: Iterator[tuple[str, str, Callable[[Path], str]]]) -> None:
     """Accepts a raw folder that holds the very files, and touches none that does not."""
-    for path, sha256 in expected:
-        if not (raw / path).is_file() or sha256_file(raw / path) != sha256:
+    for path, sha256, digest in expected:
+        if not (raw / path).is_file() or digest(raw / path) != sha256:
             raise DataError(
                 f"{raw}: is there already and its {path} is gone or changed. Restore it with 'dvc checkout {raw.name}',"
                 " or move the folder away and run the same command again"
