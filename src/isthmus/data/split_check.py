@@ -1,7 +1,7 @@
 """Refuses splits that leak or that a later stage cannot use, and says which groups are where and what to do.
 
 An empty split is not filled up. Which groups would fill it depends on all the others, so that a sample would move
-when some are added, and what was tested on yesterday would be trained on today (docs/decisions/0005-empty-splits.md).
+when some are added, and what was tested on yesterday would be trained on today (docs/decisions/0007-empty-splits.md).
 """
 
 import math
