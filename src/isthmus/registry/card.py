@@ -142,6 +142,9 @@ def _limits(findings: Findings) -> list[str]:
             limits.append(f"Without a target test image, so not measured: {', '.join(absent)}.")
     else:
         limits.append("No target label exists: accuracy on the target is unknown, and no gain is claimed.")
+        limits.append(
+            "The estimate without labels has been too high on real pairs (docs/benchmarks.md): it is no bound."
+        )
         limits.append("Label-free scores rank candidates; they can favour a model that is sure and wrong.")
     if findings.choice["chosen"]["fallback"]:
         limits.append("Nothing was adapted: this is the source-only model.")

@@ -26,9 +26,10 @@ from isthmus.data.manifest import TARGET_LABELS, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.alarms import Alarms, raise_alarms
 from isthmus.evaluation.choice import SOURCE_ONLY
+from isthmus.evaluation.judged import TrustConfig, judged
 from isthmus.evaluation.predict import PREDICTIONS, label_free_numbers, predictions_table
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, open_trained, read_samples
-from isthmus.evaluation.trust import TrustConfig, build_trust, flat, judged, passed_others, trust_against_labels
+from isthmus.evaluation.trust import build_trust, flat, passed_others, trust_against_labels
 from isthmus.evaluation.truth import build_truth
 from isthmus.stages._cli import stage
 
