@@ -17,7 +17,7 @@ from isthmus.data.image import Image
 _SIDE = 16  # [pixel] of the small picture; 240 bits
 _BITS = 12  # that may differ: unrelated pictures differ in about 120
 _CHANNELS = 3  # of many bands, the first ones
-_BLOCK = 256  # rows compared at once
+_BLOCK = 2**20  # comparisons at once: 20 MB, however many pictures there are
 
 
 def small_picture(image: Image) -> NDArray[np.float32]:
@@ -39,10 +39,11 @@ def near_pairs(pictures: Sequence[NDArray[np.float32]], tolerance: float) -> lis
     """
     bits = np.stack([_difference_hash(p) for p in pictures]) if pictures else np.empty((0, 4), np.uint64)
     found = []
-    for start in range(0, len(bits), _BLOCK):
-        apart = np.zeros((len(bits[start : start + _BLOCK]), len(bits)), np.uint16)
+    step = max(1, _BLOCK // max(1, len(bits)))
+    for start in range(0, len(bits), step):
+        apart = np.zeros((len(bits[start : start + step]), len(bits)), np.uint16)
         for word in range(bits.shape[1]):
-            apart += np.bitwise_count(bits[start : start + _BLOCK, word, None] ^ bits[None, :, word])
+            apart += np.bitwise_count(bits[start : start + step, word, None] ^ bits[None, :, word])
         rows, columns = np.nonzero(apart <= _BITS)
         candidates = ((int(i) + start, int(j)) for i, j in zip(rows, columns, strict=True) if i + start < j)
         found += [(i, j) for i, j in candidates if _alike(pictures[i], pictures[j], tolerance)]
