@@ -81,3 +81,10 @@ def test_pairs_with_an_image_that_is_not_used_do_not_count() -> None:
         "near_duplicates_within": {"x": 2, "y": 0},
         "near_duplicates_across": 0,
     }
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_photographs_small_picture_is_that_of_the_same_values_in_float(channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (61, 83, channels), np.uint8)
+
+    assert np.array_equal(small_picture(Image(pixels, "rgb")), small_picture(Image(pixels.astype(np.float32), "rgb")))

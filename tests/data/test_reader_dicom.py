@@ -309,3 +309,14 @@ def test_a_file_of_many_frames_is_parsed_once(monkeypatch: pytest.MonkeyPatch) -
         FileReader().read(path, part)
 
     assert len(reads) == 1
+
+
+@pytest.mark.timeout(60)
+def test_a_jpeg_2000_box_without_length_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    dataset = pydicom.dcmread(ROOT / "test_files" / "MR_small_jp2klossless.dcm")
+    frame = b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(64)
+    dataset.PixelData = pydicom.encaps.encapsulate([frame])
+    dataset.save_as(tmp_path / "a.dcm")
+
+    with pytest.raises(DataError, match="pixels are damaged: JPEG 2000 box of no length at byte 12 of the frame"):
+        FileReader().read(tmp_path / "a.dcm", "")

@@ -1,6 +1,6 @@
 """Rows of decoded files -> the tables of a scenario: manifest, locations, target labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from isthmus.data.labels import label_facts
 from isthmus.data.limits import Limits, check_limits
 from isthmus.data.manifest import LOCATIONS, MANIFEST
 from isthmus.data.near import near_pairs
+from isthmus.data.pictures import Pictures
 from isthmus.data.pixel_facts import PixelFacts, pixel_summary
 from isthmus.data.scan import Row, count_unlisted, find_images, image_id, read_image_facts
 from isthmus.data.scenario import Scenario
@@ -67,17 +68,18 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     files = len(found) + len(bad)
     rows: list[Row] = []
     key = None if config.identity_key is None else read_key(config.identity_key)
-    decoded = in_order(partial(read_image_facts, raw, key=key, tiles=scenario.tiles), found, config.workers)
-    for result in track(decoded, "decode", len(found), "file"):
-        if isinstance(result, Bad):
-            bad.append(result)
-        else:
-            rows += result
-    taken = None if scenario.volumes is None else volumes(rows, scenario.volumes, raw)
-    if taken is not None:
-        rows, bad = [row for volume in taken.rows for row in volume], [*bad, *taken.bad]
-    frame = _frame(rows)
-    near = _near(frame, config.near_duplicates)
+    with Pictures() as pictures:
+        decoded = in_order(partial(read_image_facts, raw, key=key, tiles=scenario.tiles), found, config.workers)
+        for result in track(decoded, "decode", len(found), "file"):
+            if isinstance(result, Bad):
+                bad.append(result)
+            else:
+                rows += [_without_pixels(row, pictures) for row in result]
+        taken = None if scenario.volumes is None else volumes(rows, scenario.volumes, raw)
+        if taken is not None:
+            rows, bad = [row for volume in taken.rows for row in volume], [*bad, *taken.bad]
+        frame = _frame(rows)
+        near = _near(frame, pictures, config.near_duplicates)
     contradicting = source_contradictions(frame, scenario.target)
     bad = sorted([*bad, *contradicting])
     check_bad_share(bad, files, config.max_bad_share)
@@ -149,13 +151,19 @@ def _entity(row: Row) -> str:
     return f"person {row.person}" if row.person else f"bytes {row.sha256}"
 
 
-def _near(frame: pd.DataFrame, tolerance: float) -> list[tuple[str, str]]:
+def _without_pixels(row: Row, pictures: Pictures) -> Row:
+    """Returns a row whose small picture lies in `pictures`: its place there stands in its stead."""
+    assert not isinstance(row.small, int)
+    return replace(row, small=pictures.add(row.small))
+
+
+def _near(frame: pd.DataFrame, pictures: Pictures, tolerance: float) -> list[tuple[str, str]]:
     """Returns pairs of ids of images that look alike and are not the same bytes."""
     if tolerance == 0:
         return []
     unique = frame.drop_duplicates("image_id")
-    ids, shas = list(unique["image_id"]), list(unique["sha256"])
-    return [(ids[i], ids[j]) for i, j in near_pairs(list(unique["small"]), tolerance) if shas[i] != shas[j]]
+    ids, shas, seen = list(unique["image_id"]), list(unique["sha256"]), pictures.chosen(list(unique["small"]))
+    return [(ids[i], ids[j]) for i, j in near_pairs(seen, tolerance) if shas[i] != shas[j]]
 
 
 def _tables(

@@ -38,7 +38,7 @@ class Row:
     dtype: str
     file_bytes: int
     person: str | None  # keyed hash of the person whom the file names, if it names one
-    small: NDArray[np.float32]  # of `data/near.py`
+    small: NDArray[np.float32] | int  # of `data/near.py`, or its place where many are kept (`data/pictures.py`)
     facts: PixelFacts
     slice: Slice | None = None  # where it lies in its volume, if its file says so
 

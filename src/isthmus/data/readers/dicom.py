@@ -190,6 +190,7 @@ def _stored(dataset: Any, frame: int) -> NDArray[Any]:
     from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import pixel_array
 
+    _check_boxes(dataset, frame)
     try:
         pixels: NDArray[Any] = pixel_array(dataset, index=frame)  # YBR becomes RGB here
     except RuntimeError as error:
@@ -197,6 +198,25 @@ def _stored(dataset: Any, frame: int) -> NDArray[Any]:
     if dataset.PhotometricInterpretation == "PALETTE COLOR":
         pixels = apply_color_lut(pixels, dataset)[..., :3]
     return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
+
+
+def _check_boxes(dataset: Any, frame: int) -> None:
+    """Refuses a JPEG 2000 frame whose JP2 header has a box of no length, at which pydicom 3.0.2 would stay for ever.
+
+    ISO/IEC 15444-1, I.4: a box is its length [byte], its type, its content. Found by fuzzing.
+    """
+    from pydicom.encaps import get_frame
+    from pydicom.uid import JPEG2000TransferSyntaxes
+
+    if dataset.file_meta.TransferSyntaxUID not in JPEG2000TransferSyntaxes:
+        return
+    data = get_frame(dataset.PixelData, frame, number_of_frames=int(dataset.get("NumberOfFrames") or 1))
+    place = 12 if data.startswith(b"\0\0\0\x0cjP  ") else len(data)
+    while place < len(data) and data[place + 4 : place + 8] != b"jp2c":
+        length = int.from_bytes(data[place : place + 4], "big")
+        if length == 0:
+            raise DataError(f"pixels are damaged: JPEG 2000 box of no length at byte {place} of the frame")
+        place += length
 
 
 def _undecoded(dataset: Any, error: RuntimeError) -> DataError:

@@ -1,0 +1,221 @@
+"""How fast `ingest` and `prepare` take photographs, against a plain one-process Pillow loop, and what memory they need.
+
+python -m benchmarks.ingest [--images 5000] [--folder DIR]
+
+The loop opens, decodes and resizes each file to the side that `prepare` writes, bicubic as `prepare` does, and keeps
+nothing. All three run in the same folder, one after another, so that the ratios hold on a busy machine too. Memory is
+the anonymous memory (RssAnon + RssShmem) of the process and all its children, sampled every 20 ms: files that are
+mapped belong to the system, which takes their pages back.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from isthmus.data.ingest import IngestConfig
+from isthmus.data.scenario import Scenario
+from isthmus.data.workers import in_order, processors
+from isthmus.stages import ingest, prepare
+
+SIDE = 154  # [pixel] of prepared images
+_SIZE = (300, 400)  # [pixel] of a photograph
+
+
+def write_images(folder: Path, count: int, broken: int = 0) -> None:
+    """Writes JPEGs of two domains and two classes, all different, of about 20 kB; the same count, the same bytes.
+
+    Args:
+        folder: new.
+        count: images.
+        broken: so many of the files are cut in the middle.
+    """
+    for domain in ("a", "b"):
+        for name in ("bad", "good"):
+            (folder / domain / name).mkdir(parents=True, exist_ok=True)
+    for number, data in enumerate(in_order(_photograph, range(count), processors())):
+        path = folder / "ab"[number % 2] / ("bad", "good")[number // 2 % 2] / f"{number:06d}.jpg"
+        path.write_bytes(data[: len(data) // 2] if number < broken else data)
+
+
+def _photograph(number: int) -> bytes:
+
+    rng = np.random.default_rng(number)
+    height, width = _SIZE
+    colours = rng.uniform(70, 180, (5, 6, 3)).astype(np.float32)
+    smooth = np.stack(
+        [
+            np.asarray(Image.fromarray(colours[..., c]).resize((width, height), Image.Resampling.BICUBIC))
+            for c in range(3)
+        ],
+        axis=2,
+    )
+    grain = np.roll(_grain(), (int(rng.integers(height)), int(rng.integers(width))), (0, 1))
+    pixels = np.clip(smooth + grain[..., None] * rng.uniform(0.5, 1.0, 3), 0, 255).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=85)
+    return stream.getvalue()
+
+
+def _grain(known: list[np.ndarray] = []) -> np.ndarray:  # noqa: B006 - one a process
+    if not known:
+        rng, total = np.random.default_rng(0), np.zeros(_SIZE, np.float32)
+        for side, strength in ((24, 14.0), (96, 7.0), (300, 3.0)):
+            small = Image.fromarray(rng.normal(0, strength, (side, side)).astype(np.float32))
+            total += np.asarray(small.resize(_SIZE[::-1], Image.Resampling.BICUBIC))
+        known.append(total)
+    return known[0]
+
+
+def scenario() -> Scenario:
+    """Returns the scenario of `write_images`."""
+    return Scenario(
+        kind="natural", raw=Path("raw"), source=["a"], target="b", target_labels="folders", classes=["bad", "good"],
+        preprocess={"image_size": SIDE},
+    )  # fmt: skip
+
+
+def plain_loop(paths: list[Path]) -> None:
+    """Decodes and resizes one after another, as a script would."""
+    for path in paths:
+        with contextlib.suppress(OSError), Image.open(path) as image:  # a broken file
+            np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def run_ingest(raw: Path, out: Path) -> None:
+    """Runs the stage with one process a processor."""
+    names = ("manifest", "locations", "labels_target")
+    tables: dict[str, Any] = {name: out / f"{name}.parquet" for name in names}
+    params = ingest.Params(scenario=scenario(), ingest=IngestConfig(workers=processors()), seed=0)
+    ingest.run(params, raw=raw, audit=out / "audit.json", quarantine=out / "quarantine.json", **tables)
+
+
+def run_prepare(raw: Path, out: Path) -> None:
+    """Runs the stage."""
+    prepare.run(
+        prepare.Params(scenario=scenario()),
+        raw=raw,
+        manifest=out / "manifest.parquet",
+        locations=out / "locations.parquet",
+        checkpoints=out / "checkpoints",
+        prepared=out / "prepared",
+    )
+
+
+def measured(what: str, raw: Path, out: Path) -> dict[str, float]:
+    """Runs `loop`, `ingest` or `prepare` in a process of its own.
+
+    Returns:
+        `seconds` of the work alone, `cpu` seconds of all processes, and `peak_mb`, the largest memory of them together.
+    """
+    command = [sys.executable, "-m", "benchmarks.ingest", "--only", what, "--folder", str(raw), "--out", str(out)]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    peak, ticks = 0, dict[int, int]()
+    while child.poll() is None:
+        tree = _tree(child.pid)
+        peak = max(peak, sum(_anonymous(process) for process in tree))
+        ticks |= {process: _ticks(process) or ticks.get(process, 0) for process in tree}
+        time.sleep(0.02)
+    assert child.stdout is not None
+    text = child.stdout.read()
+    if child.returncode:
+        raise RuntimeError(f"{what} ended with status {child.returncode}")
+    cpu = sum(ticks.values()) / os.sysconf("SC_CLK_TCK")
+    return {**json.loads(text.splitlines()[-1]), "cpu": cpu, "peak_mb": peak / 2**20}
+
+
+def _tree(root: int) -> list[int]:
+    """Returns a process and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text()
+            except OSError:  # it has just ended
+                continue
+            children.setdefault(int(stat.rpartition(")")[2].split()[1]), []).append(int(entry.name))
+    found, pending = [], [root]
+    while pending:
+        found.append(pending.pop())
+        pending += children.get(found[-1], [])
+    return found
+
+
+def _ticks(process: int) -> int:
+    """Returns the processor time that a process has used, in the system's ticks."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0
+    return int(fields[11]) + int(fields[12])
+
+
+def _anonymous(process: int) -> int:
+    """Returns the memory of a process that is not a file's [byte]."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
+
+
+def ratios(raw: Path, out: Path) -> dict[str, float]:
+    """Measures loop, ingest and prepare on one folder; a ratio over 1 is faster than the loop.
+
+    `_by_cpu` is what the processor time of all processes allows where nobody else uses the processors: start-up and
+    waiting for each other left out.
+    """
+    found = {what: measured(what, raw, out) for what in ("loop", "ingest", "prepare")}
+    seconds = {what: values["seconds"] for what, values in found.items()}
+    return {
+        **{f"{what}_seconds": round(value, 2) for what, value in seconds.items()},
+        **{f"{what}_peak_mb": round(values["peak_mb"], 1) for what, values in found.items()},
+        **{f"{what}_cpu": round(values["cpu"], 2) for what, values in found.items()},
+        "ingest_ratio_by_cpu": round(processors() * found["loop"]["cpu"] / found["ingest"]["cpu"], 3),
+        "prepare_ratio_by_cpu": round(processors() * found["loop"]["cpu"] / found["prepare"]["cpu"], 3),
+        "ingest_ratio": round(seconds["loop"] / seconds["ingest"], 3),
+        "prepare_ratio": round(seconds["loop"] / seconds["prepare"], 3),
+        "both_ratio": round(seconds["loop"] / (seconds["ingest"] + seconds["prepare"]), 3),
+    }
+
+
+def _only(what: str, raw: Path, out: Path) -> None:
+    runs = {
+        "loop": lambda: plain_loop(sorted(raw.rglob("*.jpg"))),
+        "ingest": partial(run_ingest, raw, out),
+        "prepare": partial(run_prepare, raw, out),
+    }
+    start = time.perf_counter()
+    runs[what]()
+    print(json.dumps({"seconds": time.perf_counter() - start}))
+
+
+def main() -> None:
+    """Prints the ratios as JSON."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--only")
+    given = parser.parse_args()
+    if given.only:
+        _only(given.only, given.folder, given.out)
+        return
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        write_images(Path(folder) / "raw", given.images)
+        print(json.dumps({"images": given.images} | ratios(Path(folder) / "raw", Path(folder) / "out"), indent=2))
+
+
+if __name__ == "__main__":
+    main()
