@@ -1,12 +1,11 @@
 """Trains the pool that the choice is measured on: every feature method, with and without standardisation, all seeds.
 
-`python -m benchmarks.pool --params params.yaml --pool out/pool steel=out/steel steel_reverse=out/steel`: for each pair
-a folder with what `ingest`, `prepare` and `embed` wrote (only read). Each candidate runs through the stage `train`; what
-is there already is not run again. A pair named `NAME_reverse` has source and target swapped: the labels of the new
-source come from `labels_target.parquet`, those of the old source become the new target's, and test images stay test
-images. `METHOD.raw` is METHOD without standardisation; source_only and zscore have one variant each. In full mode
-(images) every method runs standardised only, for want of time.
-"""
+`python -m benchmarks.pool --params params.yaml --pool out/pool steel=out/steel steel_reverse=out/steel`: for each
+pair a folder with what `ingest`, `prepare` and `embed` wrote (only read). Each candidate runs through the stage
+`train`; what is there already is not run again. A pair named `NAME_reverse` has source and target swapped: the labels
+of the new source come from `labels_target.parquet`, those of the old source become the new target's, and test images
+stay test images. `METHOD.raw` is METHOD without standardisation; source_only and zscore have one variant each. In
+full mode (images) there are no `.raw` variants; `--only` names some methods."""
 
 import argparse
 import shutil
@@ -34,9 +33,14 @@ def variants(methods: Sequence[str], mode: str) -> list[str]:
     return sorted([*methods, *(m + RAW for m in methods if m not in fixed and mode == "frozen")])
 
 
-def params_for(params: Path, pair: str, work: Path, methods: Sequence[str]) -> Path:
-    """Writes a `params.yaml` with this pair's scenario, swapped if it is a reverse, and one method section each."""
+def params_for(params: Path, pair: str, work: Path, methods: Sequence[str], rule: Path | None = None) -> Path:
+    """Writes a `params.yaml` with this pair's scenario, swapped if it is a reverse, and one method section each.
+
+    The section `select` is that of `rule`, if one is given.
+    """
     document = yaml.safe_load(params.read_text())
+    if rule is not None:
+        document["select"] = yaml.safe_load(rule.read_text())["select"]
     scenario = dict(document["scenarios"][pair.removesuffix(REVERSE)])
     if pair.endswith(REVERSE):
         (source,) = scenario["source"]
@@ -65,7 +69,9 @@ def inputs_of(pair: str, folder: Path, work: Path, seed: int) -> Path:
     # An image of the new source without a label (two labels contradict) has no part in anything: `cal` is not read.
     new_target = manifest.loc[~was_target, "domain"].iloc[0]
     frame = manifest[["domain", "group"]].assign(given=["test" if s == "test" else "train" for s in manifest["split"]])
-    split = pd.Series(assign_splits(frame, new_target, Splits(), seed), index=manifest.index)
+    # Another seed than the pair's own: what it called the target's `train` lies below one threshold of the same hash,
+    # so the new source would have no `val`.
+    split = pd.Series(assign_splits(frame, new_target, Splits(), seed + 1), index=manifest.index)
     manifest["split"] = split.mask(was_target & manifest["label"].isna(), "cal")
     swapped = work / "inputs"
     swapped.mkdir(parents=True, exist_ok=True)
@@ -77,13 +83,13 @@ def inputs_of(pair: str, folder: Path, work: Path, seed: int) -> Path:
     return swapped
 
 
-def train_pair(params: Path, pair: str, folder: Path, pool: Path) -> None:
+def train_pair(params: Path, pair: str, folder: Path, pool: Path, methods: Sequence[str]) -> None:
     """Trains every candidate of one pair that is not there yet, into `pool/PAIR/train/CANDIDATE`."""
     work = pool / pair
     document = yaml.safe_load(params.read_text())
     model = document["scenarios"][pair.removesuffix(REVERSE)]["model"]
-    names = variants(feature_methods(), document["models"][model]["mode"])
-    own = params_for(params, pair, work, feature_methods())
+    names = variants(methods, document["models"][model]["mode"])
+    own = params_for(params, pair, work, methods)
     inputs = inputs_of(pair, folder, work, document["seed"])
     for name in names:
         done = work / "train" / name
@@ -115,10 +121,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pool", description=__doc__)
     parser.add_argument("--params", type=Path, required=True, help="params.yaml that has the scenarios")
     parser.add_argument("--pool", type=Path, required=True, help="folder that the candidates are kept in")
+    parser.add_argument("--only", nargs="+", help="methods; default: all that take features")
     parser.add_argument("pairs", nargs="+", metavar="PAIR=FOLDER")
     given = parser.parse_args()
     for pair, _, folder in (text.partition("=") for text in given.pairs):
-        train_pair(given.params, pair, Path(folder), given.pool)
+        train_pair(given.params, pair, Path(folder), given.pool, given.only or feature_methods())
 
 
 if __name__ == "__main__":
