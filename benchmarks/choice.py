@@ -24,7 +24,6 @@ from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samp
 from isthmus.evaluation.truth import build_truth
 from isthmus.stages import select
 
-START, END = "<!-- choice: benchmarks/choice.py -->", "<!-- end of choice -->"
 NEGATIVE = 0.01  # [share] below source-only that counts as below
 RESAMPLES = 1000
 
@@ -134,15 +133,16 @@ def interval(value: dict[str, float]) -> str:
     return f"{100 * value['mean']:+.1f} ({100 * value['low']:+.1f} to {100 * value['high']:+.1f})"
 
 
-def write_section(path: Path, text: str) -> None:
-    """Replaces what stands between the two marks of a Markdown file, or adds it at the end."""
+def write_section(path: Path, title: str, text: str) -> None:
+    """Replaces the section of this title in a Markdown file, or adds it at the end."""
+    start, end = f"<!-- {title}: benchmarks/choice.py -->", f"<!-- end of {title} -->"
     old = path.read_text(encoding="utf-8") if path.exists() else "# Benchmarks\n"
-    section = f"{START}\n{text}\n{END}"
-    if START in old:
-        before, after = old.index(START), old.index(END) + len(END)
+    section = f"{start}\n\n{text}\n\n{end}"
+    if start in old:
+        before, after = old.index(start), old.index(end) + len(end)
         path.write_text(old[:before] + section + old[after:], encoding="utf-8")
     else:
-        path.write_text(f"{old.rstrip()}\n\n## The choice without target labels\n\n{section}\n", encoding="utf-8")
+        path.write_text(f"{old.rstrip()}\n\n## {title}\n\n{section}\n", encoding="utf-8")
 
 
 def main() -> None:
@@ -153,6 +153,7 @@ def main() -> None:
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--only", nargs="+", help="candidates of the pool; default: all")
     parser.add_argument("--write", type=Path, help="Markdown file; default: print only")
+    parser.add_argument("--title", default="The choice without target labels", help="of the section that is written")
     parser.add_argument("pairs", nargs="+", metavar="PAIR=FOLDER")
     given = parser.parse_args()
     found = []
@@ -169,7 +170,7 @@ def main() -> None:
     text = table(found)
     print(text)
     if given.write:
-        write_section(given.write, text)
+        write_section(given.write, given.title, text)
 
 
 if __name__ == "__main__":
