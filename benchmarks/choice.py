@@ -102,7 +102,7 @@ def table(found: list[dict[str, Any]]) -> str:
     names = sorted({m for one in found for m in one["methods"]})
     lines += [
         "",
-        f"Mean regret {np.mean(regrets):.1f} points (to the best epoch of the whole pool: {np.mean(stricter):.1f});"
+        f"Mean regret {np.mean(regrets):.1f} points (to the best epoch of any candidate: {np.mean(stricter):.1f});"
         f" significantly below source-only: {', '.join(worse) or 'none'}; more than one point below:"
         f" {', '.join(below) or 'none'}, {len(below)} of {len(found)} pairs.",
         "",
