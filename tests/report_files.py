@@ -62,6 +62,7 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
     select.run(
         load_params(select.Params, files.params, SECTIONS),
         **common,
+        features=files.features,
         trained=files.trained,
         shift=root / "shift",
         choice=root / "choice.json",

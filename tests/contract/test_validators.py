@@ -12,6 +12,7 @@ from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig
 
 FOLDER = "evaluation.validators"
 NAMES = plugins.names(FOLDER)
+NOBODY = np.zeros((1, 0), dtype=np.int64)  # a single image has no neighbours
 
 
 def trial(source: int, target: int, *, seeds: int = 3, constant: bool = False, scale: float = 1.0) -> Trial:
@@ -22,7 +23,18 @@ def trial(source: int, target: int, *, seeds: int = 3, constant: bool = False, s
         return values.astype(np.float32)
 
     logits = draw(seeds, target, 4)
-    return Trial(draw(source, 4), rng.integers(0, 4, source), draw(source, 6), logits[0], draw(target, 6), logits)
+    return Trial(
+        source_logits=draw(source, 4),
+        source_labels=rng.integers(0, 4, source),
+        source_features=draw(source, 6),
+        target_logits=logits[0],
+        target_features=draw(target, 6),
+        seeds_target_logits=logits,
+        source_frozen=draw(source, 5).astype(np.float64),
+        target_frozen=draw(target, 5).astype(np.float64),
+        neighbours=np.array([[(t + 1) % target, (t + 3) % target] for t in range(target)]) if target > 1 else NOBODY,
+        consensus=rng.integers(0, 4, target),
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -74,13 +86,18 @@ def test_a_score_does_not_depend_on_the_order_of_rows(name: str) -> None:
     given, order = trial(40, 30), np.random.default_rng(1).permutation(30)
     validator = plugins.load(FOLDER, name).Config().build()
 
+    place = np.argsort(order)
     shuffled = Trial(
-        given.source_logits[::-1],
-        given.source_labels[::-1],
-        given.source_features[::-1],
-        given.target_logits[order],
-        given.target_features[order],
-        given.seeds_target_logits[:, order],
+        source_logits=given.source_logits[::-1],
+        source_labels=given.source_labels[::-1],
+        source_features=given.source_features[::-1],
+        target_logits=given.target_logits[order],
+        target_features=given.target_features[order],
+        seeds_target_logits=given.seeds_target_logits[:, order],
+        source_frozen=given.source_frozen[::-1],
+        target_frozen=given.target_frozen[order],
+        neighbours=place[given.neighbours[order]],
+        consensus=given.consensus[order],
     )
 
     assert validator.score(shuffled) == pytest.approx(validator.score(given), abs=1e-9)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from isthmus.core.errors import DataError
-from isthmus.evaluation.choice import Candidate, Choice, Guards, choose, curve_faults
+from isthmus.evaluation.choice import Candidate, Choice, Guards, choose, curve_faults, within_guards
 
 GUARDS = Guards(source_floor=0.05, min_effective_classes=0.5, max_seed_disagreement=0.5)
 
@@ -221,13 +221,36 @@ def test_without_source_only_there_is_no_choice() -> None:
         choose([candidate("coral")], GUARDS, 4)
 
 
-def test_a_loss_that_is_null_infinite_or_zero_is_a_fault_up_to_that_epoch_only() -> None:
+def test_a_loss_that_is_null_or_infinite_is_a_fault_up_to_that_epoch_only() -> None:
     curves = [
         {"epoch": 1, "loss_total": 0.5, "loss_mmd": 0.1, "learning_rate": 0.0},
-        {"epoch": 2, "loss_total": None, "loss_mmd": 0.0, "learning_rate": 0.0},
+        {"epoch": 2, "loss_total": None, "loss_mmd": 0.1, "learning_rate": 0.0},
         {"epoch": 3, "loss_total": float("inf"), "loss_mmd": 0.1, "learning_rate": 0.0},
     ]
 
     assert curve_faults(curves, 1) == []
-    assert curve_faults(curves, 2) == ["loss_mmd is zero over epoch 2", "loss_total is not a number in epoch 2"]
+    assert curve_faults(curves, 2) == ["loss_total is not a number in epoch 2"]
     assert curve_faults(curves, 3)[-1] == "loss_total is not a number in epoch 3"
+
+
+def test_only_the_supervised_loss_may_not_be_zero() -> None:
+    waiting = [{"epoch": 1, "loss_source": 0.4, "loss_consistency": 0.0, "loss_total": 0.4}]
+    untrained = [{"epoch": 1, "loss_source": 0.0, "loss_consistency": 0.1, "loss_total": 0.1}]
+
+    assert curve_faults(waiting, 1) == []
+    assert curve_faults(untrained, 1) == ["loss_source is zero over epoch 1"]
+
+
+@pytest.mark.parametrize(("used", "out"), [(1.19, True), (1.21, False)])
+def test_with_two_classes_the_effective_classes_still_refuse(used: float, out: bool) -> None:
+    given = [candidate("source_only"), candidate("bad", effective_classes=used, predicted_classes=1.9)]
+
+    choice = choose(given, GUARDS, 2)
+
+    assert (entry(choice, "bad")["out"] == ["1.19 effective classes on the target, under 1.20 of 2"]) is out
+
+
+def test_a_voice_in_the_consensus_has_who_passes_the_guards_whatever_its_scores() -> None:
+    given = [candidate("source_only", scores={}), candidate("fine", scores={}), candidate("bad", effective_classes=1.0)]
+
+    assert [c.method for c in within_guards(given, GUARDS, 4)] == ["source_only", "fine"]

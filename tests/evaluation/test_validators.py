@@ -1,13 +1,22 @@
 """Validators against numbers worked out by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from isthmus.evaluation.validators import Trial
+from isthmus.evaluation.validators.bnm import NuclearNorm
+from isthmus.evaluation.validators.class_clusters import ClassClusters
+from isthmus.evaluation.validators.consensus import Consensus
 from isthmus.evaluation.validators.entropy import Entropy
 from isthmus.evaluation.validators.information_maximisation import InformationMaximisation
 from isthmus.evaluation.validators.nearest_source import NearestSource
+from isthmus.evaluation.validators.neighbour_information import NeighbourInformation
+from isthmus.evaluation.validators.reverse_validation import ReverseValidation
 from isthmus.evaluation.validators.seed_agreement import SeedAgreement
+from isthmus.evaluation.validators.snd import SoftNeighbourhoodDensity
+from isthmus.evaluation.validators.source_accuracy import SourceAccuracy
 
 LOG2 = np.log(2)
 
@@ -15,14 +24,36 @@ LOG2 = np.log(2)
 def on_target(*seeds: list[list[float]]) -> Trial:
     logits = np.log(np.maximum(np.array(seeds), 1e-30)).astype(np.float32)
     rows = len(seeds[0])
-    return Trial(logits[0], np.zeros(rows, int), np.eye(rows, 2), logits[0], np.eye(rows, 2), logits)
+    return Trial(
+        source_logits=logits[0],
+        source_labels=np.zeros(rows, int),
+        source_features=np.eye(rows, 2),
+        target_logits=logits[0],
+        target_features=np.eye(rows, 2),
+        seeds_target_logits=logits,
+        source_frozen=np.eye(rows, 2),
+        target_frozen=np.eye(rows, 2),
+        neighbours=np.zeros((rows, 0), int),
+        consensus=np.zeros(rows, int),
+    )
 
 
 def in_space(source: list[list[float]], right: list[bool], target: list[list[float]]) -> Trial:
     logits = np.eye(2, dtype=np.float32)[[0 if r else 1 for r in right]]
     features = np.array(source, np.float32), np.array(target, np.float32)
     shown = np.zeros((len(target), 2), np.float32)
-    return Trial(logits, np.zeros(len(source), int), features[0], shown, features[1], shown[None])
+    return Trial(
+        source_logits=logits,
+        source_labels=np.zeros(len(source), int),
+        source_features=features[0],
+        target_logits=shown,
+        target_features=features[1],
+        seeds_target_logits=shown[None],
+        source_frozen=features[0].astype(float),
+        target_frozen=features[1].astype(float),
+        neighbours=np.zeros((len(target), 0), int),
+        consensus=np.zeros(len(target), int),
+    )
 
 
 def test_entropy_is_minus_the_mean_of_log_two_and_zero() -> None:
@@ -103,3 +134,83 @@ def test_nearest_source_agrees_with_an_obvious_double_loop_over_blocks() -> None
         total += right[int(np.argmin(distances))] * min(1.0, spacing / min(distances))
 
     assert NearestSource().score(given) == pytest.approx(total / len(b), abs=1e-6)
+
+
+def test_consensus_is_the_share_of_images_on_which_the_pool_says_the_same() -> None:
+    given = on_target([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+
+    assert Consensus().score(replace(given, consensus=np.array([0, 1, 1, 1]))) == 0.75
+
+
+def there_and_back(predicted: list[int]) -> Trial:
+    """Two clusters per domain at the same places; the source's left one is class 0, the right one class 1."""
+    rng = np.random.default_rng(0)
+    left_right = np.repeat([[-5.0], [5.0]], 20, axis=0)
+    shown = np.eye(2)[predicted]
+    given = on_target(np.maximum(shown, 1e-6).tolist())
+    return replace(
+        given,
+        source_labels=np.repeat([0, 1], 20),
+        source_frozen=left_right + rng.normal(size=(40, 2)),
+        target_frozen=left_right + rng.normal(size=(40, 2)),
+    )
+
+
+def test_reverse_validation_of_predictions_that_lie_as_in_the_source_is_one() -> None:
+    assert ReverseValidation(1.0, 200).score(there_and_back([0] * 20 + [1] * 20)) == 1.0
+
+
+def test_reverse_validation_sees_swapped_classes_which_entropy_and_information_do_not() -> None:
+    right, swapped = there_and_back([0] * 20 + [1] * 20), there_and_back([1] * 20 + [0] * 20)
+
+    assert ReverseValidation(1.0, 200).score(swapped) == 0.0
+    assert Entropy().score(swapped) == Entropy().score(right)
+    assert InformationMaximisation().score(swapped) == pytest.approx(InformationMaximisation().score(right))
+
+
+def test_reverse_validation_of_a_collapse_is_one_over_the_number_of_classes() -> None:
+    assert ReverseValidation(1.0, 200).score(there_and_back([1] * 40)) == 0.5
+
+
+def test_neighbour_information_is_log_k_for_neighbours_that_agree_and_minus_a_lot_for_neighbours_that_do_not() -> None:
+    given = on_target([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    alike, across = np.array([[1], [0], [3], [2]]), np.array([[2], [3], [0], [1]])
+
+    assert NeighbourInformation().score(replace(given, neighbours=alike)) == pytest.approx(LOG2, abs=1e-6)
+    assert NeighbourInformation().score(replace(given, neighbours=across)) == pytest.approx(
+        LOG2 + np.log(1e-6), abs=1e-4
+    )
+
+
+def test_the_nuclear_norm_of_even_certain_predictions_is_one_and_of_a_collapse_one_over_root_k() -> None:
+    even, collapsed = on_target([[1.0, 0.0], [0.0, 1.0]]), on_target([[1.0, 0.0], [1.0, 0.0]])
+
+    assert NuclearNorm().score(even) == pytest.approx(1.0, abs=1e-6)
+    assert NuclearNorm().score(collapsed) == pytest.approx(2**-0.5, abs=1e-6)
+
+
+def test_density_of_equal_predictions_is_the_log_of_the_others_and_agrees_with_a_double_loop() -> None:
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(2), size=7)
+    unit = p / np.linalg.norm(p, axis=1, keepdims=True)
+    total = 0.0
+    for t in range(7):
+        weights = np.array([np.exp(unit[t] @ unit[u] / 0.05) for u in range(7) if u != t])
+        weights /= weights.sum()
+        total -= (weights * np.log(weights)).sum()
+
+    assert SoftNeighbourhoodDensity(0.05).score(on_target(p.tolist())) == pytest.approx(total / 7, abs=1e-4)
+    assert SoftNeighbourhoodDensity(0.05).score(on_target([[1.0, 0.0]] * 5)) == pytest.approx(np.log(4))
+
+
+def test_source_accuracy_counts_right_source_predictions() -> None:
+    assert SourceAccuracy().score(in_space([[0, 0]] * 4, [True, True, True, False], [[0, 0]])) == 0.75
+
+
+def test_clusters_that_are_the_classes_score_one_and_clusters_across_them_about_zero() -> None:
+    features = np.repeat([[-5.0, 0.0], [5.0, 0.0]], 10, axis=0) + np.random.default_rng(0).normal(size=(20, 2))
+    same = on_target(np.eye(2)[[0] * 10 + [1] * 10].tolist())
+    across = on_target(np.eye(2)[[0, 1] * 10].tolist())
+
+    assert ClassClusters().score(replace(same, target_features=features)) == pytest.approx(1.0)
+    assert abs(ClassClusters().score(replace(across, target_features=features))) < 0.1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from isthmus.core import plugins
 from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
 from isthmus.stages._cli import stage
@@ -24,7 +25,7 @@ def select(files: ScenarioFiles) -> dict:
 
 def arguments(files: ScenarioFiles) -> list[str]:
     paths = {"params": files.params, "manifest": files.manifest, "prepared": files.prepared, "trained": files.trained}
-    paths |= {"shift": files.root / "shift", "choice": files.root / "choice.json"}
+    paths |= {"shift": files.root / "shift", "choice": files.root / "choice.json", "features": files.features}
     return ["--scenario", "demo", *(part for name, path in paths.items() for part in (f"--{name}", str(path)))]
 
 
@@ -75,6 +76,24 @@ def test_a_healthy_better_method_is_chosen_and_everything_is_written(files: Scen
         *("method", "epoch", "scores", "scored_by", "rank", "out"),
         *("source_val_accuracy", "effective_classes", "seed_disagreement"),
     }
+
+
+def test_every_validator_scores_every_candidate_that_the_guards_let_pass(files: ScenarioFiles) -> None:
+    names = plugins.names("evaluation.validators")
+    change_params(files, select={"validators": {name: {} for name in names}})
+
+    candidates = select(files)["candidates"]
+
+    assert all(set(c["scores"]) == set(names) and None not in c["scores"].values() for c in candidates)
+
+
+def test_scores_are_taken_on_the_first_images_by_id_where_there_are_more_than_the_limit(files: ScenarioFiles) -> None:
+    everything = select(files)
+
+    change_params(files, select={"max_images": 10_000})
+    assert select(files) == everything
+    change_params(files, select={"max_images": 20})
+    assert select(files)["candidates"] != everything["candidates"]
 
 
 def test_a_collapsed_method_is_out_however_confident_it_is(files: ScenarioFiles) -> None:
@@ -219,16 +238,14 @@ def test_an_unknown_validator_is_refused_with_file_key_and_allowed(
     error = refused(files, capsys)
 
     assert f"{files.params}: select.validators: " in error
-    assert (
-        "no module 'entropyy' in isthmus.evaluation.validators. Did you mean 'entropy'? There are: entropy, " in error
-    )
+    assert "no module 'entropyy' in isthmus.evaluation.validators. Did you mean 'entropy'? There are: bnm, " in error
     assert "nearest_source.k: Extra inputs are not permitted (got 3)" in error
 
 
 def test_a_list_of_validators_is_refused(files: ScenarioFiles, capsys: pytest.CaptureFixture[str]) -> None:
     change_params(files, select={"validators": ["entropy"]})
 
-    assert "select.validators: Value error, must be a mapping. Allowed: entropy, " in refused(files, capsys)
+    assert "select.validators: Value error, must be a mapping. Allowed: bnm, " in refused(files, capsys)
 
 
 def test_no_validator_at_all_is_refused(files: ScenarioFiles, capsys: pytest.CaptureFixture[str]) -> None:

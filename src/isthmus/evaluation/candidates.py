@@ -1,18 +1,46 @@
 """Measures every candidate (method, epoch) without target labels, from what `train` wrote."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
 from isthmus.core.progress import track
-from isthmus.evaluation.choice import Candidate, curve_faults
+from isthmus.evaluation.choice import Candidate, Guards, curve_faults, within_guards
+from isthmus.evaluation.consensus import nearest, principal, vote
 from isthmus.evaluation.metrics import accuracy, effective_classes, pairwise_agreement
+from isthmus.evaluation.shift import standardise
 from isthmus.evaluation.trained import Samples, Trained
 from isthmus.evaluation.validators import Trial, Validator, softmax
 
 Rows = NDArray[np.int64]
+Reals = NDArray[np.float64]
+Features = Callable[[Rows], NDArray[Any]]
+SHARED_DIMENSIONS = 100  # principal directions of both domains in which a classifier goes back to the source
+
+
+@dataclass(frozen=True)
+class Views:
+    """The rows on which candidates are judged, and what is the same for all of them.
+
+    Attributes:
+        source: rows of the source's validation split.
+        labels: int64 `[S]`, of those rows.
+        target: rows of the target's training split.
+        source_frozen: float64 `[S, D]`, see `validators.Trial`.
+        target_frozen: float64 `[T, D]`.
+        neighbours: int64 `[T, k]`.
+    """
+
+    source: Rows
+    labels: Rows
+    target: Rows
+    source_frozen: Reals
+    target_frozen: Reals
+    neighbours: Rows
 
 
 def measure(
@@ -21,70 +49,125 @@ def measure(
     sources: Sequence[str],
     target: str,
     validators: Mapping[str, Validator],
+    features: Features,
+    guards: Guards,
+    max_images: int,
 ) -> list[Candidate]:
     """Returns all candidates: scores on the source's validation split and the target's training split.
+
+    First what the guards look at, then the consensus of those that pass, then the scores, which may ask for it.
+
+    Args:
+        trained: methods by name.
+        samples: facts of the images.
+        sources: domains.
+        target: domain.
+        validators: by name.
+        features: frozen features of rows.
+        guards: who has a voice in the consensus.
+        max_images: rows a split; a larger one is cut by id.
 
     Raises:
         DataError: one of the two splits is empty.
     """
-    source_rows, target_rows = samples.rows(sources, "val"), samples.rows([target], "train")
-    for what, rows in (
-        (f"split 'val' of {', '.join(sources)}", source_rows),
-        (f"split 'train' of {target}", target_rows),
-    ):
-        if not len(rows):
-            raise DataError(
-                f"manifest: no prepared image in {what}, so candidates cannot be compared. Add images or change the"
-                " split column of the table, then run 'dvc repro'"
-            )
+    views = _views(samples, sources, target, features, max_images)
     pairs = [(name, epoch) for name in sorted(trained) for epoch in trained[name].facts.epochs]
+    plain = [_facts(trained[name], epoch, views) for name, epoch in pairs]
+    classes = len(next(iter(trained.values())).facts.classes)
+    voices = within_guards(plain, guards, classes) or plain
+    votes: dict[str, list[Reals]] = {}
+    for candidate in voices:
+        logits = trained[candidate.method].all_logits(candidate.epoch)[:, views.target]
+        if np.isfinite(logits).all():
+            votes.setdefault(candidate.method, []).append(softmax(logits).mean(axis=0))
+    consensus = vote(votes, views.neighbours) if votes else np.zeros(len(views.target), dtype=np.int64)
     return [
-        _measure(trained[name], epoch, source_rows, samples.label[source_rows], target_rows, validators)
-        for name, epoch in track(pairs, "select", len(pairs), "candidate")
+        replace(candidate, scores=_scores(trained[candidate.method], candidate.epoch, views, consensus, validators))
+        for candidate in track(plain, "select", len(plain), "candidate")
     ]
 
 
-def _measure(
-    trained: Trained, epoch: int, source: Rows, labels: Rows, target: Rows, validators: Mapping[str, Validator]
-) -> Candidate:
+def _views(samples: Samples, sources: Sequence[str], target: str, features: Features, max_images: int) -> Views:
+    target_rows = _first(samples.rows([target], "train"), f"split 'train' of {target}", max_images)
+    source_rows = _first(samples.rows(sources, "val"), f"split 'val' of {', '.join(sources)}", max_images)
+    target_frozen = np.asarray(features(target_rows), dtype=np.float64)
+    target_frozen = standardise(target_frozen, target_frozen)
+    source_frozen = np.zeros((len(source_rows), target_frozen.shape[1]))
+    source_train = []
+    for domain in sources:
+        train = _first(samples.rows([domain], "train"), f"split 'train' of {domain}", max_images)
+        own = np.asarray(features(train), dtype=np.float64)
+        here = samples.domain[source_rows] == domain
+        source_frozen[here] = standardise(np.asarray(features(source_rows[here]), dtype=np.float64), own)
+        source_train.append(standardise(own, own))
+    shared = principal(np.concatenate([*source_train, target_frozen]), SHARED_DIMENSIONS)
+    labels = samples.label[source_rows]
+    near = nearest(target_frozen)
+    return Views(source_rows, labels, target_rows, source_frozen @ shared, target_frozen @ shared, near)
+
+
+def _first(rows: Rows, what: str, limit: int) -> Rows:
+    # Rows stand in the order of image_id, a hash: the first ones are a random but fixed part.
+    if not len(rows):
+        raise DataError(
+            f"manifest: no prepared image in {what}, so candidates cannot be compared. Add images or change the"
+            " split column of the table, then run 'dvc repro'"
+        )
+    return rows[:limit]
+
+
+def _facts(trained: Trained, epoch: int, views: Views) -> Candidate:
     facts = trained.facts
     logits = trained.all_logits(epoch)
-    trials = []
-    for number, seed in enumerate(facts.seeds):
-        features = trained.embeddings(seed, epoch)
-        trials.append(
-            Trial(
-                source_logits=logits[number, source],
-                source_labels=labels,
-                source_features=features[source],
-                target_logits=logits[number, target],
-                target_features=features[target],
-                seeds_target_logits=logits[:, target],
-            )
-        )
-    finite = all(_finite(trial) for trial in trials)
+    finite = _finite(trained, epoch, views)
     predicted = logits.argmax(axis=2)
     faults = [fault for seed in facts.seeds for fault in curve_faults(trained.curves(seed), epoch)]
+    used = [effective_classes(softmax(row[views.target])) for row in logits] if finite else None
     return Candidate(
         method=facts.method,
         epoch=epoch,
         optimises=frozenset(facts.optimises),
-        scores={
-            name: float(np.mean([validator.score(trial) for trial in trials])) if finite else None
-            for name, validator in sorted(validators.items())
-        },
-        source_val_accuracy=float(np.mean([accuracy(row[source], labels) for row in predicted])),
-        effective_classes=float(np.mean([effective_classes(softmax(t.target_logits)) for t in trials]))
-        if finite
-        else None,
+        scores={},
+        source_val_accuracy=float(np.mean([accuracy(row[views.source], views.labels) for row in predicted])),
+        effective_classes=float(np.mean(used)) if used is not None else None,
         predicted_classes=float(
-            np.mean([effective_classes(np.eye(len(facts.classes))[row[target]]) for row in predicted])
+            np.mean([effective_classes(np.eye(len(facts.classes))[row[views.target]]) for row in predicted])
         ),
-        seed_disagreement=1.0 - pairwise_agreement(predicted[:, target]),
+        seed_disagreement=1.0 - pairwise_agreement(predicted[:, views.target]),
         faults=tuple(dict.fromkeys([*faults, *([] if finite else ["logits or embeddings are not finite"])])),
     )
 
 
-def _finite(trial: Trial) -> bool:
-    arrays = (trial.source_logits, trial.target_logits, trial.source_features, trial.target_features)
-    return all(np.isfinite(array).all() for array in arrays)
+def _scores(
+    trained: Trained, epoch: int, views: Views, consensus: Rows, validators: Mapping[str, Validator]
+) -> dict[str, float | None]:
+    if not _finite(trained, epoch, views):
+        return dict.fromkeys(sorted(validators))
+    logits = trained.all_logits(epoch)
+    trials = []
+    for number, seed in enumerate(trained.facts.seeds):
+        embedded = trained.embeddings(seed, epoch)
+        trials.append(
+            Trial(
+                source_logits=logits[number, views.source],
+                source_labels=views.labels,
+                source_features=embedded[views.source],
+                target_logits=logits[number, views.target],
+                target_features=embedded[views.target],
+                seeds_target_logits=logits[:, views.target],
+                source_frozen=views.source_frozen,
+                target_frozen=views.target_frozen,
+                neighbours=views.neighbours,
+                consensus=consensus,
+            )
+        )
+    return {
+        name: float(np.mean([validator.score(trial) for trial in trials]))
+        for name, validator in sorted(validators.items())
+    }
+
+
+def _finite(trained: Trained, epoch: int, views: Views) -> bool:
+    rows = np.concatenate([views.source, views.target])
+    arrays = [trained.all_logits(epoch), *(trained.embeddings(seed, epoch) for seed in trained.facts.seeds)]
+    return all(np.isfinite(array[..., rows, :]).all() for array in arrays)

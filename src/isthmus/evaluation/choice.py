@@ -3,21 +3,22 @@
 **Guards.** A candidate (method, epoch) is out if, as a mean over seeds,
 - its source validation accuracy is more than `source_floor` below the best kept epoch of source-only (the best, not
   the last: one diverged last epoch must not lower the floor for all the others);
-- exp(H(mean p)) on the target is under `min_effective_classes` * K, or nearly all hard predictions are one class
+- exp(H(mean p)) on the target is under `min_effective_classes` * K (with two classes a share of 0.5 would be one class
+  and refuse nothing, so the limit is at least 1 + 0.4 of the share), or nearly all hard predictions are one class
   (a model that always says the majority class with modest confidence has a healthy mean p);
 - its seeds disagree on more than `max_seed_disagreement` of the target images;
-or if in any seed, up to that epoch, a loss is not a number or exactly zero over a whole epoch, or if an output or a
-score is not finite. source-only is never out: it is what a user has without this tool.
+or if in any seed, up to that epoch, a loss is not a number, or the supervised one exactly zero over a whole epoch (the
+unsupervised loss of FixMatch is zero until the first prediction is confident enough), or if an output or a score is not
+finite. source-only is never out: it is what a user has without this tool.
 
 **Rank.** Each validator ranks the candidates that passed and that it may score: all but those of methods that
 optimise it. A rank is normalised to [0, 1], 1 the best, ties sharing their mean, so that validators count alike
 whatever their unit; a candidate's rank is the mean over the validators that score it. The highest is chosen.
 
 Why a plain mean of ranks: each score alone has a blind side. Entropy and agreement of seeds both favour a model that
-is partly collapsed, for it is confident and stable; information maximisation and nearest-source see that, and are
-blind to swapped classes. Measured with source_only, zscore, dann, mmd and coral on frozen ViT-S features (true balanced
-accuracy of source-only / the choice / the best candidate): NEU -> X-SDD .29 / .38 / .56, PBC -> Tecom .28 / .61 / .64,
-AID -> RSSCN7 .57 / .56 / .57; entropy alone, agreement alone, and the two together took source-only on the first two.
+is partly collapsed, for it is confident and stable; reverse validation favours whatever copies the backbone's geometry;
+the pool's consensus can be wrong together. The shipped three (consensus, reverse validation, seed agreement) were
+chosen among 548 settings on eight development pairs and random parts of the pool (docs/log.md, docs/decisions/0005).
 Ranks, not values: one over-confident outlier cannot buy the choice. Weighting validators by their correlations was
 left out: where three are right, it favours the one that is wrong.
 What this cannot see: a candidate that is confident, even, near the source and stable, with classes swapped.
@@ -38,6 +39,8 @@ from isthmus.core.errors import DataError
 
 SOURCE_ONLY = "source_only"
 ONE_CLASS = 1.05  # effective classes of the hard predictions: under it, over 99% of the images are of one class
+_LEAST_USED = 0.4  # of `min_effective_classes`, above one class: share 0.5 refuses under 1.2 effective classes
+SUPERVISED = "loss_source"  # every method names its loss on labelled source images so
 _DIGITS = 9  # ranks nearer than this are ties, whatever the order of summation
 
 
@@ -107,7 +110,7 @@ def choose(candidates: Sequence[Candidate], guards: Guards, classes: int) -> Cho
     floors = [c.source_val_accuracy for c in ordered if c.method == SOURCE_ONLY]
     if not floors:
         raise DataError("no epoch of source_only among the candidates: it is the floor. Run 'dvc repro' to train it")
-    reasons = [_reasons(c, max(floors), guards, classes) for c in ordered]
+    reasons = [_reasons(c, max(floors), guards, classes) | _unscored(c) for c in ordered]
     ranks = _ranks([c for c, out in zip(ordered, reasons, strict=True) if not out])
     best: dict[str, int] = {}
     for method in {c.method for c in ordered}:
@@ -140,11 +143,17 @@ def choose(candidates: Sequence[Candidate], guards: Guards, classes: int) -> Cho
     )
 
 
+def within_guards(candidates: Sequence[Candidate], guards: Guards, classes: int) -> list[Candidate]:
+    """Returns the candidates that no guard refuses, whatever their scores: those that have a voice in the consensus."""
+    floors = [c.source_val_accuracy for c in candidates if c.method == SOURCE_ONLY]
+    return [c for c in candidates if not _reasons(c, max(floors, default=0.0), guards, classes)]
+
+
 def curve_faults(curves: Sequence[Mapping[str, Any]], epoch: int) -> list[str]:
     """Returns what is wrong with the losses of one seed up to an epoch.
 
-    >>> curve_faults([{"epoch": 1, "loss_total": 0.3, "loss_mmd": 0.0}], 1)
-    ['loss_mmd is zero over epoch 1']
+    >>> curve_faults([{"epoch": 1, "loss_source": 0.0, "loss_mmd": 0.0}], 1)
+    ['loss_source is zero over epoch 1']
     """
     faults = []
     for line in curves:
@@ -153,7 +162,7 @@ def curve_faults(curves: Sequence[Mapping[str, Any]], epoch: int) -> list[str]:
                 continue
             if value is None or not math.isfinite(value):
                 faults.append(f"{name} is not a number in epoch {line['epoch']}")
-            elif value == 0:
+            elif value == 0 and name == SUPERVISED:
                 faults.append(f"{name} is zero over epoch {line['epoch']}")
     return faults
 
@@ -171,7 +180,8 @@ def _reasons(candidate: Candidate, floor: float, guards: Guards, classes: int) -
             f"source validation accuracy {candidate.source_val_accuracy:.3f} is more than {guards.source_floor:.3f}"
             f" below source_only's {floor:.3f}"
         )
-    used, least = candidate.effective_classes, guards.min_effective_classes * classes
+    share, used = guards.min_effective_classes, candidate.effective_classes
+    least = max(share * classes, 1.0 + _LEAST_USED * share)
     if used is not None and used < least:
         out["collapse"] = f"{used:.2f} effective classes on the target, under {least:.2f} of {classes}"
     elif candidate.predicted_classes < ONE_CLASS:
@@ -184,9 +194,13 @@ def _reasons(candidate: Candidate, floor: float, guards: Guards, classes: int) -
     if candidate.faults:
         more = f" (and {len(candidate.faults) - 1} more)" if len(candidate.faults) > 1 else ""
         out["training failed"] = candidate.faults[0] + more
-    if not _scored_by(candidate):
-        out["no validator"] = "no validator may score it: the method optimises them all, or no score is finite"
     return out
+
+
+def _unscored(candidate: Candidate) -> dict[str, str]:
+    if candidate.method == SOURCE_ONLY or _scored_by(candidate):
+        return {}
+    return {"no validator": "no validator may score it: the method optimises them all, or no score is finite"}
 
 
 def _ranks(candidates: Sequence[Candidate]) -> dict[tuple[str, int], float]:

@@ -3,7 +3,8 @@
 Writes `choice.json`: the chosen method, epoch and seed, whether it is the fallback and why in one sentence; the epoch
 taken for each method; every candidate with its scores (means over seeds), the validators that count for it, its rank
 in [0, 1] or its reasons to be out; the guards. Only methods named under `methods:` are looked at: a folder of a method
-that was dropped is of another time. `--shift` is an input of the graph; this choice makes no use of it yet.
+that was dropped is of another time. Features are those of the backbone before any method trained: what candidates of
+different methods can be compared by. `--shift` is an input of the graph; this choice makes no use of it yet.
 """
 
 from pathlib import Path
@@ -15,7 +16,9 @@ from isthmus.core import plugins
 from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import write_json
+from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.scenario import Scenario
+from isthmus.data.shards import Rows
 from isthmus.evaluation.candidates import measure
 from isthmus.evaluation.choice import SOURCE_ONLY, Guards, choose
 from isthmus.evaluation.trained import open_trained, read_samples
@@ -26,6 +29,7 @@ from isthmus.stages._cli import stage
 class SelectConfig(Guards):
     """Guards, and the validators that rank what passes them."""
 
+    max_images: int = Field(2000, ge=2, description="[image] of each split that scores are taken on; cut by id")
     validators: dict[str, SerializeAsAny[ValidatorConfig]] = Field(
         min_length=1, description="modules of isthmus.evaluation.validators, each with its options"
     )
@@ -57,7 +61,9 @@ class Params(Config):
     select: SelectConfig
 
 
-def run(params: Params, *, manifest: Path, prepared: Path, trained: Path, shift: Path, choice: Path) -> None:
+def run(
+    params: Params, *, manifest: Path, prepared: Path, features: Path, trained: Path, shift: Path, choice: Path
+) -> None:
     """Reads what was trained, measures every candidate, chooses, writes."""
     scenario, config = params.scenario, params.select
     if SOURCE_ONLY not in params.methods:
@@ -68,7 +74,10 @@ def run(params: Params, *, manifest: Path, prepared: Path, trained: Path, shift:
     samples = read_samples(manifest, prepared)
     runs = open_trained(trained, params.methods, scenario.classes, len(samples.label))
     validators = {name: options.build() for name, options in config.validators.items()}
-    candidates = measure(runs, samples, scenario.source, scenario.target, validators)
+    read = Rows(features, read_table(prepared / "index.parquet", INDEX))
+    candidates = measure(
+        runs, samples, scenario.source, scenario.target, validators, read.take, config, config.max_images
+    )
     made = choose(candidates, config, len(scenario.classes))
     write_json(
         choice,

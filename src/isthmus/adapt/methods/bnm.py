@@ -30,7 +30,7 @@ class Config(MethodConfig):
 class Adaptation(Method):
     """Source cross-entropy minus the nuclear norm of the target's predictions."""
 
-    optimises: ClassVar[frozenset[str]] = frozenset({"entropy", "information_maximisation"})
+    optimises: ClassVar[frozenset[str]] = frozenset({"entropy", "information_maximisation", "bnm"})
 
     def __init__(self, weight: float) -> None:
         super().__init__()

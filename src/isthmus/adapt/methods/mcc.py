@@ -33,7 +33,7 @@ class Config(MethodConfig):
 class Adaptation(Method):
     """Source cross-entropy plus the class confusion of the target's predictions."""
 
-    optimises: ClassVar[frozenset[str]] = frozenset({"entropy", "information_maximisation"})
+    optimises: ClassVar[frozenset[str]] = frozenset({"entropy", "information_maximisation", "bnm"})
 
     def __init__(self, weight: float, temperature: float) -> None:
         super().__init__()

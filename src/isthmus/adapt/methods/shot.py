@@ -48,7 +48,7 @@ class Config(MethodConfig):
 class Adaptation(Method):
     """Phase one trains the source model, phase two its encoder on target images alone."""
 
-    optimises: ClassVar[frozenset[str]] = frozenset({"entropy", "information_maximisation"})
+    optimises: ClassVar[frozenset[str]] = frozenset({"entropy", "information_maximisation", "bnm"})
 
     def __init__(
         self,

@@ -21,6 +21,11 @@ class Trial:
         target_logits: float32 `[T, K]`, target training split.
         target_features: float32 `[T, B]`.
         seeds_target_logits: float32 `[R, T, K]`, the same candidate under all seeds, this one among them.
+        source_frozen: float64 `[S, D]`, features of the backbone before any method trained, each domain standardised
+            by itself and in the principal directions of both: the same for every candidate, so none can train for them.
+        target_frozen: float64 `[T, D]`, likewise.
+        neighbours: int64 `[T, k]`, the nearest target images of each by frozen features; k may be 0.
+        consensus: int64 `[T]`, the class that the pool of candidates gives each target image.
     """
 
     source_logits: NDArray[np.float32]
@@ -29,6 +34,10 @@ class Trial:
     target_logits: NDArray[np.float32]
     target_features: NDArray[np.float32]
     seeds_target_logits: NDArray[np.float32]
+    source_frozen: NDArray[np.float64]
+    target_frozen: NDArray[np.float64]
+    neighbours: NDArray[np.int64]
+    consensus: NDArray[np.int64]
 
 
 class Validator(ABC):

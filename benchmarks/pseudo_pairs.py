@@ -1,0 +1,124 @@
+"""Makes pairs out of one labelled domain: half of it stays, the other half is corrupted and becomes the target.
+
+`python -m benchmarks.pseudo_pairs --params params.yaml --to out/pseudo steel=out/steel blood=out/blood`: from the
+source images of each scenario two pairs, `NAME_optics` (lost resolution, sensor noise, flat contrast) and `NAME_tone`
+(another tone curve, channel gains, uneven light and surface). No label of a real target is needed, so such pairs may
+serve for development everywhere. The target's class shares are made uneven, from all to a third of a class, because
+equal shares flatter every validator that rewards even predictions. Writes what `benchmarks.pool` reads, and
+`params.yaml` with the scenarios beside it."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from isthmus.core.device import make_deterministic, pick_device
+from isthmus.core.files import write_json
+from isthmus.core.seeds import derive_seed
+from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
+from isthmus.data.shards import open_shard
+from isthmus.data.split import Splits, assign_splits
+from isthmus.models.embedding import encode, stored_encoder
+
+KINDS = ("optics", "tone")
+RAREST = 1 / 3  # share of its images that the least frequent target class keeps
+
+
+def corrupted(images: NDArray[np.uint8], kind: str, seed: int) -> NDArray[np.uint8]:
+    """Returns images `[N, H, W, C]` as another camera might have taken them; one camera for all of them."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float() / 255.0
+    size = x.shape[-2:]
+    if kind == "optics":
+        small = functional.interpolate(x, scale_factor=0.35, mode="bilinear", antialias=True)
+        x = functional.interpolate(small, size=size, mode="bilinear")
+        x = 0.5 + 0.5 * (x - 0.5) + 0.08 * torch.randn(x.shape, generator=generator)
+    else:
+        gains = 0.6 + 0.6 * torch.rand(x.shape[1], generator=generator)
+        light = torch.linspace(0.55, 1.25, size[1]).view(1, 1, 1, -1)
+        coarse = torch.randn(len(x), 1, 12, 12, generator=generator)
+        surface = functional.interpolate(coarse, size=size, mode="bicubic")
+        x = x.clamp(0, 1) ** 1.8 * gains.view(1, -1, 1, 1) * light + 0.07 * surface
+    return (x.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def make_pair(folder: Path, to: Path, kind: str, seed: int) -> tuple[str, str]:
+    """Writes the pair's manifest, labels, index and features; returns the names of its two domains."""
+    index = read_table(folder / "prepared" / "index.parquet", INDEX)
+    manifest = (
+        read_table(folder / "manifest.parquet", MANIFEST).set_index("image_id").loc[index["image_id"]].reset_index()
+    )
+    mine = manifest["label"].notna().to_numpy()
+    index, manifest = index[mine].reset_index(drop=True), manifest[mine].reset_index(drop=True)
+    rng = np.random.default_rng(seed)
+    groups = manifest["group"].unique()
+    to_target = set(rng.permutation(groups)[: len(groups) // 2])
+    is_target = manifest["group"].isin(to_target).to_numpy()
+    labels = manifest["label"].to_numpy(int)
+    keep = np.linspace(RAREST, 1.0, labels.max() + 1)[rng.permutation(labels.max() + 1)]
+    stays = ~is_target | (rng.random(len(labels)) < keep[labels])
+    source = str(manifest["domain"].iloc[0])
+    target = f"{source}_{kind}"
+    features = frozen_features(folder, index, is_target & stays, kind, seed)
+    rows, table = index[stays].copy(), manifest[stays].copy()
+    rows["domain"] = table["domain"] = np.where(is_target[stays], target, source)
+    rows["shard"], rows["row"] = "all", np.arange(len(rows))
+    table["split"] = assign_splits(table[["domain", "group"]].assign(given=None), target, Splits(), 0)
+    write_table(
+        to / "labels_target.parquet", table.loc[table["domain"] == target, ["image_id", "label"]], TARGET_LABELS
+    )
+    table["label"] = table["label"].astype("Int32").mask(table["domain"] == target)
+    write_table(to / "manifest.parquet", table, MANIFEST)
+    write_table(to / "prepared" / "index.parquet", rows, INDEX)
+    write_json(to / "prepared" / "facts.json", {"domains": [source, target]})
+    (to / "features").mkdir(parents=True, exist_ok=True)
+    np.save(to / "features" / "all.npy", features[stays])
+    for name in ("backbone.safetensors", "embed.json"):
+        shutil.copy(folder / "features" / name, to / "features" / name)
+    return source, target
+
+
+def frozen_features(
+    folder: Path, index: pd.DataFrame, corrupt: NDArray[np.bool_], kind: str, seed: int
+) -> NDArray[np.float32]:
+    """Returns the frozen features `[N, D]` of these rows; those of corrupted ones are computed anew."""
+    device = pick_device("auto")
+    encoder = stored_encoder(folder / "features", 2).eval().to(device)
+    shards = {s: np.load(folder / "features" / f"{s}.npy") for s in index["shard"].unique()}
+    features = np.stack([shards[s][r] for s, r in zip(index["shard"], index["row"], strict=True)])
+    images = {s: open_shard(folder / "prepared" / "shards" / f"{s}.npy") for s in shards}
+    places = np.flatnonzero(corrupt)
+    for start in range(0, len(places), 32):
+        part = places[start : start + 32]
+        batch = np.stack([images[index["shard"].iloc[p]][index["row"].iloc[p]] for p in part])
+        features[part] = encode(encoder, corrupted(batch, kind, derive_seed(seed, "corruption")), device)
+    return features
+
+
+def main() -> None:
+    """Makes the pairs of the scenarios that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pseudo_pairs", description=__doc__)
+    parser.add_argument("--params", type=Path, required=True)
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("scenarios", nargs="+", metavar="SCENARIO=FOLDER")
+    given = parser.parse_args()
+    make_deterministic(1)
+    torch.set_grad_enabled(False)
+    document = yaml.safe_load(given.params.read_text())
+    for name, _, folder in (text.partition("=") for text in given.scenarios):
+        for kind in KINDS:
+            pair = f"{name}_{kind}"
+            source, target = make_pair(Path(folder), given.to / pair, kind, derive_seed(0, pair))
+            document["scenarios"][pair] = document["scenarios"][name] | {"source": [source], "target": target}
+            print(f"{pair}: {source} -> {target}", flush=True)
+    (given.to / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+
+
+if __name__ == "__main__":
+    main()

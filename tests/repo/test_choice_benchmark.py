@@ -1,0 +1,59 @@
+"""What the benchmark of the choice is built on: reversed pairs that leak nothing, variants, and a section that is
+replaced."""
+
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.choice import write_section
+from benchmarks.pool import inputs_of, variants
+from benchmarks.pseudo_pairs import corrupted
+from isthmus.data.manifest import MANIFEST, TARGET_LABELS, read_table
+from tests.scenario_files import write_scenario
+
+
+def test_a_reversed_pair_swaps_the_labels_and_keeps_test_images_test_images(tmp_path: Path) -> None:
+    files = write_scenario(tmp_path / "demo", {"source_only": 0.5}, images=240)
+    before = read_table(files.manifest, MANIFEST).set_index("image_id")
+    known = read_table(files.labels_target, TARGET_LABELS).drop_duplicates("image_id", keep=False)
+    source = before["domain"][before["label"].notna()].iloc[0]
+
+    folder = inputs_of("demo_reverse", files.root, tmp_path / "work", 0)
+
+    after = read_table(folder / "manifest.parquet", MANIFEST).set_index("image_id")
+    held = read_table(folder / "labels_target.parquet", TARGET_LABELS).set_index("image_id")["label"]
+    assert after.loc[after["domain"] == source, "label"].isna().all()
+    assert held.to_dict() == before["label"].dropna().to_dict()
+    labelled = after["label"].dropna()
+    assert labelled.to_dict() == known.set_index("image_id")["label"].loc[labelled.index].to_dict()
+    assert ((before["split"] == "test") == (after["split"] == "test")).all()
+    assert set(after.loc[after["domain"] == source, "split"]) == {"train", "test"}
+    assert {"train", "val", "test"} <= set(after.loc[after["domain"] != source, "split"])
+
+
+def test_a_pair_that_is_not_reversed_is_read_where_it_lies(tmp_path: Path) -> None:
+    assert inputs_of("demo", tmp_path / "demo", tmp_path / "work", 0) == tmp_path / "demo"
+
+
+def test_only_methods_that_heed_the_switch_have_a_raw_variant_and_only_on_features() -> None:
+    assert variants(["zscore", "mmd", "source_only"], "frozen") == ["mmd", "mmd.raw", "source_only", "zscore"]
+    assert variants(["zscore", "mmd"], "full") == ["mmd", "zscore"]
+
+
+def test_a_corruption_is_the_same_twice_and_another_for_another_kind() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+
+    assert (corrupted(images, "tone", 1) == corrupted(images, "tone", 1)).all()
+    assert (corrupted(images, "tone", 1) != corrupted(images, "optics", 1)).any()
+
+
+def test_a_section_is_replaced_and_its_neighbours_stay(tmp_path: Path) -> None:
+    page = tmp_path / "benchmarks.md"
+    write_section(page, "one", "first")
+    write_section(page, "two", "other")
+
+    write_section(page, "one", "second")
+
+    text = page.read_text()
+    assert "second" in text and "other" in text and "first" not in text
+    assert text.count("## one") == 1
