@@ -48,3 +48,20 @@ class EarlyStop(Config):
         description="the last two are of target images, without labels; a method that must not see the target, such as "
         "source_only, is stopped by source_val_loss always",
     )
+
+
+class Tuning(Config):
+    """The section `tuning`: how much of the backbone trains in full mode."""
+
+    how: Literal["full", "partial", "lora", "prompts"] = Field(
+        "full",
+        description="full: all; partial: the last `blocks`; lora: low-rank changes of attention, merged when "
+        "kept; prompts: tokens beside the patches",
+    )
+    blocks: int = Field(2, ge=0, description="of partial: this many last blocks train")
+    rank: int = Field(8, ge=1, description="of lora")
+    alpha: float = Field(16.0, gt=0, description="of lora: its change counts alpha / rank")
+    prompts: int = Field(10, ge=1, description="[token] of prompts")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="each layer learns at this share of the one after it")
+    unfreeze_every: int = Field(0, ge=0, description="[epoch] between layers that join, the last first; 0: at once")
+    l2_sp: float = Field(0.0, ge=0, description="weight of the squared distance of the backbone to its start (L2-SP)")

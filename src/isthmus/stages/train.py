@@ -27,8 +27,9 @@ from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
 from isthmus.models import ModelConfig
-from isthmus.models.classifier import Classifier, Features, Standardise
+from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
 from isthmus.models.embedding import read_facts, stored_encoder
+from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.data import TrainingData, training_data
 from isthmus.training.loop import LoopSession, Settings, kept_epochs
@@ -133,7 +134,8 @@ def _train_seed(
     derived = derive_seed(params.seed, "train", seed)
     device = pick_device(params.train.device)
     model_config, scenario = params.model, params.scenario
-    shape = Shape(len(scenario.classes), model_config.bottleneck, len(scenario.source), len(data.target_train), derived)
+    width = read_facts(features).feature_dim if model_config.head == "linear" else model_config.bottleneck
+    shape = Shape(len(scenario.classes), width, len(scenario.source), len(data.target_train), derived)
     method = params.method.build(shape)
     if method.needs == "images" and model_config.mode == "frozen":
         raise ConfigError(
@@ -157,6 +159,7 @@ def _train_seed(
         model_config.average,
         model_config.label_smoothing,
         model_config.early_stop,
+        model_config.tuning,
     )
     session = LoopSession(model.to(device), method.to(device), data, settings, device, folder, name)
     method.fit(session)
@@ -177,6 +180,8 @@ def _classifier(
         mean, std = (torch.tensor([facts[w][d] for d in params.scenario.domains]) for w in ("mean", "std"))
         backbone = stored_encoder(features, len(params.scenario.domains), mean, std)
     config = params.model
+    if isinstance(backbone, Encoder):
+        prepare(backbone.network, config.tuning, derive_seed(seed, "tuning"))
     return Classifier(
         backbone,
         stored.feature_dim,
@@ -184,6 +189,7 @@ def _classifier(
         config.bottleneck,
         config.norm,
         derive_seed(seed, "weights"),
+        config.head == "linear",
     )
 
 
