@@ -8,7 +8,7 @@ from isthmus.core import plugins
 from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
 from isthmus.models.backbones import BackboneConfig
-from isthmus.models.recipe import EarlyStop, Optimiser, Schedule, Tuning
+from isthmus.models.recipe import Augment, EarlyStop, Optimiser, Schedule, Tuning
 
 
 class ModelConfig(Config):
@@ -24,6 +24,7 @@ class ModelConfig(Config):
         "bottleneck", description="linear: the head stands on the backbone's features (linear probe in frozen mode)"
     )
     tuning: Tuning = Field(Tuning(), description="of the backbone, in full mode")
+    augment: Augment = Field(Augment(), description="of training images, in full mode")
     epochs: int = Field(20, ge=1)
     learning_rate: float = Field(1e-3, gt=0, description="of bottleneck, head and the method's own layers")
     backbone_rate: float = Field(0.1, ge=0, description="[share] of learning_rate for the backbone (full mode)")
@@ -53,6 +54,8 @@ class ModelConfig(Config):
     def _consistent(self) -> "ModelConfig":
         if self.mode == "frozen" and self.tuning != Tuning():
             raise ValueError("tuning is of a backbone that trains. Set mode: full, or drop tuning")
+        if self.mode == "frozen" and self.augment != Augment():
+            raise ValueError("augment changes images, which frozen mode does not see. Set mode: full, or drop augment")
         return self
 
     def backbone_config(self, where: str) -> BackboneConfig:

@@ -100,6 +100,8 @@ def _data(params: Params, table: pd.DataFrame, index: pd.DataFrame, prepared: Pa
         images=images,
         shift_pixels=params.model.shift_pixels,
         class_shares=_class_shares(params),
+        classes=len(params.scenario.classes),
+        augment=params.model.augment,
     )
     empty = [
         d for d, r in zip(params.scenario.domains, [*data.source_train, data.target_train], strict=True) if not len(r)
