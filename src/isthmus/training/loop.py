@@ -214,6 +214,11 @@ class LoopSession:
         """p in [0, 1]; see `adapt.Session`."""
         return min(1.0, self._steps / self._planned)
 
+    @property
+    def full_rate(self) -> float:
+        """The learning rate of all but the backbone, before the schedule."""
+        return self._settings.learning_rate
+
     def remember(self, name: str, thing: Stateful) -> None:
         """Adds to the checkpoint; see `adapt.Session`."""
         self._remembered[name] = thing
