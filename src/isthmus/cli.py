@@ -158,6 +158,24 @@ def predict(
     raise typer.Exit(done.exit_status)
 
 
+@app.command()
+def lr_range(
+    scenario: ScenarioName,
+    method: Annotated[str, typer.Argument(help="a section under methods: in params.yaml")],
+    lowest: Annotated[float, typer.Option(help="first learning rate")] = 1e-6,
+    highest: Annotated[float, typer.Option(help="last learning rate")] = 1.0,
+    steps: Annotated[int, typer.Option(help="in all")] = 100,
+) -> None:
+    """Tries growing learning rates and suggests one, with a plot; `dvc repro` must have made the features."""
+    from isthmus.core.config import validated
+    from isthmus.learning_rate import RangeConfig, run_in_project
+
+    tried = validated(RangeConfig, {"lowest": lowest, "highest": highest, "steps": steps}, "lr-range: --")
+    seen, found = run_in_project(Path.cwd(), scenario, method, tried)
+    suggested = "the loss never falls: no suggestion" if seen.suggestion is None else f"{seen.suggestion:.2g}"
+    typer.echo(f"suggested learning_rate: {suggested}\n{found / 'learning_rate.svg'}")
+
+
 def _standing(promotion: object) -> None:
     from isthmus.registry.promotion import Promotion
 

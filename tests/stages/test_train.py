@@ -12,6 +12,7 @@ import yaml
 from isthmus.core.config import load_params
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import hash_files, read_json
+from isthmus.models.backbones import small_cnn
 from isthmus.models.trained import export_trained, load_trained
 from isthmus.stages import embed, train
 from isthmus.training import loop
@@ -245,3 +246,46 @@ def test_every_training_option_reaches_the_stage(tmp_path: Path) -> None:
         seen.add(hash_files([folder / "seeds"]))
 
     assert len(seen) == 1 + len(changes)
+
+
+def tiny_vit(*_: object) -> object:
+    from timm.models.vision_transformer import VisionTransformer  # after isthmus, whose import hook it needs
+
+    return VisionTransformer(img_size=20, patch_size=10, embed_dim=8, depth=2, num_heads=2, num_classes=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"mode": "frozen", "head": "linear"},
+        {"mode": "full", "head": "linear"},
+        {"mode": "full", "tuning": {"how": "partial", "blocks": 1}},
+        {"mode": "full", "tuning": {"how": "lora", "rank": 2}},
+        {"mode": "full", "tuning": {"how": "prompts", "prompts": 3}, "average": 0.9},
+        {"mode": "full", "tuning": {"layer_decay": 0.5, "unfreeze_every": 1, "l2_sp": 0.1}},
+    ],
+    ids=str,
+)
+def test_every_way_of_tuning_ends_in_a_model_that_answers_as_the_stage_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict
+) -> None:
+    monkeypatch.setattr(small_cnn.Config, "skeleton", tiny_vit)
+    monkeypatch.setattr(small_cnn, "_feature_dim", lambda *_: 8)
+    files = place(tmp_path, **changes)
+    document = yaml.safe_load(files.params.read_text())
+    document["train"]["seeds"] = [0]
+    files.params.write_text(yaml.safe_dump(document))
+    folder = trained(files, "mmd")
+    export_trained(folder, files.features, 4, 0, tmp_path / "exported")
+    index = pd.read_parquet(files.prepared / "index.parquet")
+    rows = index["domain"] == "line_b"
+    images = np.load(files.prepared / "shards" / f"{index.loc[rows, 'shard'].iloc[0]}.npy")
+
+    found = load_trained(tmp_path / "exported").predict_logits(images, "line_b")
+
+    np.testing.assert_allclose(found, np.load(folder / "seeds" / "0" / "epochs" / "004.logits.npy")[rows], atol=1e-5)
+
+
+def test_tuning_of_a_frozen_backbone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="tuning is of a backbone that trains. Set mode: full, or drop tuning"):
+        place(tmp_path, tuning={"how": "lora"})

@@ -2,16 +2,19 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from isthmus.core.config import validated
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import hash_files
 from isthmus.data.batch import Batch, softened
-from isthmus.models.recipe import EarlyStop, Optimiser, Schedule
+from isthmus.models import ModelConfig
+from isthmus.models.recipe import Augment, EarlyStop, Optimiser, Schedule
 from isthmus.training import loop
 from isthmus.training.data import TrainingData
 from isthmus.training.loop import LoopSession
@@ -83,22 +86,24 @@ def test_accumulating_small_batches_is_one_step_of_the_large_one(tmp_path: Path)
         for i in (0, 4, 8)
     ]
 
-    expected = stepped([large], tmp_path / "large")
-    found = stepped(parts, tmp_path / "small", accumulate=3)
+    sgd = Optimiser(name="sgd")
+    expected = stepped([large], tmp_path / "large", optimiser=sgd)
+    found = stepped(parts, tmp_path / "small", accumulate=3, optimiser=sgd)
 
     assert all(torch.allclose(found[name], expected[name], atol=1e-6) for name in expected)
 
 
 def test_the_last_few_batches_of_an_epoch_are_one_step_of_their_mean(tmp_path: Path) -> None:
     given = batch(source=8, target=0)
-    running = session(method("source_only"), tmp_path, classifier(norm="layer"), accumulate=3)
+    sgd = Optimiser(name="sgd", momentum=0)  # unlike AdamW it feels the gradient's length
+    running = session(method("source_only"), tmp_path, classifier(norm="layer"), accumulate=3, optimiser=sgd)
     running.model.train()
     running.step(running.method.losses(running.model, given, 0.0))
     before = [p.detach().clone() for p in running.model.head.parameters()]
 
     running._finish_epoch()
 
-    expected = stepped([given], tmp_path / "one")
+    expected = stepped([given], tmp_path / "one", optimiser=sgd)
     assert torch.allclose(running.model.state_dict()["head.weight"], expected["head.weight"], atol=1e-6)
     assert not torch.equal(before[0], running.model.state_dict()["head.weight"])
 
@@ -313,3 +318,45 @@ def test_a_long_epoch_tells_its_losses_and_speed_before_it_ends(
     assert "domain " in lines[0]
     assert lines[0].endswith(" images/s")
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize("changes", [{"mixup": 50.0}, {"cutmix": 50.0}, {"erase": 1.0}], ids=str)
+def test_augmented_batches_come_again_the_same_and_no_target_label_is_mixed(changes: dict[str, float]) -> None:
+    plain = data(images=True)
+    given = replace(plain, classes=CLASSES, augment=Augment(**changes))
+
+    first, second = (next(given.batches(1, 16, 0, target=True, strong=False)) for _ in range(2))
+    before = next(plain.batches(1, 16, 0, target=True, strong=False))
+
+    assert torch.equal(first.inputs, second.inputs)
+    assert torch.equal(first.labels, before.labels)
+    assert not torch.equal(first.inputs[:16], before.inputs[:16])
+    assert torch.equal(first.inputs[16:], before.inputs[16:]) == ("erase" not in changes)
+    assert (first.soft_labels is None) == ("erase" in changes)
+    if first.soft_labels is not None:
+        assert first.soft_labels.shape == (16, CLASSES)
+
+
+def test_mixed_labels_are_smoothed_too_and_reach_the_loss(tmp_path: Path) -> None:
+    given = replace(data(images=True), classes=CLASSES, augment=Augment(mixup=1.0))
+    running = session(method("fixmatch"), tmp_path, given=given, label_smoothing=0.1)
+    running._epoch = 1
+
+    drawn = next(running.batches())
+
+    raw = next(given.batches(1, 16, 3, target=True, strong=True)).soft_labels
+    assert raw is not None
+    assert drawn.soft_labels is not None
+    assert torch.allclose(drawn.soft_labels, 0.9 * raw + 0.1 / CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"mode": "full", "augment": {"mixup": 1, "cutmix": 1}}, "mixup and cutmix cannot both mix one batch"),
+        ({"mode": "frozen", "augment": {"erase": 0.5}}, "augment changes images, which frozen mode does not see"),
+    ],
+)
+def test_augmentation_that_cannot_be_is_refused(section: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        validated(ModelConfig, {"backbone": {"name": "small_cnn"}, **section}, "models.small_cnn.")

@@ -23,7 +23,8 @@ def own_optimiser(parts: Mapping[str, Iterable[nn.Parameter]], like: torch.optim
     if not all(group.get("plain_step", True) for group in like.param_groups):
         raise ConfigError(
             "params.yaml: models: optimiser, accumulate, precision and average do not reach a method whose steps take"
-            " turns over parts of the model. Leave them at adamw, 1, none and 0, or drop adda and mcd"
+            " turns over parts of the model, nor do tuning.layer_decay and l2_sp. Leave them at adamw, 1, none, 0, 1"
+            " and 0, or drop adda and mcd"
         )
     groups = [{"params": list(parameters), "name": name} for name, parameters in parts.items()]
     filled = [group for group in groups if group["params"]]

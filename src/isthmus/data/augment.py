@@ -3,6 +3,8 @@
 No flips and no hue: they change what a digit, a side of a body or a stain is. Kinds that allow more say so.
 """
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -39,3 +41,66 @@ def strong_view(images: Tensor, pixels: int, generator: torch.Generator) -> Tens
     for image, (top, left) in zip(changed, corners, strict=True):
         image[:, top : top + side, left : left + side] = image.mean()
     return changed.to(images.dtype)
+
+
+def erased(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Returns images `[N, C, H, W]`, about `share` of them with a rectangle filled with the image's own channel means.
+
+    Zhong et al., Random Erasing Data Augmentation, AAAI 2020, algorithm 1: area 0.02 to 0.33 of the image, sides in a
+    ratio of 0.3 to 1/0.3. Filled with the mean instead of noise: a mean is a possible value in every kind of imagery.
+    """
+    height, width = images.shape[2:]
+    chosen = torch.rand(len(images), generator=generator) < share
+    drawn = torch.rand(len(images), 4, generator=generator, dtype=torch.float64).tolist()
+    changed = images.clone()
+    for number in chosen.nonzero().flatten().tolist():
+        area, ratio, top, left = drawn[number]
+        pixels = (0.02 + 0.31 * area) * height * width
+        stretch = math.sqrt(0.3 ** (1 - 2 * ratio))
+        high, wide = (max(1, min(side, round(math.sqrt(pixels) * by))) for side, by in
+                      ((height, stretch), (width, 1 / stretch)))  # fmt: skip
+        top, left = int(top * (height - high + 1)), int(left * (width - wide + 1))
+        mean = images[number].float().mean(dim=(1, 2), keepdim=True)
+        changed[number, :, top : top + high, left : left + wide] = mean.to(images.dtype)
+    return changed
+
+
+def mixed(images: Tensor, labels: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Returns lambda x_i + (1 - lambda) x_j and the labels mixed alike; j a permutation, lambda ~ Beta(alpha, alpha).
+
+    Zhang et al., mixup: Beyond Empirical Risk Minimization, ICLR 2018, section 2.
+
+    Args:
+        images: `[N, C, H, W]`.
+        labels: float32 `[N, K]`.
+        alpha: of the Beta.
+        generator: of lambda and the permutation.
+    """
+    share, other = _pairing(len(images), alpha, generator)
+    blend = images.float() * share + images[other].float() * (1 - share)
+    blend = blend if images.is_floating_point() else blend.round()
+    return blend.to(images.dtype), labels * share + labels[other] * (1 - share)
+
+
+def cut_mixed(images: Tensor, labels: Tensor, alpha: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Returns images with a rectangle of another image, and labels mixed by the area each has.
+
+    Yun et al., CutMix, ICCV 2019, equations 1 and 2; arguments as of `mixed`. The label's share is the area that was
+    really pasted, which the border may have cut.
+    """
+    share, other = _pairing(len(images), alpha, generator)
+    height, width = images.shape[2:]
+    high, wide = (int(side * math.sqrt(1 - share)) for side in (height, width))
+    row, column = torch.rand(2, generator=generator).tolist()
+    top, left = int(row * height) - high // 2, int(column * width) - wide // 2
+    rows, columns = slice(max(0, top), max(0, top + high)), slice(max(0, left), max(0, left + wide))
+    changed = images.clone()
+    changed[:, :, rows, columns] = images[other][:, :, rows, columns]
+    kept = 1 - changed[0, 0, rows, columns].numel() / (height * width)
+    return changed, labels * kept + labels[other] * (1 - kept)
+
+
+def _pairing(count: int, alpha: float, generator: torch.Generator) -> tuple[float, Tensor]:
+    """Returns lambda and the partner of each image; the Beta comes from two Gammas, as torch's takes no generator."""
+    gamma = torch._standard_gamma(torch.full((2,), alpha, dtype=torch.float64), generator=generator)
+    return float(gamma[0] / gamma.sum()), torch.randperm(count, generator=generator)

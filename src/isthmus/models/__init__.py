@@ -2,13 +2,13 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from isthmus.core import plugins
 from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
 from isthmus.models.backbones import BackboneConfig
-from isthmus.models.recipe import EarlyStop, Optimiser, Schedule
+from isthmus.models.recipe import Augment, EarlyStop, Optimiser, Schedule, Tuning
 
 
 class ModelConfig(Config):
@@ -20,6 +20,11 @@ class ModelConfig(Config):
     backbone: dict[str, Any] = Field(description="name: a module of isthmus.models.backbones, and its options")
     bottleneck: int = Field(256, ge=2, description="width of the features that methods align")
     norm: Literal["batch", "layer"] = Field("batch", description="norm of the bottleneck")
+    head: Literal["bottleneck", "linear"] = Field(
+        "bottleneck", description="linear: the head stands on the backbone's features (linear probe in frozen mode)"
+    )
+    tuning: Tuning = Field(Tuning(), description="of the backbone, in full mode")
+    augment: Augment = Field(Augment(), description="of training images, in full mode")
     epochs: int = Field(20, ge=1)
     learning_rate: float = Field(1e-3, gt=0, description="of bottleneck, head and the method's own layers")
     backbone_rate: float = Field(0.1, ge=0, description="[share] of learning_rate for the backbone (full mode)")
@@ -44,6 +49,14 @@ class ModelConfig(Config):
     )
     early_stop: EarlyStop = Field(EarlyStop(), description="stops a seed whose kept epochs no longer get better")
     shift_pixels: int = Field(2, ge=0, description="training images are moved by up to this many [pixel] (full mode)")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "ModelConfig":
+        if self.mode == "frozen" and self.tuning != Tuning():
+            raise ValueError("tuning is of a backbone that trains. Set mode: full, or drop tuning")
+        if self.mode == "frozen" and self.augment != Augment():
+            raise ValueError("augment changes images, which frozen mode does not see. Set mode: full, or drop augment")
+        return self
 
     def backbone_config(self, where: str) -> BackboneConfig:
         """Returns the backbone's own options, checked.

@@ -74,6 +74,7 @@ class Classifier(nn.Module):
         width: B, of the bottleneck.
         norm: `batch`, or `layer` where batches are split over processes.
         seed: of the initial weights of bottleneck and head.
+        linear: the head stands on the backbone's features, without a bottleneck; `width` is then D.
 
     Attributes:
         precision: type of the forward pass in training (autocast); None: float32.
@@ -87,16 +88,20 @@ class Classifier(nn.Module):
         width: int,
         norm: Literal["batch", "layer"],
         seed: int,
+        linear: bool = False,
     ) -> None:
         super().__init__()
+        width = feature_dim if linear else width
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.backbone: nn.Module = backbone
-            self.bottleneck: nn.Module = nn.Sequential(
-                nn.Linear(feature_dim, width),
-                nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width),
-                nn.ReLU(),
-            )
+            self.bottleneck: nn.Module = nn.Identity()
+            if not linear:
+                self.bottleneck = nn.Sequential(
+                    nn.Linear(feature_dim, width),
+                    nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width),
+                    nn.ReLU(),
+                )
             self.head: nn.Module = nn.Linear(width, classes)
         self.precision: torch.dtype | None = None
 

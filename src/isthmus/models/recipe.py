@@ -48,3 +48,34 @@ class EarlyStop(Config):
         description="the last two are of target images, without labels; a method that must not see the target, such as "
         "source_only, is stopped by source_val_loss always",
     )
+
+
+class Tuning(Config):
+    """The section `tuning`: how much of the backbone trains in full mode."""
+
+    how: Literal["full", "partial", "lora", "prompts"] = Field(
+        "full",
+        description="full: all; partial: the last `blocks`; lora: low-rank changes of attention, merged when "
+        "kept; prompts: tokens beside the patches",
+    )
+    blocks: int = Field(2, ge=0, description="of partial: this many last blocks train")
+    rank: int = Field(8, ge=1, description="of lora")
+    alpha: float = Field(16.0, gt=0, description="of lora: its change counts alpha / rank")
+    prompts: int = Field(10, ge=1, description="[token] of prompts")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="each layer learns at this share of the one after it")
+    unfreeze_every: int = Field(0, ge=0, description="[epoch] between layers that join, the last first; 0: at once")
+    l2_sp: float = Field(0.0, ge=0, description="weight of the squared distance of the backbone to its start (L2-SP)")
+
+
+class Augment(Config):
+    """The section `augment`: of training images in full mode, beside the weak view. None of it flips or changes hue."""
+
+    mixup: float = Field(0.0, ge=0, description="alpha of the Beta that mixes pairs of source images; 0: none")
+    cutmix: float = Field(0.0, ge=0, description="alpha of the Beta for the area that a source image gets of another")
+    erase: float = Field(0.0, ge=0, le=1, description="[share] of images that have a rectangle filled with their mean")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Augment":
+        if self.mixup and self.cutmix:
+            raise ValueError("mixup and cutmix cannot both mix one batch. Set one of them to 0")
+        return self

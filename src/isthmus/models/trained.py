@@ -17,6 +17,7 @@ from isthmus.core.files import atomic_file, read_json, write_json
 from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise, same_for_all
 from isthmus.models.embedding import read_facts
+from isthmus.models.tuning import add_prompts
 
 _FACTS, _WEIGHTS = "classifier.json", "weights.safetensors"
 
@@ -86,6 +87,8 @@ def export_trained(trained: Path, features: Path, epoch: int, seed: int, folder:
         "image_size": stored.image_size,
         "bottleneck": model.bottleneck,
         "norm": model.norm,
+        "linear": model.head == "linear",
+        "prompts": model.tuning.prompts if model.tuning.how == "prompts" else 0,
         "classes": run["classes"],
         "domains": run["domains"],
         "method": run["method"],
@@ -105,13 +108,17 @@ def load_trained(folder: Path) -> TrainedClassifier:
     )
     with torch.random.fork_rng(devices=[]):
         network = config.skeleton(facts["channels"], facts["image_size"])
+    if facts["prompts"]:
+        add_prompts(network, facts["prompts"], 0)
     domains = len(facts["domains"])
     pixels = Standardise(torch.zeros(domains, facts["channels"]), torch.ones(domains, facts["channels"]))
     encoder = Encoder(network, pixels)
     frozen = facts["mode"] == "frozen"
     width = facts["feature_dim"]
     backbone = Features(Standardise(torch.zeros(domains, width), torch.ones(domains, width))) if frozen else encoder
-    classifier = Classifier(backbone, width, len(facts["classes"]), facts["bottleneck"], facts["norm"], 0)
+    classifier = Classifier(
+        backbone, width, len(facts["classes"]), facts["bottleneck"], facts["norm"], 0, facts["linear"]
+    )
     model = TrainedClassifier(encoder if frozen else None, classifier, facts["classes"], facts["domains"])
     model.load_state_dict(tensors, strict=True)
     return model.eval()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -27,8 +26,9 @@ from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
 from isthmus.models import ModelConfig
-from isthmus.models.classifier import Classifier, Features, Standardise
+from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
 from isthmus.models.embedding import read_facts, stored_encoder
+from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.data import TrainingData, training_data
 from isthmus.training.loop import LoopSession, Settings, kept_epochs
@@ -73,23 +73,31 @@ def run(
 ) -> None:
     """Writes the trained seeds."""
     make_deterministic(params.train.threads)
-    index = read_table(prepared / "index.parquet", INDEX)
-    table = read_table(manifest, MANIFEST).set_index("image_id").loc[index["image_id"]].reset_index()
-    data = _data(params, table, index, prepared, features)
+    data = read_data(params, manifest, prepared, features)
     facts = _facts(params, scenario, method)
     work = checkpoints / _key(params, facts, manifest, prepared, features)
     for seed in params.train.seeds:
-        _train_seed(params, data, prepared, features, work / "seeds" / str(seed), seed, f"{method}, seed {seed}")
-    with atomic_folder(trained) as folder:
-        write_json(folder / "run.json", facts)
+        folder = work / "seeds" / str(seed)
+        session = open_session(params, data, prepared, features, folder, seed, f"{method}, seed {seed}")
+        session.method.fit(session)
+        session.write(folder)
+    with atomic_folder(trained) as written:
+        write_json(written / "run.json", facts)
         for seed in params.train.seeds:
             done = work / "seeds" / str(seed)
-            shutil.copytree(done / "epochs", folder / "seeds" / str(seed) / "epochs")
-            shutil.copy(done / "curves.jsonl", folder / "seeds" / str(seed) / "curves.jsonl")
+            shutil.copytree(done / "epochs", written / "seeds" / str(seed) / "epochs")
+            shutil.copy(done / "curves.jsonl", written / "seeds" / str(seed) / "curves.jsonl")
     shutil.rmtree(work)
 
 
-def _data(params: Params, table: pd.DataFrame, index: pd.DataFrame, prepared: Path, features: Path) -> TrainingData:
+def read_data(params: Params, manifest: Path, prepared: Path, features: Path) -> TrainingData:
+    """Returns the rows by role.
+
+    Raises:
+        DataError: a domain has no training images.
+    """
+    index = read_table(prepared / "index.parquet", INDEX)
+    table = read_table(manifest, MANIFEST).set_index("image_id").loc[index["image_id"]].reset_index()
     images = params.model.mode == "full"
     rows = Rows(prepared / "shards" if images else features, index)
     data = training_data(
@@ -99,6 +107,8 @@ def _data(params: Params, table: pd.DataFrame, index: pd.DataFrame, prepared: Pa
         images=images,
         shift_pixels=params.model.shift_pixels,
         class_shares=_class_shares(params),
+        classes=len(params.scenario.classes),
+        augment=params.model.augment,
     )
     empty = [
         d for d, r in zip(params.scenario.domains, [*data.source_train, data.target_train], strict=True) if not len(r)
@@ -127,13 +137,19 @@ def _class_shares(params: Params) -> NDArray[np.float64] | None:
     return normalised
 
 
-def _train_seed(
+def open_session(
     params: Params, data: TrainingData, prepared: Path, features: Path, folder: Path, seed: int, name: str
-) -> None:
+) -> LoopSession:
+    """Returns model, method and optimiser of one seed, ready to train.
+
+    Raises:
+        ConfigError: the method and the model do not go together.
+    """
     derived = derive_seed(params.seed, "train", seed)
     device = pick_device(params.train.device)
     model_config, scenario = params.model, params.scenario
-    shape = Shape(len(scenario.classes), model_config.bottleneck, len(scenario.source), len(data.target_train), derived)
+    width = read_facts(features).feature_dim if model_config.head == "linear" else model_config.bottleneck
+    shape = Shape(len(scenario.classes), width, len(scenario.source), len(data.target_train), derived)
     method = params.method.build(shape)
     if method.needs == "images" and model_config.mode == "frozen":
         raise ConfigError(
@@ -157,10 +173,9 @@ def _train_seed(
         model_config.average,
         model_config.label_smoothing,
         model_config.early_stop,
+        model_config.tuning,
     )
-    session = LoopSession(model.to(device), method.to(device), data, settings, device, folder, name)
-    method.fit(session)
-    session.write(folder)
+    return LoopSession(model.to(device), method.to(device), data, settings, device, folder, name)
 
 
 def _classifier(
@@ -177,6 +192,8 @@ def _classifier(
         mean, std = (torch.tensor([facts[w][d] for d in params.scenario.domains]) for w in ("mean", "std"))
         backbone = stored_encoder(features, len(params.scenario.domains), mean, std)
     config = params.model
+    if isinstance(backbone, Encoder):
+        prepare(backbone.network, config.tuning, derive_seed(seed, "tuning"))
     return Classifier(
         backbone,
         stored.feature_dim,
@@ -184,6 +201,7 @@ def _classifier(
         config.bottleneck,
         config.norm,
         derive_seed(seed, "weights"),
+        config.head == "linear",
     )
 
 

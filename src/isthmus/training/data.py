@@ -9,10 +9,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from isthmus.core.seeds import derive_seed
-from isthmus.data.augment import strong_view, weak_view
+from isthmus.data.augment import cut_mixed, erased, mixed, strong_view, weak_view
 from isthmus.data.batch import Batch
+from isthmus.models.recipe import Augment
 
 
 class Inputs(Protocol):
@@ -39,6 +41,8 @@ class TrainingData:
         images: whether inputs are images.
         shift_pixels: of the weak view [pixel].
         class_shares: float64 `[K]`, with what shares of the classes source rows are drawn; None: as they are.
+        classes: K, where images are mixed.
+        augment: of images, beside the weak view.
     """
 
     inputs: Inputs
@@ -50,6 +54,8 @@ class TrainingData:
     images: bool
     shift_pixels: int = field(default=0)
     class_shares: NDArray[np.float64] | None = None
+    classes: int = 0
+    augment: Augment = field(default_factory=Augment)
 
     def steps(self, batch_size: int) -> int:
         """Returns steps an epoch: the larger of the roles is seen once, the smaller again and again."""
@@ -94,17 +100,32 @@ class TrainingData:
         target_rows = self.target_train[target_index]
         both = np.concatenate([rows, target_rows])
         inputs = self.tensor(both)
-        target_strong = None
+        target_strong = soft_labels = None
         if self.images:
             target_strong = strong_view(inputs[len(rows) :], self.shift_pixels, generator) if strong else None
-            inputs = weak_view(inputs, self.shift_pixels, generator)
+            inputs, soft_labels = self._augmented(
+                weak_view(inputs, self.shift_pixels, generator), torch.from_numpy(self.labels[rows]), generator
+            )
         return Batch(
             inputs,
             torch.from_numpy(self.domains[both]),
             torch.from_numpy(self.labels[rows]),
             torch.from_numpy(target_index),
             target_strong,
+            soft_labels,
         )
+
+    def _augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Erases in all images, mixes source images alone: a target image has no label that could be mixed."""
+        if self.augment.erase:
+            images = erased(images, self.augment.erase, generator)
+        alpha = self.augment.mixup or self.augment.cutmix
+        if not alpha:
+            return images, None
+        count, mix = len(labels), mixed if self.augment.mixup else cut_mixed
+        sharp = functional.one_hot(labels, self.classes).float()
+        changed, soft = mix(images[:count], sharp, alpha, generator)
+        return torch.cat([changed, images[count:]]), soft
 
 
 def training_data(
@@ -115,6 +136,8 @@ def training_data(
     images: bool,
     shift_pixels: int,
     class_shares: NDArray[np.float64] | None = None,
+    classes: int = 0,
+    augment: Augment = Augment(),  # noqa: B008 - frozen
 ) -> TrainingData:
     """Sorts the rows of a manifest by role.
 
@@ -125,6 +148,8 @@ def training_data(
         images: whether inputs are images.
         shift_pixels: of the weak view [pixel].
         class_shares: see `TrainingData`.
+        classes: K.
+        augment: of images.
     """
     number = np.array([domains.index(name) for name in table["domain"]], dtype=np.int64)
     split = table["split"].to_numpy()
@@ -141,6 +166,8 @@ def training_data(
         images,
         shift_pixels,
         class_shares,
+        classes,
+        augment,
     )
 
 

@@ -23,8 +23,9 @@ from isthmus.core.files import atomic_file
 from isthmus.core.progress import say
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch, softened
-from isthmus.models.classifier import Classifier
-from isthmus.models.recipe import EarlyStop, Optimiser, Schedule
+from isthmus.models.classifier import Classifier, Encoder
+from isthmus.models.recipe import EarlyStop, Optimiser, Schedule, Tuning
+from isthmus.models.tuning import distance_to_start, merged, unfreeze
 from isthmus.training.checkpoint import Checkpoint
 from isthmus.training.data import TrainingData
 from isthmus.training.optim import make_optimiser, rate_factor, set_rate
@@ -54,6 +55,7 @@ class Settings:
         average: decay of the moving average of the weights, which is then what is scored and kept; 0: none.
         label_smoothing: [share] spread over all classes.
         early_stop: looks at kept epochs.
+        tuning: of the backbone; the model is prepared for it (`models.tuning.prepare`).
     """
 
     epochs: int
@@ -71,11 +73,13 @@ class Settings:
     average: float = 0.0
     label_smoothing: float = 0.0
     early_stop: EarlyStop = EarlyStop()  # noqa: RUF009 - frozen
+    tuning: Tuning = Tuning()  # noqa: RUF009 - frozen
 
     @property
     def plain_step(self) -> bool:
         """Whether a step is one that a method with optimisers of its own does too."""
-        return (self.optimiser.name, self.accumulate, self.precision, self.average) == ("adamw", 1, "none", 0.0)
+        used = (self.optimiser.name, self.accumulate, self.precision, self.average)
+        return (*used, self.tuning.layer_decay, self.tuning.l2_sp) == ("adamw", 1, "none", 0.0, 1.0, 0.0)
 
 
 class LoopSession:
@@ -111,7 +115,11 @@ class LoopSession:
             settings.backbone_rate,
             settings.weight_decay,
             settings.optimiser,
+            settings.tuning.layer_decay,
         )
+        self._start = [(p, p.detach().clone()) for p in model.backbone.parameters() if p.requires_grad]
+        self._network = model.backbone.network if isinstance(model.backbone, Encoder) else model.backbone
+        self._tuned = [name for name, p in self._network.named_parameters() if p.requires_grad]
         self._data, self._settings, self._folder, self._name = data, settings, folder, name
         self._checkpoint = Checkpoint(folder)
         self._remembered: dict[str, Stateful] = {"model": model, "method": method, "optimiser": self.optimiser}
@@ -138,6 +146,8 @@ class LoopSession:
         if self._waiting == 0:
             self._rate = set_rate(self.optimiser, self._rate_factor())
             self.optimiser.zero_grad(set_to_none=True)
+        if self._settings.tuning.l2_sp:
+            losses = losses | {"l2_sp": self._settings.tuning.l2_sp * distance_to_start(self._start)}
         total = torch.stack(list(losses.values())).sum()
         if total.isfinite():  # a NaN step would destroy the weights; the curve tells, and `select` throws it out
             self._scaler.scale(total / self._settings.accumulate).backward()
@@ -204,6 +214,11 @@ class LoopSession:
         """p in [0, 1]; see `adapt.Session`."""
         return min(1.0, self._steps / self._planned)
 
+    @property
+    def full_rate(self) -> float:
+        """The learning rate of all but the backbone, before the schedule."""
+        return self._settings.learning_rate
+
     def remember(self, name: str, thing: Stateful) -> None:
         """Adds to the checkpoint; see `adapt.Session`."""
         self._remembered[name] = thing
@@ -221,6 +236,8 @@ class LoopSession:
             torch.manual_seed(derive_seed(self._settings.seed, "epoch", epoch))
             self.model.train()
             self.method.train()
+            if self._settings.tuning.unfreeze_every:
+                unfreeze(self._network, self._tuned, epoch, self._settings.tuning.unfreeze_every)
             yield epoch
             self._finish_epoch()
             now = time.monotonic()
@@ -315,6 +332,9 @@ class LoopSession:
             for own, other in zip(model.parameters(), self.model.parameters(), strict=True):
                 own.requires_grad_(other.requires_grad)
             self.method.adapt(model, self.target_batches())
+        plain = merged(model)  # what is kept has the standard names, and its scores are those of what is kept
+        assert isinstance(plain, Classifier)
+        model = plain
         logits, features = self._predict(model, np.arange(len(self._data.domains)))
         kept = self._folder / "epochs" / f"{self._epoch:03d}"
         with atomic_file(kept.with_suffix(".logits.npy")) as partial, partial.open("wb") as stream:

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from isthmus.models.recipe import Optimiser, Schedule
+from isthmus.models.tuning import layers
 
 _RISE, _FROM, _TO = 0.3, 1 / 25, 1 / 25e4  # of one_cycle: share of steps that rise; first and last rate (torch's own)
 
@@ -18,6 +20,7 @@ def make_optimiser(
     backbone_rate: float,
     weight_decay: float,
     chosen: Optimiser = Optimiser(),  # noqa: B008 - frozen
+    layer_decay: float = 1.0,
 ) -> torch.optim.Optimizer:
     """Returns the optimiser over the named groups backbone, bottleneck, head and method; empty groups are left out.
 
@@ -28,17 +31,32 @@ def make_optimiser(
         backbone_rate: the backbone's [share] of `rate`.
         weight_decay: of every group (AdamW: Loshchilov and Hutter, ICLR 2019; SGD: added to the gradient).
         chosen: which optimiser.
+        layer_decay: each layer of the backbone's network learns at this share of the one after it (Clark et al.,
+            ELECTRA, ICLR 2020, appendix A); its groups are all named backbone.
     """
     parts = {name: getattr(model, name) for name in ("backbone", "bottleneck", "head")} | {"method": method}
     groups = []
     for name, part in parts.items():
         parameters = [p for p in part.parameters() if p.requires_grad]
         full = rate * backbone_rate if name == "backbone" else rate
-        if parameters:
+        if parameters and name == "backbone" and layer_decay < 1:
+            groups += _layer_groups(part.network, full, layer_decay)
+        elif parameters:
             groups.append({"params": parameters, "lr": full, "full_rate": full, "name": name})
     if chosen.name == "sgd":
         return torch.optim.SGD(groups, momentum=chosen.momentum, nesterov=chosen.nesterov, weight_decay=weight_decay)
     return torch.optim.AdamW(groups, weight_decay=weight_decay)
+
+
+def _layer_groups(network: nn.Module, rate: float, decay: float) -> list[dict[str, Any]]:
+    depth = layers(network)
+    groups = []
+    for layer in sorted(set(depth.values())):
+        parameters = [p for name, p in network.named_parameters() if depth[name] == layer and p.requires_grad]
+        full = rate * decay ** (max(depth.values()) - layer)
+        if parameters:
+            groups.append({"params": parameters, "lr": full, "full_rate": full, "name": "backbone"})
+    return groups
 
 
 def rate_factor(
