@@ -156,7 +156,7 @@ def test_a_spoiled_candidate_is_refused_against_the_champion_and_its_runner_up_i
 
 
 @pytest.mark.soak
-def test_without_target_labels_a_person_must_decide_and_an_approval_works_until_the_champion_changes(own):
+def test_without_target_labels_a_person_must_decide_and_an_approval_works(own):
     forget_target_labels(own)
     publish(own, "demo")
     done = score(own, "demo")
