@@ -18,8 +18,11 @@ from tests.registry.project_files import MLFLOW_ON_PANDAS_3, ROOT, dvc, git
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 @MLFLOW_ON_PANDAS_3
-def test_a_model_of_two_commits_ago_and_one_of_an_uncommitted_tree_come_out_the_same_again(tmp_path: Path) -> None:
+def test_a_model_of_two_commits_ago_and_one_of_an_uncommitted_tree_come_out_the_same_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project = _versioned(tmp_path / "project")
+    monkeypatch.setenv("PYTHONPATH", str(project / "src"))  # the project's stages run the project's own code
     _options(project, zscore={}, source_only={})
     repro(project)
     _commit(project, "one")

@@ -100,7 +100,7 @@ def reproduce(project: Path, asked: str, tolerance: float = TOLERANCE) -> Reprod
     with _worktree(project, lineage["snapshot"], version) as tree:
         _bring_data(project, tree, lineage)
         say(f"reproduce: running every stage of report@{lineage['scenario']} in {tree}")
-        _run(tree, "repro", "--force", "--no-run-cache", "--no-commit", f"report@{lineage['scenario']}")
+        _run(tree, "repro", "--force", "--no-run-cache", f"report@{lineage['scenario']}")
         again = read_lineage(tree, lineage["scenario"])
         found = _compared(version, lineage, recorded, again, tolerance, _notes(project, tree, lineage))
     write_json(project / REPORTS / f"{version.model_id}.json", asdict(found) | {"reproduced": found.reproduced})
