@@ -200,7 +200,7 @@ def test_data_or_snapshot_missing_in_a_configured_remote_are_refused_each_with_i
 
     lost = {"place": "store", "found": False, "missing": ["data/raw/demo"]}
     assert refused("retrievable", with_origin(lost, THERE)) == (
-        "data: not in the remote 'store': data/raw/demo. Run 'dvc push', score again"
+        "data: not in the remote 'store': data/raw/demo. Run 'dvc push' and 'dvc push data/raw/NAME.dvc', score again"
     )
     assert "snapshot: not in the remote 'store'" in refused("retrievable", with_origin(THERE, lost))
     assert refused("retrievable", with_origin(THERE, THERE)) == ""
