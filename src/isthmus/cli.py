@@ -176,6 +176,19 @@ def lr_range(
     typer.echo(f"suggested learning_rate: {suggested}\n{found / 'learning_rate.svg'}")
 
 
+@app.command()
+def reproduce(
+    model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
+    tolerance: Annotated[float, typer.Option(help="of each number, in its own unit")] = 0.005,
+) -> None:
+    """Makes a model's results again from its snapshot and data, and compares. Exit status: 0 the same, 3 not."""
+    from isthmus.registry.reproduce import reproduce as run_reproduce
+
+    found = run_reproduce(Path.cwd(), model, tolerance)
+    typer.echo(found.text())
+    raise typer.Exit(0 if found.reproduced else 3)
+
+
 def _standing(promotion: object) -> None:
     from isthmus.registry.promotion import Promotion
 

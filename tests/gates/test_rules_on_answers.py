@@ -10,7 +10,6 @@ from isthmus.core.errors import DataError
 from isthmus.evaluation.metrics import balanced_accuracy
 from isthmus.gates import Evidence, Reason
 from isthmus.gates.comparison import paired_difference
-from isthmus.gates.rules.calibration import expected_calibration_error
 from isthmus.gates.scored import TARGET, Answers
 from tests.gates.evidence import CLASSES, evidence, metrics, scored, without_labels
 
@@ -125,17 +124,20 @@ def test_classes_with_too_few_images_leave_it_to_a_person():
     assert "no class of the target has 1000 labelled images" in found[0].text
 
 
-def test_the_calibration_error_is_that_of_a_slow_sum():
-    rng = np.random.default_rng(0)
-    confidence = rng.uniform(0.3, 1.0, 500)
-    right = rng.random(500) < 0.7
-    slow = 0.0
-    for b in range(15):
-        inside = [i for i in range(500) if b / 15 <= confidence[i] < (b + 1) / 15]
-        if inside:
-            slow += len(inside) / 500 * abs(np.mean(right[inside]) - np.mean(confidence[inside]))
+def test_the_calibration_error_is_that_of_a_hand_count_and_chance_on_few_images_is_no_fault():
+    # all answers have one confidence, so there is one bin: |share that is right - confidence|
+    asked = scored(candidate={"right": 0.5, "confidence": 0.9})
+    rows = asked.labelled(TARGET)
+    by_hand = abs(asked.right(asked.candidate)[rows].mean() - 0.9)
+    one = rows[asked.right(asked.candidate)[rows]][0]
+    few = replace(asked, images=asked.images.assign(label=asked.images["label"].where(asked.images.index == one)))
 
-    assert expected_calibration_error(confidence, right, 15) == pytest.approx(slow)
+    found = say("calibration", evidence(asked=asked))[0]
+    allowed = say("calibration", evidence(asked=few), max_error=0.0)[0]
+
+    assert found.number == pytest.approx(by_hand)
+    assert (found.verdict, found.threshold) == ("refuse", 0.2)
+    assert (allowed.verdict, "on 1 images (by chance 0." in allowed.text) == ("pass", True)
 
 
 def test_confidence_far_from_truth_is_refused_with_its_number():
@@ -198,7 +200,7 @@ def test_data_or_snapshot_missing_in_a_configured_remote_are_refused_each_with_i
 
     lost = {"place": "store", "found": False, "missing": ["data/raw/demo"]}
     assert refused("retrievable", with_origin(lost, THERE)) == (
-        "data: not in the remote 'store': data/raw/demo. Run 'dvc push', score again"
+        "data: not in the remote 'store': data/raw/demo. Run 'dvc push' and 'dvc push data/raw/NAME.dvc', score again"
     )
     assert "snapshot: not in the remote 'store'" in refused("retrievable", with_origin(THERE, lost))
     assert refused("retrievable", with_origin(THERE, THERE)) == ""

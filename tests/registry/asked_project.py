@@ -62,7 +62,8 @@ def forget_target_labels(project: Path) -> None:
     out = project / "out" / "demo"
     table = read_table(out / "predictions.parquet", PREDICTIONS)
     target = table["domain"] == "line_b"
-    table.loc[target, "label"], table.loc[target, "correct"] = None, None
+    table["label"] = table["label"].astype("Int32").mask(target)
+    table["correct"] = table["correct"].astype("boolean").mask(target)
     write_table(out / "predictions.parquet", table, PREDICTIONS)
     write_json(out / "truth.json", {"available": False})
     labels = read_table(out / "labels_target.parquet", TARGET_LABELS)

@@ -28,7 +28,7 @@ def test_data_is_missing_until_it_is_versioned_and_pushed(built: Path, tmp_path:
     without_raw = origin(read_lineage(project, "demo"), commit)["data"]
     dvc(project, "add", "-q", "data/raw/demo")
     raw_unpushed = origin(read_lineage(project, "demo"), commit)["data"]
-    dvc(project, "push", "-q")
+    dvc(project, "push", "-q", "data/raw/demo.dvc")
     after = origin(read_lineage(project, "demo"), commit)["data"]
     shutil.rmtree(tmp_path / "store")
     gone = origin(read_lineage(project, "demo"), commit)["data"]

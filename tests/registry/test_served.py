@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,19 @@ import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
+from isthmus.core.config import load_params
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
 from isthmus.models.trained import export_trained, load_trained
-from isthmus.registry.served import Predictor, decode
+from isthmus.registry.lineage import read_lineage
+from isthmus.registry.packaging import ScenarioParams
+from isthmus.registry.promise import promise
+from isthmus.registry.served import SPEC, Predictor, decode
 from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3, SIZE
+
+PROMISE = {"coverage": 0.9, "score": "lac", "temperature": {"source": 1.0, "target": 1.0}}
+PROMISE |= {"threshold": {"source": 0.5, "target": 0.5}}
+PROBABILITIES = [f"probability_{name}" for name in CLASSES]
 
 # Loads the model as a stranger would: another folder, no editable install, nothing of the project on the path.
 STRANGER = """
@@ -49,7 +58,9 @@ def folder(built, tmp_path_factory):
     out = built / "out" / "demo"
     export_trained(out / "train" / "coral", out / "features", 4, 0, place)
     spec = {"scenario": "demo", "kind": "natural", "preprocess": {"image_size": SIZE}, "classes": CLASSES}
-    write_json(place / "served.json", spec | {"domain": "line_b", "fitted": {"line_a": {}, "line_b": {}}})
+    write_json(
+        place / "served.json", spec | {"domain": "line_b", "fitted": {"line_a": {}, "line_b": {}}, "promise": PROMISE}
+    )
     return place
 
 
@@ -63,8 +74,8 @@ def picture(tmp_path):
 def test_a_path_the_bytes_and_the_array_of_an_image_get_the_same_answer(folder, picture):
     answer = Predictor(folder).predict([picture, picture.read_bytes(), np.asarray(Pillow.open(picture))])
 
-    probabilities = answer.drop(columns="class").to_numpy()
-    assert list(answer.columns) == ["class", "probability_crack", "probability_dent", "probability_good"]
+    probabilities = answer[PROBABILITIES].to_numpy()
+    assert list(answer.columns) == ["class", *PROBABILITIES, "set", "answered"]
     assert probabilities[1] == pytest.approx(probabilities[0], abs=1e-6)
     assert probabilities[2] == pytest.approx(probabilities[0], abs=1e-6)
     assert probabilities.sum(axis=1) == pytest.approx([1, 1, 1])
@@ -83,7 +94,7 @@ def test_more_images_than_one_batch_keep_their_order(folder, picture):
 
 
 def test_no_image_is_an_empty_answer(folder):
-    assert Predictor(folder).predict([]).shape == (0, 4)
+    assert Predictor(folder).predict([]).shape == (0, 6)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +147,39 @@ def test_one_of_several_images_in_a_file_is_taken_by_its_part(folder, tmp_path):
     pd.testing.assert_frame_equal(answer, alone)
 
 
+def _promising(folder, place, **changed):
+    shutil.copytree(folder, place)
+    write_json(place / SPEC, read_json(place / SPEC) | {"promise": PROMISE | changed})
+    return Predictor(place)
+
+
+def test_a_temperature_moves_probabilities_and_no_class(folder, picture, tmp_path):
+    warm = _promising(folder, tmp_path / "warm", temperature={"source": 1.0, "target": 4.0}).predict([picture])
+
+    plain = Predictor(folder).predict([picture])
+    powers = plain[PROBABILITIES].to_numpy() ** 0.25
+    np.testing.assert_allclose(warm[PROBABILITIES].to_numpy(), powers / powers.sum(), atol=1e-9)
+    assert list(warm["class"]) == list(plain["class"])
+
+
+@pytest.mark.parametrize("score", ["lac", "aps"])
+def test_sets_grow_with_the_threshold_hold_the_class_and_abstain_unless_they_are_one_class(
+    folder, picture, tmp_path, score
+):
+    sizes = []
+    for threshold in (0.0, 0.4, 0.7, 1.0, None):
+        promised = {"source": threshold, "target": threshold}
+        predictor = _promising(folder, tmp_path / f"at{threshold}", threshold=promised, score=score)
+        answer = predictor.predict([picture] * 2)
+        inside = [name for name in answer["set"][0].split("|") if name]
+        assert answer["answered"][0] == (len(inside) == 1)
+        assert answer["set"][0] == answer["set"][1]  # an image's set does not hang on its place in a batch
+        assert not inside or answer["class"][0] in inside
+        sizes.append(len(inside))
+    assert sizes == sorted(sizes)
+    assert sizes[-1] == len(CLASSES)
+
+
 def test_a_broken_image_in_a_batch_is_named_by_its_place(folder, picture):
     with pytest.raises(DataError, match="image 1: "):
         Predictor(folder).predict([picture, picture.read_bytes()[:60]])
@@ -182,9 +226,12 @@ def test_the_registered_model_answers_in_a_process_without_the_projectas_the_pip
 def as_the_pipeline(project, picture, tmp_path):
     from isthmus.data.kinds.natural import Config
 
+    values = load_params(ScenarioParams, project / "params.yaml", {"scenario": "scenarios.demo"})
+    scenario = values.scenario
     out = project / "out" / "demo"
     chosen = read_json(out / "choice.json")["chosen"]
     export_trained(out / "train" / chosen["method"], out / "features", chosen["epoch"], chosen["seed"], tmp_path / "m")
     prepared = Config(image_size=SIZE).build().prepare(decode(picture), {})
     logits = load_trained(tmp_path / "m").predict_logits(prepared[None], "line_b")[0]
-    return np.exp(logits) / np.exp(logits).sum()
+    tempered = logits / promise(read_lineage(project, "demo"), scenario)["temperature"]["target"]
+    return np.exp(tempered) / np.exp(tempered).sum()

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from isthmus.core.errors import StoreError
@@ -31,12 +31,21 @@ def _data(lineage: Lineage) -> dict[str, Any]:
     if not remote:
         return {"place": "", "found": False, "missing": []}
     # with its ancestors: the raw images first of all, from which the rest can be made
-    done = _dvc(project, "status", "--cloud", "--json", "--with-deps", f"report@{scenario}")
-    if done.returncode:
-        return {"place": remote, "found": False, "missing": [f"the remote does not answer ({_line(done.stderr)})"]}
-    states: dict[str, str] = json.loads(done.stdout or "{}")
+    targets = [["--with-deps", f"report@{scenario}"]]
+    pointer = f"{lineage.raw[0]}.dvc"
+    if (project / pointer).is_file():
+        targets.append([pointer])  # asked for alone: --with-deps does not follow a stage to it
+    states: dict[str, str] = {}
+    for target in targets:
+        done = _dvc(project, "status", "--cloud", "--json", *target)
+        if done.returncode:
+            missing = [f"the remote does not answer ({_line(done.stderr)})"]
+            return {"place": remote, "found": False, "missing": missing}
+        states |= json.loads(done.stdout or "{}")
     missing = [] if raw_is_versioned(lineage) else [f"{lineage.raw[0]} (not versioned: 'dvc add {lineage.raw[0]}')"]
-    missing += sorted(path for path, state in states.items() if state in _LEFT_BEHIND)
+    left = {path for path, state in states.items() if state in _LEFT_BEHIND}
+    # a folder stands for the files in it
+    missing += sorted(path for path in left if not left & {parent.as_posix() for parent in PurePosixPath(path).parents})
     return {"place": remote, "found": not missing, "missing": missing}
 
 

@@ -31,6 +31,7 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
     """Uploads the chosen method's model, as the script in `served.py` expects it."""
     # Here and not above: torch takes two seconds, and most calls find everything published.
     from isthmus.models.trained import export_trained
+    from isthmus.registry.promise import promise
     from isthmus.registry.served import SPEC
 
     name = lineage.scenario
@@ -39,7 +40,7 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
     prepared = lineage.path("prepare", "prepared")
     facts = read_json(prepared / "facts.json")
     spec = {"scenario": name, "kind": scenario.kind, "preprocess": scenario.preprocess, "classes": facts["classes"]}
-    spec |= {"domain": scenario.target, "fitted": facts["fitted"]}
+    spec |= {"domain": scenario.target, "fitted": facts["fitted"], "promise": promise(lineage, scenario)}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         trained, features = lineage.trained()[chosen["method"]], lineage.path("embed", "features")
@@ -47,6 +48,7 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
         write_json(folder / SPEC, spec)
         package = Path(isthmus.__file__).parent
         outputs = {"class": "string"} | {f"probability_{c}": "double" for c in facts["classes"]}
+        outputs |= {"set": "string", "answered": "boolean"}
         metadata = {"classes": facts["classes"], "chosen": chosen} | lineage_facts(record, lineage)
         store.write_model(
             run, record.model_id, package / "registry" / "served.py", folder, package,

@@ -2,8 +2,10 @@
 
 It takes raw images in a column `image`: a `pathlib.Path`, `(path, part)` for one image of several in a file, the bytes
 of a file, those bytes in base64, or an array `[H, W]` / `[H, W, C]`. It does to them what the pipeline did to the
-target's images (or, with the parameter `domain`, to a source's), and answers class and probabilities. MLflow's scoring
-server decodes base64 in `dataframe_split` and `dataframe_records`, but hands on that of `instances` as text.
+target's images (or, with the parameter `domain`, to a source's), and answers class, calibrated probabilities, the
+conformal set of classes, and whether that set is one class: else the model abstains and a person should look.
+MLflow's scoring server decodes base64 in `dataframe_split` and `dataframe_records`, but hands on that of `instances`
+as text.
 """
 
 import base64
@@ -22,9 +24,12 @@ from isthmus.core import plugins
 from isthmus.core.config import validated
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json
+from isthmus.core.seeds import derive_seed
 from isthmus.data.image import Image
 from isthmus.data.kinds import Kind
 from isthmus.data.readers import Reader, reader_for
+from isthmus.evaluation.conformal import answered, scores
+from isthmus.evaluation.validators import softmax
 from isthmus.models.trained import load_trained
 
 with warnings.catch_warnings():
@@ -61,12 +66,16 @@ class Predictor:
         spec = read_json(folder / SPEC)
         self.classes: list[str] = spec["classes"]
         self._domain: str = spec["domain"]
+        self._promise: dict[str, Any] = spec["promise"]
         self._fitted: dict[str, dict[str, Any]] = spec["fitted"]
         self._kind = _build_kind(spec["kind"], spec["preprocess"])
         self._classifier = load_trained(folder)
 
     def predict(self, images: Iterable[object], domain: str = "") -> pd.DataFrame:
-        """Returns a row an image: `class`, and `probability_<class>` for each class.
+        """Returns a row an image: `class`, `probability_<class>` for each class, `set` and `answered`.
+
+        Probabilities are softmax(logits / T) with the domain's temperature. `set` names the classes that hold the true
+        one with the promised coverage (`registry/promise.py`), separated by `|`; `answered` says that it is one class.
 
         Args:
             images: of one domain, each as `decode` takes it.
@@ -84,7 +93,10 @@ class Predictor:
         probabilities = np.concatenate(parts) if parts else np.empty((0, len(self.classes)))
         names = [self.classes[place] for place in probabilities.argmax(axis=1)]
         columns = {f"probability_{name}": probabilities[:, place] for place, name in enumerate(self.classes)}
-        return pd.DataFrame({"class": pd.Series(names, dtype=object), **columns})
+        inside = self._sets(probabilities, domain)
+        sets = ["|".join(name for name, here in zip(self.classes, row, strict=True) if here) for row in inside]
+        promised = {"set": pd.Series(sets, dtype=object), "answered": answered(inside)}
+        return pd.DataFrame({"class": pd.Series(names, dtype=object), **columns, **promised})
 
     def _probabilities(self, images: list[object], first: int, domain: str) -> NDArray[np.float64]:
         prepared = []
@@ -94,9 +106,20 @@ class Predictor:
             except DataError as error:
                 raise DataError(f"image {place}: {error}") from None
         logits = self._classifier.predict_logits(np.stack(prepared), domain).astype(np.float64)
-        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-        shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+        shares: NDArray[np.float64] = softmax(logits / self._promise["temperature"][self._role(domain)])
         return shares
+
+    def _sets(self, probabilities: NDArray[np.float64], domain: str) -> NDArray[np.bool_]:
+        threshold = self._promise["threshold"][self._role(domain)]
+        if threshold is None or not len(probabilities):
+            return np.ones(probabilities.shape, np.bool_)
+        # one by one, the random part of `aps` drawn by the answer itself: an image's set does not hang on its batch
+        rows = [scores(row[None], self._promise["score"], derive_seed(0, row.tobytes().hex())) for row in probabilities]
+        inside: NDArray[np.bool_] = np.concatenate(rows) <= threshold
+        return inside
+
+    def _role(self, domain: str) -> str:
+        return "target" if domain == self._domain else "source"
 
 
 def decode(given: object) -> Image:

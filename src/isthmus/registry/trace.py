@@ -15,6 +15,7 @@ from isthmus.core.files import read_json, sha256_bytes, sha256_file
 from isthmus.core.progress import track
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.split import group_key
+from isthmus.registry.addresses import resolve
 from isthmus.registry.publish import model_name
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import Store
@@ -131,8 +132,8 @@ def trace(project: Path, asked: str) -> Trace:
     store = open_store(project)
     version = find_version(store, asked)
     with tempfile.TemporaryDirectory() as folder:
-        place = _fetched(store, version, "lineage.json", Path(folder))
-        manifest = _fetched(store, version, "manifest.parquet", Path(folder))
+        place = fetched(store, version, "lineage.json", Path(folder))
+        manifest = fetched(store, version, "manifest.parquet", Path(folder))
         lineage = read_json(place)
         images = _images(store, version, Path(folder))
         return Trace(asked, version, lineage, images, _checks(lineage, manifest))
@@ -189,11 +190,7 @@ def find_version(store: Store, asked: str) -> Version:
     model = name if name in names else model_name(name)
     if model not in names:
         raise StoreError(f"'{asked}': no model '{name}'. There are: {', '.join(sorted(names)) or 'none'}")
-    aliases = store.aliases(model)
-    found = number or aliases.get(alias)
-    if found is None:
-        there = ", ".join(f"{model}@{known}" for known in sorted(aliases))
-        raise StoreError(f"'{asked}': {model} has no alias '{alias}'. There are: {there or 'none'}")
+    found = number or resolve(store, f"{model}@{alias}").version
     model_id = store.model_of(model, found)
     if model_id is None:
         raise StoreError(f"'{asked}': {model} has no version {found}")
@@ -207,7 +204,12 @@ def _parsed(asked: str) -> tuple[str, str, str]:
     return match.group(1), match.group(2) or "", match.group(3) or DEFAULT_ALIAS
 
 
-def _fetched(store: Store, version: Version, name: str, folder: Path) -> Path:
+def fetched(store: Store, version: Version, name: str, folder: Path) -> Path:
+    """Downloads a file of a version's run.
+
+    Raises:
+        StoreError: the run has no such file.
+    """
     path = store.fetch_file(version.run, name, folder)
     if path is None:
         raise StoreError(
@@ -218,8 +220,8 @@ def _fetched(store: Store, version: Version, name: str, folder: Path) -> Path:
 
 
 def _images(store: Store, version: Version, folder: Path) -> pd.DataFrame:
-    manifest = read_table(_fetched(store, version, "manifest.parquet", folder), MANIFEST)
-    prepared = read_table(_fetched(store, version, "index.parquet", folder), INDEX)["image_id"]
+    manifest = read_table(fetched(store, version, "manifest.parquet", folder), MANIFEST)
+    prepared = read_table(fetched(store, version, "index.parquet", folder), INDEX)["image_id"]
     # what could not be prepared was seen by no model
     return manifest.loc[manifest["image_id"].isin(prepared), _IMAGE_COLUMNS].reset_index(drop=True)
 

@@ -10,7 +10,10 @@ from pydantic import Field
 from isthmus.gates import Evidence, Reason, Rule
 
 NAME = "retrievable"
-_NEXT = {"data": "Run 'dvc push'", "snapshot": "Run 'git push REMOTE refs/isthmus/*:refs/isthmus/*'"}
+_NEXT = {
+    "data": "Run 'dvc push' and 'dvc push data/raw/NAME.dvc'",
+    "snapshot": "Run 'git push REMOTE refs/isthmus/*:refs/isthmus/*'",
+}
 
 
 class Config(Rule):

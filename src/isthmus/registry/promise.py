@@ -1,0 +1,60 @@
+"""What a served model promises: temperatures and conformal thresholds, fitted on the source's `cal` split."""
+
+from typing import Any
+
+import numpy as np
+
+from isthmus.core.config import Config, load_params
+from isthmus.core.files import read_json
+from isthmus.core.seeds import derive_seed
+from isthmus.data.scenario import Scenario
+from isthmus.evaluation import conformal
+from isthmus.evaluation.metrics import Reals
+from isthmus.evaluation.trained import open_trained, read_samples
+from isthmus.evaluation.trust import Judged, TrustConfig, judged
+from isthmus.registry.lineage import Lineage
+
+
+class PromiseParams(Config):
+    """The section of `params.yaml` that says what is promised."""
+
+    evaluate: TrustConfig
+
+
+def promise(lineage: Lineage, scenario: Scenario) -> dict[str, Any]:
+    """Returns what the bundled code needs to answer with calibrated probabilities and with sets of classes.
+
+    Returns:
+        `coverage`, `score`; `temperature` and `threshold`, each for `source` and `target`. A threshold of None puts
+        every class into every set: so few calibration images cannot bear the coverage.
+    """
+    config = load_params(PromiseParams, lineage.path("report", "params"), {}).evaluate
+    made = read_json(lineage.path("select", "choice"))["chosen"]
+    samples = read_samples(lineage.path("ingest", "manifest"), lineage.path("prepare", "prepared"))
+    folder = lineage.trained()[made["method"]].parent
+    chosen = open_trained(folder, [made["method"]], scenario.classes, len(samples.label))[made["method"]]
+    model = judged(chosen, made, samples, scenario.source, scenario.target, config)
+    labels, ones = samples.label[model.cal], np.ones(len(model.cal))
+    # A new image's own weight is not known when it is served. The largest that was seen on the target gives the largest
+    # threshold, so sets are too large rather than too small.
+    weights, own = (model.weights.source, float(model.weights.target.max())) if model.weighted else (ones, 1.0)
+    return {
+        "coverage": config.coverage,
+        "score": config.conformal_score,
+        "temperature": {"source": model.source_temperature, "target": model.target_temperature},
+        "threshold": {
+            "source": _threshold(model, labels, model.source_temperature, ones, 1.0, config),
+            "target": _threshold(model, labels, model.target_temperature, weights, own, config),
+        },
+    }
+
+
+def _threshold(
+    model: Judged, labels: Any, temperature: float, weights: Reals, own: float, config: TrustConfig
+) -> float | None:
+    scores = conformal.scores(
+        model.probabilities(model.cal, temperature), config.conformal_score, derive_seed(0, "served", "cal")
+    )  # fmt: skip
+    mine = scores[np.arange(len(labels)), labels]
+    found = float(conformal.thresholds(mine, weights, np.array([own]), config.coverage)[0])
+    return found if np.isfinite(found) else None
