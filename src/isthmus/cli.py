@@ -189,6 +189,19 @@ def reproduce(
     raise typer.Exit(0 if found.reproduced else 3)
 
 
+@app.command()
+def serve(
+    model: Annotated[str, typer.Argument(help="MODEL@ALIAS, such as isthmus-industrial@champion")],
+    host: Annotated[str, typer.Option(help="address to listen on; by default this machine alone")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    max_megabytes: Annotated[int, typer.Option(min=1, max=1024, help="largest request; a larger one gets 413")] = 32,
+) -> None:
+    """Answers HTTP requests with MLflow's scoring server (docs/serving.md); Ctrl-C ends it."""
+    from isthmus.registry.serve import serve as run_serve
+
+    run_serve(Path.cwd(), model, host, port, max_megabytes)
+
+
 def _standing(promotion: object) -> None:
     from isthmus.registry.promotion import Promotion
 

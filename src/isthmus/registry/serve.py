@@ -1,0 +1,50 @@
+"""Starts MLflow's scoring server for a registered model, in a process of its own."""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from isthmus.core.errors import ConfigError
+from isthmus.core.progress import say
+from isthmus.registry import serving_process
+from isthmus.registry.addresses import resolve
+from isthmus.registry.stores import open_store
+
+FOLDER = Path(".isthmus") / "served"
+
+
+def serve(project: Path, given: str, host: str, port: int, max_megabytes: int) -> NoReturn:
+    """Becomes the scoring server: this process is replaced, so that signals reach the server itself.
+
+    Raises:
+        ConfigError: `given` is not of the form MODEL@ALIAS, or the port is taken.
+        StoreError: there is no such model.
+    """
+    store = open_store(project)
+    address = resolve(store, given)
+    _check_port(host, port)
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        say(f"serve: {host} can be reached from other machines, and the server asks nobody for a password")
+    say(f"serve: {address.model} version {address.version} ({address.alias})")
+    statistics = statistics_path(project.resolve(), address.model_id, port)
+    command = [sys.executable, "-P", serving_process.__file__, f"models:/{address.model_id}", host, str(port)]
+    command += [str(max_megabytes * 1_000_000), str(statistics)]
+    quiet = {"MLFLOW_TRACKING_URI": store.uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    os.execve(sys.executable, command, os.environ | quiet)  # noqa: S606 - a fixed argument list, no shell
+
+
+def statistics_path(project: Path, model_id: str, port: int) -> Path:
+    """Returns where a server keeps its statistics; by port, since two servers of one model count apart."""
+    return project / FOLDER / model_id / f"{port}.json"
+
+
+def _check_port(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigError(f"--host {host} --port {port}: {error.strerror}. Name a free one with --port") from None
