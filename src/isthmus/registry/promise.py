@@ -9,9 +9,9 @@ from isthmus.core.files import read_json
 from isthmus.core.seeds import derive_seed
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation import conformal
+from isthmus.evaluation.judged import Judged, TrustConfig, judged
 from isthmus.evaluation.metrics import Reals
 from isthmus.evaluation.trained import open_trained, read_samples
-from isthmus.evaluation.trust import Judged, TrustConfig, judged
 from isthmus.registry.lineage import Lineage
 
 
