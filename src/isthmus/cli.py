@@ -144,7 +144,7 @@ def trace(
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="MODEL@ALIAS, such as isthmus-industrial@champion")],
+    model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
     paths: Annotated[list[Path], typer.Argument(help="image files, and folders of them")],
     out: Annotated[Path, typer.Option(help="parquet file to write")] = Path("predictions.parquet"),
 ) -> None:
@@ -191,7 +191,7 @@ def reproduce(
 
 @app.command()
 def serve(
-    model: Annotated[str, typer.Argument(help="MODEL@ALIAS, such as isthmus-industrial@champion")],
+    model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
     host: Annotated[str, typer.Option(help="address to listen on; by default this machine alone")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     max_megabytes: Annotated[int, typer.Option(min=1, max=1024, help="largest request; a larger one gets 413")] = 32,

@@ -9,11 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image as Pillow
 
-from isthmus.core.errors import ConfigError, DataError, StoreError
+from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import read_json
-from isthmus.registry.addresses import resolve
 from isthmus.registry.predict import list_files, predict
-from isthmus.registry.stores import open_store
 from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3
 from tests.registry.test_served import as_the_pipeline
 from tests.registry.versions import MODEL, add_version
@@ -88,23 +86,6 @@ def test_a_model_that_cannot_be_loaded_is_an_error_with_what_its_process_said(em
     with pytest.raises(StoreError, match=r"isthmus-demo version 1: its process ended with status 1: .*"):
         predict(empty_files, f"{MODEL}@candidate", [photos], tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
-
-
-def test_what_names_no_model_is_refused(empty_files):
-    add_version(empty_files)
-    store = open_store(empty_files)
-
-    assert resolve(store, "models:/isthmus-demo@candidate").version == "1"
-    with pytest.raises(ConfigError, match="'isthmus-demo' names no model. Allowed: MODEL@ALIAS, such as"):
-        resolve(store, "isthmus-demo")
-    with pytest.raises(
-        StoreError, match=r"no alias 'candidat' in sqlite.*Did you mean 'candidate'\? There are: candidate"
-    ):
-        resolve(store, "isthmus-demo@candidat")
-    with pytest.raises(
-        StoreError, match="isthmus-other: no alias 'champion' in .* Nothing is published under this name"
-    ):
-        resolve(store, "isthmus-other@champion")
 
 
 def test_files_that_are_not_there_and_empty_folders_are_named(tmp_path):

@@ -1,10 +1,14 @@
-"""`MODEL@ALIAS`: which registered model a person means, pinned to its id before it is used."""
+"""`NAME@ALIAS`: which registered model a person means, pinned to its id before it is used."""
 
+import re
 from dataclasses import dataclass
 
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.plugins import did_you_mean
+from isthmus.registry.publish import model_name
 from isthmus.registry.tracking import Store
+
+DEFAULT_ALIAS = "champion"
 
 
 @dataclass(frozen=True)
@@ -13,33 +17,55 @@ class Address:
 
     Attributes:
         model: registered name.
-        alias: as it was given.
         version: number in the registry.
         model_id: MLflow loads it from `models:/<model_id>`.
     """
 
     model: str
-    alias: str
     version: str
     model_id: str
 
 
-def resolve(store: Store, given: str) -> Address:
-    """Finds what `MODEL@ALIAS` stands for now; `models:/` before it is allowed.
+def resolve(store: Store, asked: str) -> Address:
+    """Finds what `NAME@ALIAS`, `NAME/VERSION` or `NAME` (its champion) stands for now.
+
+    Args:
+        store: where to look.
+        asked: NAME is a registered name or a scenario; `models:/` before it is allowed.
 
     Raises:
         ConfigError: it is not of that form.
-        StoreError: there is no such model or alias.
+        StoreError: there is no such model, alias or version.
     """
-    model, _, alias = given.removeprefix("models:/").partition("@")
-    if not model or not alias:
-        raise ConfigError(f"'{given}' names no model. Allowed: MODEL@ALIAS, such as isthmus-industrial@champion")
+    name, number, alias = parsed(asked)
+    names = {registered for registered, _ in store.versions()}
+    model = name if name in names else model_name(name)
+    if model not in names:
+        there = ", ".join(sorted(names)) or "none; 'isthmus publish SCENARIO' makes one"
+        raise StoreError(f"'{asked}': no model '{name}' in {store.place}. There are: {there}")
+    version = number or _version_of(store, model, alias)
+    model_id = store.model_of(model, version)
+    if model_id is None:
+        raise StoreError(f"'{asked}': {model} has no version {version} in {store.place}")
+    return Address(model, version, model_id)
+
+
+def parsed(asked: str) -> tuple[str, str, str]:
+    """Returns name, version (or empty) and alias of what a person typed.
+
+    >>> parsed("steel"), parsed("models:/isthmus-steel@previous"), parsed("steel/3")
+    (('steel', '', 'champion'), ('isthmus-steel', '', 'previous'), ('steel', '3', 'champion'))
+    """
+    match = re.fullmatch(r"(?:models:/)?([^@/]+)(?:/(\d+)|@([^@/]+))?", asked)
+    if not match:
+        raise ConfigError(f"'{asked}' names no model. Allowed: NAME@ALIAS, NAME/VERSION, NAME")
+    return match.group(1), match.group(2) or "", match.group(3) or DEFAULT_ALIAS
+
+
+def _version_of(store: Store, model: str, alias: str) -> str:
     aliases = store.aliases(model)
     if alias not in aliases:
-        there = ", ".join(sorted(aliases))
-        raise StoreError(
-            f"{model}: no alias '{alias}' in {store.place}.{did_you_mean(alias, list(aliases))}"
-            + (f" There are: {there}" if there else " Nothing is published under this name: 'isthmus publish SCENARIO'")
-        )
-    version = aliases[alias]
-    return Address(model, alias, version, store.model_of(model, version) or "")
+        there = ", ".join(sorted(aliases)) or "none"
+        hint = did_you_mean(alias, list(aliases))
+        raise StoreError(f"{model}: no alias '{alias}' in {store.place}.{hint} There are: {there}")
+    return aliases[alias]

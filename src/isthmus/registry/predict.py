@@ -52,7 +52,7 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path) -> Pred
     answers. A file that cannot be read or is no image of the model's kind is listed with its reason.
 
     Raises:
-        ConfigError: `given` is not of the form MODEL@ALIAS.
+        ConfigError: `given` names no model.
         DataError: a path is not there, or holds no file, or no file could be used.
         StoreError: there is no such model, or it could not be loaded.
     """
@@ -61,7 +61,7 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path) -> Pred
     files = list_files(paths)
     bad: dict[str, str] = {}
     count = 0
-    say(f"predict: {len(files)} files with {address.model} version {address.version} ({address.alias})")
+    say(f"predict: {len(files)} files with {address.model} version {address.version}")
     with _model(store.uri, address) as ask, atomic_file(out) as partial, _Table(partial) as table:
         batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
         for batch in track(batches, "predict", len(batches), "batch"):

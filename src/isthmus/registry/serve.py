@@ -19,7 +19,7 @@ def serve(project: Path, given: str, host: str, port: int, max_megabytes: int) -
     """Becomes the scoring server: this process is replaced, so that signals reach the server itself.
 
     Raises:
-        ConfigError: `given` is not of the form MODEL@ALIAS, or the port is taken.
+        ConfigError: `given` names no model, or the port is taken.
         StoreError: there is no such model.
     """
     store = open_store(project)
@@ -27,7 +27,7 @@ def serve(project: Path, given: str, host: str, port: int, max_megabytes: int) -
     _check_port(host, port)
     if host not in ("127.0.0.1", "::1", "localhost"):
         say(f"serve: {host} can be reached from other machines, and the server asks nobody for a password")
-    say(f"serve: {address.model} version {address.version} ({address.alias})")
+    say(f"serve: {address.model} version {address.version}")
     statistics = statistics_path(project.resolve(), address.model_id, port)
     command = [sys.executable, "-P", serving_process.__file__, f"models:/{address.model_id}", host, str(port)]
     command += [str(max_megabytes * 1_000_000), str(statistics)]

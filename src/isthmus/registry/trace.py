@@ -16,11 +16,9 @@ from isthmus.core.progress import track
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.split import group_key
 from isthmus.registry.addresses import resolve
-from isthmus.registry.publish import model_name
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import Store
 
-DEFAULT_ALIAS = "champion"
 TRAINED = "train"  # the split whose images entered the weights; the others chose, calibrated and judged
 _IMAGE_COLUMNS = ["sha256", "part", "image_id", "domain", "split", "group"]  # no name, no path, no label
 
@@ -180,28 +178,15 @@ def seen_by(store: Store, model: str, version: str, sha256: set[str]) -> int | N
 
 
 def find_version(store: Store, asked: str) -> Version:
-    """Returns the version that `NAME@ALIAS`, `NAME/VERSION` or `NAME` means.
+    """Returns the version that `NAME@ALIAS`, `NAME/VERSION` or `NAME` means, with the run that made it.
 
     Raises:
+        ConfigError: it names no model.
         StoreError: there is none.
     """
-    name, number, alias = _parsed(asked)
-    names = {registered for registered, _ in store.versions()}
-    model = name if name in names else model_name(name)
-    if model not in names:
-        raise StoreError(f"'{asked}': no model '{name}'. There are: {', '.join(sorted(names)) or 'none'}")
-    found = number or resolve(store, f"{model}@{alias}").version
-    model_id = store.model_of(model, found)
-    if model_id is None:
-        raise StoreError(f"'{asked}': {model} has no version {found}")
-    return Version(model, found, model_id, store.run_of(model, found) or "")
-
-
-def _parsed(asked: str) -> tuple[str, str, str]:
-    match = re.fullmatch(r"(?:models:/)?([^@/]+)(?:/(\d+)|@([^@/]+))?", asked)
-    if not match:
-        raise StoreError(f"'{asked}' names no model. Allowed: NAME@ALIAS, NAME/VERSION, NAME")
-    return match.group(1), match.group(2) or "", match.group(3) or DEFAULT_ALIAS
+    address = resolve(store, asked)
+    run = store.run_of(address.model, address.version) or ""
+    return Version(address.model, address.version, address.model_id, run)
 
 
 def fetched(store: Store, version: Version, name: str, folder: Path) -> Path:
