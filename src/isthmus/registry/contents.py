@@ -23,7 +23,14 @@ def log_results(record: Publication, lineage: Lineage, store: Store, run: str) -
     store.log(run, record.started, params, [Point(key, value, 0) for key, value in finals.items()])
     store.log_datasets(run, _datasets(lineage))
     report = lineage.path("report", "report")
-    names = [metrics, truth, choice, lineage.path("report", "params"), lineage.project / REQUIREMENTS]
+    names = [
+        metrics,
+        truth,
+        choice,
+        lineage.path("evaluate", "trust"),
+        lineage.path("report", "params"),
+        lineage.project / REQUIREMENTS,
+    ]
     # which images a model saw, by their hashes: `isthmus trace` answers from these, wherever the project is
     names += [lineage.path("ingest", "manifest"), lineage.path("prepare", "prepared") / "index.parquet"]
     store.log_file(run, report, "report")
