@@ -63,7 +63,7 @@ def test_the_first_screen_gives_the_gain_with_its_interval_and_the_next_commands
 
     assert "Better than source-only" in page
     assert f"+{100 * gain['mean']:.1f} points (paired 95% interval +{100 * gain['low']:.1f} to" in page
-    for command in ("isthmus publish demo", "isthmus gate demo", "isthmus promote demo"):
+    for command in ("isthmus publish demo", "isthmus score demo &amp;&amp; isthmus gate demo", "isthmus promote demo"):
         assert f"<code>{command}</code>" in page
 
 

@@ -104,7 +104,7 @@ def _refused(findings: Findings) -> Verdict | None:
                 Step(
                     "", "Look at 'The two domains' below: is the target the same kind of image, with the same classes?"
                 ),
-                Step(f"isthmus gate {name}", "refuses it where target labels show it, else asks for a person"),
+                _gate(name, "refuses it where target labels show it, else asks for a person"),
             ],
         )
     return None
@@ -122,16 +122,20 @@ def _not_needed(findings: Findings, detail: str) -> Verdict:
     steps = [
         Step("", "Use the model trained on the source alone; nothing is gained by a more complicated one."),
         Step(f"isthmus publish {findings.name}", "puts the chosen model into the registry as candidate"),
-        Step(f"isthmus gate {findings.name}", "decides yes, no, or a person must decide, with reasons"),
+        _gate(findings.name, "decides yes, no, or a person must decide, with reasons"),
     ]
     return Verdict("open", "No shift found", headline, detail, steps)
+
+
+def _gate(name: str, says: str) -> Step:
+    return Step(f"isthmus score {name} && isthmus gate {name}", says)
 
 
 def _foreign_steps(name: str) -> list[Step]:
     return [
         Step("", "Do not promote this model. Is the target the same task, with the same classes under the same names?"),
         Step("", "Look at 'The two domains' and at the confusion matrix below."),
-        Step(f"isthmus gate {name}", "refuses it and says why (exit 3)"),
+        _gate(name, "refuses it and says why (exit 3)"),
     ]
 
 
@@ -149,7 +153,7 @@ def _without_labels(findings: Findings) -> Verdict:
     headline = f"{method} was chosen, without target labels."
     steps = [
         Step(f"isthmus publish {findings.name}", "puts the model into the registry as candidate"),
-        Step(f"isthmus gate {findings.name}", "asks for a person's decision (exit 4): there is no labelled evidence"),
+        _gate(findings.name, "asks for a person's decision (exit 4): there is no labelled evidence"),
         Step(
             f"dvc repro report@{findings.name}",
             "measures the truth, once some target images are labelled and target_labels is set in params.yaml",
@@ -169,7 +173,7 @@ def _kept(findings: Findings) -> tuple[str, str]:
 def _steps(name: str) -> list[Step]:
     return [
         Step(f"isthmus publish {name}", "puts the model into the registry as candidate"),
-        Step(f"isthmus gate {name}", "decides yes, no, or a person must decide, with reasons"),
+        _gate(name, "decides yes, no, or a person must decide, with reasons"),
         Step(f"isthmus promote {name}", "makes it the champion, if the gate said yes"),
     ]
 
@@ -178,7 +182,7 @@ def _bad_steps(name: str) -> list[Step]:
     return [
         Step("", "Do not promote this model: adaptation did harm here."),
         Step(f"isthmus publish {name}", "puts the model into the registry as candidate, for the record"),
-        Step(f"isthmus gate {name}", "refuses it and says why (exit 3)"),
+        _gate(name, "refuses it and says why (exit 3)"),
     ]
 
 
@@ -186,5 +190,5 @@ def _kept_steps(findings: Findings) -> list[Step]:
     return [
         Step("", "Read 'Why this choice' below: it says what held each adapted candidate back."),
         Step(f"isthmus publish {findings.name}", "puts the source-only model into the registry as candidate"),
-        Step(f"isthmus gate {findings.name}", "decides yes, no, or a person must decide, with reasons"),
+        _gate(findings.name, "decides yes, no, or a person must decide, with reasons"),
     ]
