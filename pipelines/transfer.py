@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +25,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import IsthmusError
-from pipelines.graph import read_graph
+from pipelines.graph import StageNode, read_graph
 from pipelines.progress import Progress
 from pipelines.runner import Outcome, clear_locks, run_command
 from pipelines.supervisor import supervise
@@ -32,15 +33,31 @@ from pipelines.tasks import StageFailedError, error_of, publish_results, stage
 
 AT_ONCE = 2  # stages side by side; each uses one thread, and two such runs beat one with two threads
 _RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
-_started: dict[tuple[str, ...], "Future[tuple[int | None, list[str]]]"] = {}  # checks begun before the flow
 
 
-def start_check(scenarios: Sequence[str]) -> Future[tuple[int | None, list[str]]]:
-    """Starts `isthmus check` beside what comes next; its exit status and lines come with `result()`."""
+@dataclass(frozen=True)
+class Look:
+    """What a run looks at before its first stage; each comes with `result()`.
+
+    Attributes:
+        check: exit status and lines of `isthmus check`; None: not wanted.
+        graph: the stages, of `read_graph`.
+    """
+
+    check: Future[tuple[int | None, list[str]]] | None
+    graph: Future[list[StageNode]]
+
+
+_begun: dict[tuple[str, ...], Look] = {}  # before the flow
+
+
+def look(scenarios: Sequence[str], check: bool) -> Look:
+    """Starts the check and reads the graph, beside what comes next."""
     command = [sys.executable, "-m", "isthmus.cli", "check", *scenarios]
-    pool = ThreadPoolExecutor(max_workers=1)
+    pool = ThreadPoolExecutor(max_workers=2)
     try:
-        return pool.submit(run_command, Path.cwd(), command, lambda line: None)
+        checking = pool.submit(run_command, Path.cwd(), command, lambda line: None) if check else None
+        return Look(checking, pool.submit(read_graph, Path.cwd(), [f"report@{name}" for name in scenarios]))
     finally:
         pool.shutdown(wait=False)
 
@@ -57,12 +74,13 @@ def transfer(
         timeout: longest time for one stage [s].
         check: check params.yaml and the raw data first; False: run the graph as it stands.
     """
-    if check:
-        status, lines = (_started.pop(tuple(scenarios), None) or start_check(scenarios)).result()
+    seen = _begun.pop(tuple(scenarios), None) or look(scenarios, check)
+    if seen.check is not None:
+        status, lines = seen.check.result()
         if status != 0:
             return _ended("Mistake" if status == 2 else "Failed", "\n".join(lines).removeprefix("error: "))
     try:
-        nodes = read_graph(Path.cwd(), [f"report@{name}" for name in scenarios])
+        nodes = seen.graph.result()
     except IsthmusError as error:
         return _ended("Mistake", str(error))
     clear_locks(Path.cwd(), get_run_logger().info)  # also where no stage will run
@@ -151,8 +169,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> int:
     try:
         names = list(read_yaml(Path("params.yaml")).get("scenarios") or []) if given.all else given.scenarios
-        if not given.no_check:
-            _started[tuple(names)] = start_check(names)  # while Prefect's server comes up: seconds of a no-op run
+        _begun[tuple(names)] = look(
+            names, not given.no_check
+        )  # while Prefect's server comes up: seconds of a no-op run
         end = transfer(names, not given.no_publish, given.timeout, not given.no_check, return_state=True)
     except IsthmusError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -5,6 +5,7 @@ import json
 import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -78,10 +79,14 @@ def read_lineage(project: Path, scenario: str) -> Lineage:
         StoreError: the report was not made, or something it rests on changed since.
     """
     project = project.resolve()
-    _check_fresh(project, scenario)
+    with ThreadPoolExecutor(1) as pool:
+        listing = pool.submit(
+            run_dvc, project, "stage", "list", "--name-only"
+        )  # beside the check: a second of start-up
+        _check_fresh(project, scenario)
+        # A stage that was dropped from dvc.yaml keeps its entry in dvc.lock: only names that dvc.yaml still has count.
+        names = listing.result().split()
     lock = read_yaml(project / "dvc.lock")["stages"]
-    # A stage that was dropped from dvc.yaml keeps its entry in dvc.lock: only names that dvc.yaml still has count.
-    names = run_dvc(project, "stage", "list", "--name-only").split()
     entries = ancestors({name: lock[name] for name in names if name in lock}, f"report@{scenario}")
     canonical = json.dumps(entries, sort_keys=True, separators=(",", ":"))
     params = json.dumps([entries[name].get("params") for name in sorted(entries)], sort_keys=True)
