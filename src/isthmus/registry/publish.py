@@ -102,7 +102,7 @@ def find_published(project: Path, scenario: str) -> tuple[Lineage, Published, St
     store = open_store(lineage.project)
     record = _checked(read_record(record_path(lineage.project, lineage.key, store.uri)), store)
     if record is None or not record.version:
-        raise StoreError(f"{scenario}: its results are not in {store.uri}. Run 'isthmus publish {scenario}'")
+        raise StoreError(f"{scenario}: its results are not in {store.place}. Run 'isthmus publish {scenario}'")
     return lineage, _published(record, lineage, new=False), store
 
 
