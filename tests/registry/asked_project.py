@@ -16,7 +16,7 @@ from isthmus.data.manifest import LOCATIONS, MANIFEST, TARGET_LABELS, read_table
 from isthmus.evaluation.predict import PREDICTIONS, predictions_table
 from isthmus.evaluation.trained import read_samples
 from isthmus.models.trained import export_trained, load_trained
-from isthmus.registry.served import decode
+from isthmus.registry.raw_images import decode
 from tests.registry.project_files import CLASSES, SIZE, commit, dvc
 
 RAW = Path("data/raw/demo")
@@ -87,6 +87,12 @@ def spoil(project: Path, method: str = "coral", swap: tuple[int, int] = (0, 1)) 
     dvc(project, "commit", "-q", "-f")
 
 
+def drawn_image(name: str, domain: str, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Returns one more image of a class and a domain, uint8 `[24, 30, 3]`."""
+    noise = rng.integers(-30, 30, (24, 30, 3)) + np.array(_COLOURS[name]) + _SHIFT[domain]
+    return noise.clip(0, 255).astype(np.uint8)
+
+
 def _paths(project: Path) -> list[Path]:
     locations = read_table(project / "out/demo/locations.parquet", LOCATIONS)
     return [project / RAW / path for path in locations["path"]]
@@ -100,10 +106,9 @@ def _write_images(project: Path, out: Path) -> NDArray[np.int64]:
     paths = []
     for place, row in enumerate(manifest.itertuples()):
         name = CLASSES[label[place]]
-        noise = rng.integers(-30, 30, (24, 30, 3)) + np.array(_COLOURS[name]) + _SHIFT[str(row.domain)]
         path = Path(str(row.domain)) / name / f"{place:03d}.png"
         (project / RAW / path).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.clip(0, 255).astype(np.uint8)).save(project / RAW / path)
+        Image.fromarray(drawn_image(name, str(row.domain), rng)).save(project / RAW / path)
         paths.append(path.as_posix())
     manifest["sha256"] = [sha256_file(project / RAW / path) for path in paths]
     write_table(out / "manifest.parquet", manifest, MANIFEST)
@@ -112,7 +117,7 @@ def _write_images(project: Path, out: Path) -> NDArray[np.int64]:
 
 
 def _fit_heads(out: Path, method: str, images: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
-    """Solves the head of each kept epoch by ridge regression on its own bottleneck's features."""
+    """Solves the head of each kept epoch by ridge regression on its own bottleneck's features, and keeps these."""
     for path in (out / "train" / method).glob("seeds/*/epochs/*.safetensors"):
         epoch, seed = int(path.stem), int(path.parts[-3])
         export_trained(out / "train" / method, out / "features", epoch, seed, out / "one")
@@ -127,6 +132,7 @@ def _fit_heads(out: Path, method: str, images: NDArray[np.uint8], labels: NDArra
             solved = torch.linalg.solve(gram, ones.T @ wanted).float()
         head = {"head.weight": solved[:-1].T.contiguous(), "head.bias": solved[-1].contiguous()}
         save_file(load_file(path) | head, path)
+        np.save(path.with_suffix(".embeddings.npy"), inputs.numpy().astype(np.float16))
     for file in (out / "one").iterdir():
         file.unlink()
     (out / "one").rmdir()

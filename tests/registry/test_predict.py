@@ -13,7 +13,7 @@ from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import read_json
 from isthmus.registry.predict import list_files, predict
 from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3
-from tests.registry.test_served import as_the_pipeline
+from tests.registry.test_served import as_the_pipeline, domain_score_in_the_pipeline
 from tests.registry.versions import MODEL, add_version
 
 pytestmark = MLFLOW_ON_PANDAS_3
@@ -61,6 +61,8 @@ def test_the_command_predicts_a_folder_as_the_pipeline_does_and_lists_bad_files(
     probabilities = table[[f"probability_{name}" for name in CLASSES]].to_numpy()
     for path, row in zip(table["path"], probabilities, strict=True):
         assert row == pytest.approx(as_the_pipeline(project, Path(path), tmp_path), abs=1e-5)
+    expected = [domain_score_in_the_pipeline(project, Path(path), tmp_path) for path in table["path"]]
+    assert list(table["domain_score"]) == pytest.approx(expected, abs=1e-5)
     assert list(table["confidence"]) == pytest.approx(probabilities.max(axis=1))
     assert list(table["class"]) == [CLASSES[place] for place in probabilities.argmax(axis=1)]
     assert [file.name for file in sorted(out.parent.iterdir())] == [

@@ -14,11 +14,16 @@ from PIL import Image as Pillow
 from isthmus.core.config import load_params
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
+from isthmus.data.manifest import LOCATIONS, read_table
+from isthmus.evaluation.trained import read_samples
+from isthmus.evaluation.typicality import write_typicalities
 from isthmus.models.trained import export_trained, load_trained
 from isthmus.registry.lineage import read_lineage
 from isthmus.registry.packaging import ScenarioParams
-from isthmus.registry.promise import promise
-from isthmus.registry.served import SPEC, Predictor, decode
+from isthmus.registry.promise import promise, typicalities
+from isthmus.registry.raw_images import decode
+from isthmus.registry.served import SPEC, TYPICALITY, Predictor
+from tests.registry.asked_project import RAW, drawn_image
 from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3, SIZE
 
 PROMISE = {"coverage": 0.9, "score": "lac", "temperature": {"source": 1.0, "target": 1.0}}
@@ -58,10 +63,14 @@ def folder(built, tmp_path_factory):
     out = built / "out" / "demo"
     export_trained(out / "train" / "coral", out / "features", 4, 0, place)
     spec = {"scenario": "demo", "kind": "natural", "preprocess": {"image_size": SIZE}, "classes": CLASSES}
-    write_json(
-        place / "served.json", spec | {"domain": "line_b", "fitted": {"line_a": {}, "line_b": {}}, "promise": PROMISE}
-    )
+    spec |= {"domain": "line_b", "fitted": {"line_a": {}, "line_b": {}}, "promise": PROMISE, "tiles": None}
+    write_json(place / SPEC, spec)
+    write_typicalities(typicalities(read_lineage(built, "demo"), demo(built)), place / TYPICALITY)
     return place
+
+
+def demo(project):
+    return load_params(ScenarioParams, project / "params.yaml", {"scenario": "scenarios.demo"}).scenario
 
 
 @pytest.fixture
@@ -75,7 +84,7 @@ def test_a_path_the_bytes_and_the_array_of_an_image_get_the_same_answer(folder, 
     answer = Predictor(folder).predict([picture, picture.read_bytes(), np.asarray(Pillow.open(picture))])
 
     probabilities = answer[PROBABILITIES].to_numpy()
-    assert list(answer.columns) == ["class", *PROBABILITIES, "set", "answered"]
+    assert list(answer.columns) == ["class", *PROBABILITIES, "set", "answered", "domain_score"]
     assert probabilities[1] == pytest.approx(probabilities[0], abs=1e-6)
     assert probabilities[2] == pytest.approx(probabilities[0], abs=1e-6)
     assert probabilities.sum(axis=1) == pytest.approx([1, 1, 1])
@@ -94,7 +103,7 @@ def test_more_images_than_one_batch_keep_their_order(folder, picture):
 
 
 def test_no_image_is_an_empty_answer(folder):
-    assert Predictor(folder).predict([]).shape == (0, 6)
+    assert Predictor(folder).predict([]).shape == (0, 7)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +171,26 @@ def test_a_temperature_moves_probabilities_and_no_class(folder, picture, tmp_pat
     assert list(warm["class"]) == list(plain["class"])
 
 
+def test_images_of_the_domain_are_typical_as_often_as_they_should_be_and_noise_never_is(built, folder):
+    predictor = Predictor(folder)
+    samples = read_samples(built / "out/demo/manifest.parquet", built / "out/demo/prepared")
+    paths = read_table(built / "out/demo/locations.parquet", LOCATIONS)["path"].to_numpy()
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 256, (24, 30, 3)).astype(np.uint8) for _ in range(20)]
+
+    for domain, held_out in (("line_b", "test"), ("line_a", "cal")):
+        rows = samples.rows([domain], held_out)
+        own = predictor.predict([built / RAW / path for path in paths[rows]], domain)["domain_score"]
+        steps = 1 + len(rows)
+        # ranks of its own distances: each once, up to the rounding of what `train` stored, and one for itself
+        np.testing.assert_allclose(np.sort(own) * steps, np.arange(2, steps + 1), atol=1)
+        assert predictor.predict(noise, domain)["domain_score"].max() == pytest.approx(1 / steps)
+    new = [drawn_image(CLASSES[place % 3], "line_b", rng) for place in range(90)]
+    scores = predictor.predict(new)["domain_score"]
+    assert scores.mean() == pytest.approx(0.5, abs=0.2)  # 14 held-out images say no more of one draw of them
+    assert (scores == scores.min()).mean() < 0.3
+
+
 @pytest.mark.parametrize("score", ["lac", "aps"])
 def test_sets_grow_with_the_threshold_hold_the_class_and_abstain_unless_they_are_one_class(
     folder, picture, tmp_path, score
@@ -178,6 +207,33 @@ def test_sets_grow_with_the_threshold_hold_the_class_and_abstain_unless_they_are
         sizes.append(len(inside))
     assert sizes == sorted(sizes)
     assert sizes[-1] == len(CLASSES)
+
+
+def test_a_model_of_tiles_takes_tiles_by_name_and_refuses_whole_frames(folder, picture, tmp_path):
+    shutil.copytree(folder, tmp_path / "tiled")
+    write_json(tmp_path / "tiled" / SPEC, read_json(folder / SPEC) | {"tiles": {"size": 12}})
+    predictor = Predictor(tmp_path / "tiled")
+    pixels = np.asarray(Pillow.open(picture))
+
+    named = predictor.predict([(picture, "@18-12-12-12"), pixels[18:30, 12:24]])
+
+    pd.testing.assert_series_equal(named.iloc[0], named.iloc[1], check_names=False)
+    message = r"image 1: 30 x 24 pixels; this model takes one tile of 12 x 12 .*Pass \(path, '@top-left-12-12'\)"
+    for frame in (picture, picture.read_bytes(), pixels):
+        with pytest.raises(DataError, match=message):
+            predictor.predict([pixels[:12, :12], frame])
+    with pytest.raises(DataError, match=r"image 0: 6 x 12 pixels; this model takes one tile"):
+        predictor.predict([(picture, "@24-0-12-12")])  # beyond the frame's end
+    with pytest.raises(DataError, match=r"'@24-0' names no tile. Allowed: PART@top-left-height-width"):
+        predictor.predict([(picture, "@24-0")])
+
+
+def test_a_model_of_tiles_of_a_stated_scale_takes_no_image_that_states_none(folder, picture, tmp_path):
+    shutil.copytree(folder, tmp_path / "tiled")
+    write_json(tmp_path / "tiled" / SPEC, read_json(folder / SPEC) | {"tiles": {"size": 12, "unit": "mm"}})
+
+    with pytest.raises(DataError, match=r"image 0: file does not state its \[mm/pixel\]"):
+        Predictor(tmp_path / "tiled").predict([picture])
 
 
 def test_a_broken_image_in_a_batch_is_named_by_its_place(folder, picture):
@@ -221,17 +277,25 @@ def test_the_registered_model_answers_in_a_process_without_the_projectas_the_pip
     here = as_the_pipeline(project, picture, tmp_path)
     for row in answer["rows"]:
         assert [row[f"probability_{name}"] for name in CLASSES] == pytest.approx(here, abs=1e-5)
+        assert row["domain_score"] == pytest.approx(domain_score_in_the_pipeline(project, picture, tmp_path), abs=1e-5)
 
 
 def as_the_pipeline(project, picture, tmp_path):
+    _, logits = embedded(project, picture, tmp_path)
+    tempered = logits[0] / promise(read_lineage(project, "demo"), demo(project))["temperature"]["target"]
+    return np.exp(tempered) / np.exp(tempered).sum()
+
+
+def domain_score_in_the_pipeline(project, picture, tmp_path):
+    embeddings, _ = embedded(project, picture, tmp_path)
+    return typicalities(read_lineage(project, "demo"), demo(project))["line_b"].scores(embeddings)[0]
+
+
+def embedded(project, picture, tmp_path):
     from isthmus.data.kinds.natural import Config
 
-    values = load_params(ScenarioParams, project / "params.yaml", {"scenario": "scenarios.demo"})
-    scenario = values.scenario
     out = project / "out" / "demo"
     chosen = read_json(out / "choice.json")["chosen"]
     export_trained(out / "train" / chosen["method"], out / "features", chosen["epoch"], chosen["seed"], tmp_path / "m")
     prepared = Config(image_size=SIZE).build().prepare(decode(picture), {})
-    logits = load_trained(tmp_path / "m").predict_logits(prepared[None], "line_b")[0]
-    tempered = logits / promise(read_lineage(project, "demo"), scenario)["temperature"]["target"]
-    return np.exp(tempered) / np.exp(tempered).sum()
+    return load_trained(tmp_path / "m").predict(prepared[None], "line_b")

@@ -9,6 +9,7 @@ learns from all of them that they show one. Tile where the class fills the frame
 tiles themselves.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -58,7 +59,19 @@ def read_part(path: Path, part: str, sha256: str) -> Image:
     name, mark, box = part.partition(_MARK)
     if not mark:
         return _checked(path, name, sha256)
+    if not re.fullmatch(r"\d+-\d+-\d+-\d+", box):
+        raise DataError(f"'{part}' names no tile. Allowed: PART@top-left-height-width [pixel], as in '@0-64-32-32'")
     return _cut(_frame(path, name, sha256), Box(*map(int, box.split("-"))))
+
+
+def tile_shape(frame: Image, tiles: Tiles, domain: str) -> tuple[int, int]:
+    """Returns height and width of a tile [pixel], at the frame's scale; that of a tile of it is the same.
+
+    Raises:
+        DataError: the scale is not known.
+    """
+    height, width = (max(1, round(tiles.size / scale)) for scale in _scales(frame, tiles, domain))
+    return height, width
 
 
 def is_tile(part: str) -> bool:
@@ -87,7 +100,7 @@ def _checked(path: Path, part: str, sha256: str) -> Image:
 
 def _boxes(frame: Image, tiles: Tiles, domain: str) -> list[Box]:
     sides = frame.pixels.shape[:2]
-    lengths = [max(1, round(tiles.size / scale)) for scale in _scales(frame, tiles, domain)]
+    lengths = tile_shape(frame, tiles, domain)
     steps = [max(1, round((tiles.size - tiles.overlap) / scale)) for scale in _scales(frame, tiles, domain)]
     if any(length > side for length, side in zip(lengths, sides, strict=True)):
         raise DataError(

@@ -37,9 +37,19 @@ class TrainedClassifier(nn.Module):
         self.classes = classes
         self.domains = domains
 
-    @torch.no_grad()
     def predict_logits(self, images: NDArray[Any], domain: str, batch_size: int = 32) -> NDArray[np.float32]:
         """Returns float32 logits `[N, K]` of prepared images `[N, H, W, C]` of one domain.
+
+        Raises:
+            DataError: the model knows no such domain.
+        """
+        return self.predict(images, domain, batch_size)[1]
+
+    @torch.no_grad()
+    def predict(
+        self, images: NDArray[Any], domain: str, batch_size: int = 32
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns float32 embeddings `[N, B]`, after the bottleneck, and logits `[N, K]`, as `predict_logits`.
 
         Raises:
             DataError: the model knows no such domain.
@@ -47,13 +57,16 @@ class TrainedClassifier(nn.Module):
         if domain not in self.domains:
             raise DataError(f"the model knows no domain '{domain}'. Allowed: {', '.join(self.domains)}")
         self.eval()
-        parts = []
+        width = next(self.classifier.head.parameters()).shape[1]
+        embeddings, logits = [np.zeros((0, width), np.float32)], [np.zeros((0, len(self.classes)), np.float32)]
         for start in range(0, len(images), batch_size):
             pixels = torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2)
             domains = torch.full((len(pixels),), self.domains.index(domain), dtype=torch.int64)
             inputs = pixels if self.encoder is None else self.encoder(pixels, domains)
-            parts.append(self.classifier(inputs, domains).logits.float().numpy())
-        return np.concatenate(parts) if parts else np.zeros((0, len(self.classes)), np.float32)
+            found = self.classifier(inputs, domains)
+            embeddings.append(found.features.float().numpy())
+            logits.append(found.logits.float().numpy())
+        return np.concatenate(embeddings), np.concatenate(logits)
 
 
 def export_trained(trained: Path, features: Path, epoch: int, seed: int, folder: Path) -> None:

@@ -30,9 +30,10 @@ class ScenarioParams(Config):
 def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -> None:
     """Uploads the chosen method's model, as the script in `served.py` expects it."""
     # Here and not above: torch takes two seconds, and most calls find everything published.
+    from isthmus.evaluation.typicality import write_typicalities
     from isthmus.models.trained import export_trained
-    from isthmus.registry.promise import promise
-    from isthmus.registry.served import SPEC
+    from isthmus.registry.promise import promise, typicalities
+    from isthmus.registry.served import SPEC, TYPICALITY
 
     name = lineage.scenario
     scenario = load_params(ScenarioParams, lineage.path("report", "params"), {"scenario": f"scenarios.{name}"}).scenario
@@ -41,18 +42,20 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
     facts = read_json(prepared / "facts.json")
     spec = {"scenario": name, "kind": scenario.kind, "preprocess": scenario.preprocess, "classes": facts["classes"]}
     spec |= {"domain": scenario.target, "fitted": facts["fitted"], "promise": promise(lineage, scenario)}
+    spec["tiles"] = scenario.tiles.model_dump(mode="json") if scenario.tiles else None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         trained, features = lineage.trained()[chosen["method"]], lineage.path("embed", "features")
         export_trained(trained, features, chosen["epoch"], chosen["seed"], folder)
         write_json(folder / SPEC, spec)
+        write_typicalities(typicalities(lineage, scenario), folder / TYPICALITY)
         package = Path(isthmus.__file__).parent
         outputs = {"class": "string"} | {f"probability_{c}": "double" for c in facts["classes"]}
-        outputs |= {"set": "string", "answered": "boolean"}
+        outputs |= {"set": "string", "answered": "boolean", "domain_score": "double"}
         metadata = {"classes": facts["classes"], "chosen": chosen} | lineage_facts(record, lineage)
         store.write_model(
             run, record.model_id, package / "registry" / "served.py", folder, package,
-            served_requirements(lineage.project / REQUIREMENTS), _example(facts), outputs, metadata,
+            served_requirements(lineage.project / REQUIREMENTS), _example(facts, scenario), outputs, metadata,
         )  # fmt: skip
 
 
@@ -73,9 +76,12 @@ def served_requirements(lock: Path) -> list[str]:
     return [f"{name}=={pins[name]}" for name in sorted(_NEEDS + [n for n in _NEEDS_IF_LOCKED if n in pins])]
 
 
-def _example(facts: dict[str, Any]) -> bytes:
+def _example(facts: dict[str, Any], scenario: Scenario) -> bytes:
     from PIL import Image
 
+    width, height = facts["width"], facts["height"]
+    if scenario.tiles and scenario.tiles.unit == "pixel":  # the model takes nothing but a tile
+        width = height = max(1, round(scenario.tiles.size))
     stream = io.BytesIO()
-    Image.new("L" if facts["channels"] == 1 else "RGB", (facts["width"], facts["height"]), 128).save(stream, "PNG")
+    Image.new("L" if facts["channels"] == 1 else "RGB", (width, height), 128).save(stream, "PNG")
     return stream.getvalue()

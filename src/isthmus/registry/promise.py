@@ -1,4 +1,7 @@
-"""What a served model promises: temperatures and conformal thresholds, fitted on the source's `cal` split."""
+"""What a served model promises: temperatures and conformal thresholds, fitted on the source's `cal` split.
+
+And what each of its domains looks like to it, so that it can say how far an image is from what it was adapted to.
+"""
 
 from typing import Any
 
@@ -11,7 +14,8 @@ from isthmus.data.scenario import Scenario
 from isthmus.evaluation import conformal
 from isthmus.evaluation.judged import Judged, TrustConfig, judged
 from isthmus.evaluation.metrics import Reals
-from isthmus.evaluation.trained import open_trained, read_samples
+from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
+from isthmus.evaluation.typicality import Typicality, fit_typicality
 from isthmus.registry.lineage import Lineage
 
 
@@ -29,10 +33,7 @@ def promise(lineage: Lineage, scenario: Scenario) -> dict[str, Any]:
         every class into every set: so few calibration images cannot bear the coverage.
     """
     config = load_params(PromiseParams, lineage.path("report", "params"), {}).evaluate
-    made = read_json(lineage.path("select", "choice"))["chosen"]
-    samples = read_samples(lineage.path("ingest", "manifest"), lineage.path("prepare", "prepared"))
-    folder = lineage.trained()[made["method"]].parent
-    chosen = open_trained(folder, [made["method"]], scenario.classes, len(samples.label))[made["method"]]
+    made, samples, chosen = _chosen(lineage, scenario)
     model = judged(chosen, made, samples, scenario.source, scenario.target, config)
     labels, ones = samples.label[model.cal], np.ones(len(model.cal))
     # A new image's own weight is not known when it is served. The largest that was seen on the target gives the largest
@@ -47,6 +48,29 @@ def promise(lineage: Lineage, scenario: Scenario) -> dict[str, Any]:
             "target": _threshold(model, labels, model.target_temperature, weights, own, config),
         },
     }
+
+
+def typicalities(lineage: Lineage, scenario: Scenario) -> dict[str, Typicality]:
+    """Returns what each domain looks like to the model that ships, from its training split and without a label.
+
+    Held out are a source's `cal` and the target's `test` images: what nothing was trained on.
+    """
+    made, samples, chosen = _chosen(lineage, scenario)
+    seen = chosen.embeddings(made["seed"], made["epoch"])
+    predicted = chosen.logits(made["seed"], made["epoch"]).argmax(axis=1)
+    found = {}
+    for domain in scenario.domains:
+        train = samples.rows([domain], "train")
+        held_out = samples.rows([domain], "test" if domain == scenario.target else "cal")
+        found[domain] = fit_typicality(seen[train], predicted[train], seen[held_out])
+    return found
+
+
+def _chosen(lineage: Lineage, scenario: Scenario) -> tuple[dict[str, Any], Samples, Trained]:
+    made: dict[str, Any] = read_json(lineage.path("select", "choice"))["chosen"]
+    samples = read_samples(lineage.path("ingest", "manifest"), lineage.path("prepare", "prepared"))
+    folder = lineage.trained()[made["method"]].parent
+    return made, samples, open_trained(folder, [made["method"]], scenario.classes, len(samples.label))[made["method"]]
 
 
 def _threshold(
