@@ -1,7 +1,9 @@
 import pytest
 
 from isthmus.core.errors import StoreError
-from isthmus.registry.packaging import served_requirements
+from isthmus.data.scenario import Scenario
+from isthmus.registry.packaging import _example, served_requirements
+from isthmus.registry.raw_images import decode
 from tests.registry.project_files import ROOT
 
 
@@ -25,3 +27,12 @@ def test_a_lock_file_that_does_not_pin_what_is_needed_is_refused(tmp_path):
 
     with pytest.raises(StoreError, match=r"does not pin mlflow, numpy, .*which the served model needs"):
         served_requirements(tmp_path / "requirements.lock")
+
+
+@pytest.mark.parametrize(("tiles", "shape"), [(None, (20, 30, 1)), ({"size": 12}, (12, 12, 1))])
+def test_the_example_image_is_one_that_the_model_takes(tiles, shape):
+    given = {"kind": "natural", "raw": "data/raw/demo", "source": ["a"], "target": "b", "classes": ["x", "y"]}
+
+    made = _example({"width": 30, "height": 20, "channels": 1}, Scenario(**given, tiles=tiles))
+
+    assert decode(made).pixels.shape == shape
