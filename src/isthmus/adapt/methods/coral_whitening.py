@@ -15,7 +15,7 @@ from torch import Tensor
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
 from isthmus.adapt.distances import covariance
-from isthmus.adapt.predictions import source_loss
+from isthmus.adapt.predictions import full_precision, source_loss
 from isthmus.data.batch import Batch
 
 
@@ -75,7 +75,8 @@ class Adaptation(Method):
         with torch.autocast(features.device.type, enabled=False):
             for number, (own, mapping, aim) in self.maps.items():
                 rows = domains == number
-                mapped[rows] = ((features[rows].float() - own) @ mapping + aim).to(mapped.dtype)
+                moved = full_precision(features[rows]) - own
+                mapped[rows] = (moved @ mapping.to(moved.dtype) + aim).to(mapped.dtype)
         return mapped
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
 from isthmus.adapt.layers import domain_discriminator, reverse_gradient
-from isthmus.adapt.predictions import source_loss
+from isthmus.adapt.predictions import full_precision, source_loss
 from isthmus.adapt.schedules import grl_lambda
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch
@@ -49,7 +49,7 @@ class Adaptation(Method):
         outputs = model(batch.inputs, batch.domains)
         source, _ = outputs.split(batch.source_count)
         reversed_features = reverse_gradient(outputs.features, grl_lambda(progress, self.high))
-        logits = self.discriminator(reversed_features).squeeze(1).float()
+        logits = full_precision(self.discriminator(reversed_features).squeeze(1))
         domain = torch.zeros_like(logits)
         domain[: batch.source_count] = 1.0
         each = functional.binary_cross_entropy_with_logits(logits, domain, reduction="none")
