@@ -286,6 +286,31 @@ def test_every_way_of_tuning_ends_in_a_model_that_answers_as_the_stage_did(
     np.testing.assert_allclose(found, np.load(folder / "seeds" / "0" / "epochs" / "004.logits.npy")[rows], atol=1e-5)
 
 
+@pytest.mark.parametrize("method", ["source_only", "zscore"])
+def test_nearest_neighbours_vote_without_training_and_the_exported_model_votes_the_same(
+    tmp_path: Path, method: str
+) -> None:
+    files = place(tmp_path, head="knn", epochs=1, neighbours={"count": 5})
+    folder = trained(files, method)
+    again = trained(files, method, tmp_path / "again")
+    export_trained(folder, files.features, 1, 1, tmp_path / "exported")
+    index = pd.read_parquet(files.prepared / "index.parquet")
+    logits = np.load(folder / "seeds" / "1" / "epochs" / "001.logits.npy")
+
+    model = load_trained(tmp_path / "exported")
+
+    for domain in ("line_a", "line_b"):
+        rows = index["domain"] == domain
+        images = np.load(files.prepared / "shards" / f"{index.loc[rows, 'shard'].iloc[0]}.npy")
+        embeddings, found = model.predict(images, domain)
+        np.testing.assert_allclose(found, logits[rows], atol=1e-4)
+        assert embeddings.shape == (rows.sum(), read_json(files.features / "embed.json")["feature_dim"])
+    assert hash_files([folder]) == hash_files([again])
+    assert read_json(folder / "run.json")["epochs"] == [1]
+    with pytest.raises(ConfigError, match="methods: coral trains a model"):
+        trained(files, "coral")
+
+
 def test_tuning_of_a_frozen_backbone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tuning is of a backbone that trains. Set mode: full, or drop tuning"):
         place(tmp_path, tuning={"how": "lora"})

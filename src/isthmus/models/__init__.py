@@ -8,7 +8,18 @@ from isthmus.core import plugins
 from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
 from isthmus.models.backbones import BackboneConfig
-from isthmus.models.recipe import Augment, EarlyStop, Optimiser, Schedule, Tuning
+from isthmus.models.recipe import Augment, EarlyStop, Neighbours, Optimiser, Schedule, Tuning
+
+_OF_TRAINING = (
+    "optimiser",
+    "schedule",
+    "accumulate",
+    "precision",
+    "average",
+    "label_smoothing",
+    "sampling",
+    "early_stop",
+)
 
 
 class ModelConfig(Config):
@@ -20,9 +31,12 @@ class ModelConfig(Config):
     backbone: dict[str, Any] = Field(description="name: a module of isthmus.models.backbones, and its options")
     bottleneck: int = Field(256, ge=2, description="width of the features that methods align")
     norm: Literal["batch", "layer"] = Field("batch", description="norm of the bottleneck")
-    head: Literal["bottleneck", "linear"] = Field(
-        "bottleneck", description="linear: the head stands on the backbone's features (linear probe in frozen mode)"
+    head: Literal["bottleneck", "linear", "knn"] = Field(
+        "bottleneck",
+        description="linear: the head stands on the backbone's features (linear probe in frozen mode); knn: nearest "
+        "source images vote and nothing trains (frozen mode, source_only and zscore)",
     )
+    neighbours: Neighbours = Field(Neighbours(), description="of head: knn")
     tuning: Tuning = Field(Tuning(), description="of the backbone, in full mode")
     augment: Augment = Field(Augment(), description="of training images, in full mode")
     epochs: int = Field(20, ge=1)
@@ -56,7 +70,22 @@ class ModelConfig(Config):
             raise ValueError("tuning is of a backbone that trains. Set mode: full, or drop tuning")
         if self.mode == "frozen" and self.augment != Augment():
             raise ValueError("augment changes images, which frozen mode does not see. Set mode: full, or drop augment")
+        if self.head == "knn":
+            self._trains_nothing()
+        elif self.neighbours != Neighbours():
+            raise ValueError(f"neighbours are of head: knn (got head: {self.head}). Set it, or drop neighbours")
         return self
+
+    def _trains_nothing(self) -> None:
+        if self.mode != "frozen" or self.epochs != 1:
+            raise ValueError(
+                f"head: knn trains nothing (got mode: {self.mode}, epochs: {self.epochs})."
+                " Set mode: frozen and epochs: 1"
+            )
+        idle = [name for name in _OF_TRAINING if getattr(self, name) != type(self).model_fields[name].default]
+        if idle or self.class_shares:
+            names = ", ".join([*idle, *(["class_shares"] if self.class_shares else [])])
+            raise ValueError(f"head: knn trains nothing, so these have no effect: {names}. Drop them")
 
     def backbone_config(self, where: str) -> BackboneConfig:
         """Returns the backbone's own options, checked.

@@ -75,6 +75,7 @@ class Classifier(nn.Module):
         norm: `batch`, or `layer` where batches are split over processes.
         seed: of the initial weights of bottleneck and head.
         linear: the head stands on the backbone's features, without a bottleneck; `width` is then D.
+        head: what stands on the backbone's features instead of a linear layer, without a bottleneck.
 
     Attributes:
         precision: type of the forward pass in training (autocast); None: float32.
@@ -89,8 +90,10 @@ class Classifier(nn.Module):
         norm: Literal["batch", "layer"],
         seed: int,
         linear: bool = False,
+        head: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        linear = linear or head is not None
         width = feature_dim if linear else width
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -102,7 +105,7 @@ class Classifier(nn.Module):
                     nn.BatchNorm1d(width) if norm == "batch" else nn.LayerNorm(width),
                     nn.ReLU(),
                 )
-            self.head: nn.Module = nn.Linear(width, classes)
+            self.head: nn.Module = nn.Linear(width, classes) if head is None else head
         self.precision: torch.dtype | None = None
 
     def forward(self, inputs: Tensor, domains: Tensor) -> Outputs:

@@ -67,6 +67,13 @@ class Tuning(Config):
     l2_sp: float = Field(0.0, ge=0, description="weight of the squared distance of the backbone to its start (L2-SP)")
 
 
+class Neighbours(Config):
+    """The section `neighbours`: of `head: knn`."""
+
+    count: int = Field(20, ge=1, description="[image] k, nearest source training images that vote")
+    temperature: float = Field(0.07, gt=0, description="T, a vote weighs exp(cosine / T)")
+
+
 class Augment(Config):
     """The section `augment`: of training images in full mode, beside the weak view. None of it flips or changes hue."""
 

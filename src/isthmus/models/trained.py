@@ -17,6 +17,7 @@ from isthmus.core.files import atomic_file, read_json, write_json
 from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise, same_for_all
 from isthmus.models.embedding import read_facts
+from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.tuning import add_prompts
 
 _FACTS, _WEIGHTS = "classifier.json", "weights.safetensors"
@@ -28,10 +29,14 @@ class TrainedClassifier(nn.Module):
     Attributes:
         classes: names of the outputs, in order.
         domains: sources first, the target last.
+        width: B, of the embeddings.
     """
 
-    def __init__(self, encoder: Encoder | None, classifier: Classifier, classes: list[str], domains: list[str]) -> None:
+    def __init__(
+        self, encoder: Encoder | None, classifier: Classifier, classes: list[str], domains: list[str], width: int
+    ) -> None:
         super().__init__()
+        self.width = width
         self.encoder = encoder
         self.classifier = classifier
         self.classes = classes
@@ -57,8 +62,7 @@ class TrainedClassifier(nn.Module):
         if domain not in self.domains:
             raise DataError(f"the model knows no domain '{domain}'. Allowed: {', '.join(self.domains)}")
         self.eval()
-        width = next(self.classifier.head.parameters()).shape[1]
-        embeddings, logits = [np.zeros((0, width), np.float32)], [np.zeros((0, len(self.classes)), np.float32)]
+        embeddings, logits = [np.zeros((0, self.width), np.float32)], [np.zeros((0, len(self.classes)), np.float32)]
         for start in range(0, len(images), batch_size):
             pixels = torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2)
             domains = torch.full((len(pixels),), self.domains.index(domain), dtype=torch.int64)
@@ -101,6 +105,7 @@ def export_trained(trained: Path, features: Path, epoch: int, seed: int, folder:
         "bottleneck": model.bottleneck,
         "norm": model.norm,
         "linear": model.head == "linear",
+        "neighbours": model.neighbours.model_dump() if model.head == "knn" else {},
         "prompts": model.tuning.prompts if model.tuning.how == "prompts" else 0,
         "classes": run["classes"],
         "domains": run["domains"],
@@ -129,9 +134,14 @@ def load_trained(folder: Path) -> TrainedClassifier:
     frozen = facts["mode"] == "frozen"
     width = facts["feature_dim"]
     backbone = Features(Standardise(torch.zeros(domains, width), torch.ones(domains, width))) if frozen else encoder
+    head = None
+    if facts["neighbours"]:
+        count, classes = len(tensors["classifier.head.labels"]), len(facts["classes"])
+        head = NeighbourHead(count, width, classes, facts["neighbours"]["count"], facts["neighbours"]["temperature"])
     classifier = Classifier(
-        backbone, width, len(facts["classes"]), facts["bottleneck"], facts["norm"], 0, facts["linear"]
+        backbone, width, len(facts["classes"]), facts["bottleneck"], facts["norm"], 0, facts["linear"], head
     )
-    model = TrainedClassifier(encoder if frozen else None, classifier, facts["classes"], facts["domains"])
+    embedding = width if facts["linear"] or head is not None else facts["bottleneck"]
+    model = TrainedClassifier(encoder if frozen else None, classifier, facts["classes"], facts["domains"], embedding)
     model.load_state_dict(tensors, strict=True)
     return model.eval()

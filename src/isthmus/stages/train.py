@@ -28,10 +28,12 @@ from isthmus.data.shards import Rows
 from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
 from isthmus.models.embedding import read_facts, stored_encoder
+from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.data import TrainingData, training_data
 from isthmus.training.loop import LoopSession, Settings, kept_epochs
+from isthmus.training.memory import memorise
 from isthmus.training.statistics import feature_statistics
 
 
@@ -79,7 +81,10 @@ def run(
     for seed in params.train.seeds:
         folder = work / "seeds" / str(seed)
         session = open_session(params, data, prepared, features, folder, seed, f"{method}, seed {seed}")
-        session.method.fit(session)
+        if params.model.head == "knn":
+            memorise(session, method)
+        else:
+            session.method.fit(session)
         session.write(folder)
     with atomic_folder(trained) as written:
         write_json(written / "run.json", facts)
@@ -148,7 +153,7 @@ def open_session(
     derived = derive_seed(params.seed, "train", seed)
     device = pick_device(params.train.device)
     model_config, scenario = params.model, params.scenario
-    width = read_facts(features).feature_dim if model_config.head == "linear" else model_config.bottleneck
+    width = model_config.bottleneck if model_config.head == "bottleneck" else read_facts(features).feature_dim
     shape = Shape(len(scenario.classes), width, len(scenario.source), len(data.target_train), derived)
     method = params.method.build(shape)
     if method.needs == "images" and model_config.mode == "frozen":
@@ -194,6 +199,10 @@ def _classifier(
     config = params.model
     if isinstance(backbone, Encoder):
         prepare(backbone.network, config.tuning, derive_seed(seed, "tuning"))
+    head = None
+    if config.head == "knn":
+        count, votes = sum(map(len, data.source_train)), config.neighbours
+        head = NeighbourHead(count, stored.feature_dim, len(params.scenario.classes), votes.count, votes.temperature)
     return Classifier(
         backbone,
         stored.feature_dim,
@@ -202,6 +211,7 @@ def _classifier(
         config.norm,
         derive_seed(seed, "weights"),
         config.head == "linear",
+        head,
     )
 
 

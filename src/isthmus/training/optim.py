@@ -43,6 +43,8 @@ def make_optimiser(
             groups += _layer_groups(part.network, full, layer_decay)
         elif parameters:
             groups.append({"params": parameters, "lr": full, "full_rate": full, "name": name})
+    if not groups:  # a head that remembers: torch refuses an optimiser of nothing, not one of an empty group
+        groups.append({"params": [], "lr": rate, "full_rate": rate, "name": "head"})
     if chosen.name == "sgd":
         return torch.optim.SGD(groups, momentum=chosen.momentum, nesterov=chosen.nesterov, weight_decay=weight_decay)
     return torch.optim.AdamW(groups, weight_decay=weight_decay)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from isthmus.core.errors import ConfigError
 from isthmus.training.loop import LoopSession
 from isthmus.training.optim import set_rate
 
@@ -50,7 +51,14 @@ def range_test(session: LoopSession, lowest: float, highest: float, steps: int) 
         lowest: first learning rate.
         highest: last learning rate.
         steps: in all, 2 or more.
+
+    Raises:
+        ConfigError: nothing trains.
     """
+    if not any(group["params"] for group in session.optimiser.param_groups):
+        raise ConfigError(
+            "params.yaml: models: head: knn trains nothing, so no learning rate is of use. Set another head"
+        )
     rates: list[float] = []
     losses: list[float] = []
     session.model.train()

@@ -1,0 +1,31 @@
+"""The transfer mode without training: the head remembers the source's training rows."""
+
+import torch
+
+from isthmus.core.errors import ConfigError
+from isthmus.models.neighbours import NeighbourHead
+from isthmus.training.loop import LoopSession
+
+
+def memorise(session: LoopSession, method: str) -> None:
+    """Gives the head the features and labels of all source training rows, then scores and keeps that as an epoch.
+
+    Args:
+        session: its model's head is a `NeighbourHead`.
+        method: its name.
+
+    Raises:
+        ConfigError: the method is more than a way of standardising, and would train what is not there.
+    """
+    head = session.model.head
+    assert isinstance(head, NeighbourHead)
+    if session.method.standardises is None:
+        raise ConfigError(
+            f"params.yaml: methods: {method} trains a model, and head: knn has nothing to train. Allowed: source_only,"
+            " zscore. Set head: bottleneck or linear in the scenario's model, or drop the method"
+        )
+    for _ in session.epochs():
+        session.model.eval()
+        with torch.no_grad():
+            parts = [(session.model.backbone(b.inputs, b.domains), b.labels) for b in session.source_batches()]
+        head.remember(torch.cat([rows for rows, _ in parts]), torch.cat([labels for _, labels in parts]))
