@@ -210,6 +210,10 @@ def test_an_exported_model_answers_prepared_images_as_the_stage_did(tmp_path: Pa
             {"class_shares": {"crack": 1, "dent": 1, "good": 1}, "sampling": "balanced"},
             "class_shares: cannot stand beside sampling: balanced",
         ),
+        (
+            {"target_shares": {"dent": 1}},
+            "target_shares: must name each class once \\(got dent\\). Classes: crack, dent, ",
+        ),
     ],
 )
 def test_class_shares_that_do_not_fit_the_scenario_are_refused(tmp_path: Path, changes: dict, message: str) -> None:
@@ -217,6 +221,20 @@ def test_class_shares_that_do_not_fit_the_scenario_are_refused(tmp_path: Path, c
 
     with pytest.raises(ConfigError, match=message):
         trained(files, "source_only")
+
+
+def test_target_shares_reach_a_method_with_a_diversity_term_and_no_other(tmp_path: Path) -> None:
+    found = {}
+    for name, changes in {"none": {}, "given": {"target_shares": {"good": 6, "crack": 3, "dent": 1}}}.items():
+        files = place(tmp_path / name, **changes)
+        document = yaml.safe_load(files.params.read_text())
+        document["methods"] = {"bnm": {}, "mmd": {}}
+        document["train"]["seeds"] = [0]
+        files.params.write_text(yaml.safe_dump(document))
+        found[name] = {method: hash_files([trained(files, method) / "seeds"]) for method in ("bnm", "mmd")}
+
+    assert found["none"]["mmd"] == found["given"]["mmd"]
+    assert found["none"]["bnm"] != found["given"]["bnm"]
 
 
 def test_every_training_option_reaches_the_stage(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ class Shape:
         sources: number of source domains; the target's domain id is this number.
         target_count: number of target training images, for memory banks.
         seed: for the method's own initial weights and random maps.
+        target_shares: `[K]`, class shares of the target that diversity terms aim at, sum 1; None: all alike.
     """
 
     classes: int
@@ -30,6 +31,12 @@ class Shape:
     sources: int
     target_count: int
     seed: int
+    target_shares: tuple[float, ...] | None = None
+
+    @property
+    def prior(self) -> Tensor | None:
+        """The target's class shares, float64 `[K]`."""
+        return None if self.target_shares is None else torch.tensor(self.target_shares, dtype=torch.float64)
 
 
 class Model(Protocol):

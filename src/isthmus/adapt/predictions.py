@@ -33,10 +33,21 @@ def entropy(logits: Tensor) -> Tensor:
     return -(logs.exp() * logs).sum(1)
 
 
-def diversity(logits: Tensor) -> Tensor:
-    """Returns the entropy of the mean prediction of logits `[N, K]`, a scalar in [0, log K] [nat]."""
+def diversity(logits: Tensor, prior: Tensor | None = None) -> Tensor:
+    """Returns the entropy of the mean prediction of logits `[N, K]`, a scalar in [0, log K] [nat].
+
+    With a prior it is -KL(p || prior) = H(p) + sum_k p_k log prior_k, p the mean prediction: largest, zero, where p has
+    the prior's shares, as H(p) is where they are all alike (Krause, Perona, Gomes, Discriminative Clustering by
+    Regularized Information Maximization, NIPS 2010, who aim at given class shares so). With equal shares it is H(p)
+    less the constant log K.
+
+    Args:
+        logits: `[N, K]`.
+        prior: `[K]`, sum 1; a share of zero counts as 1e-12.
+    """
     mean = probabilities(logits).mean(0)
-    return -(mean * mean.clamp_min(_TINY).log()).sum()
+    spread = -(mean * mean.clamp_min(_TINY).log()).sum()
+    return spread if prior is None else spread + (mean * prior.to(mean.dtype).clamp_min(_TINY).log()).sum()
 
 
 def source_loss(logits: Tensor, batch: Batch) -> Tensor:

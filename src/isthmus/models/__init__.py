@@ -61,6 +61,11 @@ class ModelConfig(Config):
         default_factory=dict,
         description="class -> [share]; source rows are drawn so (re-weighting), e.g. as the `priors` of shift.json say",
     )
+    target_shares: dict[str, float] = Field(
+        default_factory=dict,
+        description="class -> [share] of the target, e.g. the `priors` of shift.json; shot, bnm and mcc aim at them "
+        "instead of at equal shares, other methods do not look at them",
+    )
     early_stop: EarlyStop = Field(EarlyStop(), description="stops a seed whose kept epochs no longer get better")
     shift_pixels: int = Field(2, ge=0, description="training images are moved by up to this many [pixel] (full mode)")
 
@@ -83,8 +88,9 @@ class ModelConfig(Config):
                 " Set mode: frozen and epochs: 1"
             )
         idle = [name for name in _OF_TRAINING if getattr(self, name) != type(self).model_fields[name].default]
-        if idle or self.class_shares:
-            names = ", ".join([*idle, *(["class_shares"] if self.class_shares else [])])
+        idle += [name for name in ("class_shares", "target_shares") if getattr(self, name)]
+        if idle:
+            names = ", ".join(idle)
             raise ValueError(f"head: knn trains nothing, so these have no effect: {names}. Drop them")
 
     def backbone_config(self, where: str) -> BackboneConfig:

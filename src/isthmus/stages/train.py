@@ -127,15 +127,26 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path) ->
 
 def _class_shares(params: Params) -> NDArray[np.float64] | None:
     config, classes = params.model, params.scenario.classes
-    where = f"params.yaml: models.{params.scenario.model}.class_shares"
     if not config.class_shares:
         return np.full(len(classes), 1 / len(classes)) if config.sampling == "balanced" else None
+    where = f"params.yaml: models.{params.scenario.model}.class_shares"
     if config.sampling == "balanced":
         raise ConfigError(f"{where}: cannot stand beside sampling: balanced. Drop one of the two")
-    if set(config.class_shares) != set(classes):
-        got = ", ".join(sorted(config.class_shares))
+    return _normalised(config.class_shares, classes, where)
+
+
+def _target_shares(params: Params) -> tuple[float, ...] | None:
+    if not params.model.target_shares:
+        return None
+    where = f"params.yaml: models.{params.scenario.model}.target_shares"
+    return tuple(_normalised(params.model.target_shares, params.scenario.classes, where).tolist())
+
+
+def _normalised(given: dict[str, float], classes: list[str], where: str) -> NDArray[np.float64]:
+    if set(given) != set(classes):
+        got = ", ".join(sorted(given))
         raise ConfigError(f"{where}: must name each class once (got {got}). Classes: {', '.join(classes)}")
-    shares = np.array([config.class_shares[name] for name in classes])
+    shares = np.array([given[name] for name in classes])
     if (shares < 0).any() or not shares.sum():
         raise ConfigError(f"{where}: shares must be 0 or more, and one above 0 (got {shares.tolist()})")
     normalised: NDArray[np.float64] = shares / shares.sum()
@@ -154,7 +165,8 @@ def open_session(
     device = pick_device(params.train.device)
     model_config, scenario = params.model, params.scenario
     width = model_config.bottleneck if model_config.head == "bottleneck" else read_facts(features).feature_dim
-    shape = Shape(len(scenario.classes), width, len(scenario.source), len(data.target_train), derived)
+    sizes = (len(scenario.classes), width, len(scenario.source), len(data.target_train))
+    shape = Shape(*sizes, derived, _target_shares(params))
     method = params.method.build(shape)
     if method.needs == "images" and model_config.mode == "frozen":
         raise ConfigError(

@@ -6,7 +6,8 @@ Adaptation, ICML 2020, https://arxiv.org/abs/2002.08546. Phase one: source cross
 the loss is the mean entropy minus the entropy of the mean prediction (IM, equations 3 and 4) plus b times the
 cross-entropy with pseudo-labels (equation 7), which are made anew before each epoch from class centroids under the
 cosine distance (equations 5 and 6; features are extended by a one, as in the authors' code). Differs: one learning-rate
-course spans both phases; pseudo-labels of classes that nobody is taken for are not given.
+course spans both phases; pseudo-labels of classes that nobody is taken for are not given; where the target's class
+shares are given, the mean prediction is drawn to them and not to equal ones (see `predictions.diversity`).
 """
 
 from typing import ClassVar
@@ -42,7 +43,8 @@ class Config(MethodConfig):
         """Returns the method with the head's direction and length."""
         weights = (self.smoothing, self.im_weight, self.pseudo_weight)
         seed = derive_seed(shape.seed, "weight-normed head")
-        return Adaptation(shape.bottleneck, shape.classes, self.source_share, *weights, self.rounds, seed)
+        sizes = (shape.bottleneck, shape.classes)
+        return Adaptation(*sizes, self.source_share, *weights, self.rounds, seed, shape.prior)
 
 
 class Adaptation(Method):
@@ -60,8 +62,11 @@ class Adaptation(Method):
         pseudo_weight: float,
         rounds: int,
         seed: int,
+        prior: Tensor | None = None,
     ) -> None:
         super().__init__()
+        self.prior: Tensor | None
+        self.register_buffer("prior", prior, persistent=False)
         self.source_share, self.smoothing, self.rounds = source_share, smoothing, rounds
         self.im_weight, self.pseudo_weight = im_weight, pseudo_weight
         generator = torch.Generator().manual_seed(seed)
@@ -109,7 +114,7 @@ class Adaptation(Method):
         weight = model.head.weight.detach()  # type: ignore[operator]
         logits = functional.linear(features, weight, _bias(model).detach())
         return {
-            "information": self.im_weight * (entropy(logits).mean() - diversity(logits)),
+            "information": self.im_weight * (entropy(logits).mean() - diversity(logits, self.prior)),
             "pseudo": self.pseudo_weight * functional.cross_entropy(full_precision(logits), labels),
         }
 
