@@ -337,6 +337,23 @@ def test_augmented_batches_come_again_the_same_and_no_target_label_is_mixed(chan
         assert first.soft_labels.shape == (16, CLASSES)
 
 
+@pytest.mark.parametrize("changes", [{"randaugment": 2}, {"augmix": 3}], ids=str)
+def test_a_policy_changes_source_images_and_strong_views_and_no_weak_view_of_the_target(
+    changes: dict[str, int],
+) -> None:
+    plain = data(images=True)
+    given = replace(plain, augment=Augment(**changes), kind="natural")
+
+    first, second = (next(given.batches(1, 16, 0, target=True, strong=True)) for _ in range(2))
+    before = next(plain.batches(1, 16, 0, target=True, strong=True))
+
+    assert torch.equal(first.inputs, second.inputs)
+    assert not torch.equal(first.inputs[:16], before.inputs[:16])
+    assert torch.equal(first.inputs[16:], before.inputs[16:])
+    assert first.target_strong is not None and before.target_strong is not None
+    assert not torch.equal(first.target_strong, before.target_strong)
+
+
 def test_mixed_labels_are_smoothed_too_and_reach_the_loss(tmp_path: Path) -> None:
     given = replace(data(images=True), classes=CLASSES, augment=Augment(mixup=1.0))
     running = session(method("fixmatch"), tmp_path, given=given, label_smoothing=0.1)
@@ -354,6 +371,8 @@ def test_mixed_labels_are_smoothed_too_and_reach_the_loss(tmp_path: Path) -> Non
     ("section", "message"),
     [
         ({"mode": "full", "augment": {"mixup": 1, "cutmix": 1}}, "mixup and cutmix cannot both mix one batch"),
+        ({"mode": "full", "augment": {"randaugment": 2, "augmix": 3}}, "randaugment and augmix cannot both change one"),
+        ({"mode": "full", "augment": {"strength": 5.0}}, "strength is of randaugment and augmix, and both are 0"),
         ({"mode": "frozen", "augment": {"erase": 0.5}}, "augment changes images, which frozen mode does not see"),
     ],
 )

@@ -10,6 +10,15 @@ from torch import Tensor
 from torch.nn import functional
 
 
+def highest(dtype: torch.dtype) -> float:
+    """Returns the value that stands for 1: of integers the largest, of floats 1 itself.
+
+    >>> highest(torch.uint16), highest(torch.float16)
+    (65535.0, 1.0)
+    """
+    return 1.0 if dtype.is_floating_point else float(torch.iinfo(dtype).max)
+
+
 def weak_view(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:
     """Returns images `[N, C, H, W]` of the same dtype, each moved by up to `pixels` with replicated borders."""
     if pixels == 0 or not len(images):
@@ -32,7 +41,7 @@ def strong_view(images: Tensor, pixels: int, generator: torch.Generator) -> Tens
     if not len(images):
         return images
     moved = weak_view(images, pixels, generator).float()
-    high = 255.0 if images.dtype == torch.uint8 else 65535.0 if images.dtype == torch.uint16 else 1.0
+    high = highest(images.dtype)
     factors = 0.6 + 0.8 * torch.rand(2, len(images), 1, 1, 1, generator=generator)
     centre = moved.mean(dim=(1, 2, 3), keepdim=True)
     changed = ((moved - centre) * factors[0] + centre * factors[1]).clamp(0.0, high)

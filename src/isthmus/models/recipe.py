@@ -75,14 +75,23 @@ class Neighbours(Config):
 
 
 class Augment(Config):
-    """The section `augment`: of training images in full mode, beside the weak view. None of it flips or changes hue."""
+    """The section `augment`: of training images in full mode, beside the weak view. No flip, no hue."""
 
     mixup: float = Field(0.0, ge=0, description="alpha of the Beta that mixes pairs of source images; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha of the Beta for the area that a source image gets of another")
     erase: float = Field(0.0, ge=0, le=1, description="[share] of images that have a rectangle filled with their mean")
+    randaugment: int = Field(
+        0, ge=0, le=8, description="operations on each source image and strong view, one after another; 0: none"
+    )
+    augmix: int = Field(0, ge=0, le=8, description="chains that are mixed into them instead; the paper's 3; 0: none")
+    strength: float = Field(9.0, ge=0, le=30, description="[of 30] of randaugment; augmix draws up to it")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Augment":
         if self.mixup and self.cutmix:
             raise ValueError("mixup and cutmix cannot both mix one batch. Set one of them to 0")
+        if self.randaugment and self.augmix:
+            raise ValueError("randaugment and augmix cannot both change one image. Set one of them to 0")
+        if self.strength != 9.0 and not (self.randaugment or self.augmix):
+            raise ValueError("strength is of randaugment and augmix, and both are 0. Set one of them, or drop strength")
         return self

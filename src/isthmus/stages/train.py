@@ -114,6 +114,7 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path) ->
         class_shares=_class_shares(params),
         classes=len(params.scenario.classes),
         augment=params.model.augment,
+        kind=params.scenario.kind,
     )
     empty = [
         d for d, r in zip(params.scenario.domains, [*data.source_train, data.target_train], strict=True) if not len(r)

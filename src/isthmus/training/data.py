@@ -43,6 +43,7 @@ class TrainingData:
         class_shares: float64 `[K]`, with what shares of the classes source rows are drawn; None: as they are.
         classes: K, where images are mixed.
         augment: of images, beside the weak view.
+        kind: of imagery; it says which operations of a policy the images stand.
     """
 
     inputs: Inputs
@@ -56,6 +57,7 @@ class TrainingData:
     class_shares: NDArray[np.float64] | None = None
     classes: int = 0
     augment: Augment = field(default_factory=Augment)
+    kind: str = ""
 
     def steps(self, batch_size: int) -> int:
         """Returns steps an epoch: the larger of the roles is seen once, the smaller again and again."""
@@ -103,9 +105,13 @@ class TrainingData:
         target_strong = soft_labels = None
         if self.images:
             target_strong = strong_view(inputs[len(rows) :], self.shift_pixels, generator) if strong else None
-            inputs, soft_labels = self._augmented(
-                weak_view(inputs, self.shift_pixels, generator), torch.from_numpy(self.labels[rows]), generator
-            )
+            inputs = weak_view(inputs, self.shift_pixels, generator)
+            if (
+                self.augment.randaugment or self.augment.augmix
+            ):  # not on weak target views: a teacher is asked about them
+                inputs = torch.cat([self._by_policy(inputs[: len(rows)], generator), inputs[len(rows) :]])
+                target_strong = None if target_strong is None else self._by_policy(target_strong, generator)
+            inputs, soft_labels = self._augmented(inputs, torch.from_numpy(self.labels[rows]), generator)
         return Batch(
             inputs,
             torch.from_numpy(self.domains[both]),
@@ -114,6 +120,15 @@ class TrainingData:
             target_strong,
             soft_labels,
         )
+
+    def _by_policy(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        from isthmus.data.policies import augmixed, operations, rand_augmented  # torchvision: seconds of import
+
+        chosen = self.augment
+        allowed = operations(self.kind, images.dtype, images.shape[1], overlapping=not chosen.augmix)
+        if chosen.augmix:
+            return augmixed(images, chosen.augmix, chosen.strength, allowed, generator)
+        return rand_augmented(images, chosen.randaugment, chosen.strength, allowed, generator)
 
     def _augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Erases in all images, mixes source images alone: a target image has no label that could be mixed."""
@@ -138,6 +153,7 @@ def training_data(
     class_shares: NDArray[np.float64] | None = None,
     classes: int = 0,
     augment: Augment = Augment(),  # noqa: B008 - frozen
+    kind: str = "",
 ) -> TrainingData:
     """Sorts the rows of a manifest by role.
 
@@ -150,6 +166,7 @@ def training_data(
         class_shares: see `TrainingData`.
         classes: K.
         augment: of images.
+        kind: of imagery.
     """
     number = np.array([domains.index(name) for name in table["domain"]], dtype=np.int64)
     split = table["split"].to_numpy()
@@ -168,6 +185,7 @@ def training_data(
         class_shares,
         classes,
         augment,
+        kind,
     )
 
 
