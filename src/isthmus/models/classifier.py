@@ -4,7 +4,7 @@ frozen: the encoder runs once, in `embed`; a classifier's inputs are features, s
 full: the encoder is the classifier's backbone; its inputs are images, normalised per domain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -37,18 +37,22 @@ class Standardise(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Raw pixels -> features: scales by dtype, normalises, runs the backbone's network."""
+    """Raw pixels -> features: scales by dtype, normalises, runs the backbone's network.
+
+    Attributes:
+        run: how the network runs on pixels; here, or with its rows shared among processes (`training.devices`).
+    """
 
     def __init__(self, network: nn.Module, standardise: Standardise) -> None:
         super().__init__()
+        self.run: Callable[[nn.Module, Tensor], Tensor] = _here
         self.network = network
         self.standardise = standardise
 
     def forward(self, images: Tensor, domains: Tensor) -> Tensor:
         """Returns float32 `[N, D]` of images `[N, C, H, W]`, uint8, uint16 or float16 (values in [0, 1])."""
         pixels = images.float() / _SCALE.get(images.dtype, 1.0)
-        features: Tensor = self.network(self.standardise(pixels, domains))
-        return features
+        return self.run(self.network, self.standardise(pixels, domains))
 
 
 class Features(nn.Module):
@@ -119,6 +123,11 @@ class Classifier(nn.Module):
         if self.training and self.precision is not None:
             return Outputs(features.float(), logits.float())
         return Outputs(features, logits)
+
+
+def _here(network: nn.Module, pixels: Tensor) -> Tensor:
+    features: Tensor = network(pixels)
+    return features
 
 
 def same_for_all(values: Sequence[float], domains: int) -> Tensor:

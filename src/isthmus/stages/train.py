@@ -32,6 +32,7 @@ from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.data import TrainingData, training_data
+from isthmus.training.devices import Devices, open_devices
 from isthmus.training.loop import LoopSession, Settings, kept_epochs
 from isthmus.training.memory import memorise
 from isthmus.training.statistics import feature_statistics
@@ -45,6 +46,9 @@ class TrainConfig(Config):
     keep: int = Field(4, ge=1, description="epochs kept as candidates")
     threads: int = Field(1, ge=1, description="of the CPU; one is fastest for frozen mode")
     device: DeviceName = "auto"
+    processes: int = Field(
+        1, ge=1, description="that torchrun starts, one a device; they share the backbone's work in full mode"
+    )
 
 
 class Params(Config):
@@ -75,17 +79,21 @@ def run(
 ) -> None:
     """Writes the trained seeds."""
     make_deterministic(params.train.threads)
+    devices = open_devices(params.train.processes, pick_device(params.train.device))
     data = read_data(params, manifest, prepared, features)
     facts = _facts(params, scenario, method)
     work = checkpoints / _key(params, facts, manifest, prepared, features)
     for seed in params.train.seeds:
         folder = work / "seeds" / str(seed)
-        session = open_session(params, data, prepared, features, folder, seed, f"{method}, seed {seed}")
+        session = open_session(params, data, prepared, features, folder, seed, f"{method}, seed {seed}", devices)
         if params.model.head == "knn":
             memorise(session, method)
         else:
             session.method.fit(session)
-        session.write(folder)
+        if devices is None or devices.leads:
+            session.write(folder)
+    if devices is not None and not devices.leads:
+        return  # one process writes
     with atomic_folder(trained) as written:
         write_json(written / "run.json", facts)
         for seed in params.train.seeds:
@@ -155,7 +163,14 @@ def _normalised(given: dict[str, float], classes: list[str], where: str) -> NDAr
 
 
 def open_session(
-    params: Params, data: TrainingData, prepared: Path, features: Path, folder: Path, seed: int, name: str
+    params: Params,
+    data: TrainingData,
+    prepared: Path,
+    features: Path,
+    folder: Path,
+    seed: int,
+    name: str,
+    devices: Devices | None = None,
 ) -> LoopSession:
     """Returns model, method and optimiser of one seed, ready to train.
 
@@ -163,7 +178,7 @@ def open_session(
         ConfigError: the method and the model do not go together.
     """
     derived = derive_seed(params.seed, "train", seed)
-    device = pick_device(params.train.device)
+    device = pick_device(params.train.device) if devices is None else devices.device
     model_config, scenario = params.model, params.scenario
     width = model_config.bottleneck if model_config.head == "bottleneck" else read_facts(features).feature_dim
     sizes = (len(scenario.classes), width, len(scenario.source), len(data.target_train))
@@ -193,7 +208,7 @@ def open_session(
         model_config.early_stop,
         model_config.tuning,
     )
-    return LoopSession(model.to(device), method.to(device), data, settings, device, folder, name)
+    return LoopSession(model.to(device), method.to(device), data, settings, device, folder, name, devices)
 
 
 def _classifier(

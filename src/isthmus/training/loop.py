@@ -28,6 +28,7 @@ from isthmus.models.recipe import EarlyStop, Optimiser, Schedule, Tuning
 from isthmus.models.tuning import distance_to_start, merged, unfreeze
 from isthmus.training.checkpoint import Checkpoint
 from isthmus.training.data import TrainingData
+from isthmus.training.devices import Devices
 from isthmus.training.optim import make_optimiser, rate_factor, set_rate
 from isthmus.training.stopping import fill_left_out, should_stop, watched_value
 
@@ -93,6 +94,7 @@ class LoopSession:
         device: where batches go.
         folder: working folder of this seed, outside the stage's outputs: checkpoint, curves, kept epochs.
         name: shown with the progress.
+        devices: processes that share the backbone's work; all run the same, one writes. None: this one alone.
     """
 
     def __init__(
@@ -104,7 +106,11 @@ class LoopSession:
         device: torch.device,
         folder: Path,
         name: str,
+        devices: Devices | None = None,
     ) -> None:
+        if devices is not None:
+            devices.share(model)
+        self._leads = devices is None or devices.leads
         self.model = model
         self.method = method
         self.device = device
@@ -165,7 +171,7 @@ class LoopSession:
         for name, value in {**values, "loss_total": sum(values.values())}.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         now = time.monotonic()
-        if now - self._told >= SECONDS_BETWEEN_LINES:
+        if self._leads and now - self._told >= SECONDS_BETWEEN_LINES:
             self._tell_step(self._noted * self._settings.batch_size / max(now - self._epoch_start, 1e-9))
             self._told = now
 
@@ -241,12 +247,13 @@ class LoopSession:
             yield epoch
             self._finish_epoch()
             now = time.monotonic()
-            if now - saved >= SECONDS_BETWEEN_CHECKPOINTS or epoch == self._settings.epochs:
+            last = epoch == self._settings.epochs
+            if self._leads and (now - saved >= SECONDS_BETWEEN_CHECKPOINTS or last):
                 self._save()
                 saved = time.monotonic()
-            if now - start > 1.0 or epoch == self._settings.epochs:
+            if self._leads and (now - start > 1.0 or last):
                 self._tell((self._steps - before) * self._settings.batch_size / max(now - start, 1e-9))
-        if self._epoch < self._settings.epochs:
+        if self._epoch < self._settings.epochs and self._leads:
             best = fill_left_out(self._folder / "epochs", self._curves, self._settings.epochs, self._settings.kept)
             say(f"{self._name}: stopped early after epoch {self._epoch}, epoch {best} was the best kept one")
 
@@ -336,6 +343,8 @@ class LoopSession:
         assert isinstance(plain, Classifier)
         model = plain
         logits, features = self._predict(model, np.arange(len(self._data.domains)))
+        if not self._leads:
+            return
         kept = self._folder / "epochs" / f"{self._epoch:03d}"
         with atomic_file(kept.with_suffix(".logits.npy")) as partial, partial.open("wb") as stream:
             np.save(stream, logits)

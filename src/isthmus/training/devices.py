@@ -1,0 +1,121 @@
+"""Several processes, one a device: the same loop, the same losses as one process with the joint batch.
+
+Every process draws the joint batch, sends its share of the rows through the backbone, and gets the features of all.
+What stands on the features (bottleneck, head, the method's layers and losses, BatchNorm's statistics) sees the joint
+batch in each process and does the same there: a distribution loss such as MMD is that of all rows, and no method knows
+of it. Only the backbone's gradient is a sum over processes: each has the part of its own rows. Dropout inside the
+backbone draws for a share of the rows, so with it losses are equal in distribution only.
+
+The only file that imports Lightning Fabric, which brings the processes together (launch, device, collectives).
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from isthmus.core.errors import ConfigError
+from isthmus.models.classifier import Classifier, Encoder
+
+
+class Devices:
+    """The processes of one run.
+
+    Args:
+        fabric: launched.
+
+    Attributes:
+        device: this process's.
+        leads: whether this process is the one that writes.
+    """
+
+    def __init__(self, fabric: Any) -> None:
+        self._fabric = fabric
+        self.device: torch.device = fabric.device
+        self.leads: bool = fabric.is_global_zero
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Devices":
+        return self  # a teacher's copy of the model is of the same run
+
+    def share(self, model: Classifier) -> None:
+        """Lets the model's backbone, and every copy made of it, be shared, in place.
+
+        Raises:
+            ConfigError: the backbone does not train, or has statistics that a share of the rows would spoil.
+        """
+        if not isinstance(model.backbone, Encoder):
+            raise ConfigError(
+                "params.yaml: train.processes: in frozen mode there is nothing to share: heads train on cached features"
+                " in seconds. Set train.processes: 1, or a model whose mode is full"
+            )
+        if any(isinstance(module, _BatchNorm) for module in model.backbone.modules()):
+            raise ConfigError(
+                "params.yaml: train.processes: the backbone has BatchNorm, whose statistics would be of a share of the"
+                " batch. Allowed: a vision transformer, small_cnn. Change the model, or set train.processes: 1"
+            )
+        model.backbone.run = self.spread
+
+    def spread(self, network: nn.Module, pixels: Tensor) -> Tensor:
+        """Returns the features `[N, D]` of all rows; this process computes its share of them, with gradients."""
+        count, world = len(pixels), self._fabric.world_size
+        size = -(-count // world)
+        first = self._fabric.global_rank * size
+        weights = {
+            name: weight if not weight.requires_grad else _Summed.apply(weight, self._fabric)
+            for name, weight in network.named_parameters()
+        }
+        own: Tensor = torch.func.functional_call(network, weights, (pixels[first : first + size],))
+        padded = own.new_zeros((size, *own.shape[1:]), dtype=torch.float32)
+        padded[: len(own)] = own.detach()
+        parts = list(self._fabric.all_gather(padded).unbind(0))
+        rows = torch.cat(parts).to(own.dtype)[:count]
+        # Gathered rows carry no gradient: each process has that of its own rows, and `_Summed` adds them up.
+        return torch.cat([rows[:first], own, rows[first + len(own) :]])
+
+
+class _Summed(torch.autograd.Function):
+    """A weight; on the way back its gradient is summed over the processes, where a mean would be of unequal shares."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, fabric: Any) -> Tensor:
+        ctx.fabric = fabric
+        return weight.view_as(weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        total: Tensor = ctx.fabric.all_reduce(gradients[0].contiguous().clone(), reduce_op="sum")
+        return total, None
+
+
+def open_devices(processes: int, device: torch.device) -> Devices | None:
+    """Joins the processes that torchrun started; None for a run of one process.
+
+    Args:
+        processes: as params.yaml has it.
+        device: of which type each process takes one.
+
+    Raises:
+        ConfigError: that many were not started, or Lightning Fabric is not installed.
+    """
+    launched = torch.distributed.is_torchelastic_launched()
+    if processes == 1 and not launched:
+        return None
+    if processes == 1 or not launched:
+        started = "torchrun started several" if launched else "it was started as one"
+        raise ConfigError(
+            f"params.yaml: train.processes: {processes}, but {started}. Start as many as it says:"
+            f" torchrun --nproc_per_node {max(2, processes)} -m isthmus.stages.train ..., or without torchrun for 1"
+        )
+    try:
+        from lightning_fabric import Fabric
+    except ImportError:
+        raise ConfigError("train.processes needs 'lightning-fabric': pip install 'isthmus[devices]'") from None
+    fabric = Fabric(accelerator=device.type, devices=processes, strategy="ddp")
+    fabric.launch()
+    if fabric.world_size != processes:
+        raise ConfigError(
+            f"params.yaml: train.processes: {processes}, but torchrun started {fabric.world_size}."
+            f" Allowed: torchrun --nproc_per_node {processes}"
+        )
+    return Devices(fabric)

@@ -1,0 +1,126 @@
+"""Two processes that torchrun starts on loopback against one process with the joint batch: the stage itself."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch import nn
+
+from isthmus.core.errors import ConfigError
+from isthmus.training.devices import Devices, open_devices
+from tests.adapt.small_session import classifier
+from tests.require import require
+from tests.scenario_files import ScenarioFiles
+from tests.stages.test_train import place
+
+MODEL = {"mode": "full", "backbone": {"name": "small_cnn", "width": 2, "dropout": 0.0}, "epochs": 2, "bottleneck": 8}
+CPU = torch.device("cpu")
+
+
+def arguments(files: ScenarioFiles, method: str, folder: Path, processes: int) -> list[str]:
+    """The stage's command line, with params of its own."""
+    document = yaml.safe_load(files.params.read_text())
+    document["methods"].setdefault(method, {})
+    if method != "mcd":  # AdamW makes a step of a gradient that is all rounding; mcd's own optimisers are AdamW
+        document["models"]["small_cnn"]["optimiser"] = {"name": "sgd"}
+    document["train"] |= {"seeds": [0], "processes": processes, "device": "cpu", "batch_size": 15}  # an odd share
+    params = folder.parent / f"{folder.name}.yaml"
+    params.write_text(yaml.safe_dump(document))
+    paths = {"params": params, "manifest": files.manifest, "prepared": files.prepared, "features": files.features}
+    paths |= {"checkpoints": folder.parent / f"{folder.name}.checkpoints", "trained": folder}
+    flags = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
+    return ["isthmus.stages.train", "--scenario", "demo", "--method", method, *flags]
+
+
+def started(command: list[str]) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, timeout=240)
+
+
+def torchrun(count: int) -> list[str]:
+    # port 0: the rendezvous takes a free one
+    where = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    return ["-m", "torch.distributed.run", "--nproc_per_node", str(count), *where, "-m"]
+
+
+def curves(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "seeds" / "0" / "curves.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> ScenarioFiles:
+    require("lightning-fabric", importlib.util.find_spec("lightning_fabric") is not None)
+    return place(tmp_path_factory.mktemp("devices"), **MODEL)
+
+
+# mmd: a distribution loss over both domains. The others are heavy: adversarial, own optimisers, a teacher, adaptation.
+METHODS = [
+    "mmd",
+    *(pytest.param(name, marks=pytest.mark.soak) for name in ("coral", "cdan", "mcd", "shot", "fixmatch")),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_two_processes_have_the_losses_and_weights_of_one_with_the_joint_batch(
+    files: ScenarioFiles, method: str, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = started(["-m", *arguments(files, method, one, 1)])
+    assert alone.returncode == 0, alone.stderr[-3000:]
+
+    shared = started([*torchrun(2), *arguments(files, method, two, 2)])
+
+    assert shared.returncode == 0, shared.stderr[-3000:]
+    assert len(curves(one)) == 2
+    for expected, found in zip(curves(one), curves(two), strict=True):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert found[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
+    last = Path("seeds") / "0" / "epochs" / "002.safetensors"
+    logits = last.with_name("002.logits.npy")
+    np.testing.assert_allclose(np.load(two / logits), np.load(one / logits), atol=1e-3)
+    if (
+        method == "mcd"
+    ):  # its AdamW moves a bias in front of BatchNorm, which has no gradient, by what is rounding alone
+        return
+    expected_weights, weights = load_file(one / last), load_file(two / last)
+    for name, value in expected_weights.items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_processes_that_were_not_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_devices(1, CPU) is None
+    with pytest.raises(ConfigError, match="train.processes: 2, but it was started as one. .* --nproc_per_node 2"):
+        open_devices(2, CPU)
+
+    monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
+    with pytest.raises(ConfigError, match="train.processes: 1, but torchrun started several"):
+        open_devices(1, CPU)
+    monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    with pytest.raises(ConfigError, match=r"needs 'lightning-fabric': pip install 'isthmus\[devices\]'"):
+        open_devices(2, CPU)
+
+
+class One:
+    """What `Devices` asks of Fabric, for a run in which nothing is sent."""
+
+    device, is_global_zero, world_size, global_rank = CPU, True, 1, 0
+
+
+def test_a_frozen_model_and_a_backbone_with_batchnorm_are_not_shared() -> None:
+    devices = Devices(One())
+
+    with pytest.raises(ConfigError, match="in frozen mode there is nothing to share"):
+        devices.share(classifier())
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.BatchNorm1d(5))
+    with pytest.raises(ConfigError, match="the backbone has BatchNorm, whose statistics would be of a share"):
+        devices.share(classifier(images=True, network=network))
