@@ -11,7 +11,7 @@ from isthmus.core.plugins import did_you_mean
 from isthmus.data.scenario import Scenario
 from isthmus.gates.judge import read_rules
 from isthmus.models import ModelConfig
-from isthmus.stages import embed, evaluate, ingest, prepare, report, select, shift, simulate, train
+from isthmus.stages import embed, evaluate, ingest, prepare, pretrain, report, select, shift, simulate, train
 
 _STAGES = (ingest, prepare, embed, shift, select, evaluate, report)
 
@@ -60,6 +60,8 @@ def _scenario_problems(params: Path, document: dict[str, Any], name: str) -> lis
         _collect(problems, lambda method=method: _load(params, train, scenario=name, method=method))
     if name in document.get("pairs", {}):
         _collect(problems, lambda: _load(params, simulate, pair=name))
+    if name in document.get("pretraining", {}):
+        _collect(problems, lambda: _load(params, pretrain, scenario=name))
     if not problems:
         loaded: Any = _load(params, train, scenario=name, method=methods[0])
         scenario: Scenario = loaded.scenario

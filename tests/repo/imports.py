@@ -22,6 +22,7 @@ CHOSEN: dict[str, dict[str, str]] = {
     "simulate": {"data.pairs": "${key}.py"},
     "ingest": {"data.readers": ""},
     "prepare": {"data.readers": "", "data.kinds": "${item.kind}.py"},
+    "pretrain": {"models.backbones": ""},
     "embed": {"models.backbones": ""},
     "train": {"models.backbones": "", "adapt.methods": "${item.method}.py"},
     "select": {"evaluation.validators": ""},

@@ -27,6 +27,7 @@ FORBIDDEN = {"mlflow", "prefect", "dvc", "urllib", "requests", "httpx", "socket"
 EXCEPTED = {
     "isthmus.core.progress": {"time"},  # shows a rate, on standard error only
     "isthmus.training.loop": {"time"},  # decides how often the checkpoint for a crash is written, never what is in it
+    "isthmus.training.masked": {"time"},  # the same
     # where pretrained bytes come from, once; they are cached under their hash, and their origin is in embed.json
     "isthmus.models.weights": {"urllib", "socket", "httpx"},
 }

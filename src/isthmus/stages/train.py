@@ -5,7 +5,6 @@ epoch: `safetensors` weights (in frozen mode without the backbone), `logits.npy`
 float16 `[N, B]` of all images, rows in the order of `prepared/index.parquet`. No target label is read, by any path.
 """
 
-import json
 import shutil
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -15,12 +14,11 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
-import isthmus
 from isthmus.adapt import Method, MethodConfig, Shape
 from isthmus.core.config import Config, plugin
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.errors import ConfigError, DataError
-from isthmus.core.files import atomic_folder, hash_files, read_json, sha256_bytes, write_json
+from isthmus.core.files import atomic_folder, read_json, write_json
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
@@ -31,6 +29,7 @@ from isthmus.models.embedding import read_facts, stored_encoder
 from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
+from isthmus.training.checkpoint import checkpoint_key
 from isthmus.training.data import TrainingData, training_data
 from isthmus.training.devices import Devices, open_devices
 from isthmus.training.loop import LoopSession, Settings, kept_epochs
@@ -266,12 +265,7 @@ def _facts(params: Params, scenario: str, name: str) -> dict[str, Any]:
 
 
 def _key(params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path) -> str:
-    # Shards follow from manifest, facts, params and code, which are all here; hashing gigabytes of them adds nothing.
-    code = Path(isthmus.__file__).parent
-    used = [code / part for part in ("core", "data", "models", "adapt", "training", "stages")]
-    sources = [path for folder in used for path in sorted(folder.rglob("*.py"))]
-    inputs = hash_files([manifest, prepared / "index.parquet", prepared / "facts.json", features, *sources])
-    return sha256_bytes(f"{inputs}{json.dumps(facts, sort_keys=True)}".encode())[:32]
+    return checkpoint_key(facts, [manifest, prepared / "index.parquet", prepared / "facts.json", features])
 
 
 if __name__ == "__main__":
