@@ -57,6 +57,7 @@ def test_the_loss_is_the_mean_absolute_difference_over_masked_values_alone() -> 
     assert torch.autograd.gradcheck(
         lambda x: masked_l1(x, given[:, :, :10, :10].double(), hidden[:, :2, :2]),
         (predicted[:, :, :10, :10].double().requires_grad_(),),
+        fast_mode=True,
     )
 
 

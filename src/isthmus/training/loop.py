@@ -396,12 +396,10 @@ class LoopSession:
             for key, value in last.items()
             if key.startswith("loss_") and value is not None
         ]
+        shown = [f"loss {', '.join(parts)}"] if parts else []  # a head that remembers has no loss
         accuracy = last["source_val_accuracy"]
-        shown = "" if accuracy is None else f", source val {accuracy:.3f}"
-        say(
-            f"{self._name}: epoch {self._epoch}/{self._settings.epochs}:"
-            f" loss {', '.join(parts)}{shown}, {rate:.0f} images/s"
-        )
+        shown += [] if accuracy is None else [f"source val {accuracy:.3f}"]
+        say(f"{self._name}: epoch {self._epoch}/{self._settings.epochs}: {', '.join(shown)}, {rate:.0f} images/s")
 
 
 def kept_epochs(epochs: int, keep: int) -> list[int]:
