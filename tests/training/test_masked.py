@@ -101,8 +101,8 @@ def place(root: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Sce
     document["models"]["small_cnn"] = {"mode": "frozen", "backbone": {"name": "timm", "architecture": "vit"}}
     document["models"]["small_cnn"]["backbone"]["weights"] = "random"
     document["pretraining"] = {"demo": {"weights": "random", "epochs": 3, "batch_size": 16, "unit": 1, **changes}}
-    document["pretraining"]["demo"]["learning_rate"] = 0.01
-    document["embed"] = {"batch_size": 16}
+    document["pretraining"]["demo"] |= {"learning_rate": 0.01, "threads": 1}
+    document["embed"] = {"batch_size": 16, "threads": 1}
     files.params.write_text(yaml.safe_dump(document))
     return files
 
