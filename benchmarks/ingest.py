@@ -120,15 +120,15 @@ def measured(what: str, raw: Path, out: Path) -> dict[str, float]:
         `seconds` of the work alone, `cpu` seconds of all processes, and `peak_mb`, the largest memory of them together.
     """
     command = [sys.executable, "-m", "benchmarks.ingest", "--only", what, "--folder", str(raw), "--out", str(out)]
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     peak, ticks = 0, dict[int, int]()
-    while child.poll() is None:
-        tree = _tree(child.pid)
-        peak = max(peak, sum(_anonymous(process) for process in tree))
-        ticks |= {process: _ticks(process) or ticks.get(process, 0) for process in tree}
-        time.sleep(0.02)
-    assert child.stdout is not None
-    text = child.stdout.read()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
+        while child.poll() is None:
+            tree = _tree(child.pid)
+            peak = max(peak, sum(_anonymous(process) for process in tree))
+            ticks |= {process: _ticks(process) or ticks.get(process, 0) for process in tree}
+            time.sleep(0.02)
+        assert child.stdout is not None
+        text = child.stdout.read()
     if child.returncode:
         raise RuntimeError(f"{what} ended with status {child.returncode}")
     cpu = sum(ticks.values()) / os.sysconf("SC_CLK_TCK")

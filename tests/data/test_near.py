@@ -1,4 +1,5 @@
 import io
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +52,32 @@ def test_pictures_with_other_numbers_of_channels_are_never_alike() -> None:
     assert near_pairs([small(grey), small(np.repeat(grey, 3, axis=2))], 0.5) == []
 
 
-def test_more_pictures_than_a_block_are_all_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("isthmus.data.near._BLOCK", 4)
-    pictures = [small(scene(k)) for k in range(11)]
+@pytest.mark.parametrize("common", [0.0, 0.6, 0.9])
+def test_pairs_are_those_of_comparing_all_with_all(common: float) -> None:
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 1, (16, 16, 1))
+    pictures = [(common * shared + rng.normal(0, 1 - common, (16, 16, 1))).astype(np.float32) for _ in range(60)]
+    pictures += [(p + rng.normal(0, 0.1, p.shape)).astype(np.float32) for p in pictures[::3]]
 
-    assert near_pairs([*pictures, pictures[1], pictures[10]], 0.05) == [(1, 11), (10, 12)]
+    expected = []
+    for (i, a), (j, b) in itertools.combinations(enumerate(pictures), 2):
+        brighter = [p[:, 1:, 0] > p[:, :-1, 0] for p in (a, b)]
+        if (brighter[0] != brighter[1]).sum() <= 12 and np.sqrt(((a - b) ** 2).mean()) <= 0.3 * max(a.std(), b.std()):
+            expected.append((i, j))
+
+    assert near_pairs(pictures, 0.3) == expected
+    assert len(expected) > (15 if common == 0 else 0)
+
+
+@pytest.mark.parametrize("bits", [12, 13])
+def test_twelve_bits_may_differ_wherever_they_lie(bits: int) -> None:
+    picture = np.tile(np.arange(16, dtype=np.float32), (16, 1))[..., None]
+    bumps = np.zeros((40, 16, 16, 1), np.float32)  # of each picture, other bits
+    for bump, rng in zip(bumps, map(np.random.default_rng, range(40)), strict=True):
+        for place in rng.permutation(16 * 7)[:bits]:
+            bump[place // 7, 2 * (place % 7) + 1] = 1.5
+
+    assert all(near_pairs([picture, picture + bump], 0.5) == ([(0, 1)] if bits == 12 else []) for bump in bumps)
 
 
 def test_near_duplicates_join_one_group_within_a_domain_and_are_counted_across(tmp_path: Path) -> None:

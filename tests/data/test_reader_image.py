@@ -1,4 +1,5 @@
 import io
+import struct
 import zlib
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from PIL import Image
 
 from isthmus.core.errors import DataError
 from isthmus.data.readers import image as module
+from isthmus.data.readers import reader_for
 from isthmus.data.readers.image import FileReader
 
 
@@ -256,6 +258,47 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match="too many pixels"):
         FileReader().parts(tmp_path / "a.png")
+
+
+def declaring(suffix: str, side: int) -> bytes:
+    """Returns a small picture whose header says that it has `side` rows and columns."""
+    stream = io.BytesIO()
+    Image.fromarray(gradient()).save(stream, {".jpg": "JPEG", ".bmp": "BMP", ".tif": "TIFF", ".webp": "WEBP"}[suffix])
+    data = bytearray(stream.getvalue())
+    if suffix == ".jpg":
+        struct.pack_into(">HH", data, data.index(b"\xff\xc0") + 5, side, side)
+    elif suffix == ".bmp":
+        struct.pack_into("<ii", data, 18, side, side)
+    elif suffix == ".webp":  # an extended header before the frame
+        bits = b"VP8X" + struct.pack("<II", 10, 0) + (side - 1).to_bytes(3, "little") * 2
+        data[12:12] = bits
+        struct.pack_into("<I", data, 4, len(data) - 8)
+    else:
+        (place,) = struct.unpack_from("<I", data, 4)
+        for entry in range(place + 2, place + 2 + 12 * 2, 12):  # width and length come first, in order of tags
+            assert struct.unpack_from("<H", data, entry)[0] in (256, 257)
+            struct.pack_into("<HII", data, entry + 2, 4, 1, side)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp", ".tif", ".webp"])
+def test_huge_declared_sizes_are_refused(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"secret{suffix}"
+    path.write_bytes(declaring(suffix, 16_000 if suffix == ".webp" else 60_000))
+
+    with pytest.raises(DataError, match=r"too many pixels \(.*; the limit is 89478485") as caught:
+        reader_for(path).read(path, "")
+
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("place", [2**63, 2**64 - 1])
+def test_a_tiff_whose_directory_lies_beyond_any_file_is_refused(place: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(struct.pack("<2sHHHQ", b"II", 43, 8, 0, place) + bytes(64))
+
+    with pytest.raises(DataError, match="cannot be decoded|truncated"):
+        reader_for(path).parts(path)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])

@@ -20,6 +20,19 @@ if __name__ == "__main__":
     list(in_order(note_and_sleep, [FOLDER] * 600, 2, 1))
 """
 
+NEEDED = """
+import os
+with open(os.environ["IMPORTS"], "a") as stream:
+    stream.write(f"{os.getpid()} ")
+"""
+STARTED = """
+import needed
+from isthmus.data.workers import in_order
+def square(value): return value * value
+if __name__ == "__main__":
+    assert len(list(in_order(square, range(600), 2))) == 600
+"""
+
 
 def square(value: int) -> int:
     return value * value
@@ -45,6 +58,18 @@ def alive(pid: int) -> bool:
 @pytest.mark.parametrize("count", [1, 2])
 def test_results_come_in_the_order_of_the_items_with_any_number_of_workers(count: int) -> None:
     assert list(in_order(square, range(500), count)) == [i * i for i in range(500)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fork server")
+def test_the_fork_server_imports_what_workers_need_once_and_for_all(tmp_path: Path) -> None:
+    (tmp_path / "needed.py").write_text(NEEDED)
+    (tmp_path / "started.py").write_text(STARTED)
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": path, "IMPORTS": str(tmp_path / "imports")}
+
+    subprocess.run([sys.executable, "-m", "started"], env=environment, check=True, timeout=120)
+
+    assert len((tmp_path / "imports").read_text().split()) == 2  # the parent and the server, no worker
 
 
 def test_few_items_need_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,8 @@ def test_a_mutated_file_is_read_or_refused_and_nothing_else(family: str, tmp_pat
         child.kill()
         child.wait()
         reader.join()
+        assert child.stdout is not None
+        child.stdout.close()
 
     assert not hung, f"hangs at case {lines[0]}"
     assert child.returncode == 0, f"status {child.returncode} at case {lines[0]}: {(tmp_path / 'errors').read_text()}"

@@ -1,9 +1,11 @@
 import hashlib
 import json
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -144,6 +146,33 @@ def test_broken_files_are_quarantined_by_reason_and_counted(tmp_path: Path) -> N
     assert reasons["line_b/good/notes.txt"].startswith("no reader for '.txt'. Known: ")
     assert audit(out)["bad"] == 3
     assert audit(out)["bad_by_reason"]["file is empty"] == 1
+
+
+def test_hostile_files_are_quarantined_with_what_they_are_and_nothing_elsewhere_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("rasterio")  # it is what a VRT would deceive
+    raw, good = write_raw(tmp_path / "raw"), tmp_path / "raw" / "line_a" / "good"
+    outside = tmp_path / "outside.tif"
+    Image.fromarray(np.full((37, 41), 201, np.uint8)).save(outside)
+    (good / "link.png").symlink_to(outside)
+    (good / "climbs.tif").symlink_to("../../../outside.tif")
+    source = '<SimpleSource><SourceFilename relativeToVRT="1">../../../outside.tif</SourceFilename></SimpleSource>'
+    vrt = f'<VRTDataset rasterXSize="41" rasterYSize="37"><VRTRasterBand band="1">{source}</VRTRasterBand></VRTDataset>'
+    for suffix in (".tif", ".geotiff"):
+        (good / f"vrt{suffix}").write_text(vrt)
+    (good / "far.tif").write_bytes(struct.pack("<2sHHHQ", b"II", 43, 8, 0, 2**63) + bytes(64))
+    (good / "huge.bmp").write_bytes(
+        struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 60_000, 60_000, 1, 24, *[0] * 6)
+    )
+
+    out = run(raw, tmp_path / "out")
+
+    reasons = {Path(q["path"]).name: q["reason"] for q in json.loads((out / "quarantine.json").read_text())}
+    assert set(reasons) == {"link.png", "climbs.tif", "vrt.tif", "vrt.geotiff", "far.tif", "huge.bmp"}
+    assert all("symbolic link: refused" in reasons[name] for name in ("link.png", "climbs.tif"))
+    assert reasons["vrt.tif"] == "content is text, not an image"
+    assert "content is a GDAL VRT" in reasons["vrt.geotiff"]
+    assert "too many pixels" in reasons["huge.bmp"]
+    assert not (manifest(out)["height"] == 37).any()
 
 
 def test_more_broken_files_than_allowed_stop_the_run_and_write_nothing(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """What the pixels of one image say of it before anything is prepared: constant, saturated, its corners."""
 
+from functools import reduce
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,28 +29,39 @@ def pixel_facts(image: Image) -> PixelFacts:
     """Returns the facts of an image; pixels without data count for nothing."""
     pixels = image.pixels if image.valid is None else image.pixels[image.valid]
     finite = pixels[np.isfinite(pixels)] if pixels.dtype.kind == "f" else pixels
-    constant = finite.size == 0 or bool(finite.max() == finite.min())
-    return PixelFacts(constant, _saturated(pixels), _corners(image))
+    if finite.size == 0:
+        return PixelFacts(True, None, _corners(image))
+    highest = finite.max()
+    saturated = _saturated(pixels, int(highest)) if pixels.dtype.kind in "iu" else None
+    return PixelFacts(bool(highest == finite.min()), saturated, _corners(image))
 
 
-def _saturated(pixels: NDArray[np.generic]) -> float | None:
+def _saturated(pixels: NDArray[np.generic], highest: int) -> float:
     """Returns the share of pixels with a channel at the sensor's top.
 
     Files seldom say how many bits a sensor has; a 12-bit one in a 16-bit file stops at 4095. The top is taken to be
     the least 2^k - 1, k from 8, that no pixel exceeds.
     """
-    if pixels.dtype.kind not in "iu" or pixels.size == 0:
-        return None
-    top = 2 ** max(_LEAST_BITS, int(pixels.max()).bit_length()) - 1
-    return round(float((pixels == top).any(axis=-1).mean()), 6)
+    top = 2 ** max(_LEAST_BITS, highest.bit_length()) - 1
+    if highest < top:
+        return 0.0
+    at_top = pixels == top
+    # channel by channel: `any` over an axis of three takes ten times as long, more than decoding the photograph
+    saturated = reduce(np.logical_or, np.moveaxis(at_top, -1, 0))
+    return round(float(np.count_nonzero(saturated)) / saturated.size, 6)
 
 
 def _corners(image: Image) -> NDArray[np.float32]:
-    height, width = image.pixels.shape[:2]
+    height, width, channels = image.pixels.shape
     side = max(1, min(height, width) // _CORNER)
-    patches = [image.pixels[rows, columns] for rows in _ends(side) for columns in _ends(side)]
-    greys = [np.nan_to_num(patch.mean(axis=2, dtype=np.float64), posinf=0, neginf=0) for patch in patches]
-    return np.array([value for grey in greys for value in (grey.mean(), grey.std())], np.float32)
+    patches = np.stack([image.pixels[rows, columns] for rows in _ends(side) for columns in _ends(side)])
+    if patches.dtype.kind in "iu" and patches.dtype.itemsize <= 4:
+        # whole numbers give the same sum in any order, and channel by channel it takes a third of the time
+        grey = reduce(np.add, np.moveaxis(patches.astype(np.float64), -1, 0)) / channels
+    else:
+        grey = np.nan_to_num(patches.mean(axis=3, dtype=np.float64), posinf=0, neginf=0)
+    grey = grey.reshape(4, -1)
+    return np.stack([grey.mean(axis=1), grey.std(axis=1)], axis=1).astype(np.float32).ravel()
 
 
 def _ends(side: int) -> tuple[slice, slice]:

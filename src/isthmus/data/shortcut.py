@@ -14,6 +14,7 @@ frame, as rolled scale does: a person must look.
 Cost: at most `LARGEST` images a domain, chosen by id, whatever the number of images.
 """
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -136,7 +137,14 @@ def _resampled(
     total, right = np.zeros((size, count)), np.zeros((size, count))
     np.add.at(total, (codes, answers), 1)
     np.add.at(right, (codes, answers), predicted == answers)
-    drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=_RESAMPLES).astype(np.float64)
+    drawn = _drawn(size, seed)
     there = drawn @ total
     recall = np.divide(drawn @ right, there, out=np.full_like(there, np.nan), where=there > 0)
     return np.asarray(np.nanmean(recall, axis=1))
+
+
+@lru_cache(maxsize=1)  # the cues of one question have the same groups, and drawing takes longer than the rest
+def _drawn(size: int, seed: int) -> NDArray[np.float64]:
+    """Returns how often each resample takes each group, `[_RESAMPLES, size]`."""
+    drawn = np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)
+    return drawn.astype(np.float64)

@@ -20,7 +20,7 @@ def is_raster(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
             return _looks_like_raster(stream)
-    except (OSError, struct.error):
+    except (OSError, struct.error, ValueError):  # ValueError: a place of 2^63 or more
         return False
 
 

@@ -2,11 +2,13 @@
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import TypeVar
 
 from isthmus.core.errors import DataError
@@ -31,7 +33,9 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
     # Not fork: the parent has threads (Arrow, BLAS), and a forked child can hang on a lock that one of them held.
     # A fork server imports the modules once, so that it is not slower than fork where it exists.
     start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context(start), initializer=_die_with_parent)
+    context = multiprocessing.get_context(start)
+    context.set_forkserver_preload(_modules(function))
+    pool = ProcessPoolExecutor(workers, context, initializer=_die_with_parent)
     pending: deque[Future[list[R]]] = deque()
     try:
         for begin in range(0, len(items), chunk):
@@ -51,6 +55,17 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
 def processors() -> int:
     """Returns how many processes may run side by side, at most eight."""
     return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def _modules(function: Callable[[T], R]) -> list[str]:
+    """Returns what every worker needs: the function's module and the one that was started with `python -m`.
+
+    Left to itself the server imports a script but nothing started with `-m`, and each worker imports all of it again.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    started = [spec.name] if spec and not spec.name.endswith("__main__") else []
+    called = function.func if isinstance(function, partial) else function
+    return [called.__module__, *started]
 
 
 def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:

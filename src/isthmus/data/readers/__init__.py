@@ -72,6 +72,7 @@ def reader_for(path: Path) -> Reader:
     raise DataError(f"no reader for '{path.suffix or 'a file without suffix'}'. Known: {', '.join(sorted(table))}")
 
 
+@lru_cache  # a reader keeps nothing, and looking through the folder costs as much as opening a photograph
 def _reader(name: str) -> Reader:
     reader: Reader = plugins.load("data.readers", name).FileReader()
     return reader
