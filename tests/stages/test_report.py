@@ -426,3 +426,26 @@ def test_class_shares_of_the_target_are_a_table_only_where_they_could_be_told(la
     assert "Class shares of the target, estimated" not in untold
     assert "Class shares of the target, estimated" in page
     assert page.count("(50.0% to 72.0%)") == 2 * len(shares)
+
+
+def test_the_shift_section_tells_of_each_class_and_of_the_backbone_with_its_errors(labelled: ReportFiles):
+    shift, truth = (json.loads((labelled.root / p).read_text()) for p in ("shift/shift.json", "truth.json"))
+
+    section = _page(labelled.make("carried")).split('id="shift"')[1].split('id="trust"')[0]
+
+    told = shift["transferability"]
+    assert told["images"] == told["available"] > 0
+    assert (
+        f"<td>{told['log_me']['value']:.3g}</td><td>{told['log_me']['error']:.3g}</td>".replace("-", "\u2212")
+        in section
+    )
+    assert "without a head of its own" in section
+    assert set(truth["class_shift"]) == {"source_only", truth["chosen"]} == set(truth["leep"]["methods"])
+    assert f"<td>{truth['class_shift'][truth['chosen']]['dent']['sliced_wasserstein']:.3g}</td>" in section
+
+
+def test_without_target_labels_nothing_is_told_within_the_classes(tmp_path: Path):
+    page = _page(write_report_files(tmp_path, target_labels="none").make())
+
+    assert "Within each class" not in page
+    assert "LEEP of the backbone" in page

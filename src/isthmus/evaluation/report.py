@@ -43,6 +43,7 @@ def view(findings: Findings, prepared: Path) -> dict[str, Any]:
     rows = leaderboard(findings)
     classes = findings.facts["classes"]
     return {
+        "ABSENT": ABSENT,
         "name": findings.name,
         "scenario": findings.scenario,
         "simulated": findings.simulated,
