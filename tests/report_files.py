@@ -6,6 +6,7 @@ from pathlib import Path
 import yaml
 
 from isthmus.core.config import load_params
+from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table, write_table
 from isthmus.stages import evaluate, report, select, shift
 from tests.scenario_files import ScenarioFiles, write_scenario
 
@@ -29,6 +30,8 @@ class ReportFiles:
             "audit": files.audit,
             "quarantine": files.quarantine,
             "prepared": files.prepared,
+            "locations": self.root / "locations.parquet",
+            "features": files.features,
             "shift": self.root / "shift",
             "trained": files.trained,
             **{name: self.root / f"{name}.json" for name in ("choice", "metrics", "truth", "trust")},
@@ -55,6 +58,7 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
     """Runs shift, select and evaluate on files that are there already."""
     root = files.root
     made = ReportFiles(files, root)
+    _write_locations(files, root / "locations.parquet")
     common = {"manifest": files.manifest, "prepared": files.prepared}
     shift.run(
         load_params(shift.Params, files.params, SECTIONS), **common, features=files.features, shift=root / "shift"
@@ -80,3 +84,9 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
         metrics=root / "metrics.json",
     )
     return made
+
+
+def _write_locations(files: ScenarioFiles, path: Path) -> None:
+    rows = read_table(files.manifest, MANIFEST)[["image_id", "part", "domain"]]
+    rows["path"] = [f"{domain}/{number:04d}.png" for number, domain in enumerate(rows["domain"])]
+    write_table(path, rows, LOCATIONS)

@@ -8,6 +8,7 @@ import pytest
 
 import tests.scenario_files
 from isthmus.core.errors import DataError
+from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.findings import is_simulated
 from tests.report_files import ReportFiles, write_report_files
@@ -283,7 +284,7 @@ def _medical_page(made: ReportFiles) -> str:
         predictions=root / "predictions.parquet",
         **{name: root / f"{name}.json" for name in names},
     )
-    return report_page(findings, files.prepared)
+    return report_page(findings, files.prepared, [])
 
 
 def test_hostile_reasons_and_sentences_are_escaped(labelled: ReportFiles, tmp_path: Path):
@@ -449,3 +450,46 @@ def test_without_target_labels_nothing_is_told_within_the_classes(tmp_path: Path
 
     assert "Within each class" not in page
     assert "LEEP of the backbone" in page
+
+
+def test_the_list_to_label_first_is_of_target_training_images_with_paths_and_reasons(labelled: ReportFiles):
+    manifest = read_table(labelled.files.manifest, MANIFEST).set_index("image_id")
+    places = read_table(labelled.root / "locations.parquet", LOCATIONS).set_index("image_id")["path"]
+
+    folder = labelled.make("listed")
+
+    listed = pd.read_csv(folder / "label_first.csv")
+    rows = manifest.loc[listed["image_id"]]
+    assert list(listed["rank"]) == list(range(1, 21))
+    assert set(rows["domain"]) == {"line_b"} and set(rows["split"]) == {"train"}
+    assert list(listed["path"]) == list(places.loc[listed["image_id"]])
+    section = _page(folder).split('id="label-first"')[1].split('id="leaderboard"')[0]
+    assert section.count("<figure") == 20 and section.count("<img") == 80
+    assert listed["reason"][0] in section.replace("&#39;", "'")
+
+
+def test_the_list_of_medical_images_names_no_file(own: ReportFiles):
+    own.edit_scenario(kind="medical")
+
+    folder = own.make()
+
+    text = (folder / "label_first.csv").read_text()
+    assert text.splitlines()[0] == "rank,image_id,predicted,probability,uncertainty,novelty,reason"
+    assert ".png" not in text and len(text.splitlines()) == 21
+
+
+def test_a_path_that_a_spreadsheet_would_run_is_quoted(own: ReportFiles):
+    rows = read_table(own.root / "locations.parquet", LOCATIONS)
+    rows["path"] = "=cmd/x.png"
+    write_table(own.root / "locations.parquet", rows, LOCATIONS)
+
+    assert set(pd.read_csv(own.make() / "label_first.csv")["path"]) == {"'=cmd/x.png"}
+
+
+def test_target_labels_do_not_change_the_list(tmp_path: Path):
+    first, second = (
+        write_report_files(tmp_path / name, target_labels=name).make() / "label_first.csv"
+        for name in ("folders", "none")
+    )
+
+    assert first.read_bytes() == second.read_bytes()

@@ -12,6 +12,7 @@ from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.data_facts import data_facts, shift_facts
 from isthmus.evaluation.findings import Findings
 from isthmus.evaluation.leaderboard import leaderboard
+from isthmus.evaluation.query_list import Line
 from isthmus.evaluation.thumbnails import sample_images
 from isthmus.evaluation.verdict import judge
 from isthmus.evaluation.wording import ABSENT, MINUS, points, share
@@ -33,12 +34,12 @@ def render(template: str, **view: Any) -> str:
     return environment.get_template(template).render(**view)
 
 
-def report_page(findings: Findings, prepared: Path) -> str:
+def report_page(findings: Findings, prepared: Path, queries: list[Line]) -> str:
     """Returns the whole page as one text: no file, script, font or image outside it is needed."""
-    return render("report.html.jinja", **view(findings, prepared))
+    return render("report.html.jinja", **view(findings, prepared, queries))
 
 
-def view(findings: Findings, prepared: Path) -> dict[str, Any]:
+def view(findings: Findings, prepared: Path, queries: list[Line]) -> dict[str, Any]:
     """Returns everything the page shows, already computed: the template only lays it out."""
     rows = leaderboard(findings)
     classes = findings.facts["classes"]
@@ -68,6 +69,7 @@ def view(findings: Findings, prepared: Path) -> dict[str, Any]:
         "predicted": predicted_shares(findings),
         "settings": {m: json.dumps(run["config"], indent=2, sort_keys=True) for m, run in findings.runs.items()},
         "data": data_facts(findings),
+        "queries": queries,
     }
 
 
