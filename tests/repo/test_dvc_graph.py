@@ -100,7 +100,8 @@ def test_evaluate_comes_after_the_choice_and_nothing_that_chooses_comes_after_it
 
     made = set(entries("evaluate", "outs")) | set(entries("evaluate", "metrics"))
 
-    assert [stage for stage in STAGES if made & set(entries(stage, "deps"))] == ["report"]
+    assert [stage for stage in STAGES if made & set(entries(stage, "deps"))] == ["explain", "report"]
+    assert [s for s in STAGES if set(entries("explain", "outs")) & set(entries(s, "deps"))] == ["report"]
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"ingest", "evaluate"}))

@@ -10,6 +10,7 @@ import tests.scenario_files
 from isthmus.core.errors import DataError
 from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table, write_table
 from isthmus.data.scenario import Scenario
+from isthmus.evaluation.explained import Explained, overlay
 from isthmus.evaluation.findings import is_simulated
 from tests.report_files import ReportFiles, write_report_files
 
@@ -284,7 +285,7 @@ def _medical_page(made: ReportFiles) -> str:
         predictions=root / "predictions.parquet",
         **{name: root / f"{name}.json" for name in names},
     )
-    return report_page(findings, files.prepared, [])
+    return report_page(findings, files.prepared, [], Explained(None, []))
 
 
 def test_hostile_reasons_and_sentences_are_escaped(labelled: ReportFiles, tmp_path: Path):
@@ -493,3 +494,39 @@ def test_target_labels_do_not_change_the_list(tmp_path: Path):
     )
 
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_explained_images_stand_under_right_and_wrong_with_both_maps(labelled: ReportFiles):
+    section = _page(labelled.make("looked")).split('id="looked"')[1].split('id="label-first"')[0]
+
+    assert section.index(">Right<") < section.index(">Wrong<")
+    assert section.count("<img") == 12
+    assert section.count("in truth") == 2  # of the wrong ones alone
+
+
+def test_without_target_labels_the_surest_and_the_least_sure_are_explained(tmp_path: Path):
+    section = _page(write_report_files(tmp_path, target_labels="none").make()).split('id="looked"')[1]
+
+    assert ">Surest<" in section and ">Least sure<" in section
+    assert "in truth" not in section
+
+
+def test_a_backbone_that_cannot_be_looked_into_is_said_and_maps_of_another_run_are_refused(own: ReportFiles):
+    facts = own.root / "explained" / "explain.json"
+    facts.write_text(json.dumps({"why_not": "the backbone is no transformer", "images": []}))
+
+    with pytest.raises(DataError, match=r"has 4 maps; explain.json names 0 images. Run 'dvc repro'"):
+        own.make()
+    np.save(own.root / "explained" / "maps.npy", np.zeros((0, 2, 1, 1), np.float32))
+
+    assert "No maps are drawn: the backbone is no transformer." in _page(own.make())
+
+
+def test_the_overlay_inks_where_the_map_is_high_and_leaves_the_rest_grey():
+    image = np.full((20, 20), 100, np.uint8)
+
+    inked = overlay(image, np.array([[0.0, 1.0], [0.0, 0.0]], np.float32))
+
+    assert inked.shape == (20, 20, 3)
+    assert (inked[-1, 0] == 100).all()
+    assert inked[0, -1].tolist() == [round(35 + 0.65 * ink) for ink in (230, 60, 0)]

@@ -10,6 +10,7 @@ import jinja2
 from isthmus.evaluation.charts import curves, maps, predicted_shares, reliability
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.data_facts import data_facts, shift_facts
+from isthmus.evaluation.explained import Explained
 from isthmus.evaluation.findings import Findings
 from isthmus.evaluation.leaderboard import leaderboard
 from isthmus.evaluation.query_list import Line
@@ -34,12 +35,12 @@ def render(template: str, **view: Any) -> str:
     return environment.get_template(template).render(**view)
 
 
-def report_page(findings: Findings, prepared: Path, queries: list[Line]) -> str:
+def report_page(findings: Findings, prepared: Path, queries: list[Line], explained: Explained) -> str:
     """Returns the whole page as one text: no file, script, font or image outside it is needed."""
-    return render("report.html.jinja", **view(findings, prepared, queries))
+    return render("report.html.jinja", **view(findings, prepared, queries, explained))
 
 
-def view(findings: Findings, prepared: Path, queries: list[Line]) -> dict[str, Any]:
+def view(findings: Findings, prepared: Path, queries: list[Line], explained: Explained) -> dict[str, Any]:
     """Returns everything the page shows, already computed: the template only lays it out."""
     rows = leaderboard(findings)
     classes = findings.facts["classes"]
@@ -70,6 +71,7 @@ def view(findings: Findings, prepared: Path, queries: list[Line]) -> dict[str, A
         "settings": {m: json.dumps(run["config"], indent=2, sort_keys=True) for m, run in findings.runs.items()},
         "data": data_facts(findings),
         "queries": queries,
+        "explained": explained,
     }
 
 

@@ -54,10 +54,10 @@ def sample_images(
 
 def thumbnails(images: NDArray[Any]) -> list[str]:
     """Returns data URIs of images `[N, H, W, C]`; brightness of 16 bit and float images is stretched together."""
-    return [_data_uri(image) for image in _for_display(images)]
+    return [_data_uri(image) for image in for_display(images)]
 
 
-def _for_display(images: NDArray[Any]) -> NDArray[np.uint8]:
+def for_display(images: NDArray[Any]) -> NDArray[np.uint8]:
     """Returns uint8 `[N, H, W]` or `[N, H, W, 3]`: three channels as they are, else the first one alone."""
     shown = images[..., :3] if images.shape[-1] >= 3 else images[..., 0]
     if shown.dtype == np.uint8 or not len(shown):
