@@ -41,6 +41,7 @@ class ReportFiles:
             **{name: self.root / f"{name}.json" for name in ("choice", "metrics", "truth", "trust")},
             "predictions": self.root / "predictions.parquet",
             "explained": self.root / "explained",
+            "robustness": self.root / "robustness.json",
         }
         report.run(params, **(inputs | paths), report=out)
         return out
@@ -89,6 +90,7 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
         metrics=root / "metrics.json",
     )
     _write_explained(root)
+    write_json(root / "robustness.json", {"measured": False})
     return made
 
 

@@ -19,22 +19,24 @@ from isthmus.stages import explain
 from tests.scenario_files import CLASSES, ScenarioFiles, write_scenario
 
 
-def made(root: Path, backbone: dict[str, object], side: int) -> ScenarioFiles:
-    files = write_scenario(root, {"source_only": 0.6}, images=60)
+def made(root: Path, backbone: dict[str, object], side: int, method: str = "source_only") -> ScenarioFiles:
+    """Writes a scenario whose models, source-only and `method`, can be loaded; `method` is chosen, labels unknown."""
+    files = write_scenario(root, {"source_only": 0.6} | {method: 0.6}, images=60)
     for path in (files.prepared / "shards").glob("*.npy"):
         rng = np.random.default_rng(0)
         np.save(path, rng.integers(0, 255, (len(np.load(path)), side, side, 3)).astype(np.uint8))
     config = ModelConfig(mode="frozen", backbone=backbone, bottleneck=8)
     built = config.backbone_config("test: ").build(3, side, root)
     store_backbone(files.features, built, config, 3, side)
-    folder = files.trained / "source_only"
-    write_json(
-        folder / "run.json", read_json(folder / "run.json") | {"config": {"model": config.model_dump(mode="json")}}
-    )
-    plain = Standardise(zeros(2, built.feature_dim), ones(2, built.feature_dim))
-    model = Classifier(Features(plain), built.feature_dim, len(CLASSES), 8, "batch", 0)
-    save_file(model.state_dict(), folder / "seeds" / "0" / "epochs" / "004.safetensors")
-    write_json(root / "choice.json", {"chosen": {"method": "source_only", "epoch": 4, "seed": 0}})
+    for seed, name in enumerate(sorted({"source_only", method})):
+        folder = files.trained / name
+        facts = read_json(folder / "run.json") | {"config": {"model": config.model_dump(mode="json")}}
+        write_json(folder / "run.json", facts)
+        plain = Standardise(zeros(2, built.feature_dim), ones(2, built.feature_dim))
+        model = Classifier(Features(plain), built.feature_dim, len(CLASSES), 8, "batch", seed)
+        save_file(model.state_dict(), folder / "seeds" / "0" / "epochs" / "004.safetensors")
+    chosen = {"method": method, "epoch": 4, "seed": 0}
+    write_json(root / "choice.json", {"chosen": chosen, "best_epoch": {"source_only": 4, method: 4}})
     index = read_table(files.prepared / "index.parquet", INDEX)
     rows = index[["image_id", "domain"]].assign(split="test", predicted=np.arange(len(index)) % 3, confidence=0.5)
     empty = rows.assign(label=pd.array([None] * len(rows), "Int32"), correct=pd.array([None] * len(rows), "boolean"))
@@ -56,6 +58,7 @@ def run(files: ScenarioFiles) -> Path:
     return root / "explained"
 
 
+@pytest.mark.slow
 def test_twelve_target_images_get_two_maps_each_and_the_same_files_the_same_bytes(tmp_path: Path) -> None:
     pytest.importorskip("timm")
     files = made(tmp_path, {"name": "timm", "architecture": "vit_tiny_patch16_224", "weights": "random"}, 32)

@@ -12,6 +12,7 @@ from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.explained import Explained, overlay
 from isthmus.evaluation.findings import is_simulated
+from isthmus.evaluation.robustness import robustness_document
 from tests.report_files import ReportFiles, write_report_files
 
 
@@ -267,7 +268,7 @@ def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
 def _medical_page(made: ReportFiles) -> str:
     # The kind's own module may not be installed here; the page only looks at the name.
     from isthmus.evaluation.findings import read_findings
-    from isthmus.evaluation.report import report_page
+    from isthmus.evaluation.report import Extras, report_page
 
     files, root = made.files, made.root
     known = Scenario(
@@ -285,7 +286,7 @@ def _medical_page(made: ReportFiles) -> str:
         predictions=root / "predictions.parquet",
         **{name: root / f"{name}.json" for name in names},
     )
-    return report_page(findings, files.prepared, [], Explained(None, []))
+    return report_page(findings, files.prepared, Extras([], Explained(None, []), {"measured": False}))
 
 
 def test_hostile_reasons_and_sentences_are_escaped(labelled: ReportFiles, tmp_path: Path):
@@ -530,3 +531,16 @@ def test_the_overlay_inks_where_the_map_is_high_and_leaves_the_rest_grey():
     assert inked.shape == (20, 20, 3)
     assert (inked[-1, 0] == 100).all()
     assert inked[0, -1].tolist() == [round(35 + 0.65 * ink) for ink in (230, 60, 0)]
+
+
+def test_robustness_is_shown_where_it_was_measured_and_else_how_to_have_it(own: ReportFiles):
+    assert "Set <code>robustness.images</code>" in _page(own.make())
+    errors = {"coral": {"blur": [0.1, 0.2, 0.3, 0.4, 0.5]}, "source_only": {"blur": [0.2, 0.4, 0.6, 0.8, 1.0]}}
+    clean = {"line_b": {"coral": 0.05, "source_only": 0.15}}
+    document = robustness_document("coral", "source_only", clean, {"line_b": errors}, {"line_b": 9})
+    (own.root / "robustness.json").write_text(json.dumps(document))
+
+    section = _page(own.make()).split('id="robustness"')[1].split('id="label-first"')[0]
+
+    assert "<b>0.50</b>" in section and "+25.0 points" in section
+    assert "Errors of coral on line_b" in section and "<td>5.0%</td><td>10.0%</td>" in section

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,27 @@ def render(template: str, **view: Any) -> str:
     return environment.get_template(template).render(**view)
 
 
-def report_page(findings: Findings, prepared: Path, queries: list[Line], explained: Explained) -> str:
+@dataclass(frozen=True)
+class Extras:
+    """What is shown beside the findings.
+
+    Attributes:
+        queries: the target images to label first.
+        explained: where the model looked.
+        robustness: the content of `robustness.json`.
+    """
+
+    queries: list[Line]
+    explained: Explained
+    robustness: dict[str, Any]
+
+
+def report_page(findings: Findings, prepared: Path, extras: Extras) -> str:
     """Returns the whole page as one text: no file, script, font or image outside it is needed."""
-    return render("report.html.jinja", **view(findings, prepared, queries, explained))
+    return render("report.html.jinja", **view(findings, prepared, extras))
 
 
-def view(findings: Findings, prepared: Path, queries: list[Line], explained: Explained) -> dict[str, Any]:
+def view(findings: Findings, prepared: Path, extras: Extras) -> dict[str, Any]:
     """Returns everything the page shows, already computed: the template only lays it out."""
     rows = leaderboard(findings)
     classes = findings.facts["classes"]
@@ -70,8 +86,9 @@ def view(findings: Findings, prepared: Path, queries: list[Line], explained: Exp
         "predicted": predicted_shares(findings),
         "settings": {m: json.dumps(run["config"], indent=2, sort_keys=True) for m, run in findings.runs.items()},
         "data": data_facts(findings),
-        "queries": queries,
-        "explained": explained,
+        "queries": extras.queries,
+        "explained": extras.explained,
+        "robustness": extras.robustness,
     }
 
 

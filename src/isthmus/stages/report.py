@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from isthmus.core.config import Config
-from isthmus.core.files import atomic_folder, write_json, write_text
+from isthmus.core.files import atomic_folder, read_json, write_json, write_text
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.explained import explained_cases
 from isthmus.evaluation.findings import read_findings
 from isthmus.evaluation.query_list import as_csv, query_lines
-from isthmus.evaluation.report import report_page
+from isthmus.evaluation.report import Extras, report_page
 from isthmus.registry.card import as_markdown, model_card
 from isthmus.stages._cli import stage
 
@@ -44,6 +44,7 @@ def run(
     trust: Path,
     predictions: Path,
     explained: Path,
+    robustness: Path,
     report: Path,
 ) -> None:
     """Reads all files of a scenario and writes page and card."""
@@ -63,12 +64,10 @@ def run(
     )
     card = model_card(findings)
     queries = query_lines(findings, manifest, prepared, features, trained)
+    extras = Extras(queries, explained_cases(findings, prepared, explained), read_json(robustness))
     listed = as_csv(queries, findings.facts["classes"], params.scenario.kind, locations)
     with atomic_folder(report) as folder:
-        write_text(
-            folder / "report.html",
-            report_page(findings, prepared, queries, explained_cases(findings, prepared, explained)),
-        )
+        write_text(folder / "report.html", report_page(findings, prepared, extras))
         write_text(folder / "label_first.csv", listed)
         write_text(folder / "model_card.md", as_markdown(card))
         write_json(folder / "model_card.json", card)
