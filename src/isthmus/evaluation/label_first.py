@@ -88,7 +88,8 @@ def reason(query: Query, classes: list[str]) -> str:
         f"between {classes[query.first]} ({query.probability:.0%}) and"
         f" {classes[query.second]} ({query.next_probability:.0%})"
     )
-    far = f"farther from its {NEIGHBOURS} nearest labelled images than {query.novelty:.0%} of target images"
+    others = "any other target image" if query.novelty == 1 else f"{int(100 * query.novelty)}% of target images"
+    far = f"farther from its {NEIGHBOURS} nearest labelled images than {others}"
     if query.unsure and query.novel:
         return f"unsure and novel: {between}; {far}"
     if query.unsure:
