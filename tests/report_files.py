@@ -3,9 +3,14 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import yaml
 
 from isthmus.core.config import load_params
+from isthmus.core.files import write_json
+from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table, write_table
+from isthmus.evaluation.predict import PREDICTIONS
+from isthmus.evaluation.shown_cases import cases
 from isthmus.stages import evaluate, report, select, shift
 from tests.scenario_files import ScenarioFiles, write_scenario
 
@@ -29,10 +34,14 @@ class ReportFiles:
             "audit": files.audit,
             "quarantine": files.quarantine,
             "prepared": files.prepared,
+            "locations": self.root / "locations.parquet",
+            "features": files.features,
             "shift": self.root / "shift",
             "trained": files.trained,
             **{name: self.root / f"{name}.json" for name in ("choice", "metrics", "truth", "trust")},
             "predictions": self.root / "predictions.parquet",
+            "explained": self.root / "explained",
+            "robustness": self.root / "robustness.json",
         }
         report.run(params, **(inputs | paths), report=out)
         return out
@@ -55,6 +64,7 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
     """Runs shift, select and evaluate on files that are there already."""
     root = files.root
     made = ReportFiles(files, root)
+    _write_locations(files, root / "locations.parquet")
     common = {"manifest": files.manifest, "prepared": files.prepared}
     shift.run(
         load_params(shift.Params, files.params, SECTIONS), **common, features=files.features, shift=root / "shift"
@@ -79,4 +89,23 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
         predictions=root / "predictions.parquet",
         metrics=root / "metrics.json",
     )
+    _write_explained(root)
+    write_json(root / "robustness.json", {"measured": False})
     return made
+
+
+def _write_locations(files: ScenarioFiles, path: Path) -> None:
+    rows = read_table(files.manifest, MANIFEST)[["image_id", "part", "domain"]]
+    rows["path"] = [f"{domain}/{number:04d}.png" for number, domain in enumerate(rows["domain"])]
+    write_table(path, rows, LOCATIONS)
+
+
+def _write_explained(root: Path) -> None:
+    """Writes maps as `explain` does; the weights of these methods are no model that could be looked into."""
+    shown = cases(read_table(root / "predictions.parquet", PREDICTIONS), "line_b", 4)
+    facts = shown[["image_id", "case", "predicted"]].to_dict("records")
+    maps = np.random.default_rng(0).random((len(facts), 2, 5, 5)).astype(np.float32)
+    write_json(
+        root / "explained" / "explain.json", {"why_not": None, "images": [f | {"confidence": 0.9} for f in facts]}
+    )
+    np.save(root / "explained" / "maps.npy", maps)

@@ -172,6 +172,7 @@ def _write_params(files: ScenarioFiles, methods: list[str], target_labels: str) 
             "validators": {"entropy": {}, "information_maximisation": {}, "nearest_source": {}, "seed_agreement": {}},
         },
         "evaluate": {"bootstrap": 200},
+        "robustness": {"images": 0},
         "gates": {"absolute_floor": {}, "no_negative_transfer": {}},
     }
     files.params.write_text(yaml.safe_dump(document, sort_keys=False))

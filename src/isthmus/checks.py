@@ -11,9 +11,21 @@ from isthmus.core.plugins import did_you_mean
 from isthmus.data.scenario import Scenario
 from isthmus.gates.judge import read_rules
 from isthmus.models import ModelConfig
-from isthmus.stages import embed, evaluate, ingest, prepare, pretrain, report, select, shift, simulate, train
+from isthmus.stages import (
+    embed,
+    evaluate,
+    ingest,
+    prepare,
+    pretrain,
+    report,
+    robustness,
+    select,
+    shift,
+    simulate,
+    train,
+)
 
-_STAGES = (ingest, prepare, embed, shift, select, evaluate, report)
+_STAGES = (ingest, prepare, embed, shift, select, evaluate, robustness, report)
 
 
 def check(project: Path, names: Sequence[str]) -> list[str]:

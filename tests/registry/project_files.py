@@ -123,6 +123,8 @@ def _write_results(root: Path, out: Path) -> None:
     write_json(out / "choice.json", {"scenario": "demo", "chosen": chosen, "best_epoch": {}, "candidates": []})
     write_json(out / "metrics.json", {"source_accuracy": 0.95, "source_count": 30})
     write_json(out / "truth.json", truth(0.8, 0.5))
+    write_json(out / "explained" / "explain.json", {"why_not": "not read here", "images": []})
+    write_json(out / "robustness.json", {"measured": False})
     (out / "report").mkdir()
     (out / "report" / "report.html").write_text("<p>report</p>", encoding="utf-8")
     (out / "report" / "model_card.json").write_text(json.dumps({}), encoding="utf-8")

@@ -12,7 +12,7 @@ from tests.registry.project_files import dvc, set_truth, truth
 def test_the_report_rests_on_its_ancestors_and_on_nothing_else(project):
     lineage = read_lineage(project, "demo")
 
-    stages = ["embed", "evaluate", "ingest", "prepare", "report", "select", "shift"]
+    stages = ["embed", "evaluate", "explain", "ingest", "prepare", "report", "robustness", "select", "shift"]
     trained = ["train@demo-coral", "train@demo-source_only"]
     assert list(lineage.entries) == [f"{stage}@demo" for stage in stages] + trained
 

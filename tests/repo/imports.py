@@ -25,6 +25,8 @@ CHOSEN: dict[str, dict[str, str]] = {
     "pretrain": {"models.backbones": ""},
     "embed": {"models.backbones": ""},
     "train": {"models.backbones": "", "adapt.methods": "${item.method}.py"},
+    "explain": {"models.backbones": ""},
+    "robustness": {"models.backbones": ""},
     "select": {"evaluation.validators": ""},
 }
 _LOOK_UPS = {"load", "names", "plugin"}  # of core/plugins.py and core/config.py: their first argument is a folder

@@ -91,8 +91,9 @@ def test_only_ingest_and_evaluate_name_the_target_labels() -> None:
     assert [s for s in STAGES if "labels_target" in yaml.safe_dump(GRAPH[s])] == ["evaluate", "ingest"]
 
 
-def test_only_ingest_and_prepare_name_the_locations() -> None:
-    assert [s for s in STAGES if "locations" in yaml.safe_dump(GRAPH[s])] == ["ingest", "prepare"]
+def test_only_ingest_and_prepare_and_the_report_after_all_others_name_the_locations() -> None:
+    assert [s for s in STAGES if "locations" in yaml.safe_dump(GRAPH[s])] == ["ingest", "prepare", "report"]
+    assert not [s for s in STAGES if {"out/${key}/report"} & set(entries(s, "deps"))]
 
 
 def test_evaluate_comes_after_the_choice_and_nothing_that_chooses_comes_after_it() -> None:
@@ -100,7 +101,9 @@ def test_evaluate_comes_after_the_choice_and_nothing_that_chooses_comes_after_it
 
     made = set(entries("evaluate", "outs")) | set(entries("evaluate", "metrics"))
 
-    assert [stage for stage in STAGES if made & set(entries(stage, "deps"))] == ["report"]
+    assert [stage for stage in STAGES if made & set(entries(stage, "deps"))] == ["explain", "report", "robustness"]
+    for last in ("explain", "robustness"):
+        assert [s for s in STAGES if set(entries(last, "outs")) & set(entries(s, "deps"))] == ["report"]
 
 
 @pytest.mark.parametrize("stage", sorted(set(STAGES) - {"ingest", "evaluate"}))

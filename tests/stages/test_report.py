@@ -8,8 +8,11 @@ import pytest
 
 import tests.scenario_files
 from isthmus.core.errors import DataError
+from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table, write_table
 from isthmus.data.scenario import Scenario
+from isthmus.evaluation.explained import Explained, overlay
 from isthmus.evaluation.findings import is_simulated
+from isthmus.evaluation.robustness import robustness_document
 from tests.report_files import ReportFiles, write_report_files
 
 
@@ -265,7 +268,7 @@ def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
 def _medical_page(made: ReportFiles) -> str:
     # The kind's own module may not be installed here; the page only looks at the name.
     from isthmus.evaluation.findings import read_findings
-    from isthmus.evaluation.report import report_page
+    from isthmus.evaluation.report import Extras, report_page
 
     files, root = made.files, made.root
     known = Scenario(
@@ -283,7 +286,7 @@ def _medical_page(made: ReportFiles) -> str:
         predictions=root / "predictions.parquet",
         **{name: root / f"{name}.json" for name in names},
     )
-    return report_page(findings, files.prepared)
+    return report_page(findings, files.prepared, Extras([], Explained(None, []), {"measured": False}))
 
 
 def test_hostile_reasons_and_sentences_are_escaped(labelled: ReportFiles, tmp_path: Path):
@@ -426,3 +429,118 @@ def test_class_shares_of_the_target_are_a_table_only_where_they_could_be_told(la
     assert "Class shares of the target, estimated" not in untold
     assert "Class shares of the target, estimated" in page
     assert page.count("(50.0% to 72.0%)") == 2 * len(shares)
+
+
+def test_the_shift_section_tells_of_each_class_and_of_the_backbone_with_its_errors(labelled: ReportFiles):
+    shift, truth = (json.loads((labelled.root / p).read_text()) for p in ("shift/shift.json", "truth.json"))
+
+    section = _page(labelled.make("carried")).split('id="shift"')[1].split('id="trust"')[0]
+
+    told = shift["transferability"]
+    assert told["images"] == told["available"] > 0
+    assert (
+        f"<td>{told['log_me']['value']:.3g}</td><td>{told['log_me']['error']:.3g}</td>".replace("-", "\u2212")
+        in section
+    )
+    assert "without a head of its own" in section
+    assert set(truth["class_shift"]) == {"source_only", truth["chosen"]} == set(truth["leep"]["methods"])
+    assert f"<td>{truth['class_shift'][truth['chosen']]['dent']['sliced_wasserstein']:.3g}</td>" in section
+
+
+def test_without_target_labels_nothing_is_told_within_the_classes(tmp_path: Path):
+    page = _page(write_report_files(tmp_path, target_labels="none").make())
+
+    assert "Within each class" not in page
+    assert "LEEP of the backbone" in page
+
+
+def test_the_list_to_label_first_is_of_target_training_images_with_paths_and_reasons(labelled: ReportFiles):
+    manifest = read_table(labelled.files.manifest, MANIFEST).set_index("image_id")
+    places = read_table(labelled.root / "locations.parquet", LOCATIONS).set_index("image_id")["path"]
+
+    folder = labelled.make("listed")
+
+    listed = pd.read_csv(folder / "label_first.csv")
+    rows = manifest.loc[listed["image_id"]]
+    assert list(listed["rank"]) == list(range(1, 21))
+    assert set(rows["domain"]) == {"line_b"} and set(rows["split"]) == {"train"}
+    assert list(listed["path"]) == list(places.loc[listed["image_id"]])
+    section = _page(folder).split('id="label-first"')[1].split('id="leaderboard"')[0]
+    assert section.count("<figure") == 20 and section.count("<img") == 80
+    assert listed["reason"][0] in section.replace("&#39;", "'")
+
+
+def test_the_list_of_medical_images_names_no_file(own: ReportFiles):
+    own.edit_scenario(kind="medical")
+
+    folder = own.make()
+
+    text = (folder / "label_first.csv").read_text()
+    assert text.splitlines()[0] == "rank,image_id,predicted,probability,uncertainty,novelty,reason"
+    assert ".png" not in text and len(text.splitlines()) == 21
+
+
+def test_a_path_that_a_spreadsheet_would_run_is_quoted(own: ReportFiles):
+    rows = read_table(own.root / "locations.parquet", LOCATIONS)
+    rows["path"] = "=cmd/x.png"
+    write_table(own.root / "locations.parquet", rows, LOCATIONS)
+
+    assert set(pd.read_csv(own.make() / "label_first.csv")["path"]) == {"'=cmd/x.png"}
+
+
+def test_target_labels_do_not_change_the_list(tmp_path: Path):
+    first, second = (
+        write_report_files(tmp_path / name, target_labels=name).make() / "label_first.csv"
+        for name in ("folders", "none")
+    )
+
+    assert first.read_bytes() == second.read_bytes()
+
+
+def test_explained_images_stand_under_right_and_wrong_with_both_maps(labelled: ReportFiles):
+    section = _page(labelled.make("looked")).split('id="looked"')[1].split('id="label-first"')[0]
+
+    assert section.index(">Right<") < section.index(">Wrong<")
+    assert section.count("<img") == 12
+    assert section.count("in truth") == 2  # of the wrong ones alone
+
+
+def test_without_target_labels_the_surest_and_the_least_sure_are_explained(tmp_path: Path):
+    section = _page(write_report_files(tmp_path, target_labels="none").make()).split('id="looked"')[1]
+
+    assert ">Surest<" in section and ">Least sure<" in section
+    assert "in truth" not in section
+
+
+def test_a_backbone_that_cannot_be_looked_into_is_said_and_maps_of_another_run_are_refused(own: ReportFiles):
+    facts = own.root / "explained" / "explain.json"
+    facts.write_text(json.dumps({"why_not": "the backbone is no transformer", "images": []}))
+
+    with pytest.raises(DataError, match=r"has 4 maps; explain.json names 0 images. Run 'dvc repro'"):
+        own.make()
+    np.save(own.root / "explained" / "maps.npy", np.zeros((0, 2, 1, 1), np.float32))
+
+    assert "No maps are drawn: the backbone is no transformer." in _page(own.make())
+
+
+def test_the_overlay_inks_where_the_map_is_high_and_leaves_the_rest_grey():
+    image = np.full((20, 20), 100, np.uint8)
+
+    inked = overlay(image, np.array([[0.0, 1.0], [0.0, 0.0]], np.float32))
+
+    assert inked.shape == (20, 20, 3)
+    assert (inked[-1, 0] == 100).all()
+    assert inked[0, -1].tolist() == [round(35 + 0.65 * ink) for ink in (230, 60, 0)]
+
+
+def test_robustness_is_shown_where_it_was_measured_and_else_how_to_have_it(own: ReportFiles):
+    assert "Set <code>robustness.images</code>" in _page(own.make())
+    errors = {"coral": {"blur": [0.1, 0.2, 0.3, 0.4, 0.5]}, "source_only": {"blur": [0.2, 0.4, 0.6, 0.8, 1.0]}}
+    clean = {"line_b": {"coral": 0.05, "source_only": 0.15}}
+    document = robustness_document("coral", "source_only", clean, {"line_b": errors}, {"line_b": 9})
+    (own.root / "robustness.json").write_text(json.dumps(document))
+
+    section = _page(own.make()).split('id="robustness"')[1].split('id="label-first"')[0]
+
+    assert "<b>0.50</b>" in section and "+25.0 points" in section
+    assert "Errors of coral on line_b" in section and "<td>5.0%</td><td>10.0%</td>" in section

@@ -159,3 +159,18 @@ def test_a_target_that_is_source_images_with_other_shares_is_told_and_warned_of(
     assert found["verdict"] == "fits"
     assert list(found["priors"].values())[1] < 0.3
     assert "aligning marginals" in found["warning"]
+
+
+def test_transferability_is_measured_on_source_images_alone_and_says_how_many(files: ScenarioFiles) -> None:
+    document = yaml.safe_load(files.params.read_text())
+    document["shift"]["max_transfer_images"] = 60
+    files.params.write_text(yaml.safe_dump(document))
+    before = measure(files)["transferability"]
+    array = np.load(files.features / "domain1-all.npy")
+    np.save(files.features / "domain1-all.npy", array + 7)
+
+    found = measure(files)["transferability"]
+
+    assert found == before
+    assert found["images"] == 60 < found["available"]
+    assert found["h_score_shrunk"]["error"] > 0

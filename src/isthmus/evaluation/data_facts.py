@@ -11,10 +11,12 @@ from isthmus.evaluation.findings import Findings
 _MEASURES = {
     "proxy_a_distance": "Proxy A-distance, 0 to 2",
     "mmd2": "Squared MMD",
+    "mmd2_error": "standard error of the MMD",
     "mmd_p_value": "p-value of the MMD",
     "sliced_wasserstein": "Sliced Wasserstein",
     "coral": "CORAL distance",
 }
+_TRANSFERABILITY = {"log_me": "LogME", "h_score_shrunk": "H-score, shrunk", "h_score": "H-score"}
 _SHOWN_ABOVE = (
     "images",
     "groups",
@@ -73,11 +75,15 @@ def shift_facts(findings: Findings) -> dict[str, Any]:
     return {
         "advice": shift["advice"],
         "measures": [(name, _MEASURES[name]) for name in measures],
-        "tiles": [(_MEASURES[m], pooled[m], control.get(m)) for m in measures],
+        "tiles": [(_MEASURES[m], pooled[m], control.get(m)) for m in measures if m != "mmd2_error"],
         "rows": [(name, [values.get(measure) for measure in measures]) for name, values in rows],
         "images": [(domain, counts["used"], counts["train"]) for domain, counts in sorted(shift["images"].items())],
         "variance": shift["map"]["variance"],
         "labels": shift["label_shift"],
+        "backbone": shift["transferability"]
+        | {"rows": [(label, shift["transferability"][name]) for name, label in _TRANSFERABILITY.items()]},
+        "within": findings.truth["class_shift"] if findings.labelled else {},
+        "leep": findings.truth["leep"] if findings.labelled else None,
     }
 
 

@@ -18,7 +18,11 @@ from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
 
 _CHOICE_KEYS = ("scenario", "chosen", "best_epoch", "candidates", "guards", "validators")
-_TRUTH_KEYS = ("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals", "trust")
+_TRUTH_KEYS = (
+    *("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals", "trust"),
+    *("class_shift", "leep"),
+)
+_SHIFT_KEYS = ("pairs", "control", "zscored", "advice", "images", "map", "label_shift", "transferability")
 _TRUST_KEYS = ("alarms", "shift", "temperature", "calibration", "conformal", "estimate")
 _PREDICTION_COLUMNS = ("image_id", "domain", "split", "predicted", "confidence")
 
@@ -90,7 +94,7 @@ def read_findings(
         quarantine=read_json(quarantine),
         manifest=read_table(manifest, MANIFEST),
         index=read_table(prepared / "index.parquet", INDEX),
-        shift=_keyed(shift / "shift.json", ("pairs", "control", "zscored", "advice", "images", "map", "label_shift")),
+        shift=_keyed(shift / "shift.json", _SHIFT_KEYS),
         points=_columns(shift / "map.parquet", ("image_id", "x", "y")),
         runs={method: read_json(trained / method / "run.json") for method in methods},
         curves={method: _curves(trained / method) for method in methods},

@@ -2,6 +2,7 @@
 
 import importlib.resources
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import jinja2
 from isthmus.evaluation.charts import curves, maps, predicted_shares, reliability
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.data_facts import data_facts, shift_facts
+from isthmus.evaluation.explained import Explained
 from isthmus.evaluation.findings import Findings
 from isthmus.evaluation.leaderboard import leaderboard
+from isthmus.evaluation.query_list import Line
 from isthmus.evaluation.thumbnails import sample_images
 from isthmus.evaluation.verdict import judge
 from isthmus.evaluation.wording import ABSENT, MINUS, points, share
@@ -33,16 +36,32 @@ def render(template: str, **view: Any) -> str:
     return environment.get_template(template).render(**view)
 
 
-def report_page(findings: Findings, prepared: Path) -> str:
+@dataclass(frozen=True)
+class Extras:
+    """What is shown beside the findings.
+
+    Attributes:
+        queries: the target images to label first.
+        explained: where the model looked.
+        robustness: the content of `robustness.json`.
+    """
+
+    queries: list[Line]
+    explained: Explained
+    robustness: dict[str, Any]
+
+
+def report_page(findings: Findings, prepared: Path, extras: Extras) -> str:
     """Returns the whole page as one text: no file, script, font or image outside it is needed."""
-    return render("report.html.jinja", **view(findings, prepared))
+    return render("report.html.jinja", **view(findings, prepared, extras))
 
 
-def view(findings: Findings, prepared: Path) -> dict[str, Any]:
+def view(findings: Findings, prepared: Path, extras: Extras) -> dict[str, Any]:
     """Returns everything the page shows, already computed: the template only lays it out."""
     rows = leaderboard(findings)
     classes = findings.facts["classes"]
     return {
+        "ABSENT": ABSENT,
         "name": findings.name,
         "scenario": findings.scenario,
         "simulated": findings.simulated,
@@ -67,6 +86,9 @@ def view(findings: Findings, prepared: Path) -> dict[str, Any]:
         "predicted": predicted_shares(findings),
         "settings": {m: json.dumps(run["config"], indent=2, sort_keys=True) for m, run in findings.runs.items()},
         "data": data_facts(findings),
+        "queries": extras.queries,
+        "explained": extras.explained,
+        "robustness": extras.robustness,
     }
 
 

@@ -12,6 +12,8 @@ from scipy.stats import wasserstein_distance
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
+from isthmus.evaluation.jackknife import BLOCKS, standard_error
+
 Features = NDArray[np.float64]
 
 PERMUTATIONS = 200
@@ -65,6 +67,32 @@ def mmd(one: Features, other: Features, seed: int) -> tuple[float, float]:
     return float(values[0]), (1 + reached) / (1 + PERMUTATIONS)
 
 
+def mmd_error(one: Features, other: Features, seed: int) -> float | None:
+    """Returns the standard error of the squared MMD: the jackknife over `BLOCKS` blocks left out of both sides at once.
+
+    It is what looking at a subsample costs, and at other images of the same kind. The bandwidths stay those of all
+    images. Single images are left out, not groups: with few large groups it is too small. None with fewer than
+    two images a side and block.
+    """
+    if min(len(one), len(other)) < 2 * BLOCKS:
+        return None
+    rng = np.random.default_rng(seed)
+    dealt = [rng.permutation(len(side)) % BLOCKS for side in (one, other)]
+    block = np.concatenate([dealt[0], dealt[1] + BLOCKS])
+    kernel = _kernel(np.concatenate([one, other]))
+    member = np.eye(2 * BLOCKS)[block]
+    sums, diagonal, count = member.T @ kernel @ member, member.T @ np.diag(kernel), member.sum(axis=0)
+    left_out = []
+    for b in range(BLOCKS):
+        here = np.arange(2 * BLOCKS) % BLOCKS != b
+        a, z = here & (np.arange(2 * BLOCKS) < BLOCKS), here & (np.arange(2 * BLOCKS) >= BLOCKS)
+        m, n = count[a].sum(), count[z].sum()
+        within = (sums[np.ix_(a, a)].sum() - diagonal[a].sum()) / (m * (m - 1))
+        other_within = (sums[np.ix_(z, z)].sum() - diagonal[z].sum()) / (n * (n - 1))
+        left_out.append(float(within + other_within - 2 * sums[np.ix_(a, z)].sum() / (m * n)))
+    return standard_error(left_out)
+
+
 def proxy_a_distance(one: Features, other: Features, seed: int) -> float | None:
     """Returns 2 (1 - 2 err) of a linear classifier that tells the two apart; None with fewer than two images a side.
 
@@ -108,10 +136,11 @@ def sliced_wasserstein(one: Features, other: Features, seed: int) -> float:
 
 
 def compare(one: Features, other: Features, seed: int) -> dict[str, Any]:
-    """Returns all four measures of one pair, and the number of images on each side."""
+    """Returns all four measures of one pair, the standard error of the MMD, and the number of images on each side."""
     value, p_value = mmd(one, other, seed)
     return {
         "mmd2": value,
+        "mmd2_error": mmd_error(one, other, seed),
         "mmd_p_value": p_value,
         "proxy_a_distance": proxy_a_distance(one, other, seed),
         "coral": coral_distance(one, other),

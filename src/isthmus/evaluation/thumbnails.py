@@ -44,19 +44,20 @@ def sample_images(
     found: list[Thumbnails] = []
     for source in sorted(set(domains) - {target}):
         places = [np.flatnonzero((domains == source) & training & (labels == k))[:each] for k in range(len(classes))]
-        images = iter(_thumbnails(rows.take(np.concatenate(places))))
+        images = iter(thumbnails(rows.take(np.concatenate(places))))
         found += [
             Thumbnails(source, name, [next(images) for _ in place]) for name, place in zip(classes, places, strict=True)
         ]
     seen = np.flatnonzero((domains == target) & training)[:_TARGET_IMAGES]
-    return [*found, Thumbnails(target, "", _thumbnails(rows.take(seen)))]
+    return [*found, Thumbnails(target, "", thumbnails(rows.take(seen)))]
 
 
-def _thumbnails(images: NDArray[Any]) -> list[str]:
-    return [_data_uri(image) for image in _for_display(images)]
+def thumbnails(images: NDArray[Any]) -> list[str]:
+    """Returns data URIs of images `[N, H, W, C]`; brightness of 16 bit and float images is stretched together."""
+    return [_data_uri(image) for image in for_display(images)]
 
 
-def _for_display(images: NDArray[Any]) -> NDArray[np.uint8]:
+def for_display(images: NDArray[Any]) -> NDArray[np.uint8]:
     """Returns uint8 `[N, H, W]` or `[N, H, W, 3]`: three channels as they are, else the first one alone."""
     shown = images[..., :3] if images.shape[-1] >= 3 else images[..., 0]
     if shown.dtype == np.uint8 or not len(shown):

@@ -26,11 +26,14 @@ from isthmus.data.manifest import TARGET_LABELS, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.alarms import Alarms, raise_alarms
 from isthmus.evaluation.choice import SOURCE_ONLY
+from isthmus.evaluation.class_shift import class_shift
 from isthmus.evaluation.judged import TrustConfig, judged
 from isthmus.evaluation.predict import PREDICTIONS, label_free_numbers, predictions_table
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, open_trained, read_samples
+from isthmus.evaluation.transferability import know_nothing, leep
 from isthmus.evaluation.trust import build_trust, flat, passed_others, trust_against_labels
 from isthmus.evaluation.truth import build_truth
+from isthmus.evaluation.validators import softmax
 from isthmus.stages._cli import stage
 
 
@@ -80,6 +83,7 @@ def run(
     if body["available"]:
         known = model.target_test[labels[model.target_test] != UNKNOWN]
         body["trust"] = trust_against_labels(model, samples, labels, known, believed, params.evaluate, seed)
+        body |= _transfer(params, made, runs, samples, labels, known)
     write_json(truth, body)
     logits = chosen.logits(made["chosen"]["seed"], made["chosen"]["epoch"])
     write_table(predictions, predictions_table(samples, logits, labels), PREDICTIONS)
@@ -123,6 +127,30 @@ def _truth(
     )
     dropped = int(contradicting[test].sum())
     return body | {"labels_contradicting": dropped, "labels_missing": len(test) - len(known) - dropped}
+
+
+def _transfer(
+    params: Params,
+    made: dict[str, Any],
+    runs: dict[str, Trained],
+    samples: Samples,
+    labels: NDArray[np.int64],
+    known: NDArray[np.int64],
+) -> dict[str, Any]:
+    """Returns how far the classes lie apart, and how well source heads carry to the target's labels (LEEP).
+
+    Of source-only and of the chosen method, the seed that ships; the space after the bottleneck, test splits.
+    """
+    shown = sorted({SOURCE_ONLY, made["chosen"]["method"]})
+    places = {method: (made["chosen"]["seed"], made["best_epoch"][method]) for method in shown}
+    test, seed = samples.rows(params.scenario.source, "test"), derive_seed(params.seed, "class_shift")
+    shift = {}
+    for method, place in places.items():
+        seen = runs[method].embeddings(*place)
+        classes = params.scenario.classes
+        shift[method] = class_shift(seen[test], labels[test], seen[known], labels[known], classes, seed)
+    carried = {m: leep(softmax(runs[m].logits(*place)[known]), labels[known]) for m, place in places.items()}
+    return {"class_shift": shift, "leep": {"know_nothing": know_nothing(labels[known]), "methods": carried}}
 
 
 def _join_labels(samples: Samples, labels_target: Path, target: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

@@ -1,6 +1,7 @@
 """Writes what a person reads: `report/report.html`, one self-contained page, and the model card.
 
 `report.html` holds images, charts and style inline: it opens without a network and without JavaScript.
+`label_first.csv` lists the target images to label first, with reasons; of medical images without their paths.
 `model_card.md` and `model_card.json` hold the same facts of the chosen model, for people and for machines.
 """
 
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import ClassVar
 
 from isthmus.core.config import Config
-from isthmus.core.files import atomic_folder, write_json, write_text
+from isthmus.core.files import atomic_folder, read_json, write_json, write_text
 from isthmus.data.scenario import Scenario
+from isthmus.evaluation.explained import explained_cases
 from isthmus.evaluation.findings import read_findings
-from isthmus.evaluation.report import report_page
+from isthmus.evaluation.query_list import as_csv, query_lines
+from isthmus.evaluation.report import Extras, report_page
 from isthmus.registry.card import as_markdown, model_card
 from isthmus.stages._cli import stage
 
@@ -31,6 +34,8 @@ def run(
     audit: Path,
     quarantine: Path,
     prepared: Path,
+    locations: Path,
+    features: Path,
     shift: Path,
     trained: Path,
     choice: Path,
@@ -38,6 +43,8 @@ def run(
     truth: Path,
     trust: Path,
     predictions: Path,
+    explained: Path,
+    robustness: Path,
     report: Path,
 ) -> None:
     """Reads all files of a scenario and writes page and card."""
@@ -56,8 +63,12 @@ def run(
         predictions=predictions,
     )
     card = model_card(findings)
+    queries = query_lines(findings, manifest, prepared, features, trained)
+    extras = Extras(queries, explained_cases(findings, prepared, explained), read_json(robustness))
+    listed = as_csv(queries, findings.facts["classes"], params.scenario.kind, locations)
     with atomic_folder(report) as folder:
-        write_text(folder / "report.html", report_page(findings, prepared))
+        write_text(folder / "report.html", report_page(findings, prepared, extras))
+        write_text(folder / "label_first.csv", listed)
         write_text(folder / "model_card.md", as_markdown(card))
         write_json(folder / "model_card.json", card)
 

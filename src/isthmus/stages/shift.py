@@ -4,7 +4,8 @@ Writes a folder:
 - `shift.json`: `pairs` (each source domain and `pooled` against the target), `control` (two random halves of the
   source: what the measures say where there is no shift), `zscored` (pooled, each domain standardised by itself),
   `images` (available and used per domain), `map` (share of variance of the two axes), `advice` (sentences),
-  `label_shift` (class shares of the target where a fit test passes, by a linear probe on the source's features);
+  `label_shift` (class shares of the target where a fit test passes, by a linear probe on the source's features),
+  `transferability` (how well the backbone's features carry the source's labels, with standard errors);
 - `map.parquet`: `image_id, x, y` of the images used, principal components with equal weight for each domain.
 
 Only training splits are looked at, and of the source val and cal for the probe's scores: the target's test images
@@ -30,6 +31,7 @@ from isthmus.data.shards import Rows
 from isthmus.evaluation.label_shift import Scores, label_shift, probe_scores
 from isthmus.evaluation.shift import Features, advise, compare, mmd, narrow, plane, standardise
 from isthmus.evaluation.trained import Samples, read_samples
+from isthmus.evaluation.transferability import transferability
 from isthmus.stages._cli import stage
 
 MAP = pa.schema([("image_id", pa.string()), ("x", pa.float32()), ("y", pa.float32())])
@@ -41,6 +43,9 @@ class ShiftConfig(Config):
     """How much is looked at."""
 
     max_images: int = Field(2000, ge=_LEAST, description="[image] a domain; larger domains are cut by id")
+    max_transfer_images: int = Field(
+        5000, ge=_LEAST, description="[image] of the sources that transferability is measured on; more are cut by id"
+    )
     max_prior_difference: float = Field(
         0.15,
         ge=0,
@@ -92,6 +97,7 @@ def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift
         "map": {"variance": shares},
         "advice": [*advise(whole, control, zscored, single), labels["why"], *filter(None, [labels["warning"]])],
         "label_shift": labels,
+        "transferability": _transferability(params, samples, read),
     }
     ids = np.concatenate([samples.image_id[used[domain]] for domain in scenario.domains])
     table = pd.DataFrame({"image_id": ids, "x": np.concatenate(points)[:, 0], "y": np.concatenate(points)[:, 1]})
@@ -102,6 +108,15 @@ def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift
 
 def _features(read: Rows, rows: Any, seed: int) -> Features:
     return narrow(np.asarray(read.take(rows), dtype=np.float64), derive_seed(seed, "narrow"))
+
+
+def _transferability(params: Params, samples: Samples, read: Rows) -> dict[str, Any]:
+    """Measures labelled training images of all sources; ids are hashes, so that the first ones are a fair sample."""
+    rows = samples.rows(params.scenario.source, "train")
+    used = rows[: params.shift.max_transfer_images]
+    features, seed = _features(read, used, params.seed), derive_seed(params.seed, "transferability")
+    told = transferability(standardise(features, features), samples.label[used], samples.group[used], seed)
+    return told | {"available": len(rows)}
 
 
 def _label_shift(

@@ -1,0 +1,105 @@
+"""Shows where the chosen model looked: attention rollout and Grad-CAM on a few target test images.
+
+Writes a folder:
+- `explain.json`: `why_not` (null, or why this backbone cannot be looked into), `images`: of each map `image_id`, `case`
+  (`right`, `wrong`, or `surest`, `least sure` without target labels), `predicted` (class index), `confidence`;
+- `maps.npy`: float32 `[images, 2, rows, columns]` in [0, 1] on the grid of patches: rollout, then Grad-CAM of the
+  predicted class.
+
+What labels say is read from `predictions.parquet`, which `evaluate` wrote after the choice; the model is the chosen
+candidate of the seed that ships.
+"""
+
+import tempfile
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from isthmus.core.config import Config
+from isthmus.core.device import make_deterministic
+from isthmus.core.files import atomic_folder, read_json, write_json
+from isthmus.core.progress import track
+from isthmus.data.manifest import INDEX, read_table
+from isthmus.data.scenario import Scenario
+from isthmus.data.shards import Rows
+from isthmus.evaluation.attention_maps import explain, why_not
+from isthmus.evaluation.predict import PREDICTIONS
+from isthmus.evaluation.shown_cases import cases
+from isthmus.models.trained import TrainedClassifier, export_trained, load_trained
+from isthmus.stages._cli import stage
+
+IMAGES = 12  # of the target's test split that are explained
+_THREADS = 2  # of the CPU: maps may differ in the last digits between counts
+_BATCH = 4  # [image]: attention of all blocks is held at once
+
+
+class Params(Config):
+    """Sections of `params.yaml` that this stage reads."""
+
+    SECTIONS: ClassVar[dict[str, str]] = {"scenario": "scenarios.{scenario}"}
+
+    scenario: Scenario
+
+
+def run(
+    params: Params,
+    *,
+    prepared: Path,
+    features: Path,
+    trained: Path,
+    choice: Path,
+    predictions: Path,
+    explained: Path,
+) -> None:
+    """Loads the chosen model with its backbone, picks images, writes their maps."""
+    make_deterministic(_THREADS)
+    chosen = read_json(choice)["chosen"]
+    with tempfile.TemporaryDirectory() as folder:
+        export_trained(trained / chosen["method"], features, chosen["epoch"], chosen["seed"], Path(folder))
+        model = load_trained(Path(folder)).requires_grad_(False)
+    target = params.scenario.target
+    shown = cases(read_table(predictions, PREDICTIONS), target, IMAGES)
+    hindered = why_not(_network(model))
+    maps = np.zeros((0, 2, 1, 1), np.float32)
+    if hindered is None and len(shown):
+        index = read_table(prepared / "index.parquet", INDEX)
+        place = {image_id: row for row, image_id in enumerate(index["image_id"])}
+        rows = np.array([place[image_id] for image_id in shown["image_id"]], dtype=np.int64)
+        pixels = Rows(prepared / "shards", index).take(rows)
+        maps = _maps(model, pixels, shown["predicted"].to_numpy(dtype=np.int64), model.domains.index(target))
+    facts = shown[["image_id", "case", "predicted", "confidence"]].to_dict("records") if len(maps) else []
+    facts = [fact | {"confidence": round(float(fact["confidence"]), 6)} for fact in facts]
+    with atomic_folder(explained) as folder:
+        np.save(folder / "maps.npy", maps)
+        write_json(folder / "explain.json", {"why_not": hindered, "images": facts})
+
+
+def _network(model: TrainedClassifier) -> torch.nn.Module:
+    encoder = model.encoder if model.encoder is not None else model.classifier.backbone
+    network: torch.nn.Module = encoder.network  # type: ignore[assignment]
+    return network
+
+
+def _maps(
+    model: TrainedClassifier, pixels: NDArray[np.generic], predicted: NDArray[np.int64], domain: int
+) -> NDArray[np.float32]:
+    def answer(images: torch.Tensor) -> torch.Tensor:
+        domains = torch.full((len(images),), domain, dtype=torch.int64)
+        inputs = images if model.encoder is None else model.encoder(images, domains)
+        return model.classifier(inputs, domains).logits
+
+    images, classes = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2), torch.from_numpy(predicted)
+    starts = range(0, len(images), _BATCH)
+    parts = []
+    for start in track(starts, "explain", len(starts), "batch"):
+        batch = slice(start, start + _BATCH)
+        both = explain(_network(model), answer, images[batch], classes[batch])
+        parts.append(torch.stack(both, dim=1).numpy())
+    return np.concatenate(parts).astype(np.float32)
+
+
+if __name__ == "__main__":
+    stage(run)

@@ -1,0 +1,145 @@
+"""Damages test images of the source, and of a labelled target, and counts errors of chosen model and source-only.
+
+Writes `robustness.json`: `{"measured": false}` where `robustness.images` is 0, the default, for the backbone must run
+on every damaged image; else, by domain, errors clean and by corruption and severity, the mean corruption error against
+source-only and the error that damage adds (`evaluation/robustness.py`). What labels say of the target is read from
+`predictions.parquet`, after the choice. Finished cells are kept in `checkpoints` until the stage ends, keyed by inputs
+and code, so that a run that was cut off goes on.
+"""
+
+import inspect
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+
+from isthmus.core.config import Config
+from isthmus.core.device import make_deterministic
+from isthmus.core.files import hash_files, read_json, sha256_bytes, write_json
+from isthmus.core.progress import track
+from isthmus.core.seeds import derive_seed
+from isthmus.data.manifest import INDEX, read_table
+from isthmus.data.scenario import Scenario
+from isthmus.data.shards import Rows
+from isthmus.evaluation import corruptions
+from isthmus.evaluation.choice import SOURCE_ONLY
+from isthmus.evaluation.corruptions import SEVERITIES, corrupted, suite
+from isthmus.evaluation.predict import PREDICTIONS
+from isthmus.evaluation.robustness import Errors, robustness_document
+from isthmus.models.embedding import encode
+from isthmus.models.trained import TrainedClassifier, export_trained, load_trained
+from isthmus.stages._cli import stage
+
+_BATCH = 32  # [image]
+
+
+class RobustnessConfig(Config):
+    """The section `robustness`."""
+
+    images: int = Field(0, ge=0, description="[image] of each domain's test split that are damaged; 0: not measured")
+    threads: int = Field(2, ge=1, description="of the CPU")
+
+
+class Params(Config):
+    """Sections of `params.yaml` that this stage reads."""
+
+    SECTIONS: ClassVar[dict[str, str]] = {"scenario": "scenarios.{scenario}"}
+
+    scenario: Scenario
+    robustness: RobustnessConfig
+    seed: int
+
+
+def run(
+    params: Params,
+    *,
+    prepared: Path,
+    features: Path,
+    trained: Path,
+    choice: Path,
+    predictions: Path,
+    checkpoints: Path,
+    robustness: Path,
+) -> None:
+    """Loads both models, damages and counts cell by cell, writes the errors."""
+    if not params.robustness.images:
+        write_json(robustness, {"measured": False})
+        return
+    make_deterministic(params.robustness.threads)
+    made, table = read_json(choice), read_table(predictions, PREDICTIONS)
+    chosen = made["chosen"]
+    epochs = {SOURCE_ONLY: made["best_epoch"][SOURCE_ONLY], chosen["method"]: chosen["epoch"]}
+    seed = derive_seed(params.seed, "robustness")
+    rows = _labelled_rows(table, params.scenario, params.robustness.images)
+    pixels = Rows(prepared / "shards", read_table(prepared / "index.parquet", INDEX))
+    weights = [
+        trained / method / "seeds" / str(chosen["seed"]) / "epochs" / f"{epoch:03d}.safetensors"
+        for method, epoch in epochs.items()
+    ]
+    code = [Path(inspect.getfile(corruptions)), Path(__file__)]
+    key = hash_files([prepared, features / "embed.json", features / "backbone.safetensors", *weights, *code])
+    key = sha256_bytes(f"{key} {params.robustness.images} {seed} {table['label'].tolist()}".encode())
+    kept = checkpoints / f"robustness-{key[:32]}"
+    models = {method: _model(trained / method, features, epoch, chosen["seed"]) for method, epoch in epochs.items()}
+    kinds = suite(params.scenario.kind)
+    work = [(d, "clean", 0) for d in rows] + [(d, c, s) for d in rows for c in kinds for s in SEVERITIES]
+    errors: dict[tuple[str, str, int], dict[str, float]] = {}
+    for domain, name, severity in track(work, "robustness", len(work), "cell"):
+        done = kept / f"{domain}-{name}-{severity}.json"
+        if not done.is_file():
+            images = pixels.take(rows[domain])
+            if severity:
+                images = corrupted(images, name, kinds[name], severity, seed)
+            write_json(done, _errors(models, images, domain, table["label"].to_numpy()[rows[domain]]))
+        errors[domain, name, severity] = read_json(done)
+    clean = {domain: errors[domain, "clean", 0] for domain in rows}
+    cells: dict[str, dict[str, Errors]] = {
+        domain: {m: {c: [errors[domain, c, s][m] for s in SEVERITIES] for c in kinds} for m in models}
+        for domain in rows
+    }
+    counts = {domain: len(places) for domain, places in rows.items()}
+    write_json(robustness, robustness_document(chosen["method"], SOURCE_ONLY, clean, cells, counts))
+    shutil.rmtree(kept, ignore_errors=True)
+
+
+def _labelled_rows(table: pd.DataFrame, scenario: Scenario, count: int) -> dict[str, NDArray[np.int64]]:
+    """Returns domain -> places of its first labelled test images; ids are hashes, so that they are a fair sample."""
+    test = (table["split"] == "test") & table["label"].notna()
+    found = {d: np.flatnonzero(test & (table["domain"] == d))[:count] for d in scenario.domains}
+    return {domain: places for domain, places in found.items() if len(places)}
+
+
+def _model(trained: Path, features: Path, epoch: int, seed: int) -> TrainedClassifier:
+    with tempfile.TemporaryDirectory() as folder:
+        export_trained(trained, features, epoch, seed, Path(folder))
+        return load_trained(Path(folder))
+
+
+@torch.no_grad()
+def _errors(
+    models: dict[str, TrainedClassifier], images: NDArray[Any], domain: str, labels: NDArray[Any]
+) -> dict[str, float]:
+    """Returns the share of wrong answers of each model; a frozen backbone, the same for all, runs once."""
+    wrong = dict.fromkeys(models, 0)
+    for start in range(0, len(images), _BATCH):
+        batch, known = images[start : start + _BATCH], labels[start : start + _BATCH].astype(np.int64)
+        first = next(iter(models.values()))
+        seen = None if first.encoder is None else torch.from_numpy(encode(first.encoder, batch, torch.device("cpu")))
+        for method, model in models.items():
+            if seen is None:
+                answers = model.predict_logits(batch, domain).argmax(axis=1)
+            else:
+                domains = torch.full((len(batch),), model.domains.index(domain), dtype=torch.int64)
+                answers = model.classifier(seen, domains).logits.numpy().argmax(axis=1)
+            wrong[method] += int((answers != known).sum())
+    return {method: count / len(images) for method, count in wrong.items()}
+
+
+if __name__ == "__main__":
+    stage(run)
