@@ -16,6 +16,7 @@ from isthmus.evaluation.validators.information_maximisation import InformationMa
 from isthmus.evaluation.validators.mixval import MixedProbes
 from isthmus.evaluation.validators.nearest_source import NearestSource
 from isthmus.evaluation.validators.neighbour_information import NeighbourInformation
+from isthmus.evaluation.validators.others_consensus import OthersConsensus
 from isthmus.evaluation.validators.reverse_validation import ReverseValidation
 from isthmus.evaluation.validators.seed_agreement import SeedAgreement
 from isthmus.evaluation.validators.snd import SoftNeighbourhoodDensity
@@ -38,6 +39,7 @@ def on_target(*seeds: list[list[float]]) -> Trial:
         target_frozen=np.eye(rows, 2),
         neighbours=np.zeros((rows, 0), int),
         consensus=np.zeros(rows, int),
+        others_consensus=np.zeros(rows, int),
     )
 
 
@@ -56,6 +58,7 @@ def in_space(source: list[list[float]], right: list[bool], target: list[list[flo
         target_frozen=features[1].astype(float),
         neighbours=np.zeros((len(target), 0), int),
         consensus=np.zeros(len(target), int),
+        others_consensus=np.zeros(len(target), int),
     )
 
 
@@ -143,6 +146,13 @@ def test_consensus_is_the_share_of_images_on_which_the_pool_says_the_same() -> N
     given = on_target([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
 
     assert Consensus().score(replace(given, consensus=np.array([0, 1, 1, 1]))) == 0.75
+
+
+def test_consensus_of_the_others_does_not_ask_the_candidates_own_vote() -> None:
+    given = on_target([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    given = replace(given, consensus=np.array([0, 0, 1, 1]), others_consensus=np.array([0, 1, 1, 1]))
+
+    assert OthersConsensus().score(given) == 0.75
 
 
 def there_and_back(predicted: list[int]) -> Trial:
