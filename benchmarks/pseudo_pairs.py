@@ -6,9 +6,10 @@ source images of each scenario three pairs, `NAME_optics` (lost resolution, sens
 shift). No label of a real target is needed, so such pairs may serve for development everywhere; the source's test
 images are left out, for they are the test images of the reversed pair. The target's class shares are made uneven, from
 all to a third of a class, because equal shares flatter every validator that rewards even predictions.
-`NAME_uneven`, of the pairs that are named after `--uneven` only, is the pair itself with such shares among its target's
-training images: their labels are read, so only a development pair may be named there. Writes what `benchmarks.pool`
-reads, and `params.yaml` with the scenarios beside it."""
+`NAME_tone_uneven` and `NAME_resolution_uneven` are thinned out by class once more. `NAME_uneven`, of the pairs that
+are named after `--uneven` only, is the pair itself with such shares among its target's training images: their labels
+are read, so only a development pair may be named there. Writes what `benchmarks.pool` reads, and `params.yaml` with
+the scenarios beside it."""
 
 import argparse
 import shutil
@@ -31,6 +32,7 @@ from isthmus.models.embedding import encode, stored_encoder
 
 KINDS = ("optics", "tone", "resolution")
 UNEVEN = "_uneven"
+UNEVEN_KINDS = ("tone", "resolution")  # the class shares of these are thinned out once more
 DEVELOPMENT_PAIRS = ("industrial", "medical", "remote_sensing", "steel")
 RAREST = 1 / 3  # share of its images that the least frequent target class keeps
 
@@ -151,6 +153,9 @@ def main() -> None:
             source, target = make_pair(Path(folder), given.to / pair, kind, derive_seed(0, pair))
             document["scenarios"][pair] = document["scenarios"][name] | {"source": [source], "target": target}
             print(f"{pair}: {source} -> {target}", flush=True)
+            if kind in UNEVEN_KINDS:
+                make_uneven(given.to / pair, given.to / (pair + UNEVEN), derive_seed(0, pair + UNEVEN))
+                document["scenarios"][pair + UNEVEN] = document["scenarios"][pair]
     for name, _, folder in (text.partition("=") for text in given.uneven):
         if name not in DEVELOPMENT_PAIRS:
             parser.error(f"--uneven: '{name}' is no development pair. Allowed: {', '.join(DEVELOPMENT_PAIRS)}")
