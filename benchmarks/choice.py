@@ -18,7 +18,7 @@ from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, TARGET_LABELS, read_table
 from isthmus.data.shards import Rows
 from isthmus.evaluation import metrics
-from isthmus.evaluation.candidates import measure
+from isthmus.evaluation.candidates import measure, views_of
 from isthmus.evaluation.choice import SOURCE_ONLY, Choice, choose
 from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
 from isthmus.evaluation.truth import build_truth
@@ -43,17 +43,10 @@ def choice_of(params: Path, pair: str, inputs: Path, runs: dict[str, Trained], s
     given = load_params(select.Params, params, sections)
     validators = {name: options.build() for name, options in given.select.validators.items()}
     features = Rows(inputs / "features", read_table(inputs / "prepared" / "index.parquet", INDEX))
-    candidates = measure(
-        runs,
-        samples,
-        given.scenario.source,
-        given.scenario.target,
-        validators,
-        features.take,
-        given.select,
-        given.select.max_images,
-    )
-    return choose(candidates, given.select, len(given.scenario.classes))
+    views = views_of(samples, given.scenario.source, given.scenario.target, features.take, given.select.max_images)
+    candidates = measure(runs, views, validators, given.select)
+    leave = select.leave_of(given.select, runs, views, samples)
+    return choose(candidates, given.select, len(given.scenario.classes), leave)
 
 
 def judged(pair: str, inputs: Path, target: str, runs: dict[str, Trained], made: Choice, samples: Samples) -> Any:

@@ -1,11 +1,15 @@
 """Makes pairs out of one labelled domain: half of it stays, the other half is corrupted and becomes the target.
 
 `python -m benchmarks.pseudo_pairs --params params.yaml --to out/pseudo steel=out/steel blood=out/blood`: from the
-source images of each scenario two pairs, `NAME_optics` (lost resolution, sensor noise, flat contrast) and `NAME_tone`
-(another tone curve, channel gains, uneven light and surface). No label of a real target is needed, so such pairs may
-serve for development everywhere. The target's class shares are made uneven, from all to a third of a class, because
-equal shares flatter every validator that rewards even predictions. Writes what `benchmarks.pool` reads, and
-`params.yaml` with the scenarios beside it."""
+source images of each scenario three pairs, `NAME_optics` (lost resolution, sensor noise, flat contrast), `NAME_tone`
+(another tone curve, channel gains, uneven light and surface) and `NAME_resolution` (half the resolution alone: a small
+shift). No label of a real target is needed, so such pairs may serve for development everywhere; the source's test
+images are left out, for they are the test images of the reversed pair. The target's class shares are made uneven, from
+all to a third of a class, because equal shares flatter every validator that rewards even predictions.
+`NAME_tone_uneven` and `NAME_resolution_uneven` are thinned out by class once more. `NAME_uneven`, of the pairs that
+are named after `--uneven` only, is the pair itself with such shares among its target's training images: their labels
+are read, so only a development pair may be named there. Writes what `benchmarks.pool` reads, and `params.yaml` with
+the scenarios beside it."""
 
 import argparse
 import shutil
@@ -26,7 +30,10 @@ from isthmus.data.shards import open_shard
 from isthmus.data.split import Splits, assign_splits
 from isthmus.models.embedding import encode, stored_encoder
 
-KINDS = ("optics", "tone")
+KINDS = ("optics", "tone", "resolution")
+UNEVEN = "_uneven"
+UNEVEN_KINDS = ("tone", "resolution")  # the class shares of these are thinned out once more
+DEVELOPMENT_PAIRS = ("industrial", "medical", "remote_sensing", "steel")
 RAREST = 1 / 3  # share of its images that the least frequent target class keeps
 
 
@@ -39,6 +46,9 @@ def corrupted(images: NDArray[np.uint8], kind: str, seed: int) -> NDArray[np.uin
         small = functional.interpolate(x, scale_factor=0.35, mode="bilinear", antialias=True)
         x = functional.interpolate(small, size=size, mode="bilinear")
         x = 0.5 + 0.5 * (x - 0.5) + 0.08 * torch.randn(x.shape, generator=generator)
+    elif kind == "resolution":
+        small = functional.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True)
+        x = functional.interpolate(small, size=size, mode="bilinear")
     else:
         gains = 0.6 + 0.6 * torch.rand(x.shape[1], generator=generator)
         light = torch.linspace(0.55, 1.25, size[1]).view(1, 1, 1, -1)
@@ -54,15 +64,14 @@ def make_pair(folder: Path, to: Path, kind: str, seed: int) -> tuple[str, str]:
     manifest = (
         read_table(folder / "manifest.parquet", MANIFEST).set_index("image_id").loc[index["image_id"]].reset_index()
     )
-    mine = manifest["label"].notna().to_numpy()
+    mine = (manifest["label"].notna() & (manifest["split"] != "test")).to_numpy()
     index, manifest = index[mine].reset_index(drop=True), manifest[mine].reset_index(drop=True)
     rng = np.random.default_rng(seed)
     groups = manifest["group"].unique()
     to_target = set(rng.permutation(groups)[: len(groups) // 2])
     is_target = manifest["group"].isin(to_target).to_numpy()
     labels = manifest["label"].to_numpy(int)
-    keep = np.linspace(RAREST, 1.0, labels.max() + 1)[rng.permutation(labels.max() + 1)]
-    stays = ~is_target | (rng.random(len(labels)) < keep[labels])
+    stays = ~is_target | kept(labels, rng)
     source = str(manifest["domain"].iloc[0])
     target = f"{source}_{kind}"
     features = frozen_features(folder, index, is_target & stays, kind, seed)
@@ -82,6 +91,32 @@ def make_pair(folder: Path, to: Path, kind: str, seed: int) -> tuple[str, str]:
     for name in ("backbone.safetensors", "embed.json"):
         shutil.copy(folder / "features" / name, to / "features" / name)
     return source, target
+
+
+def kept(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Returns which images stay, bool `[N]`: all of one class, a third of another, so that shares are uneven."""
+    share = np.linspace(RAREST, 1.0, labels.max() + 1)[rng.permutation(labels.max() + 1)]
+    stays: NDArray[np.bool_] = rng.random(len(labels)) < share[labels]
+    return stays
+
+
+def make_uneven(folder: Path, to: Path, seed: int) -> None:
+    """Writes the pair once more with uneven class shares among the target's training images.
+
+    A target image that leaves keeps its row and goes to the split `test`, which nothing trains or is scored on here.
+    """
+    manifest = read_table(folder / "manifest.parquet", MANIFEST)
+    held = read_table(folder / "labels_target.parquet", TARGET_LABELS).drop_duplicates("image_id", keep=False)
+    label = manifest["image_id"].map(held.set_index("image_id")["label"])
+    mine = ((manifest["split"] == "train") & label.notna() & manifest["label"].isna()).to_numpy()
+    stays = kept(label[mine].to_numpy(np.int64), np.random.default_rng(seed))
+    leaves = np.flatnonzero(mine)[~stays]
+    manifest.loc[manifest.index[leaves], "split"] = "test"
+    write_table(to / "manifest.parquet", manifest, MANIFEST)
+    write_table(to / "labels_target.parquet", held, TARGET_LABELS)
+    for name in ("prepared", "features"):
+        if not (to / name).exists():
+            (to / name).symlink_to((folder / name).resolve())
 
 
 def frozen_features(
@@ -106,7 +141,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pseudo_pairs", description=__doc__)
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--to", type=Path, required=True)
-    parser.add_argument("scenarios", nargs="+", metavar="SCENARIO=FOLDER")
+    parser.add_argument("--uneven", nargs="*", default=[], metavar="SCENARIO=FOLDER")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO=FOLDER")
     given = parser.parse_args()
     make_deterministic(1)
     torch.set_grad_enabled(False)
@@ -117,6 +153,15 @@ def main() -> None:
             source, target = make_pair(Path(folder), given.to / pair, kind, derive_seed(0, pair))
             document["scenarios"][pair] = document["scenarios"][name] | {"source": [source], "target": target}
             print(f"{pair}: {source} -> {target}", flush=True)
+            if kind in UNEVEN_KINDS:
+                make_uneven(given.to / pair, given.to / (pair + UNEVEN), derive_seed(0, pair + UNEVEN))
+                document["scenarios"][pair + UNEVEN] = document["scenarios"][pair]
+    for name, _, folder in (text.partition("=") for text in given.uneven):
+        if name not in DEVELOPMENT_PAIRS:
+            parser.error(f"--uneven: '{name}' is no development pair. Allowed: {', '.join(DEVELOPMENT_PAIRS)}")
+        make_uneven(Path(folder), given.to / (name + UNEVEN), derive_seed(0, name + UNEVEN))
+        document["scenarios"][name + UNEVEN] = document["scenarios"][name]
+        print(name + UNEVEN, flush=True)
     (given.to / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
 
 

@@ -34,6 +34,7 @@ def trial(source: int, target: int, *, seeds: int = 3, constant: bool = False, s
         target_frozen=draw(target, 5).astype(np.float64),
         neighbours=np.array([[(t + 1) % target, (t + 3) % target] for t in range(target)]) if target > 1 else NOBODY,
         consensus=rng.integers(0, 4, target),
+        others_consensus=rng.integers(0, 4, target),
     )
 
 
@@ -98,6 +99,7 @@ def test_a_score_does_not_depend_on_the_order_of_rows(name: str) -> None:
         target_frozen=given.target_frozen[order],
         neighbours=place[given.neighbours[order]],
         consensus=given.consensus[order],
+        others_consensus=given.others_consensus[order],
     )
 
     assert validator.score(shuffled) == pytest.approx(validator.score(given), abs=1e-9)

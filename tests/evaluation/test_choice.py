@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from isthmus.core.errors import DataError
-from isthmus.evaluation.choice import Candidate, Choice, Guards, choose, curve_faults, within_guards
+from isthmus.evaluation.choice import Candidate, Choice, Guards, Leave, choose, curve_faults, within_guards
 
 GUARDS = Guards(source_floor=0.05, min_effective_classes=0.5, max_seed_disagreement=0.5)
 
@@ -254,3 +254,43 @@ def test_a_voice_in_the_consensus_has_who_passes_the_guards_whatever_its_scores(
     given = [candidate("source_only", scores={}), candidate("fine", scores={}), candidate("bad", effective_classes=1.0)]
 
     assert [c.method for c in within_guards(given, GUARDS, 4)] == ["source_only", "fine"]
+
+
+def ranked_over_the_floor() -> list[Candidate]:
+    return [
+        candidate("source_only", scores={"a": 0.1, "b": 0.1}),
+        candidate("source_only", 2, scores={"a": 0.2, "b": 0.2}),
+        candidate("coral", scores={"a": 0.9, "b": 0.9}),
+    ]
+
+
+def test_source_only_is_left_where_the_advantage_is_shown_against_its_best_epoch() -> None:
+    asked = []
+
+    def p_value(one: Candidate, floor: Candidate) -> float:
+        asked.append((one.method, one.epoch, floor.method, floor.epoch))
+        return 0.049
+
+    choice = choose(ranked_over_the_floor(), GUARDS, 4, Leave(0.05, p_value))
+
+    assert (choice.method, asked) == ("coral", [("coral", 1, "source_only", 2)])
+    assert choice.leave == {"ranked_first": {"method": "coral", "epoch": 1}, "p_value": 0.049, "level": 0.05}
+    assert choice.why.endswith("its advantage over source_only has p = 0.049, under 0.05.")
+
+
+def test_the_choice_stays_at_source_only_where_the_advantage_is_not_shown() -> None:
+    choice = choose(ranked_over_the_floor(), GUARDS, 4, Leave(0.05, lambda one, floor: 0.05))
+
+    assert (choice.method, choice.epoch, choice.fallback) == ("source_only", 2, False)
+    assert choice.best_epoch == {"coral": 1, "source_only": 2}
+    assert choice.why.startswith("coral, epoch 1, has the highest mean rank")
+    assert choice.why.endswith("p = 0.050, not under 0.05: the choice stays at source_only, epoch 2.")
+
+
+def test_nothing_is_tested_where_source_only_ranks_first() -> None:
+    def refuse(one: Candidate, floor: Candidate) -> float:
+        raise AssertionError("there is no advantage to test")
+
+    given = [candidate("source_only", scores={"a": 0.9, "b": 0.9}), candidate("coral", scores={"a": 0.1, "b": 0.1})]
+
+    assert choose(given, GUARDS, 4, Leave(0.05, refuse)).leave is None

@@ -6,7 +6,7 @@ from scipy.optimize import linear_sum_assignment
 
 from isthmus.evaluation import metrics
 from isthmus.evaluation.calibration import fit_temperature
-from isthmus.evaluation.estimate import EstimateLimits, Views, estimate_accuracy, transported
+from isthmus.evaluation.estimate import FITTED, INTERCEPT, REACH, EstimateLimits, Views, estimate_accuracy, transported
 from isthmus.evaluation.metrics import entropy
 from isthmus.evaluation.validators import softmax
 
@@ -70,16 +70,33 @@ def test_transport_of_many_images_is_that_of_the_first_ones(monkeypatch: pytest.
     assert transported(probabilities, np.full(3, 1 / 3)).mean() == pytest.approx(whole, abs=0.01)
 
 
-@pytest.mark.parametrize("noise", [0.5, 0.7, 0.85])
-def test_an_honest_model_has_its_accuracy_inside_the_interval(noise: float) -> None:
-    views, labels = problem(noise)
-    truth = (views.target_logits.argmax(axis=2) == labels).mean()
+def test_models_whose_mistakes_are_their_own_are_told_in_their_order_and_never_too_high() -> None:
+    found = []
+    for noise in (0.3, 0.7, 0.85, 1.0):
+        views, labels = problem(noise)
+        found.append((estimate(views, min_method_agreement=0.5), (views.target_logits.argmax(axis=2) == labels).mean()))
 
-    found = estimate(views, min_method_agreement=0.5)
+    told = [one["accuracy"] for one, _ in found]
+    assert told == sorted(told, reverse=True)
+    assert all(truth - 0.2 < one["accuracy"] < truth for one, truth in found)
 
-    assert found["cannot_tell"] == []
+
+def test_models_that_are_wrong_together_have_their_accuracy_inside_the_interval() -> None:
+    # What the line was fitted on: a tenth of the images where every method, and every seed, makes the same mistake.
+    views, labels = problem(0.7)
+    wrong = np.arange(400) % 10 == 0
+    logits = np.where(wrong[:, None], np.roll(views.target_logits, 1, axis=2), views.target_logits)
+    others = {name: np.where(wrong, (rows + 1) % CLASSES, rows) for name, rows in views.others.items()}
+    truth = (logits.argmax(axis=2) == labels).mean()
+
+    found = estimate(Views(views.source_logits, views.source_labels, logits, others))
+
     assert found["low"] <= truth <= found["high"]
-    assert abs(found["accuracy"] - truth) < 0.1
+    assert abs(found["accuracy"] - truth) < 0.05
+
+
+def test_an_interval_that_reaches_what_cannot_be_told_apart_is_open() -> None:
+    assert estimate(problem(0.3)[0])["high"] == 1.0
 
 
 def test_where_other_methods_see_other_classes_nothing_is_told() -> None:
@@ -89,7 +106,7 @@ def test_where_other_methods_see_other_classes_nothing_is_told() -> None:
     found = estimate(Views(views.source_logits, views.source_labels, views.target_logits, turned))
 
     assert found["accuracy"] is None and found["low"] is None and found["high"] is None
-    assert any("under 84%: at least one of them is wrong on the rest" in reason for reason in found["cannot_tell"])
+    assert any("under 70%: at least one of them is wrong on the rest" in reason for reason in found["cannot_tell"])
     assert (views.target_logits.argmax(axis=2) == labels).mean() > 0.8  # however right it may be
 
 
@@ -104,13 +121,13 @@ def test_without_a_second_method_nothing_is_told() -> None:
     assert "methods" not in found["parts"]
 
 
-def test_estimators_that_contradict_each_other_are_not_averaged_into_an_answer() -> None:
+def test_an_interval_that_is_too_wide_is_no_answer() -> None:
     views, _ = problem(0.5)
 
     found = estimate(views, max_width=0.02)
 
     assert found["accuracy"] is None
-    assert "over 2: the estimators do not agree" in found["cannot_tell"][0]
+    assert "over 2: there are too few images, or the model is too unsure" in found["cannot_tell"][0]
 
 
 def test_a_single_seed_leaves_the_agreement_of_seeds_out() -> None:
@@ -120,3 +137,15 @@ def test_a_single_seed_leaves_the_agreement_of_seeds_out() -> None:
 
     assert set(estimate(one)["parts"]) == {"atc", "doc", "transport", "methods"}
     assert set(estimate(views)["parts"]) == {"atc", "doc", "transport", "methods", "seeds"}
+
+
+def test_the_estimate_is_the_line_through_agreement_and_confidence_in_log_odds() -> None:
+    views, _ = problem(0.7)
+
+    found = estimate(views)
+
+    odds = INTERCEPT + sum(w * np.log(p / (1 - p)) for n, w in FITTED.items() for p in [found["parts"][n]["mean"]])
+    assert found["accuracy"] == pytest.approx(1 / (1 + np.exp(-odds)), abs=1e-6)
+    low, high = (np.log(p / (1 - p)) for p in (found["low"], found["high"]))
+    assert low + high == pytest.approx(2 * odds, abs=1e-6)
+    assert high - low > 2 * REACH  # the bootstrap over groups comes on top

@@ -5,14 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from isthmus.evaluation.calibration import domain_weights
 from isthmus.evaluation.validators import Trial
 from isthmus.evaluation.validators.bnm import NuclearNorm
 from isthmus.evaluation.validators.class_clusters import ClassClusters
 from isthmus.evaluation.validators.consensus import Consensus
+from isthmus.evaluation.validators.dev import DeepEmbeddedValidation, controlled_risk, held_out_weights
 from isthmus.evaluation.validators.entropy import Entropy
 from isthmus.evaluation.validators.information_maximisation import InformationMaximisation
+from isthmus.evaluation.validators.mixval import MixedProbes
 from isthmus.evaluation.validators.nearest_source import NearestSource
 from isthmus.evaluation.validators.neighbour_information import NeighbourInformation
+from isthmus.evaluation.validators.others_consensus import OthersConsensus
 from isthmus.evaluation.validators.reverse_validation import ReverseValidation
 from isthmus.evaluation.validators.seed_agreement import SeedAgreement
 from isthmus.evaluation.validators.snd import SoftNeighbourhoodDensity
@@ -35,6 +39,7 @@ def on_target(*seeds: list[list[float]]) -> Trial:
         target_frozen=np.eye(rows, 2),
         neighbours=np.zeros((rows, 0), int),
         consensus=np.zeros(rows, int),
+        others_consensus=np.zeros(rows, int),
     )
 
 
@@ -53,6 +58,7 @@ def in_space(source: list[list[float]], right: list[bool], target: list[list[flo
         target_frozen=features[1].astype(float),
         neighbours=np.zeros((len(target), 0), int),
         consensus=np.zeros(len(target), int),
+        others_consensus=np.zeros(len(target), int),
     )
 
 
@@ -142,6 +148,13 @@ def test_consensus_is_the_share_of_images_on_which_the_pool_says_the_same() -> N
     assert Consensus().score(replace(given, consensus=np.array([0, 1, 1, 1]))) == 0.75
 
 
+def test_consensus_of_the_others_does_not_ask_the_candidates_own_vote() -> None:
+    given = on_target([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    given = replace(given, consensus=np.array([0, 0, 1, 1]), others_consensus=np.array([0, 1, 1, 1]))
+
+    assert OthersConsensus().score(given) == 0.75
+
+
 def there_and_back(predicted: list[int]) -> Trial:
     """Two clusters per domain at the same places; the source's left one is class 0, the right one class 1."""
     rng = np.random.default_rng(0)
@@ -214,3 +227,68 @@ def test_clusters_that_are_the_classes_score_one_and_clusters_across_them_about_
 
     assert ClassClusters().score(replace(same, target_features=features)) == pytest.approx(1.0)
     assert abs(ClassClusters().score(replace(across, target_features=features))) < 0.1
+
+
+def test_the_control_variate_takes_the_chance_of_the_weights_out_of_the_risk() -> None:
+    # Worked by hand: w l = (0, 2, 6), mean 8/3; Cov(w l, w) = 3, Var(w) = 1, eta = -3; mean(w) - 1 = 1.
+    assert controlled_risk(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0])) == pytest.approx(8 / 3 - 3)
+    assert controlled_risk(np.ones(3), np.array([0.0, 1.0, 2.0])) == 1.0
+
+
+def shifted(loss_where_the_target_is: float, loss_elsewhere: float) -> Trial:
+    """Source images are spread over [-3, 3], the target lies right of 1; the losses say where the model fails."""
+    rng = np.random.default_rng(0)
+    source, target = rng.uniform(-3, 3, (400, 2)), np.column_stack([rng.uniform(1, 3, 400), rng.uniform(-3, 3, 400)])
+    loss = np.where(source[:, 0] > 1, loss_where_the_target_is, loss_elsewhere)
+    likely = np.exp(-loss)
+    given = in_space(source.tolist(), [True] * 400, target.tolist())
+    return replace(given, source_logits=np.log(np.column_stack([likely, 1 - likely])).astype(np.float32))
+
+
+def test_deep_embedded_validation_asks_for_the_loss_where_the_target_lies() -> None:
+    here, elsewhere = (
+        DeepEmbeddedValidation().score(shifted(1.0, 0.1)),
+        DeepEmbeddedValidation().score(shifted(0.1, 1.0)),
+    )
+
+    assert here == pytest.approx(-1.0, abs=0.15)
+    assert elsewhere == pytest.approx(-0.1, abs=0.15)  # the plain source risk is 0.7
+
+
+def test_deep_embedded_validation_is_the_source_risk_where_the_domains_are_alike() -> None:
+    rng = np.random.default_rng(1)
+    likely = rng.uniform(0.2, 0.9, 500)
+    given = in_space(rng.normal(size=(500, 2)).tolist(), [True] * 500, rng.normal(size=(500, 2)).tolist())
+    given = replace(given, source_logits=np.log(np.column_stack([likely, 1 - likely])).astype(np.float32))
+
+    assert DeepEmbeddedValidation().score(given) == pytest.approx(np.log(likely).mean(), abs=0.05)
+
+
+def test_weights_of_deep_embedded_validation_come_from_a_fit_without_the_image_itself() -> None:
+    rng = np.random.default_rng(2)
+    source, target = (np.sort(rng.normal(size=(40, 1)), axis=0) for _ in range(2))
+
+    weights = held_out_weights(source, target)
+
+    for held, fit in ((0, 1), (1, 0)):
+        one_half = domain_weights(source[fit::2], target[fit::2], source[fit::2], source[held::2])
+        assert weights[held::2] == pytest.approx(one_half.target)
+
+
+def test_mixed_probes_agree_with_an_obvious_double_loop() -> None:
+    logits = np.random.default_rng(3).normal(size=(9, 3))
+    kept = []
+    for t in range(9):
+        for u in range(9):
+            if logits[t].argmax() != logits[u].argmax():
+                kept.append((0.7 * logits[t] + 0.3 * logits[u]).argmax() == logits[t].argmax())
+
+    given = replace(on_target([[0.5, 0.5]] * 9), target_logits=logits)
+
+    assert MixedProbes(0.7).score(given) == pytest.approx(np.mean(kept))
+
+
+def test_mixed_probes_of_even_margins_are_all_kept_and_of_a_collapse_there_are_none() -> None:
+    assert MixedProbes(0.55).score(on_target([[0.9, 0.1], [0.1, 0.9]])) == 1.0
+    assert MixedProbes(0.55).score(on_target([[0.9, 0.1], [0.4, 0.6]])) == 0.5  # the unsure one loses its mixture
+    assert MixedProbes(0.55).score(on_target([[0.9, 0.1], [0.8, 0.2]])) == 0.0

@@ -4,10 +4,11 @@ replaced."""
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from benchmarks.choice import write_section
 from benchmarks.pool import inputs_of, variants
-from benchmarks.pseudo_pairs import corrupted
+from benchmarks.pseudo_pairs import corrupted, kept, make_uneven
 from isthmus.data.manifest import MANIFEST, TARGET_LABELS, read_table
 from tests.scenario_files import write_scenario
 
@@ -45,6 +46,29 @@ def test_a_corruption_is_the_same_twice_and_another_for_another_kind() -> None:
 
     assert (corrupted(images, "tone", 1) == corrupted(images, "tone", 1)).all()
     assert (corrupted(images, "tone", 1) != corrupted(images, "optics", 1)).any()
+    assert corrupted(images, "resolution", 1).std() < images.std()  # noise is what lost resolution takes first
+
+
+def test_uneven_shares_keep_all_of_one_class_and_a_third_of_another() -> None:
+    labels = np.repeat([0, 1, 2], 3000)
+
+    shares = sorted(np.bincount(labels[kept(labels, np.random.default_rng(0))]) / 3000)
+
+    assert shares[2] == 1.0
+    assert shares[:2] == pytest.approx([1 / 3, 2 / 3], abs=0.03)
+
+
+def test_an_uneven_pair_takes_images_out_of_the_targets_training_split_and_nothing_else(tmp_path: Path) -> None:
+    files = write_scenario(tmp_path / "demo", {"source_only": 0.5}, images=240)
+    before = read_table(files.manifest, MANIFEST).set_index("image_id")
+
+    make_uneven(files.root, tmp_path / "uneven", 0)
+
+    after = read_table(tmp_path / "uneven" / "manifest.parquet", MANIFEST).set_index("image_id")
+    moved = after["split"] != before["split"]
+    assert 0 < moved.sum() < (before["split"] == "train").sum()
+    assert before.loc[moved, "label"].isna().all() and set(before.loc[moved, "split"]) == {"train"}
+    assert after.drop(columns="split").equals(before.drop(columns="split"))
 
 
 def test_a_section_is_replaced_and_its_neighbours_stay(tmp_path: Path) -> None:

@@ -277,3 +277,34 @@ def test_one_seed_is_enough(files: ScenarioFiles) -> None:
     choice = select(files)
 
     assert {c["seed_disagreement"] for c in choice["candidates"]} == {0.0}
+
+
+def test_the_others_consensus_leaves_out_the_own_method_and_the_consensus_does_not(files: ScenarioFiles) -> None:
+    validators = {"consensus": {}, "others_consensus": {}}
+    change_params(files, select={"validators": validators}, methods={"source_only": {}, "coral": {}})
+
+    found = {(c["method"], c["epoch"]): c["scores"] for c in select(files)["candidates"]}
+
+    # Two methods: each is judged by the other alone, so both see about the same agreement.
+    assert all(scores["others_consensus"] < scores["consensus"] for scores in found.values())
+
+
+def test_source_only_is_left_only_where_the_advantage_is_shown_if_that_is_asked_for(files: ScenarioFiles) -> None:
+    plain = select(files)
+    change_params(
+        files, select={"leave_level": 0.000999}
+    )  # the least p-value that 1,000 resamples can show is 0.000999
+
+    choice = select(files)
+
+    assert plain["leave"] is None and plain["chosen"]["method"] == "coral"
+    assert choice["chosen"]["method"] == "source_only" and not choice["chosen"]["fallback"]
+    assert choice["leave"]["ranked_first"]["method"] == "coral"
+    assert choice["leave"]["p_value"] >= choice["leave"]["level"] == 0.000999
+    assert choice["candidates"] == plain["candidates"]
+
+
+def test_a_level_outside_its_range_is_refused(files: ScenarioFiles, capsys: pytest.CaptureFixture[str]) -> None:
+    change_params(files, select={"leave_level": 5})
+
+    assert "select.leave_level: Input should be less than 1 (got 5)" in refused(files, capsys)

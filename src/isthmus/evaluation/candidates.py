@@ -44,14 +44,7 @@ class Views:
 
 
 def measure(
-    trained: Mapping[str, Trained],
-    samples: Samples,
-    sources: Sequence[str],
-    target: str,
-    validators: Mapping[str, Validator],
-    features: Features,
-    guards: Guards,
-    max_images: int,
+    trained: Mapping[str, Trained], views: Views, validators: Mapping[str, Validator], guards: Guards
 ) -> list[Candidate]:
     """Returns all candidates: scores on the source's validation split and the target's training split.
 
@@ -59,35 +52,71 @@ def measure(
 
     Args:
         trained: methods by name.
-        samples: facts of the images.
-        sources: domains.
-        target: domain.
+        views: the rows, from `views_of`.
         validators: by name.
-        features: frozen features of rows.
         guards: who has a voice in the consensus.
-        max_images: rows a split; a larger one is cut by id.
-
-    Raises:
-        DataError: one of the two splits is empty.
     """
-    views = _views(samples, sources, target, features, max_images)
     pairs = [(name, epoch) for name in sorted(trained) for epoch in trained[name].facts.epochs]
     plain = [_facts(trained[name], epoch, views) for name, epoch in pairs]
     classes = len(next(iter(trained.values())).facts.classes)
-    voices = within_guards(plain, guards, classes) or plain
     votes: dict[str, list[Reals]] = {}
-    for candidate in voices:
+    for candidate in within_guards(plain, guards, classes) or plain:
         logits = trained[candidate.method].all_logits(candidate.epoch)[:, views.target]
         if np.isfinite(logits).all():
             votes.setdefault(candidate.method, []).append(softmax(logits).mean(axis=0))
-    consensus = vote(votes, views.neighbours) if votes else np.zeros(len(views.target), dtype=np.int64)
+    everyone = _voted(votes, views)
+    others = {name: _voted({m: v for m, v in votes.items() if m != name} or votes, views) for name in trained}
     return [
-        replace(candidate, scores=_scores(trained[candidate.method], candidate.epoch, views, consensus, validators))
+        replace(
+            candidate,
+            scores=_scores(
+                trained[candidate.method], candidate.epoch, views, everyone, others[candidate.method], validators
+            ),
+        )
         for candidate in track(plain, "select", len(plain), "candidate")
     ]
 
 
-def _views(samples: Samples, sources: Sequence[str], target: str, features: Features, max_images: int) -> Views:
+def trials(
+    trained: Trained, epoch: int, views: Views, consensus: Rows | None = None, others: Rows | None = None
+) -> list[Trial]:
+    """Returns what may be known of one candidate, one trial a seed; without a consensus nobody has voted."""
+    logits = trained.all_logits(epoch)
+    nobody = np.zeros(len(views.target), dtype=np.int64)
+    found = []
+    for number, seed in enumerate(trained.facts.seeds):
+        embedded = trained.embeddings(seed, epoch)
+        found.append(
+            Trial(
+                source_logits=logits[number, views.source],
+                source_labels=views.labels,
+                source_features=embedded[views.source],
+                target_logits=logits[number, views.target],
+                target_features=embedded[views.target],
+                seeds_target_logits=logits[:, views.target],
+                source_frozen=views.source_frozen,
+                target_frozen=views.target_frozen,
+                neighbours=views.neighbours,
+                consensus=nobody if consensus is None else consensus,
+                others_consensus=nobody if others is None else others,
+            )
+        )
+    return found
+
+
+def views_of(samples: Samples, sources: Sequence[str], target: str, features: Features, max_images: int) -> Views:
+    """Returns the rows that candidates are judged on.
+
+    Args:
+        samples: facts of the images.
+        sources: domains.
+        target: domain.
+        features: frozen features of rows.
+        max_images: rows a split; a larger one is cut by id.
+
+    Raises:
+        DataError: one of the splits is empty.
+    """
     target_rows = _first(samples.rows([target], "train"), f"split 'train' of {target}", max_images)
     source_rows = _first(samples.rows(sources, "val"), f"split 'val' of {', '.join(sources)}", max_images)
     target_frozen = np.asarray(features(target_rows), dtype=np.float64)
@@ -138,31 +167,18 @@ def _facts(trained: Trained, epoch: int, views: Views) -> Candidate:
     )
 
 
+def _voted(votes: Mapping[str, Sequence[Reals]], views: Views) -> Rows:
+    return vote(votes, views.neighbours) if votes else np.zeros(len(views.target), dtype=np.int64)
+
+
 def _scores(
-    trained: Trained, epoch: int, views: Views, consensus: Rows, validators: Mapping[str, Validator]
+    trained: Trained, epoch: int, views: Views, consensus: Rows, others: Rows, validators: Mapping[str, Validator]
 ) -> dict[str, float | None]:
     if not _finite(trained, epoch, views):
         return dict.fromkeys(sorted(validators))
-    logits = trained.all_logits(epoch)
-    trials = []
-    for number, seed in enumerate(trained.facts.seeds):
-        embedded = trained.embeddings(seed, epoch)
-        trials.append(
-            Trial(
-                source_logits=logits[number, views.source],
-                source_labels=views.labels,
-                source_features=embedded[views.source],
-                target_logits=logits[number, views.target],
-                target_features=embedded[views.target],
-                seeds_target_logits=logits[:, views.target],
-                source_frozen=views.source_frozen,
-                target_frozen=views.target_frozen,
-                neighbours=views.neighbours,
-                consensus=consensus,
-            )
-        )
+    seen = trials(trained, epoch, views, consensus, others)
     return {
-        name: float(np.mean([validator.score(trial) for trial in trials]))
+        name: float(np.mean([validator.score(trial) for trial in seen]))
         for name, validator in sorted(validators.items())
     }
 

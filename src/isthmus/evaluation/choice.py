@@ -15,10 +15,13 @@ finite. source-only is never out: it is what a user has without this tool.
 optimise it. A rank is normalised to [0, 1], 1 the best, ties sharing their mean, so that validators count alike
 whatever their unit; a candidate's rank is the mean over the validators that score it. The highest is chosen.
 
+**Leave.** Where a level is given, an adapted candidate that ranks first is chosen only if its advantage over
+source-only's best epoch is shown (`advantage.py`); else the choice stays at source-only.
+
 Why a plain mean of ranks: each score alone has a blind side. Entropy and agreement of seeds both favour a model that
 is partly collapsed, for it is confident and stable; reverse validation favours whatever copies the backbone's geometry;
-the pool's consensus can be wrong together. The shipped three (consensus, reverse validation, seed agreement) were
-chosen among 548 settings on eight development pairs and random parts of the pool (docs/log.md, docs/decisions/0005).
+the other methods can be wrong together. The shipped two (others' consensus, reverse validation) and the test were
+chosen among 1,091 settings on development pairs and random parts of the pool (docs/log.md, docs/decisions/0005).
 Ranks, not values: one over-confident outlier cannot buy the choice. Weighting validators by their correlations was
 left out: where three are right, it favours the one that is wrong.
 What this cannot see: a candidate that is confident, even, near the source and stable, with classes swapped.
@@ -26,7 +29,7 @@ What this cannot see: a candidate that is confident, even, near the source and s
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,8 +87,25 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Leave:
+    """What must be shown before source-only is left.
+
+    Attributes:
+        level: p-value that must be fallen below.
+        p_value: of (candidate, source-only's best): how likely the candidate's advantage is chance.
+    """
+
+    level: float
+    p_value: Callable[[Candidate, Candidate], float]
+
+
+@dataclass(frozen=True)
 class Choice:
-    """What was chosen and why; `candidates` holds every candidate with its rank or its reasons to be out."""
+    """What was chosen and why; `candidates` holds every candidate with its rank or its reasons to be out.
+
+    Attributes:
+        leave: `ranked_first` (method, epoch), `p_value` and `level`, where an adapted candidate ranked first.
+    """
 
     method: str
     epoch: int
@@ -93,15 +113,17 @@ class Choice:
     why: str
     best_epoch: dict[str, int]
     candidates: list[dict[str, Any]]
+    leave: dict[str, Any] | None = None
 
 
-def choose(candidates: Sequence[Candidate], guards: Guards, classes: int) -> Choice:
+def choose(candidates: Sequence[Candidate], guards: Guards, classes: int, leave: Leave | None = None) -> Choice:
     """Returns the choice, the same for any order of the candidates.
 
     Args:
         candidates: of all methods; source-only's must be among them.
         guards: limits.
         classes: K.
+        leave: test that the first in rank must pass against source-only; None: it is taken as it is.
 
     Raises:
         DataError: there is no candidate of source-only.
@@ -118,13 +140,19 @@ def choose(candidates: Sequence[Candidate], guards: Guards, classes: int) -> Cho
         inside = [c for c in mine if (c.method, c.epoch) in ranks]
         # A method that is out altogether is shown at its last epoch: where plain training would have ended.
         best[method] = _highest(inside, ranks).epoch if inside else mine[-1].epoch
-    chosen = _highest([c for c in ordered if (c.method, c.epoch) in ranks], ranks)
+    first = _highest([c for c in ordered if (c.method, c.epoch) in ranks], ranks)
+    floor = next(c for c in ordered if (c.method, c.epoch) == (SOURCE_ONLY, best[SOURCE_ONLY]))
+    tested: dict[str, Any] | None = None
+    if leave is not None and first.method != SOURCE_ONLY:
+        ranked = {"method": first.method, "epoch": first.epoch}
+        tested = {"ranked_first": ranked, "p_value": leave.p_value(first, floor), "level": leave.level}
+    chosen = floor if tested and tested["p_value"] >= tested["level"] else first
     adapted = [r for c, r in zip(ordered, reasons, strict=True) if c.method != SOURCE_ONLY]
     return Choice(
         method=chosen.method,
         epoch=chosen.epoch,
         fallback=all(adapted),
-        why=_why(chosen, ranks, best, adapted),
+        why=_why(first, ranks, best, adapted) + _left(tested, chosen),
         best_epoch=dict(sorted(best.items())),
         candidates=[
             {
@@ -140,6 +168,7 @@ def choose(candidates: Sequence[Candidate], guards: Guards, classes: int) -> Cho
             }
             for c, out in zip(ordered, reasons, strict=True)
         ],
+        leave=tested,
     )
 
 
@@ -244,3 +273,12 @@ def _why(
         f"{chosen.method}, epoch {chosen.epoch}, has the highest mean rank over {len(_scored_by(chosen))} validators,"
         f" {rank:.2f} (source_only: {floor:.2f}); {passed}."
     )
+
+
+def _left(tested: Mapping[str, Any] | None, chosen: Candidate) -> str:
+    if tested is None:
+        return ""
+    text = f" Carried back to the source, its advantage over source_only has p = {tested['p_value']:.3f}"
+    if chosen.method == SOURCE_ONLY:
+        return f"{text}, not under {tested['level']:g}: the choice stays at source_only, epoch {chosen.epoch}."
+    return f"{text}, under {tested['level']:g}."

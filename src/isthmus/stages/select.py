@@ -7,6 +7,7 @@ that was dropped is of another time. Features are those of the backbone before a
 different methods can be compared by. `--shift` is an input of the graph; this choice makes no use of it yet.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,10 +20,11 @@ from isthmus.core.files import write_json
 from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
-from isthmus.evaluation.candidates import measure
-from isthmus.evaluation.choice import SOURCE_ONLY, Guards, choose
-from isthmus.evaluation.trained import open_trained, read_samples
-from isthmus.evaluation.validators import ValidatorConfig
+from isthmus.evaluation.advantage import reverse_p_value
+from isthmus.evaluation.candidates import Views, measure, views_of
+from isthmus.evaluation.choice import SOURCE_ONLY, Candidate, Guards, Leave, choose
+from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
+from isthmus.evaluation.validators import ValidatorConfig, reverse_validation
 from isthmus.stages._cli import stage
 
 
@@ -30,6 +32,9 @@ class SelectConfig(Guards):
     """Guards, and the validators that rank what passes them."""
 
     max_images: int = Field(2000, ge=2, description="[image] of each split that scores are taken on; cut by id")
+    leave_level: float | None = Field(
+        None, gt=0, lt=1, description="[p-value] under which a candidate's advantage over source_only counts; null: any"
+    )
     validators: dict[str, SerializeAsAny[ValidatorConfig]] = Field(
         min_length=1, description="modules of isthmus.evaluation.validators, each with its options"
     )
@@ -75,10 +80,10 @@ def run(
     runs = open_trained(trained, params.methods, scenario.classes, len(samples.label))
     validators = {name: options.build() for name, options in config.validators.items()}
     read = Rows(features, read_table(prepared / "index.parquet", INDEX))
-    candidates = measure(
-        runs, samples, scenario.source, scenario.target, validators, read.take, config, config.max_images
+    views = views_of(samples, scenario.source, scenario.target, read.take, config.max_images)
+    made = choose(
+        measure(runs, views, validators, config), config, len(scenario.classes), leave_of(config, runs, views, samples)
     )
-    made = choose(candidates, config, len(scenario.classes))
     write_json(
         choice,
         {
@@ -94,8 +99,21 @@ def run(
             "candidates": made.candidates,
             "guards": {name: getattr(config, name) for name in Guards.model_fields},
             "validators": sorted(validators),
+            "leave": made.leave,
         },
     )
+
+
+def leave_of(config: SelectConfig, runs: Mapping[str, Trained], views: Views, samples: Samples) -> Leave | None:
+    """Returns the test that a candidate must pass before source-only is left, if one is asked for."""
+    if config.leave_level is None:
+        return None
+
+    def p_value(candidate: Candidate, floor: Candidate) -> float:
+        one, other = ((runs[c.method], c.epoch) for c in (candidate, floor))
+        return reverse_p_value(one, other, views, samples, reverse_validation.Config().build())
+
+    return Leave(config.leave_level, p_value)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ class Trial:
         target_frozen: float64 `[T, D]`, likewise.
         neighbours: int64 `[T, k]`, the nearest target images of each by frozen features; k may be 0.
         consensus: int64 `[T]`, the class that the pool of candidates gives each target image.
+        others_consensus: int64 `[T]`, the same without the candidates of this candidate's own method.
     """
 
     source_logits: NDArray[np.float32]
@@ -38,6 +39,7 @@ class Trial:
     target_frozen: NDArray[np.float64]
     neighbours: NDArray[np.int64]
     consensus: NDArray[np.int64]
+    others_consensus: NDArray[np.int64]
 
 
 class Validator(ABC):

@@ -18,6 +18,7 @@ import warnings
 from typing import final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
@@ -32,7 +33,7 @@ class Config(ValidatorConfig):
     inverse_penalty: float = Field(0.01, gt=0, description="C of the logistic regression; small is smooth")
     iterations: int = Field(200, ge=1, description="at most, of its solver")
 
-    def build(self) -> Validator:
+    def build(self) -> "ReverseValidation":
         """Returns the validator."""
         return ReverseValidation(self.inverse_penalty, self.iterations)
 
@@ -46,11 +47,16 @@ class ReverseValidation(Validator):
 
     def score(self, trial: Trial) -> float:
         """Returns the balanced accuracy; predictions of a single class go back as that class."""
+        return balanced_accuracy(self.back(trial), trial.source_labels)
+
+    def back(self, trial: Trial) -> NDArray[np.int64]:
+        """Returns the class `[S]` that what was learnt from the target's predicted labels gives each source image."""
         given = trial.target_logits.argmax(axis=1)
         if len(np.unique(given)) == 1:
-            return balanced_accuracy(np.full(len(trial.source_labels), given[0]), trial.source_labels)
+            return np.full(len(trial.source_labels), given[0])
         back = LogisticRegression(C=self.inverse_penalty, max_iter=self.iterations)
         with warnings.catch_warnings():  # a classifier that stopped early still says where the classes lie
             warnings.simplefilter("ignore", ConvergenceWarning)
             back.fit(trial.target_frozen, given)
-        return balanced_accuracy(back.predict(trial.source_frozen), trial.source_labels)
+        predicted: NDArray[np.int64] = back.predict(trial.source_frozen)
+        return predicted
