@@ -163,6 +163,19 @@ def predict(
 
 
 @app.command()
+def watch(
+    scenario: ScenarioName,
+    place: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="folder of images, or file of kept statistics; default: what 'isthmus serve' kept"),
+    ] = None,
+    adapt: Annotated[bool, typer.Option(help="on drift, adapt to the folder's images and ask the gate")] = False,
+) -> None:
+    """Does a batch look like what the champion was adapted to? Exit status: 0 yes, 3 drift, 4 too few to tell."""
+    _flow("pipelines.watch", scenario, *([str(place)] if place else []), *(["--adapt"] if adapt else []))
+
+
+@app.command()
 def lr_range(
     scenario: ScenarioName,
     method: Annotated[str, typer.Argument(help="a section under methods: in params.yaml")],
