@@ -22,25 +22,25 @@ from isthmus.registry import decision, promotion, score
 from pipelines.supervisor import supervise
 from pipelines.tasks import error_of
 
-_CLOSED = {3: "Refused", 4: "NeedsApproval"}  # exit status -> name of Prefect's state: a closed gate is a result
+CLOSED = {3: "Refused", 4: "NeedsApproval"}  # exit status -> name of Prefect's state: a closed gate is a result
 
 
 @task(task_run_name="score {scenario}", cache_policy=NO_CACHE, persist_result=False)
 def ask_models(scenario: str) -> State[Any]:
     """Asks candidate and champion, each in a process of its own, where a rule under `gates:` reads their answers."""
-    return _state(lambda: score.score_if_needed(Path.cwd(), scenario))
+    return state_of(lambda: score.score_if_needed(Path.cwd(), scenario))
 
 
 @task(task_run_name="gate {scenario}", cache_policy=NO_CACHE, persist_result=False)
 def gate(scenario: str) -> State[Any]:
     """Judges the published results by the rules under `gates:`."""
-    return _state(lambda: decision.gate(Path.cwd(), scenario))
+    return state_of(lambda: decision.gate(Path.cwd(), scenario))
 
 
 @task(task_run_name="promote {scenario}", cache_policy=NO_CACHE, persist_result=False)
 def move_aliases(scenario: str, approve: str | None, version: str) -> State[Any]:
     """Makes the judged version the champion, and no later one that nobody judged."""
-    return _state(lambda: promotion.promote(Path.cwd(), scenario, approve, version))
+    return state_of(lambda: promotion.promote(Path.cwd(), scenario, approve, version))
 
 
 @flow(name="promote", persist_result=False)
@@ -53,35 +53,35 @@ def promote(scenario: str, approve: str | None = None) -> State[Any]:
     """
     end = ask_models(scenario, return_state=True)
     if not end.is_completed():
-        return _own(end)
+        return own_state(end)
     end = gate(scenario, return_state=True)
     if not end.is_completed():
-        return _own(end)
+        return own_state(end)
     judged = cast(decision.Decision, end.result())
     print(judged.table(), file=sys.stderr)
     create_markdown_artifact(f"```\n{judged.table()}\n```", key="gate", description="what the gate found")
     end = move_aliases(scenario, approve, judged.version, return_state=True)
-    if end.name in _CLOSED.values() or not end.is_completed():
-        return _own(end)
+    if end.name in CLOSED.values() or not end.is_completed():
+        return own_state(end)
     moved = cast(promotion.Promotion, end.result())
     before = f", before: {moved.previous}" if moved.previous else ""
     return Completed(message=f"{moved.model}: champion is version {moved.champion}{before}")
 
 
-def _own(end: State[Any]) -> State[Any]:
+def own_state(end: State[Any]) -> State[Any]:
     """Makes the flow's state of a task's: handed on as it is, Prefect would sum it up and drop name and message."""
     if end.is_completed():
         return Completed(name=end.name, message=end.message)
     return Failed(message=end.message, data=error_of(end))
 
 
-def _state(call: Callable[[], Any]) -> State[Any]:
+def state_of(call: Callable[[], Any]) -> State[Any]:
     """Turns our own errors into states, which Prefect shows without a traceback."""
     try:
         return Completed(data=call())
     except IsthmusError as error:
-        if error.exit_status in _CLOSED:
-            return Completed(name=_CLOSED[error.exit_status], message=str(error))
+        if error.exit_status in CLOSED:
+            return Completed(name=CLOSED[error.exit_status], message=str(error))
         return Failed(message=str(error).partition("\n")[0], data=error)
 
 
@@ -101,7 +101,7 @@ def _run(scenario: str, approve: str | None) -> int:
         end = promote(scenario, approve, return_state=True)
     except KeyboardInterrupt:
         return 130
-    closed = {name: status for status, name in _CLOSED.items()}
+    closed = {name: status for status, name in CLOSED.items()}
     if end.is_completed():
         print(end.message, file=sys.stderr)
         return closed.get(end.name or "", 0)

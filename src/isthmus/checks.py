@@ -11,6 +11,7 @@ from isthmus.core.plugins import did_you_mean
 from isthmus.data.scenario import Scenario
 from isthmus.gates.judge import read_rules
 from isthmus.models import ModelConfig
+from isthmus.registry.drift import WatchParams
 from isthmus.stages import (
     embed,
     evaluate,
@@ -55,6 +56,7 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
     for name in wanted:
         problems += _scenario_problems(params, document, name)
     _collect(problems, lambda: read_rules(params))
+    _collect(problems, lambda: load_params(WatchParams, params, {}))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     missing = [line for name in wanted for line in _raw_problems(project, document, name)]

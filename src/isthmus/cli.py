@@ -147,15 +147,32 @@ def predict(
     model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
     paths: Annotated[list[Path], typer.Argument(help="image files, and folders of them")],
     out: Annotated[Path, typer.Option(help="parquet file to write")] = Path("predictions.parquet"),
+    keep_statistics: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="file to append statistics of each batch to, for 'isthmus watch'"),
+    ] = None,
 ) -> None:
     """Predicts image files. Exit status: 0 all, 5 some files were bad: OUT.bad.json lists them with their reasons."""
     from isthmus.registry.predict import predict as run_predict
 
-    done = run_predict(Path.cwd(), model, paths, out)
+    done = run_predict(Path.cwd(), model, paths, out, keep_statistics)
     for path, reason in list(done.bad.items())[:10]:
         typer.echo(f"bad: {path}: {reason}", err=True)
     typer.echo(f"{out}: {done.count} images; bad files: {len(done.bad)} ({out}.bad.json)")
     raise typer.Exit(done.exit_status)
+
+
+@app.command()
+def watch(
+    scenario: ScenarioName,
+    place: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(help="folder of images, or file of kept statistics; default: what 'isthmus serve' kept"),
+    ] = None,
+    adapt: Annotated[bool, typer.Option(help="on drift, adapt to the folder's images and ask the gate")] = False,
+) -> None:
+    """Does a batch look like what the champion was adapted to? Exit status: 0 yes, 3 drift, 4 too few to tell."""
+    _flow("pipelines.watch", scenario, *([str(place)] if place else []), *(["--adapt"] if adapt else []))
 
 
 @app.command()
@@ -195,11 +212,15 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on; by default this machine alone")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     max_megabytes: Annotated[int, typer.Option(min=1, max=1024, help="largest request; a larger one gets 413")] = 32,
+    keep_statistics: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="file for statistics of batches; default: .isthmus/served/<model id>/statistics.jsonl"),
+    ] = None,
 ) -> None:
     """Answers HTTP requests with MLflow's scoring server (docs/serving.md); Ctrl-C ends it."""
     from isthmus.registry.serve import serve as run_serve
 
-    run_serve(Path.cwd(), model, host, port, max_megabytes)
+    run_serve(Path.cwd(), model, host, port, max_megabytes, keep_statistics)
 
 
 def _standing(promotion: object) -> None:

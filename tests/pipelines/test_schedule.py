@@ -117,6 +117,6 @@ def test_a_cron_schedule_fires_on_a_real_server_and_runs_the_line(
     tables = ask(api, "artifacts/filter", {"artifacts": {"key": {"any_": ["transfer"]}}})
     assert any("| report@tiny | done |" in table["data"] for table in tables)
     names = {deployment["name"]: deployment for deployment in ask(api, "deployments/filter", {})}
-    assert set(names) == {"nightly", "morning"}
+    assert set(names) == {"nightly", "morning", "watch"}
     assert names["morning"]["schedules"][0]["schedule"]["cron"] == "0 6 * * *"
     assert names["nightly"]["global_concurrency_limit"]["limit"] == 1

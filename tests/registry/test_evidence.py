@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.registry.evidence import origin, raw_is_versioned
+from isthmus.registry.evidence import origin
 from isthmus.registry.lineage import read_lineage
+from isthmus.registry.remote import raw_is_versioned
 from isthmus.registry.snapshot import take_snapshot
 from tests.registry.project_files import dvc, git
 
@@ -37,7 +38,7 @@ def test_data_is_missing_until_it_is_versioned_and_pushed(built: Path, tmp_path:
     assert "out/demo/manifest.parquet" in before["missing"]
     assert without_raw["missing"] == ["data/raw/demo (not versioned: 'dvc add data/raw/demo')"]
     assert raw_unpushed["missing"] == ["data/raw/demo"]
-    assert raw_is_versioned(read_lineage(project, "demo"))
+    assert raw_is_versioned(project, "data/raw/demo")
     assert after == {"place": "store", "found": True, "missing": []}
     assert not gone["found"]
 

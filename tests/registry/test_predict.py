@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 
 from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import read_json
+from isthmus.registry.batch_statistics import histogram, read_kept
 from isthmus.registry.predict import list_files, predict
 from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3
 from tests.registry.test_served import as_the_pipeline, domain_score_in_the_pipeline
@@ -46,6 +47,8 @@ def test_the_command_predicts_a_folder_as_the_pipeline_does_and_lists_bad_files(
         str(photos),
         "--out",
         str(out),
+        "--keep-statistics",
+        str(tmp_path / "kept.jsonl"),
     ]
 
     done = subprocess.run(command, cwd=project, capture_output=True, text=True)
@@ -65,6 +68,11 @@ def test_the_command_predicts_a_folder_as_the_pipeline_does_and_lists_bad_files(
     assert list(table["domain_score"]) == pytest.approx(expected, abs=1e-5)
     assert list(table["confidence"]) == pytest.approx(probabilities.max(axis=1))
     assert list(table["class"]) == [CLASSES[place] for place in probabilities.argmax(axis=1)]
+    kept = list(read_kept(tmp_path / "kept.jsonl"))
+    assert [(batch.count, batch.model_id, batch.version) for batch in kept] == [(3, found.model_id, found.version)]
+    assert kept[0].domain_score == histogram(list(table["domain_score"]))
+    assert kept[0].mean_confidence == pytest.approx(table["confidence"].mean())
+    assert not any(Path(path).name in (tmp_path / "kept.jsonl").read_text() for path in table["path"])
     assert [file.name for file in sorted(out.parent.iterdir())] == [
         "predictions.parquet",
         "predictions.parquet.bad.json",

@@ -126,3 +126,24 @@ def test_a_commit_that_is_not_here_and_a_tag_that_is_taken_are_named(small):
     store._client.delete_model_version_tag(MODEL, "1", "isthmus.snapshot")
     with pytest.raises(StoreError, match="no snapshot is recorded, so it cannot be traced. Run 'isthmus publish demo'"):
         protect(small, store, "demo", MODEL, "1")
+
+
+@pytest.mark.soak
+def test_raw_images_are_asked_for_by_their_pointer_though_it_is_younger_than_the_snapshot(
+    built, fresh_store, tmp_path, capsys
+):
+    project = Path(shutil.copytree(built, tmp_path / "project", symlinks=True))
+    shutil.copy(fresh_store, project / "mlflow.db")
+    decide(project, add_version(project), None)
+    dvc(project, "remote", "add", "-q", "-d", "vault", "../vault")
+    dvc(project, "push", "-q")
+
+    with pytest.raises(StoreError, match="its raw images data/raw/demo are not versioned, so .* Run 'dvc add data/raw"):
+        promote(project, "demo")
+    dvc(project, "add", "-q", "data/raw/demo")
+    with pytest.raises(StoreError, match=r"\(data/raw/demo\). Run .* and 'dvc push data/raw/demo.dvc', then"):
+        promote(project, "demo")
+    dvc(project, "push", "-q", "data/raw/demo.dvc")
+
+    assert promote(project, "demo").champion == "1"
+    assert "data: in the DVC remote 'vault'" in capsys.readouterr().err

@@ -17,7 +17,8 @@ from PIL import Image as Pillow
 
 from isthmus.core.errors import ConfigError
 from isthmus.registry.aggregates import Aggregates, read_aggregates
-from isthmus.registry.serve import serve, statistics_path
+from isthmus.registry.batch_statistics import read_kept
+from isthmus.registry.serve import kept_path, serve, statistics_path
 from isthmus.registry.serving_process import RefusedError, check_request, refusal_of
 from tests.pipelines.tiny_project import REPOSITORY, wait_until
 from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3
@@ -88,6 +89,9 @@ def test_a_server_answers_the_documented_request_refuses_what_is_wrong_and_count
     assert not any("Traceback" in json.dumps(answer[1]) for answer in (broken, large, path, table))
     kept = read_aggregates(statistics_path(project, found.model_id, port))
     assert (kept.count, kept.refused, kept.classes) == (3, 5, {row["class"]: 3})
+    batches = list(read_kept(kept_path(project, found.model_id)))  # fewer than 32: written when the server ended
+    assert [(batch.count, batch.model_id, batch.version) for batch in batches] == [(3, found.model_id, found.version)]
+    assert sum(batches[0].domain_score) == 3
     assert kept.confidence[int(max(expected) * 20)] == 3
     assert kept.moments["confidence"].mean == pytest.approx(max(expected), abs=1e-5)
     assert kept.moments["confidence"].squares == pytest.approx(0, abs=1e-9)

@@ -8,17 +8,19 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from isthmus.core.errors import DataError, StoreError
+from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_file, write_json
 from isthmus.core.progress import say, track
 from isthmus.registry import prediction_process
 from isthmus.registry.addresses import Address, resolve
+from isthmus.registry.batch_statistics import keep, summarise
 from isthmus.registry.stores import open_store
 
 BATCH = 32  # images handed over at once
@@ -45,36 +47,79 @@ class Predicted:
         return 5 if self.bad else 0
 
 
-def predict(project: Path, given: str, paths: Sequence[Path], out: Path) -> Predicted:
+def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statistics: Path | None = None) -> Predicted:
     """Predicts files and all files in folders, and writes `out` and `<out>.bad.json`, each whole or not at all.
 
     Columns of `out`: `path` as given or found, `class`, `confidence` (the largest probability), then what the model
     answers. A file that cannot be read or is no image of the model's kind is listed with its reason.
 
+    Args:
+        project: its root.
+        given: `NAME@ALIAS`, `NAME/VERSION` or `NAME`.
+        paths: files, and folders of them.
+        out: the parquet file.
+        statistics: file that a line a batch is appended to (`batch_statistics.py`); None: nothing is kept.
+
     Raises:
-        ConfigError: `given` names no model.
+        ConfigError: `given` names no model, or `statistics` is a folder.
         DataError: a path is not there, or holds no file, or no file could be used.
         StoreError: there is no such model, or it could not be loaded.
     """
     store = open_store(project)
     address = resolve(store, given)
     files = list_files(paths)
+    if statistics is not None:
+        check_statistics(statistics)
     bad: dict[str, str] = {}
     count = 0
-    say(f"predict: {len(files)} files with {address.model} version {address.version}")
-    with _model(store.uri, address) as ask, atomic_file(out) as partial, _Table(partial) as table:
-        batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
-        for batch in track(batches, "predict", len(batches), "batch"):
-            answers = dict(zip(batch, ask(batch), strict=True))
-            bad |= {str(path): row["bad"] for path, row in answers.items() if "bad" in row}
-            good = {path: row for path, row in answers.items() if "bad" not in row}
+    with atomic_file(out) as partial, _Table(partial) as table:
+        for good, failed in answers(store.uri, address, files, "predict"):
+            bad |= {str(path): reason for path, reason in failed.items()}
             table.append([{"path": str(path), **_with_confidence(row)} for path, row in good.items()])
             count += len(good)
+            if statistics is not None and good:
+                keep(statistics, summarise(list(good.values()), address.model_id, address.version, datetime.now(UTC)))
         if not count:
             reasons = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:3])
             raise DataError(f"none of {len(files)} files could be predicted, so {out} was not written ({reasons})")
     write_json(out.with_name(f"{out.name}.bad.json"), [{"path": p, "reason": r} for p, r in sorted(bad.items())])
     return Predicted(address, count, bad)
+
+
+def answers(
+    tracking_uri: str, address: Address, files: Sequence[Path], what: str
+) -> Iterator[tuple[dict[Path, dict[str, Any]], dict[Path, str]]]:
+    """Yields, batch by batch, what a model answers: file -> its row, and file -> why it could not be used.
+
+    Raises:
+        StoreError: the model could not be loaded, or failed.
+    """
+    say(f"{what}: {len(files)} files with {address.model} version {address.version}")
+    batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
+    with _model(tracking_uri, address) as ask:
+        for batch in track(batches, what, len(batches), "batch"):
+            rows = dict(zip(batch, ask(batch), strict=True))
+            yield (
+                {path: row for path, row in rows.items() if "bad" not in row},
+                {path: row["bad"] for path, row in rows.items() if "bad" in row},
+            )
+
+
+def check_statistics(path: Path) -> None:
+    """Checks that statistics can be appended to a file, before any work.
+
+    Raises:
+        ConfigError: it is a folder, or lies in a folder that cannot be made or written.
+    """
+    if path.is_dir():
+        raise ConfigError(f"--keep-statistics {path}: is a folder. Name a file, such as {path / 'statistics.jsonl'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise ConfigError(
+            f"--keep-statistics {path}: cannot be written ({error.strerror}). Name another file"
+        ) from None
 
 
 def list_files(paths: Sequence[Path]) -> list[Path]:

@@ -1,6 +1,5 @@
 """Keeps what a champion was made from: its commit under a git tag, its data in the DVC remote."""
 
-import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from isthmus.core.errors import StoreError
 from isthmus.core.progress import say
 from isthmus.registry.lineage import run_dvc
+from isthmus.registry.remote import default_remote, kept_data, lend_pointer
 from isthmus.registry.snapshot import run_git
 from isthmus.registry.tracking import Store
 
@@ -44,36 +44,30 @@ def protect(project: Path, store: Store, scenario: str, model: str, version: str
 
 
 def _checked_data(project: Path, commit: str, scenario: str, what: str) -> str:
-    remote = _dvc_remote(project)
+    remote = default_remote(project)
     if not remote:
         return "data: local only (no DVC remote)"
     with _checkout(project, commit, remote) as tree:
-        # "deleted" is in the remote and not in the cache here: as it should be on a machine that only promotes
-        status = json.loads(run_dvc(tree, "status", "--cloud", "--json", "--with-deps", f"report@{scenario}"))
-    missing = sorted(path for path, state in status.items() if state != "deleted")
-    if missing:
+        lend_pointer(project, tree, scenario)
+        kept = kept_data(tree, scenario)
+    if kept.unversioned:
+        raise StoreError(
+            f"{what}: its raw images {kept.unversioned} are not versioned, so that nothing could be made again from the"
+            f" DVC remote '{remote}'. Run 'dvc add {kept.unversioned}' and 'dvc push {kept.unversioned}.dvc', then the"
+            " same command again"
+        )
+    if kept.missing:
+        missing = kept.missing
         shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
-        lost = sorted(path for path in missing if status[path] == "missing")
-        hint = " Some are not in this machine's cache either: push from the machine that made them." if lost else ""
+        hint = (
+            " Some are not in this machine's cache either: push from the machine that made them." if kept.lost else ""
+        )
+        commands = " and ".join(f"'{command}'" for command in kept.push)
         raise StoreError(
             f"{what}: {len(missing)} files of its snapshot {commit[:12]} are not in the DVC remote '{remote}'"
-            f" ({shown}).{hint} Run 'dvc push --with-deps report@{scenario}', then the same command again"
+            f" ({shown}).{hint} Run {commands}, then the same command again"
         )
     return f"data: in the DVC remote '{remote}'"
-
-
-def _dvc_remote(project: Path) -> str:
-    """Returns the default remote's name, empty where none is configured at all."""
-    if not (project / ".dvc").is_dir():
-        return ""
-    values = dict(line.split("=", 1) for line in run_dvc(project, "config", "--list").splitlines() if "=" in line)
-    remotes = sorted({key.split(".")[1] for key in values if key.startswith("remote.")})
-    if remotes and "core.remote" not in values:
-        raise StoreError(
-            f"{project}: DVC has remotes ({', '.join(remotes)}) and no default one."
-            f" Run 'dvc remote default {remotes[0]}', then the same command again"
-        )
-    return values.get("core.remote", "")
 
 
 @contextmanager

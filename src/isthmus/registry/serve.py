@@ -10,16 +10,27 @@ from isthmus.core.errors import ConfigError
 from isthmus.core.progress import say
 from isthmus.registry import serving_process
 from isthmus.registry.addresses import resolve
+from isthmus.registry.predict import check_statistics
 from isthmus.registry.stores import open_store
 
 FOLDER = Path(".isthmus") / "served"
 
 
-def serve(project: Path, given: str, host: str, port: int, max_megabytes: int) -> NoReturn:
+def serve(
+    project: Path, given: str, host: str, port: int, max_megabytes: int, statistics: Path | None = None
+) -> NoReturn:
     """Becomes the scoring server: this process is replaced, so that signals reach the server itself.
 
+    Args:
+        project: its root.
+        given: `NAME@ALIAS`, `NAME/VERSION` or `NAME`.
+        host: address to listen on.
+        port: likewise.
+        max_megabytes: largest request [MB].
+        statistics: file that statistics of batches are appended to; None: that of `kept_path`.
+
     Raises:
-        ConfigError: `given` names no model, or the port is taken.
+        ConfigError: `given` names no model, the port is taken, or `statistics` cannot be written.
         StoreError: there is no such model.
     """
     store = open_store(project)
@@ -28,9 +39,11 @@ def serve(project: Path, given: str, host: str, port: int, max_megabytes: int) -
     if host not in ("127.0.0.1", "::1", "localhost"):
         say(f"serve: {host} can be reached from other machines, and the server asks nobody for a password")
     say(f"serve: {address.model} version {address.version}")
-    statistics = statistics_path(project.resolve(), address.model_id, port)
+    kept = (statistics or kept_path(project, address.model_id)).resolve()
+    check_statistics(kept)
+    aggregates = statistics_path(project.resolve(), address.model_id, port)
     command = [sys.executable, "-P", serving_process.__file__, f"models:/{address.model_id}", host, str(port)]
-    command += [str(max_megabytes * 1_000_000), str(statistics)]
+    command += [str(max_megabytes * 1_000_000), str(aggregates), str(kept), address.version]
     quiet = {"MLFLOW_TRACKING_URI": store.uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
     os.execve(sys.executable, command, os.environ | quiet)  # noqa: S606 - a fixed argument list, no shell
 
@@ -38,6 +51,11 @@ def serve(project: Path, given: str, host: str, port: int, max_megabytes: int) -
 def statistics_path(project: Path, model_id: str, port: int) -> Path:
     """Returns where a server keeps its statistics; by port, since two servers of one model count apart."""
     return project / FOLDER / model_id / f"{port}.json"
+
+
+def kept_path(project: Path, model_id: str) -> Path:
+    """Returns where servers of a model keep what `isthmus watch` reads, all of them in one file."""
+    return project / FOLDER / model_id / "statistics.jsonl"
 
 
 def _check_port(host: str, port: int) -> None:

@@ -1,6 +1,8 @@
 """MLflow's own scoring server for one model, behind a guard that checks what comes in and counts what goes out.
 
-    python -P serving_process.py models:/m-... HOST PORT MAX_BYTES STATISTICS      with MLFLOW_TRACKING_URI set
+    python -P serving_process.py models:/m-... HOST PORT MAX_BYTES AGGREGATES STATISTICS VERSION
+
+with MLFLOW_TRACKING_URI set.
 
 It imports nothing of this project by name: `isthmus` here is the code bundled with the model.
 """
@@ -13,6 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,8 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 _SECONDS_BETWEEN_WRITES = 2.0
+_IMAGES_A_BATCH = 32  # answers are kept together: the line of a single one would tell that answer
+_SECONDS_A_BATCH = 3600.0  # then a smaller batch is kept, so that an idle server's last images are seen in time
 _THROWN_AWAY = 8  # times the limit: more than that of one request is not even read
 _SHAPE = 'Send {"dataframe_records": [{"image": "<base64 of an image file>"}, ...]} as application/json'
 
@@ -40,13 +45,15 @@ class Guard:
         limit: largest request body [byte].
         statistics: `Aggregates`, counted on from an earlier run.
         path: where they are kept.
+        batches: takes the answers in, each when it is given.
     """
 
-    def __init__(self, app: Any, limit: int, statistics: Any, path: Path) -> None:
+    def __init__(self, app: Any, limit: int, statistics: Any, path: Path, batches: "Batches") -> None:
         self._app = app
         self._limit = limit
         self._statistics = statistics
         self._path = path
+        self._batches = batches
         self._written = 0.0
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -85,7 +92,9 @@ class Guard:
         content = b"".join(message.get("body", b"") for message in answered[1:])
         if status != 200:
             raise refusal_of(status, content)
-        self._statistics.add(json.loads(content)["predictions"])
+        answers = json.loads(content)["predictions"]
+        self._statistics.add(answers)
+        self._batches.add(answers)
         return status, content
 
     async def _body(self, scope: Message, receive: Receive) -> bytes:
@@ -115,9 +124,46 @@ class Guard:
         async def watched(message: Message) -> None:
             if message["type"] == "lifespan.shutdown.complete":
                 self._keep(at_once=True)
+                self._batches.write()
             await send(message)
 
         return watched
+
+
+class Batches:
+    """Gathers answers and appends a line to the kept statistics for every 32 images, hour, and end of the server.
+
+    Args:
+        kept: the module `batch_statistics`.
+        path: the file it appends to.
+        model_id: of the model that answers.
+        version: its number in the registry.
+    """
+
+    def __init__(self, kept: Any, path: Path, model_id: str, version: str) -> None:
+        self._kept = kept
+        self._path = path
+        self._model = (model_id, version)
+        self._rows: list[dict[str, Any]] = []
+        self._began = 0.0
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Takes the answers to one request in."""
+        self._began = self._began if self._rows else time.monotonic()
+        # A model that was published before there were domain scores answers all the same.
+        self._rows += [row for row in rows if "domain_score" in row]
+        if len(self._rows) >= _IMAGES_A_BATCH or time.monotonic() - self._began > _SECONDS_A_BATCH:
+            self.write()
+
+    def write(self) -> None:
+        """Appends what was gathered. A full disk is said in the log and stops no answer."""
+        if not self._rows:
+            return
+        try:
+            self._kept.keep(self._path, self._kept.summarise(self._rows, *self._model, datetime.now(UTC)))
+        except OSError as error:
+            print(f"statistics of {len(self._rows)} images are lost: {error}", file=sys.stderr, flush=True)
+        self._rows = []
 
 
 def check_request(content_type: str, body: bytes) -> None:
@@ -158,17 +204,23 @@ def main() -> None:
     import uvicorn
     from mlflow.pyfunc import scoring_server
 
-    uri, host, port, limit, statistics = sys.argv[1:6]
-    # Its sibling, by path: by its name it would be the model's own copy, or none.
-    spec = importlib.util.spec_from_file_location("aggregates", Path(__file__).with_name("aggregates.py"))
-    assert spec and spec.loader
-    aggregates = importlib.util.module_from_spec(spec)
-    sys.modules["aggregates"] = aggregates  # dataclasses look their module up
-    spec.loader.exec_module(aggregates)
+    uri, host, port, limit, statistics, kept, version = sys.argv[1:8]
+    aggregates, batch_statistics = _sibling("aggregates"), _sibling("batch_statistics")
     app = scoring_server.init(mlflow.pyfunc.load_model(uri))
-    guard = Guard(app, int(limit), aggregates.read_aggregates(Path(statistics)), Path(statistics))
+    batches = Batches(batch_statistics, Path(kept), uri.rpartition("/")[2], version)
+    guard = Guard(app, int(limit), aggregates.read_aggregates(Path(statistics)), Path(statistics), batches)
     print(f"serving {uri} at http://{host}:{port}/invocations", file=sys.stderr, flush=True)
     uvicorn.run(guard, host=host, port=int(port), log_level="warning", access_log=False)
+
+
+def _sibling(name: str) -> Any:
+    # By path: by its name it would be the model's own copy, or none.
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
 
 
 if __name__ == "__main__":

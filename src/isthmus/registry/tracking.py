@@ -267,6 +267,18 @@ class Store:
                 return None
             return Path(self._client.download_artifacts(run, name, str(folder)))
 
+    def fetch_model_file(self, model_id: str, name: str, folder: Path) -> Path | None:
+        """Downloads one file of a model into a folder, None where the model has no such file."""
+        from mlflow.artifacts import download_artifacts
+
+        parent = name.rpartition("/")[0]
+        with self._reached():
+            there = self._client.list_logged_model_artifacts(model_id, parent)
+            if name not in {artifact.path for artifact in there}:
+                return None
+            place = self._client.get_logged_model(model_id).artifact_location
+            return Path(download_artifacts(f"{place}/{name}", dst_path=str(folder), tracking_uri=self.uri))
+
     def aliases(self, name: str) -> dict[str, str]:
         """Returns alias -> version of a registered model; empty where nothing is registered."""
         try:

@@ -1,0 +1,125 @@
+"""The flow `watch`: does a batch still look like what the champion was adapted to? If not, adapts to it where asked.
+
+    python -m pipelines.watch steel incoming/ --adapt        what `isthmus watch steel incoming/ --adapt` starts
+
+Exit status: 0 no drift; 3 drift; 4 too few images to tell; 1 or 2 an error; 130 interrupted. With --adapt and drift:
+0 a new model was promoted; 3 the gate says no to it; 4 a person must decide.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from isthmus.core.errors import ConfigError, IsthmusError
+from isthmus.registry import incoming
+from isthmus.registry.watch import Watched
+from isthmus.registry.watch import watch as watch_batch
+from pipelines.promote import CLOSED, own_state, promote, state_of
+from pipelines.supervisor import supervise
+from pipelines.tasks import error_of
+from pipelines.transfer import transfer
+
+_NAMES = {"drift": "Drift", "no drift": None, "too few images": "TooFewImages"}  # of Prefect's state
+_STATUS = {"Drift": 3, "TooFewImages": 4} | {name: status for status, name in CLOSED.items()}
+_LINE_FAILED = "LineFailed"
+
+
+@task(task_run_name="watch {scenario}", cache_policy=NO_CACHE, persist_result=False)
+def look(scenario: str, place: Path | None, adapt: bool) -> State[Any]:
+    """Judges the batch; what would stand in the way of adapting to it is said before any image is looked at."""
+    return state_of(lambda: _watched(scenario, place, adapt))
+
+
+@task(task_run_name="bring in {scenario}", cache_policy=NO_CACHE, persist_result=False)
+def bring_in(scenario: str, batch: Watched) -> State[Any]:
+    """Makes the batch the scenario's target, as a new version of its raw data."""
+    return state_of(lambda: incoming.bring_in(_incoming(scenario, batch)))
+
+
+@flow(name="watch", persist_result=False)
+def watch(scenario: str, place: str | None = None, adapt: bool = False) -> State[Any]:
+    """Judges a batch of images, and adapts to it if it has drifted and that is wanted.
+
+    Args:
+        scenario: a name under `scenarios:` in params.yaml.
+        place: folder of images, or file of kept statistics; None: what servers of the champion kept here.
+        adapt: on drift, make the batch the target, run the line, and promote what comes out if the gate says yes.
+    """
+    end = look(scenario, Path(place) if place else None, adapt, return_state=True)
+    if not end.is_completed():
+        return own_state(end)
+    batch = cast(Watched, end.result())
+    print(batch.table(), file=sys.stderr)
+    create_markdown_artifact(f"```\n{batch.table()}\n```", key="watch", description="does the batch fit the model?")
+    if batch.drift.verdict != "drift" or not adapt:
+        plan = _plan(scenario, batch) if batch.drift.verdict == "drift" else []
+        message = "\n".join([f"{scenario}: {batch.drift.verdict}", *plan])
+        return Completed(name=_NAMES[batch.drift.verdict], message=message)
+    end = bring_in(scenario, batch, return_state=True)
+    if not end.is_completed():
+        return own_state(end)
+    end = transfer([scenario], return_state=True)
+    if not end.is_completed():
+        name = "Mistake" if end.name == "Mistake" else _LINE_FAILED
+        return Failed(name=name, message=end.message, data=error_of(end))
+    return own_state(promote(scenario, return_state=True))
+
+
+def _watched(scenario: str, place: Path | None, adapt: bool) -> Watched:
+    if adapt and (place is None or place.is_file()):
+        raise ConfigError(
+            "--adapt: needs the images themselves, and kept statistics hold none."
+            f" Name their folder: 'isthmus watch {scenario} FOLDER --adapt'"
+        )
+    if adapt and place is not None and place.is_dir():
+        incoming.read_incoming(Path.cwd(), scenario, place, [])
+    return watch_batch(Path.cwd(), scenario, place)
+
+
+def _incoming(scenario: str, batch: Watched) -> incoming.Incoming:
+    return incoming.read_incoming(Path.cwd(), scenario, batch.place, batch.seen.files)
+
+
+def _plan(scenario: str, batch: Watched) -> list[str]:
+    if not batch.seen.files:
+        return [f"to adapt to such images: isthmus watch {scenario} FOLDER --adapt"]
+    try:
+        plan = _incoming(scenario, batch).plan()
+    except IsthmusError as error:
+        return [f"cannot be adapted to as it stands: {error}"]
+    return [f"isthmus watch {scenario} {batch.place} --adapt would:", *(f"  {line}" for line in plan)]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the flow under a supervisor, so that it and all it starts die with this process's parent."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.watch", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("scenario", metavar="NAME", help="a scenario of params.yaml")
+    parser.add_argument("place", metavar="FOLDER", nargs="?", help="images, or a file of kept statistics")
+    parser.add_argument("--adapt", action="store_true", help="on drift, adapt to the images and ask the gate")
+    given = parser.parse_args(arguments)
+    return supervise(lambda: _run(given.scenario, given.place, given.adapt))
+
+
+def _run(scenario: str, place: str | None, adapt: bool) -> int:
+    try:
+        end = watch(scenario, place, adapt, return_state=True)
+    except KeyboardInterrupt:
+        return 130
+    if end.is_completed():
+        print(end.message, file=sys.stderr)
+        return _STATUS.get(end.name or "", 0)
+    error = error_of(end)
+    print(f"error: {error or end.message}", file=sys.stderr)
+    return error.exit_status if isinstance(error, IsthmusError) and end.name != _LINE_FAILED else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

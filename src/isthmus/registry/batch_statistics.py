@@ -1,0 +1,128 @@
+"""What is kept of inputs so that `isthmus watch` can tell a drift: counts and means, one line of JSON a batch.
+
+Neither an image nor a file's name nor a single answer is kept. Several servers and `isthmus predict` may write to one
+file at once: a line is one write under a lock. Only the standard library is imported here: the scoring server loads
+this file by its path, beside a model whose bundled code is another `isthmus`.
+"""
+
+import fcntl
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+BINS = 20  # of `domain_score`: (0, 0.05], (0.05, 0.1], ... the test of drift needs the upper edge inside
+LIMIT = 8_000_000  # [byte] a file may grow to; then the older half of its lines goes, some 10,000 batches
+_ROUNDING = 1e-9  # a score is a share k / n; its 20-fold may lie a rounding above a whole number
+
+
+@dataclass(frozen=True)
+class BatchStatistics:
+    """One batch of inputs that a model answered.
+
+    Attributes:
+        time: when it was answered, UTC, `2026-11-21T15:00:00Z`.
+        count: number of images.
+        model_id: of the model that answered.
+        version: its number in the registry.
+        domain_score: images by their `domain_score`, `BINS` equal parts of (0, 1], upper edges inside.
+        classes: predicted class -> number of images.
+        mean_confidence: mean of the largest probability.
+        answered: share of images whose set is one class.
+    """
+
+    time: str
+    count: int
+    model_id: str
+    version: str
+    domain_score: list[int]
+    classes: dict[str, int]
+    mean_confidence: float
+    answered: float
+
+
+def summarise(rows: Sequence[dict[str, Any]], model_id: str, version: str, time: datetime) -> BatchStatistics:
+    """Returns the statistics of a batch of a model's answers, at least one.
+
+    >>> row = {"class": "good", "probability_good": 0.9, "probability_pit": 0.1, "answered": True, "domain_score": 0.05}
+    >>> kept = summarise([row], "m-1", "3", datetime(2026, 1, 2, tzinfo=UTC))
+    >>> kept.time, kept.domain_score[:2], kept.classes, kept.mean_confidence, kept.answered
+    ('2026-01-02T00:00:00Z', [1, 0], {'good': 1}, 0.9, 1.0)
+    """
+    confidences = [max(float(v) for k, v in row.items() if k.startswith("probability_")) for row in rows]
+    names = [str(row["class"]) for row in rows]
+    return BatchStatistics(
+        time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        len(rows),
+        model_id,
+        version,
+        histogram([float(row["domain_score"]) for row in rows]),
+        {name: names.count(name) for name in sorted(set(names))},
+        sum(confidences) / len(rows),
+        sum(bool(row["answered"]) for row in rows) / len(rows),
+    )
+
+
+def histogram(scores: Sequence[float]) -> list[int]:
+    """Returns how many scores lie in each of `BINS` equal parts of (0, 1], upper edges inside.
+
+    >>> histogram([0.05, 3 / 60, 0.051, 1.0])[:2], histogram([1.0])[-1]
+    ([2, 1], 1)
+    """
+    counts = [0] * BINS
+    for score in scores:
+        counts[min(max(math.ceil(score * BINS - _ROUNDING) - 1, 0), BINS - 1)] += 1
+    return counts
+
+
+def keep(path: Path, batch: BatchStatistics, limit: int = LIMIT) -> None:
+    """Appends one line; safe beside other writers, and a writer that is killed spoils no line but its own.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    line = (json.dumps(asdict(batch), sort_keys=True) + "\n").encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path), path.open("a+b") as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if size and not _ends_whole(stream, size):
+            stream.write(b"\n")  # what a killed writer left becomes a line that is no JSON: readers pass it over
+        stream.write(line)
+        stream.flush()
+        if stream.tell() > limit:
+            _drop_older_half(path)
+
+
+def read_kept(path: Path) -> Iterator[BatchStatistics]:
+    """Yields the batches in the order they were written; a line that a killed writer cut off is passed over."""
+    for line in path.read_bytes().splitlines():
+        try:
+            yield BatchStatistics(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+
+
+def _ends_whole(stream: Any, size: int) -> bool:
+    stream.seek(size - 1)
+    return bool(stream.read(1) == b"\n")
+
+
+def _drop_older_half(path: Path) -> None:
+    data = path.read_bytes()
+    newer = data[data.index(b"\n", len(data) // 2) + 1 :]
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(newer)
+    partial.replace(path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    # A file beside it, since the file itself is replaced; the system lets go of it when its holder is killed.
+    with path.with_name(f".{path.name}.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
