@@ -65,7 +65,11 @@ def test_a_good_project_is_said_to_be_in_order(tmp_path: Path) -> None:
         ),
         ("coral: {}", "coraal: {}", ["methods.coraal: no module 'coraal'", "Did you mean 'coral'?", "source_only"]),
         ("coral: {}", "coral: {wieght: 2}", ["params.yaml: methods.coral.wieght", "(got 2)", "Did you mean 'weight'?"]),
-        ("seed_agreement: {}", "seed_agrement: {}", ["seed_agrement", "Did you mean 'seed_agreement'?"]),
+        (
+            "reverse_validation: {}",
+            "reverse_validaton: {}",
+            ["reverse_validaton", "Did you mean 'reverse_validation'?"],
+        ),
         ("absolute_floor:", "absolut_floor:", ["absolut_floor", "Did you mean 'absolute_floor'?"]),
         ("kind: natural", "kind: naturall", ["no kind 'naturall'. Did you mean 'natural'? There are: industrial"]),
         (
