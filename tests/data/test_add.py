@@ -97,6 +97,17 @@ def test_a_class_that_was_not_named_is_refused_and_nothing_stays(home: Path, ima
     assert nothing_was_done(home)
 
 
+def test_what_is_wrong_is_said_of_the_users_own_folders_and_not_of_their_copies(home: Path, images: Path) -> None:
+    (images / "line_a" / "empty").mkdir()
+    with pytest.raises(DataError, match="class 'empty' of 'classes' of the new scenario: no image") as no_image:
+        add_pair(home, "mine_too", [images / "line_a"], images / "line_b", "natural")
+    with pytest.raises(DataError, match="Then run the same command again") as unknown:
+        add_pair(home, "mine_too", [images / "line_a"], images / "line_b", "natural", classes=["crack", "dent"])
+
+    assert "partial" not in f"{no_image.value} {unknown.value}"
+    assert f"{images / 'line_a' / 'good'}: class 'good' is not among" in str(unknown.value)
+
+
 def test_files_that_cannot_be_read_are_refused_and_nothing_stays(home: Path, images: Path) -> None:
     for path in (images / "line_b").rglob("*.png"):
         path.write_text("words")

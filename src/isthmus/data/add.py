@@ -65,7 +65,7 @@ def add_pair(
                 say(f"copy {origin} to {raw / origin.resolve().name}")
                 # links are kept as links, so that the checks below see and refuse them; nothing they name is copied
                 shutil.copytree(origin, folder / origin.resolve().name, symlinks=True)
-            _check_images(folder, scenario)
+            _check_images(folder, scenario, [*sources, target])
         add_section(params, name, section)
         dvc_add(project, raw.relative_to(project))  # last: DVC takes back its own half-done work
     except BaseException:
@@ -105,8 +105,11 @@ def _labels_of(target: Path, classes: list[str]) -> TargetLabels:
     return "folders" if inside and not loose and set(inside) <= set(classes) else "none"
 
 
-def _check_images(raw: Path, scenario: Scenario) -> None:
-    found, bad = find_images(raw, scenario)
+def _check_images(raw: Path, scenario: Scenario, origins: list[Path]) -> None:
+    try:
+        found, bad = find_images(raw, scenario, "of the new scenario")
+    except DataError as error:
+        raise DataError(_in_users_words(str(error), raw, origins)) from None
     links = [b for b in bad if "symbolic link" in b.reason]
     if links:
         raise DataError(f"{links[0].path}: {links[0].reason} ({len(links)} in all). Give the files themselves")
@@ -118,6 +121,13 @@ def _check_images(raw: Path, scenario: Scenario) -> None:
                 f"domain '{domain}': {len(broken)} of {len(_spread(files))} sampled files cannot be read. First:"
                 f" {broken[0].path}: {broken[0].reason}"
             )
+
+
+def _in_users_words(message: str, copied: Path, origins: list[Path]) -> str:
+    """Names the user's own folders instead of their copies, which are gone when the message is read."""
+    for origin in origins:
+        message = message.replace(str(copied / origin.resolve().name), str(origin))
+    return message.replace("Then run 'dvc repro' again", "Then run the same command again")
 
 
 def _spread(files: list[Found]) -> list[Found]:

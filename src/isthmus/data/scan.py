@@ -52,13 +52,18 @@ def image_id(domain: str, sha256: str, part: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16, key=b"isthmus image").hexdigest()
 
 
-def find_images(raw: Path, scenario: Scenario) -> tuple[list[Found], list[Bad]]:
+def find_images(raw: Path, scenario: Scenario, where: str = "") -> tuple[list[Found], list[Bad]]:
     """Lists the files of a scenario's domains, ordered by path, and those that are refused unopened.
+
+    Args:
+        raw: the folder that paths are relative to.
+        scenario: what it should hold.
+        where: the scenario's name for messages; empty: its section in params.yaml.
 
     Raises:
         DataError: a folder, a class or a column is missing or unknown: all problems at once.
     """
-    where = f"of the scenario with 'raw: {raw}' in params.yaml"
+    where = where or f"of the scenario with 'raw: {raw}' in params.yaml"
     if not raw.is_dir():
         raise DataError(
             f"{raw}: no such folder, named by 'raw' {where}. Bring the images with 'isthmus fetch', 'isthmus add' or"
