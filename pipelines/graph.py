@@ -43,7 +43,9 @@ def read_graph(project: Path, targets: Sequence[str]) -> list[StageNode]:
     try:
         with Repo(str(project), _wait_for_lock=True) as repo:
             stages = list(_in_order(repo, targets))
-            report = repo.status(targets=[stage.addressing for stage in stages], check_updates=False) if stages else {}
+            # by their ends and not one by one: dvc reads all of dvc.lock again for each stage that it is asked about
+            places = [_place(repo, target) for target in targets]
+            report = repo.status(targets=places, with_deps=True, check_updates=False) if stages else {}
             graph = repo.index.graph
             nodes: dict[str, StageNode] = {}
             for stage in stages:
@@ -65,13 +67,16 @@ def _in_order(repo: Repo, targets: Sequence[str]) -> Iterator[Any]:
     graph = repo.index.graph
     seen: set[Any] = set()
     for target in targets:
-        # with the file named, since dvc looks for a bare name in the current folder, which may hold another project
-        place = target if target.endswith(".dvc") else f"dvc.yaml:{target}"
-        for root in repo.stage.collect(str(Path(repo.root_dir) / place)):
+        for root in repo.stage.collect(_place(repo, target)):
             for stage in networkx.dfs_postorder_nodes(graph, root):
                 if stage not in seen:
                     seen.add(stage)
                     yield stage
+
+
+def _place(repo: Repo, target: str) -> str:
+    """With the file named, since dvc looks for a bare name in the current folder, which may hold another project."""
+    return str(Path(repo.root_dir) / (target if target.endswith(".dvc") else f"dvc.yaml:{target}"))
 
 
 def _address(repo: Repo, stage: Any) -> str:
