@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.pool import inputs_of, params_for
+from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, TARGET_LABELS, read_table
 from isthmus.data.shards import Rows
-from isthmus.evaluation import metrics
 from isthmus.evaluation.candidates import measure, views_of
 from isthmus.evaluation.choice import SOURCE_ONLY, Choice, choose
 from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
@@ -61,9 +61,7 @@ def judged(pair: str, inputs: Path, target: str, runs: dict[str, Trained], made:
         predicted, made.best_epoch, labels[test], samples.group[test], classes, made.method, RESAMPLES, 0
     )
     every = {
-        (m, e): float(
-            np.mean([metrics.balanced_accuracy(row[test], labels[test]) for row in run.all_logits(e).argmax(2)])
-        )
+        (m, e): float(np.mean([balanced_accuracy(row[test], labels[test]) for row in run.all_logits(e).argmax(2)]))
         for m, run in runs.items()
         for e in run.facts.epochs
     }

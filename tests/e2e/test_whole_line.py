@@ -43,14 +43,14 @@ def run(folder: Path, *command: str) -> str:
     return done.stdout
 
 
-def repro(folder: Path) -> str:
-    return run(folder, sys.executable, "-m", "dvc", "repro", "report@demo")
+def repro(folder: Path, stage: str = "report") -> str:
+    return run(folder, sys.executable, "-m", "dvc", "repro", f"{stage}@demo")
 
 
 @pytest.mark.slow
 def test_permuting_the_targets_class_folders_changes_no_byte_until_labels_are_joined(tmp_path: Path) -> None:
     folder = project(tmp_path)
-    repro(folder)
+    repro(folder, "evaluate")
     out = folder / "out" / "demo"
     before = {name: hash_files([out / name]) for name in WITHOUT_LABELS}
     truth = read_json(out / "truth.json")
@@ -58,7 +58,7 @@ def test_permuting_the_targets_class_folders_changes_no_byte_until_labels_are_jo
     for old, new in (("crack", "aside"), ("good", "crack"), ("aside", "good")):
         (raw / old).rename(raw / new)
 
-    said = repro(folder)
+    said = repro(folder, "evaluate")
 
     assert {name: hash_files([out / name]) for name in WITHOUT_LABELS} == before
     assert "Running stage 'ingest@demo'" in said
@@ -88,11 +88,11 @@ def test_a_target_without_labels_runs_to_the_report(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_dropped_method_is_gone_from_the_choice_though_its_files_are_still_there(tmp_path: Path) -> None:
     folder = project(tmp_path)
-    repro(folder)
+    repro(folder, "select")
     text = (folder / "params.yaml").read_text()
     (folder / "params.yaml").write_text(text.replace("  coral: {}\n", ""))
 
-    repro(folder)
+    repro(folder, "select")
 
     assert (folder / "out" / "demo" / "train" / "coral").is_dir()
     methods = {c["method"] for c in read_json(folder / "out" / "demo" / "choice.json")["candidates"]}

@@ -122,8 +122,29 @@ def test_source_only_is_never_out() -> None:
 
     choice = choose([candidate("source_only", **poor), candidate("source_only", 2, **poor)], GUARDS, 4)
 
-    assert choice.method == "source_only"
-    assert all(c["out"] == [] for c in choice.candidates)
+    assert (choice.method, choice.epoch) == ("source_only", 2)
+    assert entry(choice, "source_only", 2)["out"] == []
+
+
+def test_source_only_stands_where_plain_training_ends_whatever_its_scores() -> None:
+    given = [
+        candidate("source_only", 1, scores={"a": 9.0, "b": 9.0}),
+        candidate("source_only", 2, scores={"a": 0.1, "b": 0.1}),
+        candidate("coral", scores={"a": 0.2, "b": 0.2}),
+    ]
+
+    choice = choose(given, GUARDS, 4)
+
+    assert (choice.method, choice.best_epoch) == ("coral", {"coral": 1, "source_only": 2})
+    assert entry(choice, "source_only")["rank"] is None
+    assert entry(choice, "source_only")["out"] == ["source_only stands at epoch 2, where plain training ends"]
+
+
+@pytest.mark.parametrize("changes", [{"source_val_accuracy": 0.3}, {"faults": ("loss_source is not a number",)}])
+def test_source_only_stands_before_its_last_epoch_where_that_failed(changes: dict) -> None:
+    given = [candidate("source_only", 1), candidate("source_only", 2), candidate("source_only", 3, **changes)]
+
+    assert choose(given, GUARDS, 4).best_epoch == {"source_only": 2}
 
 
 def test_a_diverged_last_epoch_of_source_only_does_not_lower_the_floor() -> None:
@@ -264,7 +285,7 @@ def ranked_over_the_floor() -> list[Candidate]:
     ]
 
 
-def test_source_only_is_left_where_the_advantage_is_shown_against_its_best_epoch() -> None:
+def test_source_only_is_left_where_the_advantage_is_shown_against_its_last_epoch() -> None:
     asked = []
 
     def p_value(one: Candidate, floor: Candidate) -> float:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from isthmus.core import plugins
+from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.errors import DataError
-from isthmus.evaluation.metrics import balanced_accuracy
 from isthmus.gates import Evidence, Reason
 from isthmus.gates.comparison import paired_difference
 from isthmus.gates.scored import TARGET, Answers

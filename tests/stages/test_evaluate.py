@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 import yaml
 
+from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import MANIFEST, TARGET_LABELS, read_table, write_table
-from isthmus.evaluation.metrics import balanced_accuracy
 from isthmus.evaluation.predict import PREDICTIONS
 from isthmus.stages import evaluate, select, shift
 from isthmus.stages._cli import stage

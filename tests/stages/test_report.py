@@ -317,6 +317,18 @@ def test_a_loss_that_is_not_finite_is_marked_beside_its_curve(own: ReportFiles):
     assert "1 not finite" in _page(own.make())
 
 
+def test_a_run_that_trains_nothing_has_no_loss_and_nothing_missing(own: ReportFiles):
+    for curves in own.files.trained.glob("coral/seeds/*/curves.jsonl"):
+        lines = [json.loads(line) for line in curves.read_text().splitlines()]
+        kept = [{k: v for k, v in line.items() if not k.startswith("loss_")} for line in lines]
+        curves.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    page = _page(own.make())
+
+    assert "No loss: the head remembers the source" in page
+    assert "not finite" not in page
+
+
 def test_ten_classes_and_images_of_16_bit_with_five_bands_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tests.scenario_files, "CLASSES", [f"class {number}" for number in range(10)])
     made = write_report_files(tmp_path, {"source_only": 0.5, "coral": 0.9})

@@ -5,7 +5,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from isthmus.evaluation.metrics import Predictions, balanced_accuracy, effective_classes
+from isthmus.core.accuracy import balanced_accuracy
+from isthmus.evaluation.metrics import Predictions, effective_classes
 from isthmus.evaluation.shift import shift_is_found
 
 ABOVE_CHANCE = 0.1  # [share] of balanced accuracy that a model which has learned its own source at all exceeds

@@ -67,11 +67,12 @@ def curves(findings: Findings) -> list[dict[str, Any]]:
             {
                 "method": method,
                 "epochs": max((len(seed) for seed in seeds), default=0),
+                "trained": any("loss_total" in line for seed in seeds for line in seed),  # not with `head: knn`
                 "loss": plots.lines(losses, min(finite), max(finite), *args),
                 "loss_limits": (min(finite), max(finite)),
                 "score": plots.lines(scores, floor, 1.0, *score_args),
                 "score_limits": (floor, 1.0),
-                "gaps": sum(v is None for seed in losses for v in seed),
+                "gaps": sum(line.get("loss_total", 0.0) is None for seed in seeds for line in seed),
             }
         )
     return charts

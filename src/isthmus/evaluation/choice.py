@@ -9,14 +9,17 @@
 - its seeds disagree on more than `max_seed_disagreement` of the target images;
 or if in any seed, up to that epoch, a loss is not a number, or the supervised one exactly zero over a whole epoch (the
 unsupervised loss of FixMatch is zero until the first prediction is confident enough), or if an output or a score is not
-finite. source-only is never out: it is what a user has without this tool.
+finite. source-only is never out: it is what a user has without this tool, which is where plain training ends. So it
+stands at its last epoch alone, or the last before it failed (no fault, source accuracy within `source_floor` of its
+best); its other epochs are no candidates. Scores that ask whether a candidate looks adapted favour those, and on
+development pairs the epoch by rank was 1.3 points worse than the last (docs/log.md).
 
 **Rank.** Each validator ranks the candidates that passed and that it may score: all but those of methods that
 optimise it. A rank is normalised to [0, 1], 1 the best, ties sharing their mean, so that validators count alike
 whatever their unit; a candidate's rank is the mean over the validators that score it. The highest is chosen.
 
 **Leave.** Where a level is given, an adapted candidate that ranks first is chosen only if its advantage over
-source-only's best epoch is shown (`advantage.py`); else the choice stays at source-only.
+source-only's last epoch is shown (`advantage.py`); else the choice stays at source-only.
 
 Why a plain mean of ranks: each score alone has a blind side. Entropy and agreement of seeds both favour a model that
 is partly collapsed, for it is confident and stable; reverse validation favours whatever copies the backbone's geometry;
@@ -35,7 +38,6 @@ from typing import Any
 
 import numpy as np
 from pydantic import Field
-from scipy.stats import rankdata
 
 from isthmus.core.config import Config
 from isthmus.core.errors import DataError
@@ -92,7 +94,7 @@ class Leave:
 
     Attributes:
         level: p-value that must be fallen below.
-        p_value: of (candidate, source-only's best): how likely the candidate's advantage is chance.
+        p_value: of (candidate, source-only's last epoch): how likely the candidate's advantage is chance.
     """
 
     level: float
@@ -132,7 +134,8 @@ def choose(candidates: Sequence[Candidate], guards: Guards, classes: int, leave:
     floors = [c.source_val_accuracy for c in ordered if c.method == SOURCE_ONLY]
     if not floors:
         raise DataError("no epoch of source_only among the candidates: it is the floor. Run 'dvc repro' to train it")
-    reasons = [_reasons(c, max(floors), guards, classes) | _unscored(c) for c in ordered]
+    floor = _where_plain_training_ends([c for c in ordered if c.method == SOURCE_ONLY], max(floors), guards)
+    reasons = [_reasons(c, max(floors), guards, classes) | _unscored(c) | _other_epoch(c, floor) for c in ordered]
     ranks = _ranks([c for c, out in zip(ordered, reasons, strict=True) if not out])
     best: dict[str, int] = {}
     for method in {c.method for c in ordered}:
@@ -141,7 +144,6 @@ def choose(candidates: Sequence[Candidate], guards: Guards, classes: int, leave:
         # A method that is out altogether is shown at its last epoch: where plain training would have ended.
         best[method] = _highest(inside, ranks).epoch if inside else mine[-1].epoch
     first = _highest([c for c in ordered if (c.method, c.epoch) in ranks], ranks)
-    floor = next(c for c in ordered if (c.method, c.epoch) == (SOURCE_ONLY, best[SOURCE_ONLY]))
     tested: dict[str, Any] | None = None
     if leave is not None and first.method != SOURCE_ONLY:
         ranked = {"method": first.method, "epoch": first.epoch}
@@ -226,6 +228,18 @@ def _reasons(candidate: Candidate, floor: float, guards: Guards, classes: int) -
     return out
 
 
+def _where_plain_training_ends(epochs: Sequence[Candidate], highest: float, guards: Guards) -> Candidate:
+    """Returns source-only's last epoch that did not fail; where all did, the last."""
+    sound = [c for c in epochs if not c.faults and c.source_val_accuracy >= highest - guards.source_floor]
+    return (sound or epochs)[-1]
+
+
+def _other_epoch(candidate: Candidate, floor: Candidate) -> dict[str, str]:
+    if candidate.method != SOURCE_ONLY or candidate.epoch == floor.epoch:
+        return {}
+    return {"another epoch": f"source_only stands at epoch {floor.epoch}, where plain training ends"}
+
+
 def _unscored(candidate: Candidate) -> dict[str, str]:
     if candidate.method == SOURCE_ONLY or _scored_by(candidate):
         return {}
@@ -233,6 +247,8 @@ def _unscored(candidate: Candidate) -> dict[str, str]:
 
 
 def _ranks(candidates: Sequence[Candidate]) -> dict[tuple[str, int], float]:
+    from scipy.stats import rankdata  # 0.5 s of start-up that those who read constants of this file do without
+
     gathered: dict[tuple[str, int], list[float]] = {(c.method, c.epoch): [] for c in candidates}
     for validator in sorted({v for c in candidates for v in c.scores}):
         judged = [c for c in candidates if validator in _scored_by(c)]

@@ -17,7 +17,8 @@ from scipy.optimize import minimize, nnls
 from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 
-from isthmus.evaluation.metrics import INTERVAL, balanced_accuracy
+from isthmus.core.accuracy import balanced_accuracy
+from isthmus.evaluation.metrics import INTERVAL
 from isthmus.evaluation.validators import softmax
 
 Reals = NDArray[np.float64]

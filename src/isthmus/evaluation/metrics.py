@@ -60,15 +60,6 @@ def accuracy(predicted: Predictions, labels: Predictions) -> float:
     return float((predicted == labels).mean())
 
 
-def balanced_accuracy(predicted: Predictions, labels: Predictions) -> float:
-    """Returns the mean recall over the classes that are present among the labels.
-
-    >>> balanced_accuracy(np.array([0, 0, 0, 1]), np.array([0, 0, 0, 0]))
-    0.75
-    """
-    return float(np.mean([(predicted[labels == k] == k).mean() for k in np.unique(labels)]))
-
-
 def confusion(predicted: Predictions, labels: Predictions, classes: int) -> Predictions:
     """Returns counts `[K, K]`, rows true, columns predicted.
 

@@ -7,9 +7,10 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from isthmus.core.accuracy import balanced_accuracy
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.choice import SOURCE_ONLY
-from isthmus.evaluation.metrics import accuracy, balanced_accuracy, effective_classes, pairwise_agreement
+from isthmus.evaluation.metrics import accuracy, effective_classes, pairwise_agreement
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained
 from isthmus.evaluation.validators import softmax
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.core.accuracy import balanced_accuracy
 from isthmus.evaluation import metrics
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.metrics import Predictions, Reals
@@ -44,8 +45,7 @@ def build_truth(
         for method, rows in predicted.items()
     }
     means = {
-        method: float(np.mean([metrics.balanced_accuracy(row, labels) for row in rows]))
-        for method, rows in predicted.items()
+        method: float(np.mean([balanced_accuracy(row, labels) for row in rows])) for method, rows in predicted.items()
     }
     # Equal means go to the chosen one: it has no regret against its equal.
     oracle = max(sorted(predicted), key=lambda m: (means[m], m == chosen, m == SOURCE_ONLY))
@@ -58,7 +58,7 @@ def build_truth(
         "methods": {
             method: {
                 "epoch": epochs[method],
-                "balanced_accuracy": _summary([metrics.balanced_accuracy(row, labels) for row in rows], drawn[method]),
+                "balanced_accuracy": _summary([balanced_accuracy(row, labels) for row in rows], drawn[method]),
                 "accuracy": _summary(
                     [metrics.accuracy(row, labels) for row in rows],
                     metrics.resampled_accuracy(rows == labels, weights).mean(axis=1),

@@ -4,13 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.seeds import derive_seed
-from isthmus.evaluation.metrics import (
-    balanced_accuracy,
-    group_weights,
-    interval,
-    resampled_balanced_accuracy,
-)
+from isthmus.evaluation.metrics import group_weights, interval, resampled_balanced_accuracy
 from isthmus.gates.scored import Answers, Scored
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from sklearn.metrics import recall_score
 from torch import Tensor, nn
 
 from isthmus.adapt import Method, Stateful
 from isthmus.adapt.teachers import Teacher
+from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import atomic_file
 from isthmus.core.progress import say
@@ -304,11 +304,7 @@ class LoopSession:
         line = {"epoch": self._epoch, "learning_rate": self._rate} | means
         line |= {
             "source_val_accuracy": float((predicted == truth).mean()) if len(val) else None,
-            "source_val_balanced_accuracy": float(
-                recall_score(truth, predicted, average="macro", labels=np.unique(truth), zero_division=0)
-            )
-            if len(val)
-            else None,
+            "source_val_balanced_accuracy": balanced_accuracy(predicted, truth) if len(val) else None,
         }
         kept = self._epoch in self._settings.kept
         if self._settings.schedule.name == "plateau":

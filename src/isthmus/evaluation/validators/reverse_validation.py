@@ -23,7 +23,7 @@ from pydantic import Field
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from isthmus.evaluation.metrics import balanced_accuracy
+from isthmus.core.accuracy import balanced_accuracy
 from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig
 
 
