@@ -221,7 +221,7 @@ from isthmus.data import moments
 from isthmus.data import prepare as preparing
 from tests.stages.test_prepare import again
 
-moments._EVERY = 8
+moments._SECONDS = 0.2
 row = preparing._row
 preparing._row = lambda *given: (time.sleep(0.03), row(*given))[1]
 again(Path(sys.argv[1]), Path(sys.argv[2]), **eval(sys.argv[3]))
