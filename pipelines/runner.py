@@ -22,6 +22,16 @@ Say = Callable[[str], None]
 
 _LAST_LINES = 15  # of a crashed stage's output, shown again with the error
 _CACHED = ("didn't change, skipping", "is cached - skipping run")
+# dvc's advice after each stage, seven lines of it: what the flow itself sees to, or says once at the end.
+_ADVICE = (
+    "Generating lock file",
+    "Updating lock file",
+    "To track the changes with git, run:",
+    "git add ",
+    "To enable auto staging, run:",
+    "dvc config core.autostage",
+    "Use `dvc push`",
+)
 _BUSY = ("is busy, it is being blocked by", "Unable to acquire lock")
 # What dvc itself may meet once and not again: its own SQLite index under parallel calls, and the way to a remote.
 _TRANSIENT = ("database is locked", "Temporary failure in name resolution", "Connection reset by peer")
@@ -55,7 +65,7 @@ def run_stage(project: Path, address: str, say: Say, timeout: float | None = Non
     clear_locks(project, say)
     command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", address]
     start = time.monotonic()
-    status, lines = run_command(project, command, say, timeout)
+    status, lines = run_command(project, command, lambda line: None if is_advice(line) else say(line), timeout)
     seconds = time.monotonic() - start
     if status != 0:
         clear_locks(project, say)  # of a dvc that was killed just now
@@ -64,6 +74,15 @@ def run_stage(project: Path, address: str, say: Say, timeout: float | None = Non
             "timeout", f"{address}: stopped after {timeout:g} s (--timeout); nothing half-written is left", seconds
         )
     return Outcome(*read_verdict(address, status, lines), seconds)
+
+
+def is_advice(line: str) -> bool:
+    """Says whether a line of dvc's output is its general advice, or empty.
+
+    >>> is_advice("        git add dvc.lock"), is_advice("train: epoch 3 of 20")
+    (True, False)
+    """
+    return not line.strip() or line.strip().startswith(_ADVICE)
 
 
 def clear_locks(project: Path, say: Say) -> None:

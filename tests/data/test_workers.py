@@ -25,10 +25,14 @@ import os
 with open(os.environ["IMPORTS"], "a") as stream:
     stream.write(f"{os.getpid()} ")
 """
+WORK = """
+def square(value):
+    return value * value
+"""
 STARTED = """
-import needed
 from isthmus.data.workers import in_order
-def square(value): return value * value
+from line import needed
+from line.work import square
 if __name__ == "__main__":
     assert len(list(in_order(square, range(600), 2))) == 600
 """
@@ -62,13 +66,17 @@ def test_results_come_in_the_order_of_the_items_with_any_number_of_workers(count
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a fork server")
 def test_the_fork_server_imports_what_workers_need_once_and_for_all(tmp_path: Path) -> None:
-    (tmp_path / "needed.py").write_text(NEEDED)
-    (tmp_path / "started.py").write_text(STARTED)
+    package = tmp_path / "line"
+    package.mkdir()
+    for name, text in {"__init__": "", "needed": NEEDED, "work": WORK, "started": STARTED}.items():
+        (package / f"{name}.py").write_text(text)
     path = os.pathsep.join([str(tmp_path), *sys.path])
     environment = {**os.environ, "PYTHONPATH": path, "IMPORTS": str(tmp_path / "imports")}
 
-    subprocess.run([sys.executable, "-m", "started"], env=environment, check=True, timeout=120)
+    command = [sys.executable, "-m", "line.started"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
 
+    assert (done.returncode, done.stderr) == (0, "")
     assert len((tmp_path / "imports").read_text().split()) == 2  # the parent and the server, no worker
 
 

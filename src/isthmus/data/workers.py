@@ -58,14 +58,17 @@ def processors() -> int:
 
 
 def _modules(function: Callable[[T], R]) -> list[str]:
-    """Returns what every worker needs: the function's module and the one that was started with `python -m`.
+    """Returns what every worker needs: the function's module and what a module started with `python -m` has imported.
 
-    Left to itself the server imports a script but nothing started with `-m`, and each worker imports all of it again.
+    Each worker runs that module once more, as multiprocessing does with every main module. Left to itself the server
+    imports none of it, and each worker all; were the module itself among these, `runpy` would warn of it each time.
     """
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    started = [spec.name] if spec and not spec.name.endswith("__main__") else []
     called = function.func if isinstance(function, partial) else function
-    return [called.__module__, *started]
+    package = called.__module__.partition(".")[0]
+    started = getattr(sys.modules["__main__"], "__spec__", None)
+    if started is None or not started.name.startswith(f"{package}."):
+        return [called.__module__]
+    return [called.__module__, *sorted(name for name in sys.modules if name.startswith(f"{package}."))]
 
 
 def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
