@@ -12,7 +12,7 @@ from isthmus.gates import Evidence, Reason, Rule
 NAME = "retrievable"
 _NEXT = {
     "data": "Run 'dvc push' and 'dvc push data/raw/NAME.dvc'",
-    "snapshot": "Run 'git push REMOTE refs/isthmus/*:refs/isthmus/*'",
+    "snapshot": "Run 'git push {remote} refs/isthmus/*:refs/isthmus/*'",
 }
 
 
@@ -35,5 +35,6 @@ class Config(Rule):
         if origin["found"]:
             return Reason(NAME, "pass", 0.0, 0.0, f"{what}: all of it is in the remote '{origin['place']}'")
         missing: list[str] = origin["missing"]
-        text = f"{what}: not in the remote '{origin['place']}': {', '.join(missing[:3])}. {_NEXT[what]}, score again"
+        step = _NEXT[what].format(remote=origin["place"].partition(",")[0])  # any of several will do
+        text = f"{what}: not in the remote '{origin['place']}': {', '.join(missing[:3])}. {step}, score again"
         return Reason(NAME, "refuse", float(len(missing)), 0.0, text)
