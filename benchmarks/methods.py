@@ -21,6 +21,7 @@ import yaml
 
 from isthmus.adapt import Shape
 from isthmus.core import plugins
+from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.files import read_json
 
 Row = dict[str, float | str]
@@ -52,15 +53,14 @@ def trained(params: Path, scenario: str, method: str, folder: Path, work: Path) 
 
 
 def balanced(logits: np.ndarray, truth: np.ndarray) -> float:
-    """Returns the mean recall of the classes that occur."""
-    predicted = logits.argmax(1)
-    return float(np.mean([(predicted[truth == c] == c).mean() for c in np.unique(truth)]))
+    """Returns the balanced accuracy of the likeliest classes."""
+    return balanced_accuracy(logits.argmax(1), truth)
 
 
 def accuracies(
-    folder: Path, run: Path, split_read: str = "train", score: Score = balanced
+    folder: Path, run: Path, split_read: str = "train", score: Score = balanced, epoch: int | None = None
 ) -> tuple[list[float], list[float]]:
-    """Returns a score by seed at the last epoch: one split of the target, the source's validation split."""
+    """Returns a score by seed at an epoch, the last by default: one split of the target, the source's validation."""
     index = pd.read_parquet(folder / "prepared" / "index.parquet")
     manifest = pd.read_parquet(folder / "manifest.parquet").set_index("image_id").loc[index["image_id"]]
     labels = pd.read_parquet(folder / "labels_target.parquet").drop_duplicates("image_id", keep=False)
@@ -71,7 +71,8 @@ def accuracies(
     truth = np.where(is_target, truth, manifest["label"].to_numpy(dtype=float, na_value=np.nan))
     target = is_target & (split == split_read) & ~np.isnan(truth)
     source = ~is_target & (split == "val")
-    kept = [np.load(run / f"seeds/{s}/epochs/{facts['epochs'][-1]:03d}.logits.npy") for s in facts["seeds"]]
+    at = facts["epochs"][-1] if epoch is None else epoch
+    kept = [np.load(run / f"seeds/{s}/epochs/{at:03d}.logits.npy") for s in facts["seeds"]]
     return tuple([score(logits[rows], truth[rows]) for logits in kept] for rows in (target, source))  # type: ignore[return-value]
 
 
