@@ -9,7 +9,8 @@ label of the target is used before the last step, where its test split gives the
 5,000 MNIST images instead of 60,000 + 10,000 (what the package index carries), so that MNIST as source trains on about
 3,000 and MNIST as target on about 3,500 and is tested on about 1,500; of the source a third is kept for validation,
 calibration and test; AdamW and a cosine instead of SGD with its own decay; images are moved by up to 4 pixels, as in
-SHOT's code, but not turned, which it does by up to 10 degrees.
+SHOT's code, but not turned, which it does by up to 10 degrees. `--mnist N` trains with N of the MNIST images alone and
+prints only: whether more of them would help is seen from fewer.
 """
 
 import argparse
@@ -22,6 +23,7 @@ import yaml
 from benchmarks.methods import accuracies, trained
 from benchmarks.sections import write_section
 from isthmus.core.files import read_json, sha256_bytes, write_json
+from isthmus.data.manifest import MANIFEST, read_table, write_table
 
 Results = dict[str, dict[str, list[float]]]  # method -> pair -> accuracy [share] by seed
 PAIRS = ("usps_mnist", "mnist_usps")
@@ -52,7 +54,22 @@ def settings(params: Path, epochs: int, seeds: int, folder: Path) -> Path:
     return path
 
 
-def measure(params: Path, out: Path, methods: list[str], work: Path, kept: Path) -> Results:
+def thinned(folder: Path, count: int, into: Path) -> Path:
+    """Returns a folder with so many MNIST training images; the others go to `cal`, on which nothing trains."""
+    manifest = read_table(folder / "manifest.parquet", MANIFEST)
+    train = (manifest["domain"] == "mnist") & (manifest["split"] == "train")
+    # by id, a hash: the fewer are among the more
+    dropped = manifest.loc[train, "image_id"].sort_values().iloc[count:]
+    manifest.loc[manifest["image_id"].isin(dropped), "split"] = "cal"
+    into.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.name != "manifest.parquet":
+            (into / path.name).symlink_to(path.resolve())
+    write_table(into / "manifest.parquet", manifest, MANIFEST)
+    return into
+
+
+def measure(params: Path, out: Path, methods: list[str], work: Path, kept: Path, mnist: int | None = None) -> Results:
     """Returns method -> pair -> target test accuracy [share] by seed.
 
     Args:
@@ -61,8 +78,9 @@ def measure(params: Path, out: Path, methods: list[str], work: Path, kept: Path)
         methods: in the order of the table.
         work: for what is trained.
         kept: results so far, by settings; each is added as soon as it is there, and not measured again.
+        mnist: MNIST training images; None: all.
     """
-    key = sha256_bytes(params.read_bytes())[:16]
+    key = sha256_bytes(params.read_bytes())[:16] + (f"-{mnist}" if mnist else "")
     known: dict[str, Results] = read_json(kept) if kept.exists() else {}
     results = known.setdefault(key, {})
     for method in methods:
@@ -70,8 +88,9 @@ def measure(params: Path, out: Path, methods: list[str], work: Path, kept: Path)
             if pair in results.get(method, {}):
                 continue
             with tempfile.TemporaryDirectory(dir=work) as own:
-                seconds = trained(params, pair, method, out / pair, Path(own))
-                found = accuracies(out / pair, Path(own) / method, "test", accuracy)[0]
+                folder = thinned(out / pair, mnist, Path(own) / "fewer") if mnist else out / pair
+                seconds = trained(params, pair, method, folder, Path(own))
+                found = accuracies(folder, Path(own) / method, "test", accuracy)[0]
             results.setdefault(method, {})[pair] = found
             write_json(kept, known)
             print(f"{method} {pair}: {', '.join(f'{100 * a:.1f}' for a in found)} ({seconds:.0f} s)", flush=True)
@@ -104,13 +123,14 @@ def main() -> None:
     parser.add_argument(
         "--kept", type=Path, default=Path("out/digits.json"), help="results so far; a run goes on there"
     )
+    parser.add_argument("--mnist", type=int, help="MNIST training images; default: all")
     parser.add_argument("--report", type=Path, help="Markdown file whose section `digits` is written")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         params = settings(given.params, given.epochs, given.seeds, Path(work))
-        text = table(measure(params, given.out, given.only, Path(work), given.kept))
+        text = table(measure(params, given.out, given.only, Path(work), given.kept, given.mnist))
     print(text)
-    if given.report:
+    if given.report and not given.mnist:
         about = (
             "## MNIST <-> USPS, LeNet\n\nAccuracy on the target's test split [%], "
             f"{given.epochs} epochs, {given.seeds} seed(s). `python -m benchmarks.digits`, which also says what differs"
