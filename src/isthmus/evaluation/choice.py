@@ -135,7 +135,8 @@ def choose(candidates: Sequence[Candidate], guards: Guards, classes: int, leave:
     if not floors:
         raise DataError("no epoch of source_only among the candidates: it is the floor. Run 'dvc repro' to train it")
     floor = _where_plain_training_ends([c for c in ordered if c.method == SOURCE_ONLY], max(floors), guards)
-    reasons = [_reasons(c, max(floors), guards, classes) | _unscored(c) | _other_epoch(c, floor) for c in ordered]
+    ordered = [c for c in ordered if c.method != SOURCE_ONLY or c is floor]
+    reasons = [_reasons(c, max(floors), guards, classes) | _unscored(c) for c in ordered]
     ranks = _ranks([c for c, out in zip(ordered, reasons, strict=True) if not out])
     best: dict[str, int] = {}
     for method in {c.method for c in ordered}:
@@ -232,12 +233,6 @@ def _where_plain_training_ends(epochs: Sequence[Candidate], highest: float, guar
     """Returns source-only's last epoch that did not fail; where all did, the last."""
     sound = [c for c in epochs if not c.faults and c.source_val_accuracy >= highest - guards.source_floor]
     return (sound or epochs)[-1]
-
-
-def _other_epoch(candidate: Candidate, floor: Candidate) -> dict[str, str]:
-    if candidate.method != SOURCE_ONLY or candidate.epoch == floor.epoch:
-        return {}
-    return {"another epoch": f"source_only stands at epoch {floor.epoch}, where plain training ends"}
 
 
 def _unscored(candidate: Candidate) -> dict[str, str]:
