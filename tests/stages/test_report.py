@@ -106,6 +106,24 @@ def test_a_fallback_to_source_only_is_said_on_the_first_screen(tmp_path: Path):
     assert "seeds disagree on" in page
 
 
+@pytest.mark.parametrize(
+    ("leave", "label"),
+    [
+        ({"ranked_first": {"method": "coral", "epoch": 4}, "p_value": 0.4, "level": 0.1}, "No advantage shown"),
+        (None, "Source-only ranked first"),
+    ],
+)
+def test_source_only_that_is_kept_says_whether_it_ranked_first_or_nothing_was_shown(
+    tmp_path: Path, leave: dict | None, label: str
+):
+    made = write_report_files(tmp_path, {"source_only": 0.6, "coral": 0.1, "dann": 0.1})
+    path = made.root / "choice.json"
+    chosen = json.loads(path.read_text())["chosen"] | {"fallback": False}
+    _edited(path, path, chosen=chosen, leave=leave)
+
+    assert label in _page(made.make())
+
+
 def test_source_only_alone_is_reported_as_all_there_is(tmp_path: Path):
     page = _page(write_report_files(tmp_path, {"source_only": 0.6}).make())
 

@@ -167,6 +167,8 @@ def _kept(findings: Findings) -> tuple[str, str]:
         return "Source-only is all there is: no adapted method was trained.", "Nothing to choose from"
     if findings.choice["chosen"]["fallback"]:
         return "Source-only is kept: no adapted model passed the guards.", "Fallback to source-only"
+    if findings.choice["leave"] is not None:
+        return "Source-only is kept: no adapted model was shown to be better.", "No advantage shown"
     return "Source-only is kept: it ranked before every adapted model.", "Source-only ranked first"
 
 
