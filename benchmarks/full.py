@@ -102,12 +102,14 @@ def main(arguments: list[str] | None = None) -> None:
             (work / name).mkdir(exist_ok=True)
             prepared(params, name, work / name, given.cache)
             for method in given.only:
-                own = work / name / "runs" / method
+                own = work / name / "runs" / f"{given.epochs}-epochs-{given.seeds}-seeds" / method
                 own.mkdir(parents=True, exist_ok=True)
-                seconds = trained(params, name, method, work / name, own)
+                took = "measured before"
+                if not (own / method / "run.json").is_file():
+                    took = f"{trained(params, name, method, work / name, own):.0f} s"
                 found = accuracies(work / name, own / method, "test")[0]
                 results.setdefault(method, {})[name] = found
-                print(f"{name} {method}: {_cell(found)} ({seconds:.0f} s)", flush=True)
+                print(f"{name} {method}: {_cell(found)} ({took})", flush=True)
     text = table(results, given.scenarios)
     print(text)
     if given.report:
