@@ -116,7 +116,7 @@ def main(arguments: list[str] | None = None) -> None:
         about = (
             f"## Full fine-tuning at {SIDE} x {SIDE}\n\nBalanced accuracy on the target's test split [%],"
             f" {given.epochs} epochs, {given.seeds} seed(s), ViT-S/14, every weight trained. `python -m benchmarks.full"
-            f" {' '.join(given.scenarios)}`, which also says how.\n\n"
+            f" --epochs {given.epochs} {' '.join(given.scenarios)}`, which also says how.\n\n"
         )
         write_section(given.report, SECTION, about + text)
 
