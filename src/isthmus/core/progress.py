@@ -29,6 +29,22 @@ def track(items: Iterable[T], what: str, total: int, unit: str = "image") -> Ite
             last = now
 
 
+class Pace:
+    """Says when it is time again, for what is done every so often and no result hangs on."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Returns whether so long has passed since it last returned True, or since it was made."""
+        now = time.monotonic()
+        if now - self._last < self._seconds:
+            return False
+        self._last = now
+        return True
+
+
 def say(text: str) -> None:
     """Prints one line of news on standard error, at once."""
     print(text, file=sys.stderr, flush=True)

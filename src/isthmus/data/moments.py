@@ -1,6 +1,5 @@
 """Mean and standard deviation of a domain's training images while they stream by, and how far the stream has come."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.files import read_json, write_json
+from isthmus.core.progress import Pace
 from isthmus.data.rows import RowFormat
 
 Sums = tuple[list[float], list[float]]  # of one image: means and mean squares a channel, in its own units
@@ -70,7 +70,7 @@ class Progress:
 
     def __init__(self, path: Path, sums: dict[str, Moments]) -> None:
         self._path = path
-        self._saved = time.monotonic()
+        self._pace = Pace(_SECONDS)
         self.done = 0
         self.refused: list[list[str]] = []
         if path.is_file():
@@ -82,10 +82,9 @@ class Progress:
     def step(self) -> bool:
         """Counts one image; returns whether it is time to save."""
         self.done += 1
-        return time.monotonic() - self._saved >= _SECONDS
+        return self._pace.due()
 
     def save(self, sums: dict[str, Moments]) -> None:
         """Writes the state atomically."""
         kept = {domain: moments.state() for domain, moments in sums.items()}
         write_json(self._path, {"done": self.done, "refused": self.refused, "sums": kept})
-        self._saved = time.monotonic()
