@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed
 
 from isthmus.core.errors import ConfigError, IsthmusError
 from isthmus.registry import incoming
-from isthmus.registry.watch import Watched
+from isthmus.registry.watch import EXIT, Watched
 from isthmus.registry.watch import watch as watch_batch
 from pipelines.promote import CLOSED, own_state, promote, state_of
 from pipelines.supervisor import supervise
@@ -28,7 +28,7 @@ from pipelines.tasks import error_of
 from pipelines.transfer import transfer
 
 _NAMES = {"drift": "Drift", "no drift": None, "too few images": "TooFewImages"}  # of Prefect's state
-_STATUS = {"Drift": 3, "TooFewImages": 4} | {name: status for status, name in CLOSED.items()}
+_STATUS = {name: EXIT[verdict] for verdict, name in _NAMES.items()} | {name: status for status, name in CLOSED.items()}
 _LINE_FAILED = "LineFailed"
 
 

@@ -17,16 +17,14 @@ def track(items: Iterable[T], what: str, total: int, unit: str = "image") -> Ite
 
         yield from rich_track(items, what, total=total, console=Console(stderr=True))
         return
-    start = last = time.monotonic()
+    start, pace = time.monotonic(), Pace(_SECONDS_BETWEEN_LINES)
     for done, item in enumerate(items, start=1):
         yield item
-        now = time.monotonic()
-        if now - last >= _SECONDS_BETWEEN_LINES or done == total:
-            rate = done / max(now - start, 1e-9)
+        if pace.due() or done == total:
+            rate = done / max(time.monotonic() - start, 1e-9)
             left = (total - done) / max(rate, 1e-9)
             plural = f"{unit}es" if unit.endswith("ch") else f"{unit}s"
             print(f"{what}: {done}/{total} {plural}, {rate:.1f}/s, {left:.0f} s left", file=sys.stderr, flush=True)
-            last = now
 
 
 class Pace:

@@ -131,12 +131,13 @@ def choose(candidates: Sequence[Candidate], guards: Guards, classes: int, leave:
         DataError: there is no candidate of source-only.
     """
     ordered = sorted(candidates, key=lambda c: (c.method != SOURCE_ONLY, c.method, c.epoch))
-    floors = [c.source_val_accuracy for c in ordered if c.method == SOURCE_ONLY]
-    if not floors:
+    plain = [c for c in ordered if c.method == SOURCE_ONLY]
+    if not plain:
         raise DataError("no epoch of source_only among the candidates: it is the floor. Run 'dvc repro' to train it")
-    floor = _where_plain_training_ends([c for c in ordered if c.method == SOURCE_ONLY], max(floors), guards)
+    highest = max(c.source_val_accuracy for c in plain)
+    floor = _where_plain_training_ends(plain, highest, guards)
     ordered = [c for c in ordered if c.method != SOURCE_ONLY or c is floor]
-    reasons = [_reasons(c, max(floors), guards, classes) | _unscored(c) for c in ordered]
+    reasons = [_reasons(c, highest, guards, classes) | _unscored(c) for c in ordered]
     ranks = _ranks([c for c, out in zip(ordered, reasons, strict=True) if not out])
     best: dict[str, int] = {}
     for method in {c.method for c in ordered}:

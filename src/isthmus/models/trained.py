@@ -3,6 +3,7 @@
 `classifier.json` says how it is built, `weights.safetensors` holds every tensor, the frozen backbone's too.
 """
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from isthmus.core.errors import DataError
 from isthmus.core.files import atomic_file, read_json, write_json
+from isthmus.data.batch import Outputs
 from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise, same_for_all
 from isthmus.models.embedding import read_facts
@@ -42,6 +44,11 @@ class TrainedClassifier(nn.Module):
         self.classes = classes
         self.domains = domains
 
+    def forward(self, pixels: Tensor, domains: Tensor) -> Outputs:
+        """Returns embeddings and logits of prepared images `[N, C, H, W]`, each of the domain of its number `[N]`."""
+        found: Outputs = self.classifier(pixels if self.encoder is None else self.encoder(pixels, domains), domains)
+        return found
+
     def predict_logits(self, images: NDArray[Any], domain: str, batch_size: int = 32) -> NDArray[np.float32]:
         """Returns float32 logits `[N, K]` of prepared images `[N, H, W, C]` of one domain.
 
@@ -66,8 +73,7 @@ class TrainedClassifier(nn.Module):
         for start in range(0, len(images), batch_size):
             pixels = torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2)
             domains = torch.full((len(pixels),), self.domains.index(domain), dtype=torch.int64)
-            inputs = pixels if self.encoder is None else self.encoder(pixels, domains)
-            found = self.classifier(inputs, domains)
+            found = self(pixels, domains)
             embeddings.append(found.features.float().numpy())
             logits.append(found.logits.float().numpy())
         return np.concatenate(embeddings), np.concatenate(logits)
@@ -145,3 +151,10 @@ def load_trained(folder: Path) -> TrainedClassifier:
     model = TrainedClassifier(encoder if frozen else None, classifier, facts["classes"], facts["domains"], embedding)
     model.load_state_dict(tensors, strict=True)
     return model.eval()
+
+
+def load_candidate(trained: Path, features: Path, epoch: int, seed: int) -> TrainedClassifier:
+    """Builds the classifier of one kept epoch of one seed straight from what `train` and `embed` wrote."""
+    with tempfile.TemporaryDirectory() as folder:
+        export_trained(trained, features, epoch, seed, Path(folder))
+        return load_trained(Path(folder))

@@ -21,7 +21,7 @@ from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import Store
 
 FOLDER = Path(".isthmus") / "watch"
-_EXIT = {"no drift": 0, "drift": 3, "too few images": 4}
+EXIT = {"no drift": 0, "drift": 3, "too few images": 4}
 _SHOWN = 10  # bad files in the table; drift.json names all
 
 
@@ -69,7 +69,7 @@ class Watched:
     @property
     def exit_status(self) -> int:
         """0 no drift, 3 drift, 4 too few images to tell."""
-        return _EXIT[self.drift.verdict]
+        return EXIT[self.drift.verdict]
 
     def as_json(self) -> dict[str, Any]:
         """Returns every number, threshold and reason as JSON types."""

@@ -10,7 +10,6 @@ What labels say is read from `predictions.parquet`, which `evaluate` wrote after
 candidate of the seed that ships.
 """
 
-import tempfile
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,7 +27,7 @@ from isthmus.data.shards import Rows
 from isthmus.evaluation.attention_maps import explain, why_not
 from isthmus.evaluation.predict import PREDICTIONS
 from isthmus.evaluation.shown_cases import cases
-from isthmus.models.trained import TrainedClassifier, export_trained, load_trained
+from isthmus.models.trained import TrainedClassifier, load_candidate
 from isthmus.stages._cli import stage
 
 IMAGES = 12  # of the target's test split that are explained
@@ -57,9 +56,7 @@ def run(
     """Loads the chosen model with its backbone, picks images, writes their maps."""
     make_deterministic(_THREADS)
     chosen = read_json(choice)["chosen"]
-    with tempfile.TemporaryDirectory() as folder:
-        export_trained(trained / chosen["method"], features, chosen["epoch"], chosen["seed"], Path(folder))
-        model = load_trained(Path(folder)).requires_grad_(False)
+    model = load_candidate(trained / chosen["method"], features, chosen["epoch"], chosen["seed"]).requires_grad_(False)
     target = params.scenario.target
     shown = cases(read_table(predictions, PREDICTIONS), target, IMAGES)
     hindered = why_not(_network(model))
@@ -87,9 +84,8 @@ def _maps(
     model: TrainedClassifier, pixels: NDArray[np.generic], predicted: NDArray[np.int64], domain: int
 ) -> NDArray[np.float32]:
     def answer(images: torch.Tensor) -> torch.Tensor:
-        domains = torch.full((len(images),), domain, dtype=torch.int64)
-        inputs = images if model.encoder is None else model.encoder(images, domains)
-        return model.classifier(inputs, domains).logits
+        logits: torch.Tensor = model(images, torch.full((len(images),), domain, dtype=torch.int64)).logits
+        return logits
 
     images, classes = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2), torch.from_numpy(predicted)
     starts = range(0, len(images), _BATCH)

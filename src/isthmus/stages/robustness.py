@@ -9,7 +9,6 @@ and code, so that a run that was cut off goes on.
 
 import inspect
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,7 +32,7 @@ from isthmus.evaluation.corruptions import SEVERITIES, corrupted, suite
 from isthmus.evaluation.predict import PREDICTIONS
 from isthmus.evaluation.robustness import Errors, robustness_document
 from isthmus.models.embedding import encode
-from isthmus.models.trained import TrainedClassifier, export_trained, load_trained
+from isthmus.models.trained import TrainedClassifier, load_candidate
 from isthmus.stages._cli import stage
 
 _BATCH = 32  # [image]
@@ -86,7 +85,9 @@ def run(
     key = hash_files([prepared, features / "embed.json", features / "backbone.safetensors", *weights, *code])
     key = sha256_bytes(f"{key} {params.robustness.images} {seed} {table['label'].tolist()}".encode())
     kept = checkpoints / f"robustness-{key[:32]}"
-    models = {method: _model(trained / method, features, epoch, chosen["seed"]) for method, epoch in epochs.items()}
+    models = {
+        method: load_candidate(trained / method, features, epoch, chosen["seed"]) for method, epoch in epochs.items()
+    }
     kinds = suite(params.scenario.kind)
     work = [(d, "clean", 0) for d in rows] + [(d, c, s) for d in rows for c in kinds for s in SEVERITIES]
     errors: dict[tuple[str, str, int], dict[str, float]] = {}
@@ -113,12 +114,6 @@ def _labelled_rows(table: pd.DataFrame, scenario: Scenario, count: int) -> dict[
     test = (table["split"] == "test") & table["label"].notna()
     found = {d: np.flatnonzero(test & (table["domain"] == d))[:count] for d in scenario.domains}
     return {domain: places for domain, places in found.items() if len(places)}
-
-
-def _model(trained: Path, features: Path, epoch: int, seed: int) -> TrainedClassifier:
-    with tempfile.TemporaryDirectory() as folder:
-        export_trained(trained, features, epoch, seed, Path(folder))
-        return load_trained(Path(folder))
 
 
 @torch.no_grad()
