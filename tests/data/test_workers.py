@@ -1,3 +1,4 @@
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -42,13 +43,25 @@ def square(value: int) -> int:
     return value * value
 
 
+def is_worker() -> bool:
+    return multiprocessing.parent_process() is not None
+
+
 def die(value: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
+    if is_worker():
+        os.kill(os.getpid(), signal.SIGKILL)
+    time.sleep(0.05)
     return value
 
 
+def process(value: int) -> int:
+    time.sleep(0.01)
+    return os.getpid()
+
+
 def note_and_sleep(folder: str) -> None:
-    (Path(folder) / f"{os.getpid()}.worker").touch()
+    if is_worker():
+        (Path(folder) / f"{os.getpid()}.worker").touch()
     time.sleep(0.5)
 
 
@@ -84,6 +97,15 @@ def test_few_items_need_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "ProcessPoolExecutor", None)
 
     assert list(in_order(square, range(10), 8)) == [i * i for i in range(10)]
+
+
+def test_the_calling_process_computes_until_a_worker_is_there() -> None:
+    processes = list(in_order(process, range(600), 2))
+
+    own = [number == os.getpid() for number in processes]
+    assert own[0]
+    assert own == sorted(own, reverse=True)
+    assert len(set(processes) - {os.getpid()}) == 2
 
 
 def test_a_killed_worker_is_reported_with_the_way_out() -> None:

@@ -52,6 +52,8 @@ def without_gaps(pixels: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArr
     Raises:
         DataError: nothing is there at all.
     """
+    if valid is None and pixels.dtype.kind != "f":
+        return pixels
     there = np.ones(pixels.shape[:2], bool) if valid is None else valid
     if pixels.dtype.kind == "f":
         there = there & np.isfinite(pixels).all(axis=2)

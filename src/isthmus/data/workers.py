@@ -6,7 +6,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import TypeVar
@@ -21,8 +21,9 @@ _WORTH_A_POOL = 256  # items; below it a pool takes longer to start than to work
 def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk: int = 16) -> Iterator[R]:
     """Yields `function(item)` of each item in the items' order, computed by several processes.
 
-    At most three chunks a worker are under way or waiting, however slow the reader is. One worker, or few items,
-    run in this very process: the results are the same.
+    Until the first worker is there, a second or so, this very process computes. At most three chunks a worker are under
+    way or waiting, however slow the reader is. One worker, or few items, run in this very process: the results are the
+    same.
 
     Raises:
         DataError: a worker was killed, most likely for want of memory.
@@ -36,9 +37,16 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
     context = multiprocessing.get_context(start)
     context.set_forkserver_preload(_modules(function))
     pool = ProcessPoolExecutor(workers, context, initializer=_die_with_parent)
+    starter = ThreadPoolExecutor(1)  # to ask for the first worker waits until it is there
     pending: deque[Future[list[R]]] = deque()
+    done = 0
     try:
-        for begin in range(0, len(items), chunk):
+        ready = starter.submit(lambda: pool.submit(int).result())
+        while done < len(items) and not ready.done():
+            yield function(items[done])
+            done += 1
+        ready.result()
+        for begin in range(done, len(items), chunk):
             pending.append(pool.submit(_each, function, items[begin : begin + chunk]))
             if len(pending) >= 3 * workers:
                 yield from pending.popleft().result()
@@ -49,6 +57,7 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
             "a worker process was killed, most likely for want of memory. Set 'ingest.workers: 1' or free some memory"
         ) from None
     finally:
+        starter.shutdown(wait=True)
         pool.shutdown(wait=True, cancel_futures=True)
 
 
