@@ -9,21 +9,32 @@ label of the target is used before the last step, where its test split gives the
 5,000 MNIST images instead of 60,000 + 10,000 (what the package index carries), so that MNIST as source trains on about
 3,000 and MNIST as target on about 3,500 and is tested on about 1,500; of the source a third is kept for validation,
 calibration and test; AdamW and a cosine instead of SGD with its own decay; images are moved by up to 4 pixels, as in
-SHOT's code, but not turned, which it does by up to 10 degrees. `--mnist N` trains with N of the MNIST images alone and
-prints only: whether more of them would help is seen from fewer.
+SHOT's code, but not turned, which it does by up to 10 degrees.
+
+Three options look for what such differences are worth, and print only. `--mnist N` trains with N of the MNIST images:
+whether more of them would help is seen from fewer. `--box 20` shrinks USPS's digits, which fill their frame, to the 20
+of 28 pixels that MNIST's fill. `--split train` scores the target's training images, none of whose labels were used:
+USPS's own test images are another draw than its training images, where the file that many papers share (7,438 and
+1,860 images) mixes them.
 """
 
 import argparse
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import yaml
+from PIL import Image
 
 from benchmarks.methods import accuracies, trained
 from benchmarks.sections import write_section
 from isthmus.core.files import read_json, sha256_bytes, write_json
-from isthmus.data.manifest import MANIFEST, read_table, write_table
+from isthmus.data.manifest import INDEX, MANIFEST, read_table, write_table
+from isthmus.data.moments import Moments, sums_of
+from isthmus.data.rows import RowFormat
+from isthmus.data.shards import open_shard
 
 Results = dict[str, dict[str, list[float]]]  # method -> pair -> accuracy [share] by seed
 PAIRS = ("usps_mnist", "mnist_usps")
@@ -54,6 +65,32 @@ def settings(params: Path, epochs: int, seeds: int, folder: Path) -> Path:
     return path
 
 
+@dataclass(frozen=True)
+class Change:
+    """What differs from the protocol, to see what it is worth.
+
+    Attributes:
+        mnist: MNIST training images; None: all.
+        box: side that USPS's digits fill [pixel of 28]; None: all of it.
+        split: of the target, whose images are scored.
+    """
+
+    mnist: int | None
+    box: int | None
+    split: Literal["test", "train"]
+
+    def __str__(self) -> str:
+        """Returns what tells results apart; nothing without a change."""
+        parts = {"": self.mnist, "box": self.box, "scored": None if self.split == "test" else self.split}
+        return "".join(f"-{name}{value}" for name, value in parts.items() if value is not None)
+
+    def made(self, folder: Path, into: Path) -> Path:
+        """Returns the folder that `embed` wrote, or a changed one in the place of it."""
+        if self.mnist is not None:
+            folder = thinned(folder, self.mnist, into / "fewer")
+        return folder if self.box is None else boxed(folder, self.box, into / "boxed")
+
+
 def thinned(folder: Path, count: int, into: Path) -> Path:
     """Returns a folder with so many MNIST training images; the others go to `cal`, on which nothing trains."""
     manifest = read_table(folder / "manifest.parquet", MANIFEST)
@@ -61,16 +98,49 @@ def thinned(folder: Path, count: int, into: Path) -> Path:
     # by id, a hash: the fewer are among the more
     dropped = manifest.loc[train, "image_id"].sort_values().iloc[count:]
     manifest.loc[manifest["image_id"].isin(dropped), "split"] = "cal"
-    into.mkdir(parents=True)
-    for path in folder.iterdir():
-        if path.name != "manifest.parquet":
-            (into / path.name).symlink_to(path.resolve())
+    _others(folder, into, "manifest.parquet")
     write_table(into / "manifest.parquet", manifest, MANIFEST)
     return into
 
 
-def measure(params: Path, out: Path, methods: list[str], work: Path, kept: Path, mnist: int | None = None) -> Results:
-    """Returns method -> pair -> target test accuracy [share] by seed.
+def boxed(folder: Path, box: int, into: Path) -> Path:
+    """Returns a folder whose USPS images are shrunk to `box` pixels a side, black around them."""
+    _others(folder, into, "prepared")
+    prepared, shrunk = folder / "prepared", into / "prepared"
+    _others(prepared, shrunk, "facts.json", "shards")
+    _others(prepared / "shards", shrunk / "shards")
+    index = read_table(prepared / "index.parquet", INDEX)
+    facts = read_json(prepared / "facts.json")
+    manifest = read_table(folder / "manifest.parquet", MANIFEST)
+    train = set(manifest.loc[manifest["split"] == "train", "image_id"])
+    moments = Moments(RowFormat((facts["height"], facts["width"], 1), facts["dtype"]))
+    for name, rows in index[index["domain"] == "usps"].groupby("shard"):
+        images = np.stack([_shrunk(image[..., 0], box) for image in open_shard(prepared / "shards" / f"{name}.npy")])
+        (shrunk / "shards" / f"{name}.npy").unlink()
+        np.save(shrunk / "shards" / f"{name}.npy", images[..., None])
+        for row in rows.loc[rows["image_id"].isin(train), "row"]:
+            moments.add(sums_of(images[row][..., None]))
+    facts["mean"]["usps"], facts["std"]["usps"] = moments.mean(), moments.std()
+    write_json(shrunk / "facts.json", facts)
+    return into
+
+
+def _shrunk(image: np.ndarray, box: int) -> np.ndarray:
+    small = np.asarray(Image.fromarray(image).resize((box, box), Image.Resampling.BICUBIC))
+    before = (len(image) - box) // 2
+    return np.pad(small, (before, len(image) - box - before))
+
+
+def _others(folder: Path, into: Path, *names: str) -> None:
+    """Makes a folder with links to everything in another but what is written anew."""
+    into.mkdir(parents=True)
+    for path in folder.iterdir():
+        if path.name not in names:
+            (into / path.name).symlink_to(path.resolve())
+
+
+def measure(params: Path, out: Path, methods: list[str], work: Path, kept: Path, change: Change) -> Results:
+    """Returns method -> pair -> target accuracy [share] by seed.
 
     Args:
         params: of `settings`.
@@ -78,9 +148,9 @@ def measure(params: Path, out: Path, methods: list[str], work: Path, kept: Path,
         methods: in the order of the table.
         work: for what is trained.
         kept: results so far, by settings; each is added as soon as it is there, and not measured again.
-        mnist: MNIST training images; None: all.
+        change: of the protocol.
     """
-    key = sha256_bytes(params.read_bytes())[:16] + (f"-{mnist}" if mnist else "")
+    key = f"{sha256_bytes(params.read_bytes())[:16]}{change}"
     known: dict[str, Results] = read_json(kept) if kept.exists() else {}
     results = known.setdefault(key, {})
     for method in methods:
@@ -88,9 +158,9 @@ def measure(params: Path, out: Path, methods: list[str], work: Path, kept: Path,
             if pair in results.get(method, {}):
                 continue
             with tempfile.TemporaryDirectory(dir=work) as own:
-                folder = thinned(out / pair, mnist, Path(own) / "fewer") if mnist else out / pair
+                folder = change.made(out / pair, Path(own))
                 seconds = trained(params, pair, method, folder, Path(own))
-                found = accuracies(folder, Path(own) / method, "test", accuracy)[0]
+                found = accuracies(folder, Path(own) / method, change.split, accuracy)[0]
             results.setdefault(method, {})[pair] = found
             write_json(kept, known)
             print(f"{method} {pair}: {', '.join(f'{100 * a:.1f}' for a in found)} ({seconds:.0f} s)", flush=True)
@@ -124,13 +194,16 @@ def main() -> None:
         "--kept", type=Path, default=Path("out/digits.json"), help="results so far; a run goes on there"
     )
     parser.add_argument("--mnist", type=int, help="MNIST training images; default: all")
+    parser.add_argument("--box", type=int, help="side that USPS's digits fill [pixel of 28]; default: all of it")
+    parser.add_argument("--split", default="test", choices=["test", "train"], help="of the target, that is scored")
     parser.add_argument("--report", type=Path, help="Markdown file whose section `digits` is written")
     given = parser.parse_args()
+    change = Change(given.mnist, given.box, given.split)
     with tempfile.TemporaryDirectory() as work:
         params = settings(given.params, given.epochs, given.seeds, Path(work))
-        text = table(measure(params, given.out, given.only, Path(work), given.kept, given.mnist))
+        text = table(measure(params, given.out, given.only, Path(work), given.kept, change))
     print(text)
-    if given.report and not given.mnist:
+    if given.report and not str(change):
         about = (
             "## MNIST <-> USPS, LeNet\n\nAccuracy on the target's test split [%], "
             f"{given.epochs} epochs, {given.seeds} seed(s). `python -m benchmarks.digits`, which also says what differs"
