@@ -126,6 +126,12 @@ MUTATIONS = {
     "mcd_heads_pulled_together": Mutation(
         "methods/mcd.py", "return right - self.weight", "return right + self.weight", ("adapt/methods/test_mcd.py",)
     ),
+    "mcd_domains_normalised_together": Mutation(
+        "methods/mcd.py",
+        "        target = model(batch.inputs[count:], batch.domains[count:])\n        return",
+        "        _, target = model(batch.inputs, batch.domains).split(count)\n        return",
+        ("adapt/methods/test_mcd.py",),
+    ),
     "adda_labels_not_inverted": Mutation(
         "methods/adda.py",
         "softplus(-full_precision(logits)).mean()",

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,24 @@ def test_the_encoder_step_moves_the_encoder_alone_and_brings_heads_together() ->
     assert changed(bottleneck, model.bottleneck)
     assert float(built.encoder_loss(model, sample).detach()) < apart
     assert all(parameter.grad is None for parameter in model.head.parameters())
+
+
+def test_batch_statistics_of_one_domain_do_not_reach_the_other() -> None:
+    built, model, sample = method("mcd"), classifier(norm="batch"), batch()
+    assert isinstance(built, Adaptation)
+    count = sample.source_count
+    other_source, other_target = sample.inputs.clone(), sample.inputs.clone()
+    other_source[:count] += torch.randn(sample.inputs[:count].shape)
+    other_target[count:] += torch.randn(sample.inputs[count:].shape)
+    elsewhere = replace(sample, inputs=other_target)
+
+    for step in (built.encoder_loss, built.heads_loss):  # each of them does hear of the target
+        assert float(step(model, elsewhere).detach()) != float(step(model, sample).detach())
+    assert torch.equal(
+        built.encoder_loss(model, replace(sample, inputs=other_source)), built.encoder_loss(model, sample)
+    )
+    for part, loss in built.losses(model, elsewhere, 0.0).items():
+        assert torch.equal(loss, built.losses(model, sample, 0.0)[part])
 
 
 def test_a_session_counts_one_step_a_batch_and_resumes_with_both_optimisers(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 Saito, Watanabe, Ushiku, Harada, Maximum Classifier Discrepancy for Unsupervised Domain Adaptation, CVPR 2018,
 https://arxiv.org/abs/1712.02560, section 3.3. Three steps take turns on each batch: A (all parts) minimises both heads'
 source cross-entropy; B (heads, encoder fixed) minimises source cross-entropy minus the discrepancy d = mean |p_1 - p_2|
-on the target (equations 9, 10); C (encoder, heads fixed), n times, minimises d. Differs: the served model answers by
-the first head alone; source and target go through the encoder together, so BatchNorm mixes them in every step.
+on the target (equations 9, 10); C (encoder, heads fixed), n times, minimises d. Source and target go through the
+encoder one after the other, as in the authors' code: normalised in one batch, the target as a whole moves to where both
+heads say the same class (docs/log.md). Differs: the served model answers by the first head alone; heads are linear.
 """
 
 from typing import ClassVar
@@ -47,7 +48,8 @@ class Adaptation(Method):
 
     def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Returns the source cross-entropy of both heads: step A."""
-        source, _ = model(batch.inputs, batch.domains).split(batch.source_count)
+        count = batch.source_count
+        source = model(batch.inputs[:count], batch.domains[:count])
         second = self.second_head(source.features)
         return {
             "source": source_loss(source.logits, batch),
@@ -72,17 +74,17 @@ class Adaptation(Method):
 
     def heads_loss(self, model: Model, batch: Batch) -> Tensor:
         """Returns step B's loss: right on the source, apart on the target; no gradient reaches the encoder."""
-        with torch.no_grad():
-            features = model(batch.inputs, batch.domains).features
-        first, second = model.head(features), self.second_head(features)
         count = batch.source_count
-        right = source_loss(first[:count], batch)
-        right = right + source_loss(second[:count], batch)
-        return right - self.weight * discrepancy(first[count:], second[count:])
+        with torch.no_grad():
+            source = model(batch.inputs[:count], batch.domains[:count]).features
+            target = model(batch.inputs[count:], batch.domains[count:]).features
+        right = source_loss(model.head(source), batch) + source_loss(self.second_head(source), batch)
+        return right - self.weight * discrepancy(model.head(target), self.second_head(target))
 
     def encoder_loss(self, model: Model, batch: Batch) -> Tensor:
         """Returns step C's loss: the weighted discrepancy on the target."""
-        _, target = model(batch.inputs, batch.domains).split(batch.source_count)
+        count = batch.source_count
+        target = model(batch.inputs[count:], batch.domains[count:])
         return self.weight * discrepancy(target.logits, self.second_head(target.features))
 
 
