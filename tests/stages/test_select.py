@@ -304,6 +304,19 @@ def test_source_only_is_left_only_where_the_advantage_is_shown_if_that_is_asked_
     assert choice["candidates"] == plain["candidates"]
 
 
+@pytest.mark.parametrize("penalty", [0.01, 1e-12])
+def test_that_advantage_is_measured_with_the_options_of_reverse_validation(
+    files: ScenarioFiles, penalty: float
+) -> None:
+    validators = {"seed_agreement": {}, "reverse_validation": {"inverse_penalty": penalty}}
+    change_params(files, select={"leave_level": 0.5, "validators": validators})
+
+    leave = select(files)["leave"]
+
+    assert leave["ranked_first"]["method"] != "source_only"
+    assert (leave["p_value"] == 1.0) == (penalty == 1e-12)  # so smooth a classifier goes back with one class
+
+
 def test_a_level_outside_its_range_is_refused(files: ScenarioFiles, capsys: pytest.CaptureFixture[str]) -> None:
     change_params(files, select={"leave_level": 5})
 

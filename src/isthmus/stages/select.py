@@ -108,10 +108,13 @@ def leave_of(config: SelectConfig, runs: Mapping[str, Trained], views: Views, sa
     """Returns the test that a candidate must pass before source-only is left, if one is asked for."""
     if config.leave_level is None:
         return None
+    options = config.validators.get("reverse_validation", reverse_validation.Config())
+    assert isinstance(options, reverse_validation.Config)
+    way = options.build()
 
     def p_value(candidate: Candidate, floor: Candidate) -> float:
         one, other = ((runs[c.method], c.epoch) for c in (candidate, floor))
-        return reverse_p_value(one, other, views, samples, reverse_validation.Config().build())
+        return reverse_p_value(one, other, views, samples, way)
 
     return Leave(config.leave_level, p_value)
 
