@@ -1,50 +1,84 @@
 """Holds estimated target accuracy and conformal coverage against the truth, and writes docs/benchmarks.md.
 
-python -m benchmarks.estimates blood scenes mnist_usps usps_mnist steel      (each with out/NAME as `evaluate` left it)
+`python -m benchmarks.estimates --params params.yaml --pool out/pool --write docs/benchmarks.md blood=out/blood
+blood_reverse=out/blood`, after `python -m benchmarks.pool` with the same pairs and the methods of `params.yaml`. Stages
+`shift`, `select` and `evaluate` run as in the graph, below POOL/PAIR/judged, and again each time.
 
 The limits of the estimate were settled on development pairs (docs/decisions/0010-estimated-accuracy.md); nothing here
 feeds back into them. Coverage on the source is also given as the mean over draws of the same images into `cal` and
 `test` by group: what the method promises, where a single draw of few images may be far from it.
 """
 
-import sys
+import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from isthmus.core.files import read_json, write_text
+from benchmarks.pool import inputs_of, params_for
+from benchmarks.sections import write_section
+from isthmus.core.config import load_params, read_yaml
+from isthmus.core.files import read_json
 from isthmus.evaluation import conformal, metrics
 from isthmus.evaluation.calibration import fit_temperature
 from isthmus.evaluation.estimate import EstimateLimits, Views, estimate_accuracy
 from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
 from isthmus.evaluation.trust import passed_others
 from isthmus.evaluation.validators import softmax
+from isthmus.stages import evaluate, select, shift
 
-ROOT = Path(__file__).parents[1]
-START, END = "<!-- estimates: benchmarks/estimates.py -->", "<!-- end of estimates -->"
+SECTION = "estimates: benchmarks/estimates.py"
 DRAWS = 100
 DEVELOPMENT = ("industrial", "steel", "medical", "remote_sensing")
 Row = dict[str, Any]
 
 
-def main(names: list[str], out: Path = ROOT / "out", page: Path = ROOT / "docs" / "benchmarks.md") -> None:
-    """Measures the named scenarios and replaces what stands between the two marks."""
-    rows = [row for name in names for row in measure(name, out / name)]
-    text = page.read_text(encoding="utf-8") if page.exists() else f"# Benchmarks\n\n{START}\n{END}\n"
-    if START not in text:
-        text = f"{text.rstrip()}\n\n{START}\n{END}\n"
-    before, after = text.index(START), text.index(END) + len(END)
-    write_text(page, text[:before] + "\n".join([START, "", *section(rows), "", END]) + text[after:])
-    print("\n".join(section(rows)))
+def main(arguments: list[str] | None = None) -> None:
+    """Judges the pairs that the command line names; replaces what stands between the two marks of a page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.estimates", description=__doc__)
+    parser.add_argument("--params", type=Path, required=True, help="params.yaml with the scenarios and the methods")
+    parser.add_argument("--rule", type=Path, help="params.yaml whose `select` is used; default: --params")
+    parser.add_argument("--pool", type=Path, required=True)
+    parser.add_argument("--write", type=Path, help="Markdown file; default: print only")
+    parser.add_argument("pairs", nargs="+", metavar="PAIR=FOLDER")
+    given = parser.parse_args(arguments)
+    rows = []
+    for pair, _, folder in (text.partition("=") for text in given.pairs):
+        inputs = inputs_of(pair, Path(folder), given.pool / pair, read_yaml(given.params)["seed"])
+        judge(given.params, pair, inputs, given.pool / pair, given.rule)
+        rows += measure(pair, inputs, given.pool / pair)
+    text = "\n".join(section(rows))
+    print(text)
+    if given.write:
+        write_section(given.write, SECTION, text)
 
 
-def measure(name: str, folder: Path) -> list[Row]:
+def judge(params: Path, pair: str, inputs: Path, work: Path, rule: Path | None) -> None:
+    """Runs the stages `shift`, `select` and `evaluate` on what was trained, into `work/judged`."""
+    own = params_for(params, pair, work, list(read_yaml(params)["methods"]), rule)
+    folder, trained = work / "judged", work / "train"
+    folder.mkdir(exist_ok=True)
+    tables = {"manifest": inputs / "manifest.parquet", "prepared": inputs / "prepared"}
+    seen = tables | {"features": inputs / "features"}
+    shift.run(_read(shift.Params, own, pair), **seen, shift=folder / "shift")
+    made = {"trained": trained, "shift": folder / "shift", "choice": folder / "choice.json"}
+    select.run(_read(select.Params, own, pair), **seen, **made)
+    written = {name: folder / f"{name}.json" for name in ("truth", "trust", "metrics")}
+    labels, predictions = inputs / "labels_target.parquet", folder / "predictions.parquet"
+    given = _read(evaluate.Params, own, pair)
+    evaluate.run(given, **tables, **made, labels_target=labels, predictions=predictions, **written)
+
+
+def _read(kind: Any, params: Path, pair: str) -> Any:
+    return load_params(kind, params, {field: path.format(scenario=pair) for field, path in kind.SECTIONS.items()})
+
+
+def measure(name: str, inputs: Path, work: Path) -> list[Row]:
     """Returns a row for each method at its epoch, on the target's test split."""
-    made, truth, trust = (read_json(folder / f"{file}.json") for file in ("choice", "truth", "trust"))
-    samples = read_samples(folder / "manifest.parquet", folder / "prepared")
-    runs = open_trained(folder / "train", made["best_epoch"], truth["classes"], len(samples.label))
-    target = read_json(folder / "prepared" / "facts.json")["domains"][-1]
+    made, truth, trust = (read_json(work / "judged" / f"{file}.json") for file in ("choice", "truth", "trust"))
+    samples = read_samples(inputs / "manifest.parquet", inputs / "prepared")
+    runs = open_trained(work / "train", made["best_epoch"], truth["classes"], len(samples.label))
+    target = read_json(work / "train" / truth["chosen"] / "run.json")["domains"][-1]
     return [
         {
             "pair": name,
@@ -106,10 +140,8 @@ def section(rows: list[Row]) -> list[str]:
     lines = [
         "## Target accuracy estimated without labels, and coverage of conformal sets",
         "",
-        "`python -m benchmarks.estimates "
-        + " ".join(row["pair"] for row in chosen)
-        + "`. Accuracy on the target's test split"
-        " [%], mean over seeds, of the model chosen without labels.",
+        "`python -m benchmarks.estimates`. Accuracy on the target's test split [%], mean over seeds, of the model"
+        " chosen without labels.",
         "",
         "| pair | chosen | estimated (interval) | true | error | inside | source | redrawn | target |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -173,4 +205,4 @@ def percent(value: float) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -8,12 +8,13 @@ images are left out, for they are the test images of the reversed pair. The targ
 all to a third of a class, because equal shares flatter every validator that rewards even predictions.
 `NAME_tone_uneven` and `NAME_resolution_uneven` are thinned out by class once more. `NAME_uneven`, of the pairs that
 are named after `--uneven` only, is the pair itself with such shares among its target's training images: their labels
-are read, so only a development pair may be named there. Writes what `benchmarks.pool` reads, and `params.yaml` with
-the scenarios beside it."""
+are read, so only a development pair may be named there. Writes what `benchmarks.pool` reads, images too where the
+backbone trains, and `params.yaml` with the scenarios beside it."""
 
 import argparse
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,10 +24,12 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from isthmus.core.device import make_deterministic, pick_device
-from isthmus.core.files import write_json
+from isthmus.core.files import read_json, write_json
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
-from isthmus.data.shards import open_shard
+from isthmus.data.moments import Moments, sums_of
+from isthmus.data.rows import RowFormat
+from isthmus.data.shards import Rows, open_shard
 from isthmus.data.split import Splits, assign_splits
 from isthmus.models.embedding import encode, stored_encoder
 
@@ -58,8 +61,8 @@ def corrupted(images: NDArray[np.uint8], kind: str, seed: int) -> NDArray[np.uin
     return (x.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
-def make_pair(folder: Path, to: Path, kind: str, seed: int) -> tuple[str, str]:
-    """Writes the pair's manifest, labels, index and features; returns the names of its two domains."""
+def make_pair(folder: Path, to: Path, kind: str, seed: int, with_images: bool) -> tuple[str, str]:
+    """Writes the pair's manifest, labels, index, features and, if asked, images; returns the names of its domains."""
     index = read_table(folder / "prepared" / "index.parquet", INDEX)
     manifest = (
         read_table(folder / "manifest.parquet", MANIFEST).set_index("image_id").loc[index["image_id"]].reset_index()
@@ -85,12 +88,30 @@ def make_pair(folder: Path, to: Path, kind: str, seed: int) -> tuple[str, str]:
     table["label"] = table["label"].astype("Int32").mask(table["domain"] == target)
     write_table(to / "manifest.parquet", table, MANIFEST)
     write_table(to / "prepared" / "index.parquet", rows, INDEX)
-    write_json(to / "prepared" / "facts.json", {"domains": [source, target]})
+    facts: dict[str, Any] = {"domains": [source, target]}
+    if with_images:
+        images = Rows(folder / "prepared" / "shards", index).take(np.arange(len(index)))
+        changed = is_target & stays
+        images[changed] = corrupted(images[changed], kind, derive_seed(seed, "corruption"))
+        (to / "prepared" / "shards").mkdir(parents=True, exist_ok=True)
+        np.save(to / "prepared" / "shards" / "all.npy", images[stays])
+        facts = read_json(folder / "prepared" / "facts.json") | facts | _moments(images[stays], table)
+    write_json(to / "prepared" / "facts.json", facts)
     (to / "features").mkdir(parents=True, exist_ok=True)
     np.save(to / "features" / "all.npy", features[stays])
     for name in ("backbone.safetensors", "embed.json"):
         shutil.copy(folder / "features" / name, to / "features" / name)
     return source, target
+
+
+def _moments(images: NDArray[np.uint8], table: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
+    """Returns mean and std of each domain's training images, as `prepare` writes them."""
+    found = {}
+    for domain in table["domain"].unique():
+        found[domain] = Moments(RowFormat(images.shape[1:], images.dtype.name))
+        for image in images[((table["domain"] == domain) & (table["split"] == "train")).to_numpy()]:
+            found[domain].add(sums_of(image))
+    return {"mean": {d: m.mean() for d, m in found.items()}, "std": {d: m.std() for d, m in found.items()}}
 
 
 def kept(labels: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -150,7 +171,8 @@ def main() -> None:
     for name, _, folder in (text.partition("=") for text in given.scenarios):
         for kind in KINDS:
             pair = f"{name}_{kind}"
-            source, target = make_pair(Path(folder), given.to / pair, kind, derive_seed(0, pair))
+            trains = document["models"][document["scenarios"][name]["model"]]["mode"] == "full"
+            source, target = make_pair(Path(folder), given.to / pair, kind, derive_seed(0, pair), trains)
             document["scenarios"][pair] = document["scenarios"][name] | {"source": [source], "target": target}
             print(f"{pair}: {source} -> {target}", flush=True)
             if kind in UNEVEN_KINDS:

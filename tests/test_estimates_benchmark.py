@@ -4,25 +4,27 @@ import pytest
 
 from benchmarks import estimates
 from isthmus.core.files import read_json
-from tests.report_files import run_stages
 from tests.scenario_files import write_scenario
 
 
 def test_the_section_is_written_once_and_leaves_the_rest_of_the_page_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_stages(write_scenario(tmp_path / "demo", {"source_only": 0.5, "coral": 0.97, "dann": 0.96}))
-    truth, page = read_json(tmp_path / "demo" / "truth.json"), tmp_path / "benchmarks.md"
+    files = write_scenario(tmp_path / "demo", {"source_only": 0.5, "coral": 0.97, "dann": 0.96})
+    pool, page = tmp_path / "pool", tmp_path / "benchmarks.md"
+    (pool / "demo").mkdir(parents=True)
+    (pool / "demo" / "train").symlink_to(files.trained)
     page.write_text("# Benchmarks\n\nMine.\n")
 
     for _ in range(2):
-        estimates.main(["demo"], out=tmp_path, page=page)
+        pairs = [f"demo={files.root}"]
+        estimates.main(["--params", str(files.params), "--pool", str(pool), "--write", str(page), *pairs])
 
-    text = page.read_text()
+    text, truth = page.read_text(), read_json(pool / "demo" / "judged" / "truth.json")
     right = 100 * truth["methods"][truth["chosen"]]["accuracy"]["mean"]
     row = next(line for line in text.splitlines() if line.startswith("| demo |"))
     assert text.startswith("# Benchmarks\n\nMine.\n")
-    assert text.count(estimates.START) == text.count("## Target accuracy estimated") == 1
+    assert text.count(f"<!-- {estimates.SECTION} -->") == text.count("## Target accuracy estimated") == 1
     assert f"| {right:.1f} |" in row
     assert text.count("| demo |") == 1
 

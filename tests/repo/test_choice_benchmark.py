@@ -8,9 +8,12 @@ import pytest
 
 from benchmarks.choice import write_section
 from benchmarks.pool import inputs_of, variants
-from benchmarks.pseudo_pairs import corrupted, kept, make_uneven
-from isthmus.data.manifest import MANIFEST, TARGET_LABELS, read_table
+from benchmarks.pseudo_pairs import corrupted, kept, make_pair, make_uneven
+from isthmus.core.files import read_json
+from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table
+from isthmus.data.shards import Rows
 from tests.scenario_files import write_scenario
+from tests.stages.test_train import place
 
 
 def test_a_reversed_pair_swaps_the_labels_and_keeps_test_images_test_images(tmp_path: Path) -> None:
@@ -69,6 +72,27 @@ def test_an_uneven_pair_takes_images_out_of_the_targets_training_split_and_nothi
     assert 0 < moved.sum() < (before["split"] == "train").sum()
     assert before.loc[moved, "label"].isna().all() and set(before.loc[moved, "split"]) == {"train"}
     assert after.drop(columns="split").equals(before.drop(columns="split"))
+
+
+def test_a_pair_for_a_backbone_that_trains_has_corrupted_target_images_and_their_own_facts(tmp_path: Path) -> None:
+    files = place(tmp_path / "demo", mode="full")
+    before = read_table(files.prepared / "index.parquet", INDEX).set_index("image_id")
+    pixels = Rows(files.prepared / "shards", before.reset_index()).take(np.arange(len(before)))
+
+    source, target = make_pair(files.root, tmp_path / "pair", "tone", 0, with_images=True)
+
+    index = read_table(tmp_path / "pair" / "prepared" / "index.parquet", INDEX)
+    made = Rows(tmp_path / "pair" / "prepared" / "shards", index).take(np.arange(len(index)))
+    old = pixels[before.index.get_indexer(index["image_id"])]
+    changed = (made != old).any(axis=(1, 2, 3))
+    assert changed.any() and (changed == (index["domain"] == target)).all()
+    manifest = read_table(tmp_path / "pair" / "manifest.parquet", MANIFEST).set_index("image_id")
+    train = (manifest.loc[index["image_id"], "split"] == "train").to_numpy()
+    facts = read_json(tmp_path / "pair" / "prepared" / "facts.json")
+    for domain in (source, target):
+        mine = made[train & (index["domain"] == domain).to_numpy()] / 255
+        assert facts["mean"][domain] == pytest.approx(mine.mean(axis=(0, 1, 2)), abs=1e-6)
+        assert facts["std"][domain] == pytest.approx(mine.std(axis=(0, 1, 2)), abs=1e-6)
 
 
 def test_a_section_is_replaced_and_its_neighbours_stay(tmp_path: Path) -> None:
