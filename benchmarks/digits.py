@@ -11,18 +11,15 @@ label of the target is used before the last step, where its test split gives the
 calibration and test; AdamW and a cosine instead of SGD with its own decay; images are moved by up to 4 pixels, as in
 SHOT's code, but not turned, which it does by up to 10 degrees.
 
-Three options look for what such differences are worth, and print only. `--mnist N` trains with N of the MNIST images:
+Two options look for what such differences are worth, and print only. `--mnist N` trains with N of the MNIST images:
 whether more of them would help is seen from fewer. `--box 20` shrinks USPS's digits, which fill their frame, to the 20
-of 28 pixels that MNIST's fill. `--split train` scores the target's training images, none of whose labels were used:
-USPS's own test images are another draw than its training images, where the file that many papers share (7,438 and
-1,860 images) mixes them.
+of 28 pixels that MNIST's fill.
 """
 
 import argparse
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import yaml
@@ -72,16 +69,14 @@ class Change:
     Attributes:
         mnist: MNIST training images; None: all.
         box: side that USPS's digits fill [pixel of 28]; None: all of it.
-        split: of the target, whose images are scored.
     """
 
     mnist: int | None
     box: int | None
-    split: Literal["test", "train"]
 
     def __str__(self) -> str:
         """Returns what tells results apart; nothing without a change."""
-        parts = {"": self.mnist, "box": self.box, "scored": None if self.split == "test" else self.split}
+        parts = {"": self.mnist, "box": self.box}
         return "".join(f"-{name}{value}" for name, value in parts.items() if value is not None)
 
     def made(self, folder: Path, into: Path) -> Path:
@@ -140,7 +135,7 @@ def _others(folder: Path, into: Path, *names: str) -> None:
 
 
 def measure(params: Path, out: Path, methods: list[str], work: Path, kept: Path, change: Change) -> Results:
-    """Returns method -> pair -> target accuracy [share] by seed.
+    """Returns method -> pair -> target test accuracy [share] by seed.
 
     Args:
         params: of `settings`.
@@ -160,7 +155,7 @@ def measure(params: Path, out: Path, methods: list[str], work: Path, kept: Path,
             with tempfile.TemporaryDirectory(dir=work) as own:
                 folder = change.made(out / pair, Path(own))
                 seconds = trained(params, pair, method, folder, Path(own))
-                found = accuracies(folder, Path(own) / method, change.split, accuracy)[0]
+                found = accuracies(folder, Path(own) / method, "test", accuracy)[0]
             results.setdefault(method, {})[pair] = found
             write_json(kept, known)
             print(f"{method} {pair}: {', '.join(f'{100 * a:.1f}' for a in found)} ({seconds:.0f} s)", flush=True)
@@ -195,10 +190,9 @@ def main() -> None:
     )
     parser.add_argument("--mnist", type=int, help="MNIST training images; default: all")
     parser.add_argument("--box", type=int, help="side that USPS's digits fill [pixel of 28]; default: all of it")
-    parser.add_argument("--split", default="test", choices=["test", "train"], help="of the target, that is scored")
     parser.add_argument("--report", type=Path, help="Markdown file whose section `digits` is written")
     given = parser.parse_args()
-    change = Change(given.mnist, given.box, given.split)
+    change = Change(given.mnist, given.box)
     with tempfile.TemporaryDirectory() as work:
         params = settings(given.params, given.epochs, given.seeds, Path(work))
         text = table(measure(params, given.out, given.only, Path(work), given.kept, change))

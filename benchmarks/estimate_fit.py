@@ -27,10 +27,10 @@ PENALTY, COVERED = 1.0, 0.8
 METHODS = [SOURCE_ONLY, "zscore", "dann", "mmd", "coral"]
 
 
-def rows_of(params: Path, pair: str, folder: Path, pool: Path) -> list[dict[str, object]]:
+def rows_of(params: Path, rule: Path | None, pair: str, folder: Path, pool: Path) -> list[dict[str, object]]:
     """Returns one row a method: what the estimators say of it on the target's training split, and its accuracy."""
     inputs = inputs_of(pair, folder, pool / pair, read_yaml(params)["seed"])
-    own = params_for(params, pair, pool / pair, [SOURCE_ONLY])
+    own = params_for(params, pair, pool / pair, [SOURCE_ONLY], rule)
     samples = read_samples(inputs / "manifest.parquet", inputs / "prepared")
     facts = read_json(pool / pair / "train" / SOURCE_ONLY / "run.json")
     runs = open_pool(pool / pair / "train", METHODS, facts["classes"], len(samples.label))
@@ -106,11 +106,14 @@ def main() -> None:
     """Fits and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.estimate_fit", description=__doc__)
     parser.add_argument("--params", type=Path, required=True)
+    parser.add_argument("--rule", type=Path, help="params.yaml whose `select` is used; default: --params")
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("pairs", nargs="+", metavar="PAIR=FOLDER")
     given = parser.parse_args()
     split = [text.partition("=") for text in given.pairs]
-    rows = [row for pair, _, folder in split for row in rows_of(given.params, pair, Path(folder), given.pool)]
+    rows = [
+        row for pair, _, folder in split for row in rows_of(given.params, given.rule, pair, Path(folder), given.pool)
+    ]
     print(report(pd.DataFrame(rows)))
 
 

@@ -16,15 +16,16 @@ def test_what_was_measured_is_not_measured_again_unless_the_settings_changed(
 ) -> None:
     ran: list[str] = []
     monkeypatch.setattr(digits, "trained", lambda params, pair, method, folder, work: float(not ran.append(pair)))
+    monkeypatch.setattr(digits, "boxed", lambda folder, box, into: folder)
     monkeypatch.setattr(digits, "accuracies", lambda folder, run, split, score: ([0.75], []))
     params, kept = tmp_path / "digits.yaml", tmp_path / "kept" / "digits.json"
     kept.parent.mkdir()
     params.write_text("epochs: 20")
 
-    plain = digits.Change(mnist=None, box=None, split="test")
+    plain = digits.Change(mnist=None, box=None)
     for _ in range(2):
         found = digits.measure(params, tmp_path, ["shot"], tmp_path, kept, plain)
-    digits.measure(params, tmp_path, ["shot"], tmp_path, kept, replace(plain, split="train"))
+    digits.measure(params, tmp_path, ["shot"], tmp_path, kept, replace(plain, box=20))
     params.write_text("epochs: 40")
     digits.measure(params, tmp_path, ["shot"], tmp_path, kept, plain)
 
