@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pool import inputs_of, params_for
+from benchmarks.pool import inputs_of, params_for, params_of
 from isthmus.core.accuracy import balanced_accuracy
-from isthmus.core.config import load_params, read_yaml
+from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, TARGET_LABELS, read_table
 from isthmus.data.shards import Rows
@@ -39,8 +39,7 @@ def open_pool(folder: Path, only: list[str] | None, classes: list[str], count: i
 
 def choice_of(params: Path, pair: str, inputs: Path, runs: dict[str, Trained], samples: Samples) -> Choice:
     """Chooses as the stage does."""
-    sections = {f: p.format(scenario=pair) for f, p in select.Params.SECTIONS.items()}
-    given = load_params(select.Params, params, sections)
+    given = params_of(select.Params, params, scenario=pair)
     validators = {name: options.build() for name, options in given.select.validators.items()}
     features = Rows(inputs / "features", read_table(inputs / "prepared" / "index.parquet", INDEX))
     views = views_of(samples, given.scenario.source, given.scenario.target, features.take, given.select.max_images)

@@ -29,8 +29,7 @@ from benchmarks.methods import accuracies, trained
 from benchmarks.sections import write_section
 from isthmus.core.files import read_json, sha256_bytes, write_json
 from isthmus.data.manifest import INDEX, MANIFEST, read_table, write_table
-from isthmus.data.moments import Moments, sums_of
-from isthmus.data.rows import RowFormat
+from isthmus.data.moments import moments_of
 from isthmus.data.shards import open_shard
 
 Results = dict[str, dict[str, list[float]]]  # method -> pair -> accuracy [share] by seed
@@ -108,13 +107,13 @@ def boxed(folder: Path, box: int, into: Path) -> Path:
     facts = read_json(prepared / "facts.json")
     manifest = read_table(folder / "manifest.parquet", MANIFEST)
     train = set(manifest.loc[manifest["split"] == "train", "image_id"])
-    moments = Moments(RowFormat((facts["height"], facts["width"], 1), facts["dtype"]))
+    seen = []
     for name, rows in index[index["domain"] == "usps"].groupby("shard"):
         images = np.stack([_shrunk(image[..., 0], box) for image in open_shard(prepared / "shards" / f"{name}.npy")])
         (shrunk / "shards" / f"{name}.npy").unlink()
         np.save(shrunk / "shards" / f"{name}.npy", images[..., None])
-        for row in rows.loc[rows["image_id"].isin(train), "row"]:
-            moments.add(sums_of(images[row][..., None]))
+        seen.append(images[rows.loc[rows["image_id"].isin(train), "row"], ..., None])
+    moments = moments_of(np.concatenate(seen))
     facts["mean"]["usps"], facts["std"]["usps"] = moments.mean(), moments.std()
     write_json(shrunk / "facts.json", facts)
     return into

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pool import inputs_of, params_for
+from benchmarks.pool import inputs_of, params_for, params_of
 from benchmarks.sections import write_section
-from isthmus.core.config import load_params, read_yaml
+from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json
 from isthmus.evaluation import conformal, metrics
 from isthmus.evaluation.calibration import fit_temperature
@@ -60,17 +60,13 @@ def judge(params: Path, pair: str, inputs: Path, work: Path, rule: Path | None) 
     folder.mkdir(exist_ok=True)
     tables = {"manifest": inputs / "manifest.parquet", "prepared": inputs / "prepared"}
     seen = tables | {"features": inputs / "features"}
-    shift.run(_read(shift.Params, own, pair), **seen, shift=folder / "shift")
+    shift.run(params_of(shift.Params, own, scenario=pair), **seen, shift=folder / "shift")
     made = {"trained": trained, "shift": folder / "shift", "choice": folder / "choice.json"}
-    select.run(_read(select.Params, own, pair), **seen, **made)
+    select.run(params_of(select.Params, own, scenario=pair), **seen, **made)
     written = {name: folder / f"{name}.json" for name in ("truth", "trust", "metrics")}
     labels, predictions = inputs / "labels_target.parquet", folder / "predictions.parquet"
-    given = _read(evaluate.Params, own, pair)
+    given = params_of(evaluate.Params, own, scenario=pair)
     evaluate.run(given, **tables, **made, labels_target=labels, predictions=predictions, **written)
-
-
-def _read(kind: Any, params: Path, pair: str) -> Any:
-    return load_params(kind, params, {field: path.format(scenario=pair) for field, path in kind.SECTIONS.items()})
 
 
 def measure(name: str, inputs: Path, work: Path) -> list[Row]:

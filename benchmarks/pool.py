@@ -12,18 +12,20 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 import yaml
 
 from benchmarks.methods import feature_methods
 from isthmus.core import plugins
-from isthmus.core.config import load_params
+from isthmus.core.config import Config, load_params
 from isthmus.core.files import read_json
 from isthmus.data.manifest import MANIFEST, TARGET_LABELS, read_table, write_table
 from isthmus.data.split import Splits, assign_splits
 from isthmus.stages import train
 
+C = TypeVar("C", bound=Config)
 REVERSE, RAW = "_reverse", ".raw"
 
 
@@ -83,6 +85,12 @@ def inputs_of(pair: str, folder: Path, work: Path, seed: int) -> Path:
     return swapped
 
 
+def params_of(kind: type[C], params: Path, **names: str) -> C:
+    """Returns what a stage reads of a `params.yaml`, for a scenario and, where the stage has one, a method."""
+    sections: dict[str, str] = kind.SECTIONS  # type: ignore[attr-defined]
+    return load_params(kind, params, {field: place.format(**names) for field, place in sections.items()})
+
+
 def train_pair(params: Path, pair: str, folder: Path, pool: Path, methods: Sequence[str]) -> None:
     """Trains every candidate of one pair that is not there yet, into `pool/PAIR/train/CANDIDATE`."""
     work = pool / pair
@@ -97,10 +105,9 @@ def train_pair(params: Path, pair: str, folder: Path, pool: Path, methods: Seque
             continue
         method = name.removesuffix(RAW)
         chosen = own if method == name else work / "params.raw.yaml"
-        sections = {f: p.format(scenario=pair, method=method) for f, p in train.Params.SECTIONS.items()}
         start = time.monotonic()
         train.run(
-            load_params(train.Params, chosen, sections),
+            params_of(train.Params, chosen, scenario=pair, method=method),
             scenario=pair,
             method=method,
             manifest=inputs / "manifest.parquet",

@@ -27,8 +27,7 @@ from isthmus.core.device import make_deterministic, pick_device
 from isthmus.core.files import read_json, write_json
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
-from isthmus.data.moments import Moments, sums_of
-from isthmus.data.rows import RowFormat
+from isthmus.data.moments import moments_of
 from isthmus.data.shards import Rows, open_shard
 from isthmus.data.split import Splits, assign_splits
 from isthmus.models.embedding import encode, stored_encoder
@@ -106,11 +105,8 @@ def make_pair(folder: Path, to: Path, kind: str, seed: int, with_images: bool) -
 
 def _moments(images: NDArray[np.uint8], table: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
     """Returns mean and std of each domain's training images, as `prepare` writes them."""
-    found = {}
-    for domain in table["domain"].unique():
-        found[domain] = Moments(RowFormat(images.shape[1:], images.dtype.name))
-        for image in images[((table["domain"] == domain) & (table["split"] == "train")).to_numpy()]:
-            found[domain].add(sums_of(image))
+    train = table["split"] == "train"
+    found = {d: moments_of(images[(train & (table["domain"] == d)).to_numpy()]) for d in table["domain"].unique()}
     return {"mean": {d: m.mean() for d, m in found.items()}, "std": {d: m.std() for d, m in found.items()}}
 
 

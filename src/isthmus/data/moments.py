@@ -62,6 +62,14 @@ class Moments:
         self.count = state["count"]
 
 
+def moments_of(images: NDArray[Any]) -> Moments:
+    """Returns the moments of images `[N, H, W, C]` that are all there already."""
+    found = Moments(RowFormat(images.shape[1:], images.dtype.name))
+    for image in images:
+        found.add(sums_of(image))
+    return found
+
+
 class Progress:
     """How many images of a scenario are in their rows, which were refused, and the sums of those counted.
 

@@ -52,12 +52,11 @@ def without_gaps(pixels: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArr
     Raises:
         DataError: nothing is there at all.
     """
-    if valid is None and pixels.dtype.kind != "f":
-        return pixels
-    there = np.ones(pixels.shape[:2], bool) if valid is None else valid
+    there = valid
     if pixels.dtype.kind == "f":
-        there = there & np.isfinite(pixels).all(axis=2)
-    if there.all():
+        finite = np.isfinite(pixels).all(axis=2)
+        there = finite if there is None else there & finite
+    if there is None or there.all():
         return pixels
     if not there.any():
         raise DataError("no pixel of the image has data")
