@@ -2,11 +2,14 @@
 
 `python -m benchmarks.estimate_fit --params out/pseudo/params.yaml --pool out/pool steel_tone=out/pseudo/steel_tone`,
 after `benchmarks.pool` with the same pairs: every method at the epoch that the rule takes, labels of the target's
-TRAINING split. Prints the coefficients that stand in `evaluation/estimate.py`, and what they are worth on scenarios
-that they were not fitted on: a pair belongs to the scenario that its images come from, and all pairs of one are left
-out together."""
+TRAINING split. Pairs after `--real` have a real target; together they weigh as much as all others, for corrupted halves
+do not stand for real targets (docs/log.md). Prints the coefficients that stand in `evaluation/estimate.py`, and what
+they are worth on scenarios that they were not fitted on: a pair belongs to the scenario that its images come from, and
+all pairs of one are left out together. `--write` keeps the lines without each scenario, which `benchmarks.estimates`
+takes, so that no pair is told by a line that has seen one of its labels."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +19,16 @@ from sklearn.linear_model import Ridge
 from benchmarks.choice import choice_of, open_pool
 from benchmarks.pool import inputs_of, params_for
 from isthmus.core.config import read_yaml
-from isthmus.core.files import read_json
+from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import TARGET_LABELS, read_table
 from isthmus.evaluation.choice import SOURCE_ONLY
-from isthmus.evaluation.estimate import FITTED, Reals, Views, estimators, log_odds
+from isthmus.evaluation.estimate import SHIPPED, Line, Reals, Views, estimators, log_odds
+from isthmus.evaluation.second_view import read_second_view, second_opinion
 from isthmus.evaluation.trained import read_samples
 
 ENDINGS = ("_optics", "_tone", "_resolution", "_uneven", "_reverse")
+DIGITS = ("mnist_usps", "usps_mnist")  # two directions of one scenario; `digits` has its MNIST too
+FITTED = list(SHIPPED.weights)
 PENALTY, COVERED = 1.0, 0.8
 METHODS = [SOURCE_ONLY, "zscore", "dann", "mmd", "coral"]
 
@@ -39,13 +45,16 @@ def rows_of(params: Path, rule: Path | None, pair: str, folder: Path, pool: Path
     labels = table.set_index("image_id")["label"].reindex(samples.image_id).fillna(-1).to_numpy(dtype=np.int64)
     target = samples.rows([facts["domains"][-1]], "train")
     target = target[labels[target] >= 0]
+    *sources, name = facts["domains"]
+    view = read_second_view(inputs / "features", inputs / "prepared")
+    second = second_opinion(view, samples, sources, name, target)
     source = samples.rows(facts["domains"][:-1], "val")
     passed = {m for m, e in made.best_epoch.items() if not _out(made.candidates, m, e)}
     logits = {m: runs[m].all_logits(made.best_epoch[m]) for m in sorted(passed)}
     found = []
     for method, rows in logits.items():
         others = {m: z[:, target].argmax(2) for m, z in logits.items() if m not in (method, SOURCE_ONLY)}
-        parts = estimators(Views(rows[:, source], samples.label[source], rows[:, target], others), FITTED)
+        parts = estimators(Views(rows[:, source], samples.label[source], rows[:, target], others, second), FITTED)
         accuracy = float((rows[:, target].argmax(2) == labels[target]).mean())
         told = {name: float(values.mean()) for name, values in parts.items()}
         found.append({"pair": pair, "method": method, "chosen": method == made.method, "accuracy": accuracy, **told})
@@ -64,13 +73,14 @@ def scenario_of(pair: str) -> str:
     """
     while cut := next((e for e in ENDINGS if pair.endswith(e)), ""):
         pair = pair.removesuffix(cut)
-    return pair
+    return "digits" if pair in DIGITS else pair
 
 
 def fit(rows: pd.DataFrame) -> Ridge:
-    """Returns the line in log-odds; every pair counts alike."""
-    weight = 1 / rows.groupby("pair")["pair"].transform("size")
-    seen, wanted = log_odds(rows[list(FITTED)].to_numpy()), log_odds(rows["accuracy"].to_numpy())
+    """Returns the line in log-odds; every pair counts alike, and all real ones together as much as all others."""
+    share = rows.groupby("real")["pair"].transform("nunique") * rows["real"].nunique()
+    weight = rows["pair"].nunique() / share / rows.groupby("pair")["pair"].transform("size")
+    seen, wanted = log_odds(rows[FITTED].to_numpy()), log_odds(rows["accuracy"].to_numpy())
     return Ridge(alpha=PENALTY).fit(seen, wanted, sample_weight=weight)
 
 
@@ -80,26 +90,47 @@ def held_out(rows: pd.DataFrame) -> Reals:
     scenario = rows["pair"].map(scenario_of).to_numpy()
     for name in np.unique(scenario):
         here = scenario == name
-        told[here] = fit(rows[~here]).predict(log_odds(rows.loc[here, list(FITTED)].to_numpy()))
+        told[here] = fit(rows[~here]).predict(log_odds(rows.loc[here, FITTED].to_numpy()))
     return told
+
+
+def judged(rows: pd.DataFrame) -> pd.Series:
+    """Returns which rows the reach is taken from, bool: chosen models, of real pairs where there are any."""
+    return rows["chosen"] & (rows["real"] | (not rows["real"].any()))
+
+
+def line_of(rows: pd.DataFrame) -> Line:
+    """Returns the line through these rows, and the reach that its like had on scenarios left out of them."""
+    line = fit(rows)
+    miss = np.abs(held_out(rows) - log_odds(rows["accuracy"].to_numpy()))
+    reach = float(np.quantile(miss[judged(rows)], COVERED))
+    weights = {name: round(float(value), 2) for name, value in zip(FITTED, line.coef_, strict=True)}
+    return Line(weights, round(float(line.intercept_), 2), round(reach, 2))
 
 
 def report(rows: pd.DataFrame) -> str:
     """Returns the coefficients and what they are worth."""
-    line, told = fit(rows), held_out(rows)
+    line, told = line_of(rows), held_out(rows)
     miss = np.abs(told - log_odds(rows["accuracy"].to_numpy()))
     error = np.abs(1 / (1 + np.exp(-told)) - rows["accuracy"].to_numpy())
     chosen = rows["chosen"].to_numpy()
-    reach = float(np.quantile(miss[chosen], COVERED))
+    reach = line.reach
     wide = 1 / (1 + np.exp(-(told + reach))) - 1 / (1 + np.exp(-(told - reach)))
-    named = ", ".join(f"{name} {value:.2f}" for name, value in zip(FITTED, line.coef_, strict=True))
-    return (
-        f"{rows['pair'].nunique()} pairs, {len(rows)} models: {named}, intercept {line.intercept_:.2f},"
-        f" reach {reach:.2f}\n"
-        f"scenario left out: mean absolute error {100 * error.mean():.1f} points, of chosen models"
-        f" {100 * error[chosen].mean():.1f}; median width {100 * np.median(wide[chosen]):.1f}; all models inside"
-        f" {100 * (miss <= reach).mean():.0f}%; least agreement of methods {rows['methods'].min():.2f}"
-    )
+    groups = {"all": chosen, "real": chosen & rows["real"], "others": chosen & ~rows["real"]}
+    worth = [
+        f"chosen models of {name} pairs ({some.sum()}): mean absolute error {100 * error[some].mean():.1f} points,"
+        f" median width {100 * np.median(wide[some]):.1f}, inside {100 * (miss[some] <= reach).mean():.0f}%"
+        for name, some in groups.items()
+        if some.any()
+    ]
+    head = f"{rows['pair'].nunique()} pairs, {len(rows)} models: {line}; scenario left out:"
+    return "\n".join([head, *worth, f"least agreement of methods {rows['methods'].min():.2f}"])
+
+
+def lines_without(rows: pd.DataFrame) -> dict[str, Line]:
+    """Returns scenario -> the line that was fitted without its pairs."""
+    scenario = rows["pair"].map(scenario_of)
+    return {name: line_of(rows[scenario != name]) for name in sorted(set(scenario))}
 
 
 def main() -> None:
@@ -108,13 +139,19 @@ def main() -> None:
     parser.add_argument("--params", type=Path, required=True)
     parser.add_argument("--rule", type=Path, help="params.yaml whose `select` is used; default: --params")
     parser.add_argument("--pool", type=Path, required=True)
-    parser.add_argument("pairs", nargs="+", metavar="PAIR=FOLDER")
+    parser.add_argument("--write", type=Path, help="JSON file for the lines without each scenario")
+    parser.add_argument("--real", nargs="+", default=[], metavar="PAIR=FOLDER", help="pairs with a real target")
+    parser.add_argument("pairs", nargs="*", metavar="PAIR=FOLDER")
     given = parser.parse_args()
-    split = [text.partition("=") for text in given.pairs]
-    rows = [
-        row for pair, _, folder in split for row in rows_of(given.params, given.rule, pair, Path(folder), given.pool)
-    ]
-    print(report(pd.DataFrame(rows)))
+    rows = pd.DataFrame(
+        row | {"real": real}
+        for real, pairs in ((False, given.pairs), (True, given.real))
+        for pair, _, folder in (text.partition("=") for text in pairs)
+        for row in rows_of(given.params, given.rule, pair, Path(folder), given.pool)
+    )
+    print(report(rows))
+    if given.write:
+        write_json(given.write, {name: asdict(line) for name, line in lines_without(rows).items()})
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ from isthmus.core.files import read_json, write_json
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
 from isthmus.data.moments import moments_of
-from isthmus.data.shards import Rows, open_shard
+from isthmus.data.shards import SECOND_VIEW, Rows
 from isthmus.data.split import Splits, assign_splits
+from isthmus.models.descriptors import describe
 from isthmus.models.embedding import encode, stored_encoder
 
 KINDS = ("optics", "tone", "resolution")
@@ -76,7 +77,7 @@ def make_pair(folder: Path, to: Path, kind: str, seed: int, with_images: bool) -
     stays = ~is_target | kept(labels, rng)
     source = str(manifest["domain"].iloc[0])
     target = f"{source}_{kind}"
-    features = frozen_features(folder, index, is_target & stays, kind, seed)
+    features, described = frozen_features(folder, index, is_target & stays, kind, seed)
     rows, table = index[stays].copy(), manifest[stays].copy()
     rows["domain"] = table["domain"] = np.where(is_target[stays], target, source)
     rows["shard"], rows["row"] = "all", np.arange(len(rows))
@@ -98,6 +99,8 @@ def make_pair(folder: Path, to: Path, kind: str, seed: int, with_images: bool) -
     write_json(to / "prepared" / "facts.json", facts)
     (to / "features").mkdir(parents=True, exist_ok=True)
     np.save(to / "features" / "all.npy", features[stays])
+    (to / "features" / SECOND_VIEW).mkdir(exist_ok=True)
+    np.save(to / "features" / SECOND_VIEW / "all.npy", described[stays])
     for name in ("backbone.safetensors", "embed.json"):
         shutil.copy(folder / "features" / name, to / "features" / name)
     return source, target
@@ -138,19 +141,20 @@ def make_uneven(folder: Path, to: Path, seed: int) -> None:
 
 def frozen_features(
     folder: Path, index: pd.DataFrame, corrupt: NDArray[np.bool_], kind: str, seed: int
-) -> NDArray[np.float32]:
-    """Returns the frozen features `[N, D]` of these rows; those of corrupted ones are computed anew."""
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Returns frozen features `[N, D]` and descriptors `[N, D']` of these rows; of corrupted ones computed anew."""
     device = pick_device("auto")
     encoder = stored_encoder(folder / "features", 2).eval().to(device)
-    shards = {s: np.load(folder / "features" / f"{s}.npy") for s in index["shard"].unique()}
-    features = np.stack([shards[s][r] for s, r in zip(index["shard"], index["row"], strict=True)])
-    images = {s: open_shard(folder / "prepared" / "shards" / f"{s}.npy") for s in shards}
+    everything = np.arange(len(index))
+    features = Rows(folder / "features", index).take(everything)
+    described = Rows(folder / "features" / SECOND_VIEW, index).take(everything)
+    images = Rows(folder / "prepared" / "shards", index)
     places = np.flatnonzero(corrupt)
     for start in range(0, len(places), 32):
         part = places[start : start + 32]
-        batch = np.stack([images[index["shard"].iloc[p]][index["row"].iloc[p]] for p in part])
-        features[part] = encode(encoder, corrupted(batch, kind, derive_seed(seed, "corruption")), device)
-    return features
+        batch = corrupted(images.take(part), kind, derive_seed(seed, "corruption"))
+        features[part], described[part] = encode(encoder, batch, device), describe(batch)
+    return features, described
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from isthmus.core.files import write_json
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
+from isthmus.data.shards import SECOND_VIEW
 
 CLASSES = ["crack", "dent", "good"]
 EPOCHS = [2, 4]
@@ -81,6 +82,7 @@ def write_scenario(
     labels = pd.DataFrame({"image_id": np.array(ids)[target], "label": label[target]})
     write_table(files.labels_target, labels if target_labels != "none" else labels.iloc[:0], TARGET_LABELS)
     _write_prepared(files, manifest, rng)
+    _write_second_view(files, label)
     for number, (method, share) in enumerate(accuracy.items()):
         _write_method(files.trained / method, method, share, label, target, np.random.default_rng(seed + 100 + number))
     write_json(files.audit, {"images": {"line_a": half, "line_b": half}, "bad_share": 0.0, "duplicates": 0})
@@ -96,6 +98,17 @@ def sharpen(files: ScenarioFiles, method: str, factor: float = 2.0) -> None:
         logits = np.load(path)
         logits[target] *= factor
         np.save(path, logits)
+
+
+def _write_second_view(files: ScenarioFiles, label: np.ndarray) -> None:
+    """Writes descriptors in which the classes lie apart in both domains and the target is moved."""
+    rng = np.random.default_rng(7)
+    index = read_table(files.prepared / "index.parquet", INDEX)
+    (files.features / SECOND_VIEW).mkdir()
+    for number, shard in enumerate(sorted(set(index["shard"]))):
+        here = (index["shard"] == shard).to_numpy()
+        rows = np.eye(len(CLASSES), 12)[label[here]] * 3 + rng.normal(number, 0.7, (here.sum(), 12))
+        np.save(files.features / SECOND_VIEW / f"{shard}.npy", rows.astype(np.float32))
 
 
 def _write_prepared(files: ScenarioFiles, manifest: pd.DataFrame, rng: np.random.Generator) -> None:

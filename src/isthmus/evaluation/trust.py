@@ -20,6 +20,7 @@ def build_trust(
     samples: Samples,
     sources: Sequence[str],
     others: dict[str, Predictions],
+    second: Predictions,
     config: TrustConfig,
     seed: int,
 ) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def build_trust(
         samples: facts of the images.
         sources: names of the source domains.
         others: the other adapted methods that passed the guards -> their predictions, int64 `[R, N]`.
+        second: what the second view says of the target's test images, int64 `[T]`.
         config: coverage and limits.
         seed: of resamples and ties.
     """
@@ -44,6 +46,7 @@ def build_trust(
         samples.label[labelled],
         model.logits[:, model.target_test],
         {name: rows[:, model.target_test] for name, rows in others.items()},
+        second,
     )
     return {
         "seed": model.shipped,

@@ -15,6 +15,11 @@ from isthmus.data.batch import Outputs
 _SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
 
+def in_unit_range(images: Tensor) -> Tensor:
+    """Returns float32 values in [0, 1] of images in any dtype that `prepare` writes."""
+    return images.float() / _SCALE.get(images.dtype, 1.0)
+
+
 class Standardise(nn.Module):
     """Subtracts a mean and divides by a std that belong to each row's domain.
 
@@ -51,8 +56,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor, domains: Tensor) -> Tensor:
         """Returns float32 `[N, D]` of images `[N, C, H, W]`, uint8, uint16 or float16 (values in [0, 1])."""
-        pixels = images.float() / _SCALE.get(images.dtype, 1.0)
-        return self.run(self.network, self.standardise(pixels, domains))
+        return self.run(self.network, self.standardise(in_unit_range(images), domains))
 
 
 class Features(nn.Module):

@@ -29,6 +29,7 @@ from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.class_shift import class_shift
 from isthmus.evaluation.judged import TrustConfig, judged
 from isthmus.evaluation.predict import PREDICTIONS, label_free_numbers, predictions_table
+from isthmus.evaluation.second_view import read_second_view, second_opinion
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, open_trained, read_samples
 from isthmus.evaluation.transferability import know_nothing, leep
 from isthmus.evaluation.trust import build_trust, flat, passed_others, trust_against_labels
@@ -54,6 +55,7 @@ def run(
     manifest: Path,
     prepared: Path,
     labels_target: Path,
+    features: Path,
     trained: Path,
     choice: Path,
     shift: Path,
@@ -76,7 +78,10 @@ def run(
     chosen = runs[made["chosen"]["method"]]
     seed = derive_seed(params.seed, "trust")
     model = judged(chosen, made["chosen"], samples, scenario.source, scenario.target, params.evaluate)
-    believed = build_trust(model, samples, scenario.source, passed_others(made, runs), params.evaluate, seed)
+    view = read_second_view(features, prepared)
+    second = second_opinion(view, samples, scenario.source, scenario.target, model.target_test)
+    others = passed_others(made, runs)
+    believed = build_trust(model, samples, scenario.source, others, second, params.evaluate, seed)
     believed["alarms"] = _alarms(model.logits, samples, scenario, made, read_json(shift / "shift.json"))
     write_json(trust, believed)
     body = _truth(params, made, runs, samples, labels, contradicting)

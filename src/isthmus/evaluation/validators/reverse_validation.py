@@ -14,24 +14,22 @@ the backbone's geometry (zscore) score high whether or not that geometry survive
 right although the features moved scores low. Alone it was below source-only in 23% of the development pools.
 """
 
-import warnings
 from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from isthmus.core.accuracy import balanced_accuracy
+from isthmus.evaluation.linear import INVERSE_PENALTY, ITERATIONS, linear_answers
 from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig
 
 
 class Config(ValidatorConfig):
     """Options of the classifier that goes back."""
 
-    inverse_penalty: float = Field(0.01, gt=0, description="C of the logistic regression; small is smooth")
-    iterations: int = Field(200, ge=1, description="at most, of its solver")
+    inverse_penalty: float = Field(INVERSE_PENALTY, gt=0, description="C of the logistic regression; small is smooth")
+    iterations: int = Field(ITERATIONS, ge=1, description="at most, of its solver")
 
     def build(self) -> "ReverseValidation":
         """Returns the validator."""
@@ -52,11 +50,4 @@ class ReverseValidation(Validator):
     def back(self, trial: Trial) -> NDArray[np.int64]:
         """Returns the class `[S]` that what was learnt from the target's predicted labels gives each source image."""
         given = trial.target_logits.argmax(axis=1)
-        if len(np.unique(given)) == 1:
-            return np.full(len(trial.source_labels), given[0])
-        back = LogisticRegression(C=self.inverse_penalty, max_iter=self.iterations)
-        with warnings.catch_warnings():  # a classifier that stopped early still says where the classes lie
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            back.fit(trial.target_frozen, given)
-        predicted: NDArray[np.int64] = back.predict(trial.source_frozen)
-        return predicted
+        return linear_answers(trial.target_frozen, given, trial.source_frozen, self.inverse_penalty, self.iterations)
