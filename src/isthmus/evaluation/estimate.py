@@ -116,8 +116,8 @@ def estimate_accuracy(views: Views, drawn: Reals, limits: EstimateLimits, line: 
     """Returns the estimate with its interval, mean over seeds.
 
     The interval is the estimate plus and minus the line's reach in log-odds, widened in squares by half the bootstrap
-    interval over groups of target images. On real pairs 80% of the errors kept to the
-    reach, each told by a fit without its scenario; it is not a proof: all views can be wrong together.
+    interval over groups of target images. On real pairs 80% of the errors kept to the reach, each told by a fit without
+    its scenario; it is not a proof: all views can be wrong together.
 
     Args:
         views: the model.

@@ -25,9 +25,7 @@ from isthmus.evaluation.linear import linear_answers
 from isthmus.evaluation.shift import standardise
 from isthmus.evaluation.trained import Samples
 
-MOST_IMAGES = (
-    2000  # [image] of each domain that the reader learns from; the first in the order of ids, which are hashes
-)
+MOST_IMAGES = 2000  # [image] of each domain that the reader learns from: the first ones by id, which is a hash
 
 Places = NDArray[np.int64]
 Features = Callable[[Places], NDArray[Any]]

@@ -30,7 +30,7 @@ _AROUND = ((-1, -1), (-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1))
 
 @torch.inference_mode()
 def describe(images: NDArray[Any]) -> NDArray[np.float32]:
-    """Returns float32 descriptors `[N, D]` of images `[N, H, W, C]` at least 16 pixels each way; D = 172 + 10 C.
+    """Returns float32 descriptors `[N, D]` of images `[N, H, W, C]` at least 12 pixels each way; D = 172 + 10 C.
 
     Each row depends on its own image alone. Dtypes as prepared: uint8, uint16, or floating point in [0, 1].
     """
