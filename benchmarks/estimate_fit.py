@@ -43,12 +43,12 @@ def rows_of(params: Path, rule: Path | None, pair: str, folder: Path, pool: Path
     made = choice_of(own, pair, inputs, runs, samples)
     table = read_table(inputs / "labels_target.parquet", TARGET_LABELS).drop_duplicates("image_id", keep=False)
     labels = table.set_index("image_id")["label"].reindex(samples.image_id).fillna(-1).to_numpy(dtype=np.int64)
-    target = samples.rows([facts["domains"][-1]], "train")
-    target = target[labels[target] >= 0]
     *sources, name = facts["domains"]
+    target = samples.rows([name], "train")
+    target = target[labels[target] >= 0]
     view = read_second_view(inputs / "features", inputs / "prepared")
     second = second_opinion(view, samples, sources, name, target)
-    source = samples.rows(facts["domains"][:-1], "val")
+    source = samples.rows(sources, "val")
     passed = {m for m, e in made.best_epoch.items() if not _out(made.candidates, m, e)}
     logits = {m: runs[m].all_logits(made.best_epoch[m]) for m in sorted(passed)}
     found = []

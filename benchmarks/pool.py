@@ -87,6 +87,7 @@ def inputs_of(pair: str, folder: Path, work: Path, seed: int) -> Path:
 
 def params_of(kind: type[C], params: Path, **names: str) -> C:
     """Returns what a stage reads of a `params.yaml`, for a scenario and, where the stage has one, a method."""
+    # Every stage's Params has it; it is no member of Config, which other sections share.
     sections: dict[str, str] = kind.SECTIONS  # type: ignore[attr-defined]
     return load_params(kind, params, {field: place.format(**names) for field, place in sections.items()})
 

@@ -71,7 +71,7 @@ def test_a_git_remote_that_is_gone_stops_the_promotion_before_anything_is_moved(
 
 def test_data_that_is_not_in_the_dvc_remote_is_refused_with_the_command_that_puts_it_there(small, tmp_path, capsys):
     dvc(small, "remote", "add", "-q", "-d", "vault", "../vault")  # relative to the project, and younger than the commit
-    refused = r"[12] files of its snapshot \w+ are not in the DVC remote 'vault' \(.*\). Run '(dvc push [^']*)', then"
+    refused = r"2 files of its snapshot \w+ are not in the DVC remote 'vault' \(.*\). Run '(dvc push [^']*)', then"
 
     with pytest.raises(StoreError, match=refused) as raised:
         promote(small, "demo")

@@ -46,6 +46,7 @@ class Config(BackboneConfig):
         if self.weights != "random":
             tensors, origin = weights.pretrained(self.architecture, self.weights, cache)
             weights.load_strictly(network, tensors, origin)
+        # nn.Module types every attribute as a tensor or a module; timm's are a dict and a number.
         dim = int(getattr(network, "head_hidden_size", None) or network.num_features)  # type: ignore[arg-type]
         if self.takes_rgb(channels):
             return Backbone(network, dim, tuple(facts["mean"]), tuple(facts["std"]), origin)
@@ -101,6 +102,7 @@ class Config(BackboneConfig):
         import timm
 
         network: nn.Module = timm.create_model(self.architecture, pretrained=False, num_classes=0, in_chans=channels)
+        # As in `build`: nn.Module types it as a tensor.
         facts: dict[str, Any] = network.default_cfg  # type: ignore[assignment]
         if facts.get("fixed_input_size"):
             raise ConfigError(
