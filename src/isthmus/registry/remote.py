@@ -16,7 +16,8 @@ class Kept:
     """What a remote holds of a scenario.
 
     Attributes:
-        missing: paths that are not in the remote, each once: a folder stands for the files in it; ascending.
+        missing: paths that are not in the remote, each once: a folder stands for the files in it, and one of several
+            paths with the same content for all of them; ascending.
         lost: of all files, those that are not in this machine's cache either.
         unversioned: the raw folder where DVC hashes it and never keeps it, else empty.
         push: commands that put it right.
