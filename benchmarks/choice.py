@@ -45,7 +45,7 @@ def choice_of(params: Path, pair: str, inputs: Path, runs: dict[str, Trained], s
     views = views_of(samples, given.scenario.source, given.scenario.target, features.take, given.select.max_images)
     candidates = measure(runs, views, validators, given.select)
     leave = select.leave_of(given.select, runs, views, samples)
-    return choose(candidates, given.select, len(given.scenario.classes), leave)
+    return choose(candidates, given.select, len(given.scenario.classes), leave, given.select.prefer)
 
 
 def judged(pair: str, inputs: Path, target: str, runs: dict[str, Trained], made: Choice, samples: Samples) -> Any:

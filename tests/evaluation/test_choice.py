@@ -157,8 +157,8 @@ def test_a_diverged_last_epoch_of_source_only_does_not_lower_the_floor() -> None
 def test_the_fallback_says_how_many_candidates_each_guard_refused() -> None:
     given = [
         candidate("source_only", 5),
-        candidate("mcc", 1, effective_classes=1.0),
-        candidate("mcc", 2, effective_classes=1.0, source_val_accuracy=0.1),
+        candidate("dann", effective_classes=1.0),
+        candidate("mcc", effective_classes=1.0, source_val_accuracy=0.1),
     ]
 
     choice = choose(given, GUARDS, 4)
@@ -185,26 +185,67 @@ def test_source_only_can_win_without_being_a_fallback() -> None:
     assert "none looks better" in choice.why
 
 
-def test_ties_go_to_source_only_then_to_the_name_then_to_the_earlier_epoch() -> None:
-    adapted = [candidate("dann", 1), candidate("coral", 4), candidate("coral", 2)]
+def test_ties_go_to_source_only_then_to_the_name() -> None:
+    adapted = [candidate("dann"), candidate("coral")]
     worse = candidate("source_only", scores={"a": 0.1, "b": 0.1})
 
     assert choose([*adapted, candidate("source_only", 3)], GUARDS, 4).method == "source_only"
-    chosen = choose([*adapted, worse], GUARDS, 4)
-    assert (chosen.method, chosen.epoch) == ("coral", 2)
+    assert choose([*adapted, worse], GUARDS, 4).method == "coral"
 
 
-def test_each_method_has_a_best_epoch_and_one_that_is_out_altogether_its_last() -> None:
+def test_each_method_stands_at_its_last_epoch_whatever_an_earlier_one_scores() -> None:
     given = [
         candidate("source_only", 1),
         candidate("coral", 1, scores={"a": 3.0, "b": 3.0}),
         candidate("coral", 2, scores={"a": 2.0, "b": 2.0}),
-        candidate("coral", 3, scores={"a": 9.0, "b": 9.0}, effective_classes=1.0),
-        candidate("mcc", 1, effective_classes=1.0),
-        candidate("mcc", 4, effective_classes=1.0),
+        candidate("mcc", 1, scores={"a": 9.0, "b": 9.0}),
+        candidate("mcc", 4, scores={"a": 9.0, "b": 9.0}, effective_classes=1.0),
     ]
 
-    assert choose(given, GUARDS, 4).best_epoch == {"coral": 1, "mcc": 4, "source_only": 1}
+    choice = choose(given, GUARDS, 4)
+
+    assert choice.best_epoch == {"coral": 2, "mcc": 4, "source_only": 1}
+    assert (choice.method, choice.epoch) == ("coral", 2)
+    assert len(choice.candidates) == 3
+
+
+def preferred_and_others() -> list[Candidate]:
+    return [
+        candidate("source_only", scores={"a": 0.1, "b": 0.1}),
+        candidate("coral", scores={"a": 0.9, "b": 0.9}),
+        candidate("mcc", scores={"a": 0.3, "b": 0.3}),
+        candidate("shot", scores={"a": 0.2, "b": 0.2}),
+    ]
+
+
+def test_a_preferred_method_is_chosen_before_one_that_ranks_higher() -> None:
+    choice = choose(preferred_and_others(), GUARDS, 4, prefer=["shot", "mcc"])
+
+    assert choice.method == "mcc"
+    assert [entry(choice, m)["rank"] for m in ("coral", "mcc")] == [1.0, 0.666666667]
+    assert choice.why == (
+        "mcc, epoch 1, has the highest mean rank among source_only and the preferred (mcc, shot) over 2 validators,"
+        " 0.67 (source_only: 0.00); 3 of 3 adapted candidates passed the guards."
+    )
+
+
+def test_source_only_competes_with_the_preferred_alone() -> None:
+    given = [
+        replace(c, scores={"a": 0.5, "b": 0.5}) if c.method == "source_only" else c for c in preferred_and_others()
+    ]
+
+    choice = choose(given, GUARDS, 4, prefer=["mcc"])
+
+    assert (choice.method, choice.fallback) == ("source_only", False)
+    assert "among source_only and the preferred (mcc), 0.67; 3 of 3" in choice.why
+    assert choice.why.endswith("none of these looks better.")
+
+
+@pytest.mark.parametrize("prefer", [["mcc", "shot"], ["afn"]])
+def test_where_no_preferred_method_passed_the_others_compete(prefer: list[str]) -> None:
+    given = [replace(c, effective_classes=1.0) if c.method in ("mcc", "shot") else c for c in preferred_and_others()]
+
+    assert choose(given, GUARDS, 4, prefer=prefer).method == "coral"
 
 
 def test_the_order_of_the_candidates_changes_nothing() -> None:

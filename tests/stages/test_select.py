@@ -71,7 +71,8 @@ def test_a_healthy_better_method_is_chosen_and_everything_is_written(files: Scen
     assert (choice["chosen"]["seed"], choice["chosen"]["fallback"], choice["scenario"]) == (0, False, "demo")
     assert choice["guards"] == {"source_floor": 0.05, "min_effective_classes": 0.5, "max_seed_disagreement": 0.5}
     assert choice["validators"] == ["entropy", "information_maximisation", "nearest_source", "seed_agreement"]
-    assert len(choice["candidates"]) == 2 * 2 + 1  # two epochs of each adapted method, one of source-only
+    assert len(choice["candidates"]) == 3  # each method at its last epoch
+    assert choice["prefer"] == []
     assert set(choice["candidates"][0]) == {
         *("method", "epoch", "scores", "scored_by", "rank", "out"),
         *("source_val_accuracy", "effective_classes", "seed_disagreement"),
@@ -101,7 +102,7 @@ def test_a_collapsed_method_is_out_however_confident_it_is(files: ScenarioFiles)
 
     choice = select(files)
 
-    assert outs(choice, "coral") == ["1.00 effective classes on the target, under 1.50 of 3"] * 2
+    assert outs(choice, "coral") == ["1.00 effective classes on the target, under 1.50 of 3"]
     assert choice["chosen"]["method"] == "dann"
 
 
@@ -110,12 +111,12 @@ def test_a_copier_of_the_majority_class_is_out_even_with_modest_confidence(files
 
     choice = select(files)
 
-    assert outs(choice, "coral") == ["over 99% of the target images are predicted as one class"] * 2
-    assert choice["candidates"][2]["effective_classes"] > 2.8
+    assert outs(choice, "coral") == ["over 99% of the target images are predicted as one class"]
+    assert choice["candidates"][1]["effective_classes"] > 2.8
     assert choice["chosen"]["method"] == "dann"
 
 
-def test_a_method_whose_loss_was_not_a_number_is_out_from_that_epoch_on(files: ScenarioFiles) -> None:
+def test_a_method_whose_loss_was_not_a_number_is_out(files: ScenarioFiles) -> None:
     path = files.trained / "coral" / "seeds" / "1" / "curves.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     lines[2]["loss_total"] = None
@@ -123,8 +124,8 @@ def test_a_method_whose_loss_was_not_a_number_is_out_from_that_epoch_on(files: S
 
     choice = select(files)
 
-    assert outs(choice, "coral") == ["loss_total is not a number in epoch 3"]  # epoch 4; epoch 2 was before it
-    assert (choice["chosen"]["method"], choice["chosen"]["epoch"]) == ("coral", 2)
+    assert outs(choice, "coral") == ["loss_total is not a number in epoch 3"]
+    assert choice["chosen"]["method"] == "dann"
 
 
 def test_logits_that_are_not_finite_are_out_and_the_file_is_valid_json(files: ScenarioFiles) -> None:
@@ -159,7 +160,7 @@ def test_when_every_adapted_method_collapses_the_choice_is_source_only_and_says_
 
     assert (chosen["method"], chosen["fallback"]) == ("source_only", True)
     assert chosen["why"].startswith(
-        "None of the 4 adapted candidates passed the guards (collapse 4), so nothing is adapted"
+        "None of the 2 adapted candidates passed the guards (collapse 2), so nothing is adapted"
     )
 
 
@@ -240,6 +241,26 @@ def test_an_unknown_validator_is_refused_with_file_key_and_allowed(
     assert f"{files.params}: select.validators: " in error
     assert "no module 'entropyy' in isthmus.evaluation.validators. Did you mean 'entropy'? There are: bnm, " in error
     assert "nearest_source.k: Extra inputs are not permitted (got 3)" in error
+
+
+def test_an_unknown_preferred_method_is_refused_with_those_there_are(
+    files: ScenarioFiles, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change_params(files, select={"prefer": ["mcc", "mccc", "source_only"]})
+
+    error = refused(files, capsys)
+
+    assert "select.prefer: Value error, mccc, source_only: no such adapted method. Allowed: adabn, " in error
+    assert "source_only" not in error.partition("Allowed: ")[2].partition(" (got")[0]
+
+
+def test_a_preferred_method_is_taken_and_written(files: ScenarioFiles) -> None:
+    change_params(files, select={"prefer": ["dann"]})
+
+    choice = select(files)
+
+    assert (choice["chosen"]["method"], choice["prefer"]) == ("dann", ["dann"])
+    assert "among source_only and the preferred (dann)" in choice["chosen"]["why"]
 
 
 def test_a_list_of_validators_is_refused(files: ScenarioFiles, capsys: pytest.CaptureFixture[str]) -> None:

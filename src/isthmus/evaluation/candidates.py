@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
 from isthmus.core.progress import track
-from isthmus.evaluation.choice import Candidate, Guards, curve_faults, within_guards
+from isthmus.evaluation.choice import Candidate, Guards, curve_faults, standing, within_guards
 from isthmus.evaluation.consensus import nearest, principal, vote
 from isthmus.evaluation.metrics import accuracy, effective_classes, pairwise_agreement
 from isthmus.evaluation.shift import standardise
@@ -48,7 +48,8 @@ def measure(
 ) -> list[Candidate]:
     """Returns all candidates: scores on the source's validation split and the target's training split.
 
-    First what the guards look at, then the consensus of those that pass, then the scores, which may ask for it.
+    First what the guards look at, then the consensus of those that pass, all epochs of them, then the scores, which may
+    ask for it; an epoch with which no method stands has none.
 
     Args:
         trained: methods by name.
@@ -58,6 +59,7 @@ def measure(
     """
     pairs = [(name, epoch) for name in sorted(trained) for epoch in trained[name].facts.epochs]
     plain = [_facts(trained[name], epoch, views) for name, epoch in pairs]
+    stand = standing(plain, guards)
     classes = len(next(iter(trained.values())).facts.classes)
     votes: dict[str, list[Reals]] = {}
     for candidate in within_guards(plain, guards, classes) or plain:
@@ -66,15 +68,13 @@ def measure(
             votes.setdefault(candidate.method, []).append(softmax(logits).mean(axis=0))
     everyone = _voted(votes, views)
     others = {name: _voted({m: v for m, v in votes.items() if m != name} or votes, views) for name in trained}
-    return [
-        replace(
-            candidate,
-            scores=_scores(
-                trained[candidate.method], candidate.epoch, views, everyone, others[candidate.method], validators
-            ),
+    scores = {
+        candidate.method: _scores(
+            trained[candidate.method], candidate.epoch, views, everyone, others[candidate.method], validators
         )
-        for candidate in track(plain, "select", len(plain), "candidate")
-    ]
+        for candidate in track(stand.values(), "select", len(stand), "candidate")
+    }
+    return [replace(c, scores=scores[c.method]) if c is stand[c.method] else c for c in plain]
 
 
 def trials(

@@ -1,6 +1,10 @@
-"""Chooses method and epoch without target labels: guards first, then mean rank. Pure; knows no file.
+"""Chooses a method without target labels: guards first, then mean rank among those preferred. Pure; knows no file.
 
-**Guards.** A candidate (method, epoch) is out if, as a mean over seeds,
+**Candidates.** Each method stands at its last epoch: which of its epochs is best cannot be told by any score here, and
+on 53 development pairs the epoch by rank was half a point worse. source-only stands at its last, or the last before it
+failed (no fault, source accuracy within `source_floor` of its best).
+
+**Guards.** A candidate is out if, as a mean over seeds,
 - its source validation accuracy is more than `source_floor` below the best kept epoch of source-only (the best, not
   the last: one diverged last epoch must not lower the floor for all the others);
 - exp(H(mean p)) on the target is under `min_effective_classes` * K (with two classes a share of 0.5 would be one class
@@ -9,22 +13,23 @@
 - its seeds disagree on more than `max_seed_disagreement` of the target images;
 or if in any seed, up to that epoch, a loss is not a number, or the supervised one exactly zero over a whole epoch (the
 unsupervised loss of FixMatch is zero until the first prediction is confident enough), or if an output or a score is not
-finite. source-only is never out: it is what a user has without this tool, which is where plain training ends. So it
-stands at its last epoch alone, or the last before it failed (no fault, source accuracy within `source_floor` of its
-best); its other epochs are no candidates. Scores that ask whether a candidate looks adapted favour those, and on
-development pairs the epoch by rank was 1.3 points worse than the last (docs/log.md).
+finite. source-only is never out: it is what a user has without this tool, which is where plain training ends.
 
 **Rank.** Each validator ranks the candidates that passed and that it may score: all but those of methods that
 optimise it. A rank is normalised to [0, 1], 1 the best, ties sharing their mean, so that validators count alike
-whatever their unit; a candidate's rank is the mean over the validators that score it. The highest is chosen.
+whatever their unit; a candidate's rank is the mean over the validators that score it.
 
-**Leave.** Where a level is given, an adapted candidate that ranks first is chosen only if its advantage over
-source-only's last epoch is shown (`advantage.py`); else the choice stays at source-only.
+**Prefer.** Where methods are preferred and one of them passed, only those and source-only can be chosen; the others
+keep their voice in the scores. The highest rank among them is first. Scores tell good from bad and hardly good from
+better: ranking thirty candidates loses more than ranking the two methods that are best on other pairs (docs/log.md).
+
+**Leave.** Where a level is given, an adapted candidate that comes first is chosen only if its advantage over
+source-only is shown (`advantage.py`); else the choice stays at source-only.
 
 Why a plain mean of ranks: each score alone has a blind side. Entropy and agreement of seeds both favour a model that
 is partly collapsed, for it is confident and stable; reverse validation favours whatever copies the backbone's geometry;
-the other methods can be wrong together. The shipped two (others' consensus, reverse validation) and the test were
-chosen among 1,091 settings on development pairs and random parts of the pool (docs/log.md, docs/decisions/0005).
+the other methods can be wrong together. How the shipped validators, test and preference were settled:
+docs/log.md, docs/decisions/0005.
 Ranks, not values: one over-confident outlier cannot buy the choice. Weighting validators by their correlations was
 left out: where three are right, it favours the one that is wrong.
 What this cannot see: a candidate that is confident, even, near the source and stable, with classes swapped.
@@ -118,36 +123,37 @@ class Choice:
     leave: dict[str, Any] | None = None
 
 
-def choose(candidates: Sequence[Candidate], guards: Guards, classes: int, leave: Leave | None = None) -> Choice:
+def choose(
+    candidates: Sequence[Candidate],
+    guards: Guards,
+    classes: int,
+    leave: Leave | None = None,
+    prefer: Sequence[str] = (),
+) -> Choice:
     """Returns the choice, the same for any order of the candidates.
 
     Args:
-        candidates: of all methods; source-only's must be among them.
+        candidates: of all methods and epochs; source-only's must be among them. Those that do not stand are dropped.
         guards: limits.
         classes: K.
-        leave: test that the first in rank must pass against source-only; None: it is taken as it is.
+        leave: test that the first must pass against source-only; None: it is taken as it is.
+        prefer: methods that are chosen before any other that passed.
 
     Raises:
         DataError: there is no candidate of source-only.
     """
-    ordered = sorted(candidates, key=lambda c: (c.method != SOURCE_ONLY, c.method, c.epoch))
-    plain = [c for c in ordered if c.method == SOURCE_ONLY]
-    if not plain:
-        raise DataError("no epoch of source_only among the candidates: it is the floor. Run 'dvc repro' to train it")
-    highest = max(c.source_val_accuracy for c in plain)
-    floor = _where_plain_training_ends(plain, highest, guards)
-    ordered = [c for c in ordered if c.method != SOURCE_ONLY or c is floor]
+    stand = standing(candidates, guards)
+    ordered = sorted(stand.values(), key=lambda c: (c.method != SOURCE_ONLY, c.method))
+    floor = ordered[0]
+    highest = max(c.source_val_accuracy for c in candidates if c.method == SOURCE_ONLY)
     reasons = [_reasons(c, highest, guards, classes) | _unscored(c) for c in ordered]
-    ranks = _ranks([c for c, out in zip(ordered, reasons, strict=True) if not out])
-    best: dict[str, int] = {}
-    for method in {c.method for c in ordered}:
-        mine = [c for c in ordered if c.method == method]
-        inside = [c for c in mine if (c.method, c.epoch) in ranks]
-        # A method that is out altogether is shown at its last epoch: where plain training would have ended.
-        best[method] = _highest(inside, ranks).epoch if inside else mine[-1].epoch
-    first = _highest([c for c in ordered if (c.method, c.epoch) in ranks], ranks)
+    inside = [c for c, out in zip(ordered, reasons, strict=True) if not out]
+    ranks = _ranks(inside)
+    preferred = [c for c in inside if c.method in prefer]
+    # Ties go to source_only, then by name: the order in which candidates stand here.
+    first = max([floor, *preferred] if preferred else inside, key=lambda c: ranks[c.method])
     tested: dict[str, Any] | None = None
-    if leave is not None and first.method != SOURCE_ONLY:
+    if leave is not None and first is not floor:
         ranked = {"method": first.method, "epoch": first.epoch}
         tested = {"ranked_first": ranked, "p_value": leave.p_value(first, floor), "level": leave.level}
     chosen = floor if tested and tested["p_value"] >= tested["level"] else first
@@ -156,15 +162,15 @@ def choose(candidates: Sequence[Candidate], guards: Guards, classes: int, leave:
         method=chosen.method,
         epoch=chosen.epoch,
         fallback=all(adapted),
-        why=_why(first, ranks, best, adapted) + _left(tested, chosen),
-        best_epoch=dict(sorted(best.items())),
+        why=_why(first, ranks, adapted, [c.method for c in preferred]) + _left(tested, chosen),
+        best_epoch={method: stand[method].epoch for method in sorted(stand)},
         candidates=[
             {
                 "method": c.method,
                 "epoch": c.epoch,
                 "scores": dict(c.scores),
                 "scored_by": _scored_by(c),
-                "rank": ranks.get((c.method, c.epoch)),
+                "rank": ranks.get(c.method),
                 "source_val_accuracy": c.source_val_accuracy,
                 "effective_classes": c.effective_classes,
                 "seed_disagreement": c.seed_disagreement,
@@ -174,6 +180,21 @@ def choose(candidates: Sequence[Candidate], guards: Guards, classes: int, leave:
         ],
         leave=tested,
     )
+
+
+def standing(candidates: Sequence[Candidate], guards: Guards) -> dict[str, Candidate]:
+    """Returns method -> the candidate that it stands with.
+
+    Raises:
+        DataError: there is no candidate of source-only.
+    """
+    last = {c.method: c for c in sorted(candidates, key=lambda c: c.epoch)}
+    plain = sorted((c for c in candidates if c.method == SOURCE_ONLY), key=lambda c: c.epoch)
+    if not plain:
+        raise DataError("no epoch of source_only among the candidates: it is the floor. Run 'dvc repro' to train it")
+    highest = max(c.source_val_accuracy for c in plain)
+    sound = [c for c in plain if not c.faults and c.source_val_accuracy >= highest - guards.source_floor]
+    return last | {SOURCE_ONLY: (sound or plain)[-1]}
 
 
 def within_guards(candidates: Sequence[Candidate], guards: Guards, classes: int) -> list[Candidate]:
@@ -230,60 +251,47 @@ def _reasons(candidate: Candidate, floor: float, guards: Guards, classes: int) -
     return out
 
 
-def _where_plain_training_ends(epochs: Sequence[Candidate], highest: float, guards: Guards) -> Candidate:
-    """Returns source-only's last epoch that did not fail; where all did, the last."""
-    sound = [c for c in epochs if not c.faults and c.source_val_accuracy >= highest - guards.source_floor]
-    return (sound or epochs)[-1]
-
-
 def _unscored(candidate: Candidate) -> dict[str, str]:
     if candidate.method == SOURCE_ONLY or _scored_by(candidate):
         return {}
     return {"no validator": "no validator may score it: the method optimises them all, or no score is finite"}
 
 
-def _ranks(candidates: Sequence[Candidate]) -> dict[tuple[str, int], float]:
+def _ranks(candidates: Sequence[Candidate]) -> dict[str, float]:
     from scipy.stats import rankdata  # 0.5 s of start-up that those who read constants of this file do without
 
-    gathered: dict[tuple[str, int], list[float]] = {(c.method, c.epoch): [] for c in candidates}
+    gathered: dict[str, list[float]] = {c.method: [] for c in candidates}
     for validator in sorted({v for c in candidates for v in c.scores}):
         judged = [c for c in candidates if validator in _scored_by(c)]
         places = rankdata([c.scores[validator] for c in judged])
         for candidate, place in zip(judged, places, strict=True):
             share = (place - 1) / (len(judged) - 1) if len(judged) > 1 else 0.5
-            gathered[candidate.method, candidate.epoch].append(float(share))
+            gathered[candidate.method].append(float(share))
     return {key: round(float(np.mean(shares)), _DIGITS) if shares else 0.0 for key, shares in gathered.items()}
 
 
-def _highest(candidates: Sequence[Candidate], ranks: Mapping[tuple[str, int], float]) -> Candidate:
-    # Ties go to source_only, then by name, then to the earlier epoch: the order in which candidates stand here.
-    return max(candidates, key=lambda c: ranks[c.method, c.epoch])
-
-
 def _why(
-    chosen: Candidate,
-    ranks: Mapping[tuple[str, int], float],
-    best: Mapping[str, int],
-    adapted: Sequence[Mapping[str, str]],
+    first: Candidate, ranks: Mapping[str, float], adapted: Sequence[Mapping[str, str]], preferred: Sequence[str]
 ) -> str:
     inside = sum(1 for out in adapted if not out)
     if not adapted:
-        return f"No adapted method is named under methods: source_only, epoch {chosen.epoch}, is all there is."
+        return f"No adapted method is named under methods: source_only, epoch {first.epoch}, is all there is."
     if not inside:
         counts = Counter(kind for out in adapted for kind in out)
         listed = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
         return (
             f"None of the {len(adapted)} adapted candidates passed the guards ({listed}), so nothing is adapted:"
-            f" source_only, epoch {chosen.epoch}."
+            f" source_only, epoch {first.epoch}."
         )
-    rank = ranks[chosen.method, chosen.epoch]
+    rank = ranks[first.method]
+    among = f" among source_only and the preferred ({', '.join(preferred)})" if preferred else ""
     passed = f"{inside} of {len(adapted)} adapted candidates passed the guards"
-    if chosen.method == SOURCE_ONLY:
-        return f"source_only, epoch {chosen.epoch}, has the highest mean rank, {rank:.2f}; {passed}, none looks better."
-    floor = ranks[SOURCE_ONLY, best[SOURCE_ONLY]]
+    if first.method == SOURCE_ONLY:
+        better = "none of these looks better" if preferred else "none looks better"
+        return f"source_only, epoch {first.epoch}, has the highest mean rank{among}, {rank:.2f}; {passed}, {better}."
     return (
-        f"{chosen.method}, epoch {chosen.epoch}, has the highest mean rank over {len(_scored_by(chosen))} validators,"
-        f" {rank:.2f} (source_only: {floor:.2f}); {passed}."
+        f"{first.method}, epoch {first.epoch}, has the highest mean rank{among} over {len(_scored_by(first))}"
+        f" validators, {rank:.2f} (source_only: {ranks[SOURCE_ONLY]:.2f}); {passed}."
     )
 
 

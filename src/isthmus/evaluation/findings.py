@@ -17,7 +17,7 @@ from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
 
-_CHOICE_KEYS = ("scenario", "chosen", "best_epoch", "candidates", "guards", "validators", "leave")
+_CHOICE_KEYS = ("scenario", "chosen", "best_epoch", "candidates", "guards", "validators", "prefer", "leave")
 _TRUTH_KEYS = (
     *("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals", "trust"),
     *("class_shift", "leep"),

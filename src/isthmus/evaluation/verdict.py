@@ -169,7 +169,7 @@ def _kept(findings: Findings) -> tuple[str, str]:
         return "Source-only is kept: no adapted model passed the guards.", "Fallback to source-only"
     if findings.choice["leave"] is not None:
         return "Source-only is kept: no adapted model was shown to be better.", "No advantage shown"
-    return "Source-only is kept: it ranked before every adapted model.", "Source-only ranked first"
+    return "Source-only is kept: no adapted model that could be chosen ranked before it.", "Source-only ranked first"
 
 
 def _steps(name: str) -> list[Step]:

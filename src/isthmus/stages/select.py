@@ -1,10 +1,11 @@
-"""Chooses method and epoch without target labels; opens no file that holds one.
+"""Chooses a method without target labels; opens no file that holds one.
 
 Writes `choice.json`: the chosen method, epoch and seed, whether it is the fallback and why in one sentence; the epoch
 taken for each method; every candidate with its scores (means over seeds), the validators that count for it, its rank
-in [0, 1] or its reasons to be out; the guards. Only methods named under `methods:` are looked at: a folder of a method
-that was dropped is of another time. Features are those of the backbone before any method trained: what candidates of
-different methods can be compared by. `--shift` is an input of the graph; this choice makes no use of it yet.
+in [0, 1] or its reasons to be out; the guards; the preferred methods. Only methods named under `methods:` are looked
+at: a folder of a method that was dropped is of another time. Features are those of the backbone before any method
+trained: what candidates of different methods can be compared by. `--shift` is an input of the graph; this choice makes
+no use of it yet.
 """
 
 from collections.abc import Mapping
@@ -35,9 +36,18 @@ class SelectConfig(Guards):
     leave_level: float | None = Field(
         None, gt=0, lt=1, description="[p-value] under which a candidate's advantage over source_only counts; null: any"
     )
+    prefer: list[str] = Field([], description="[methods] chosen before any other that passed the guards")
     validators: dict[str, SerializeAsAny[ValidatorConfig]] = Field(
         min_length=1, description="modules of isthmus.evaluation.validators, each with its options"
     )
+
+    @field_validator("prefer")
+    @classmethod
+    def _methods(cls, values: list[str]) -> list[str]:
+        allowed = [name for name in plugins.names("adapt.methods") if name != SOURCE_ONLY]
+        if wrong := [name for name in values if name not in allowed]:
+            raise ValueError(f"{', '.join(wrong)}: no such adapted method. Allowed: {', '.join(allowed)}")
+        return values
 
     @field_validator("validators", mode="before")
     @classmethod
@@ -81,9 +91,9 @@ def run(
     validators = {name: options.build() for name, options in config.validators.items()}
     read = Rows(features, read_table(prepared / "index.parquet", INDEX))
     views = views_of(samples, scenario.source, scenario.target, read.take, config.max_images)
-    made = choose(
-        measure(runs, views, validators, config), config, len(scenario.classes), leave_of(config, runs, views, samples)
-    )
+    candidates = measure(runs, views, validators, config)
+    leave = leave_of(config, runs, views, samples)
+    made = choose(candidates, config, len(scenario.classes), leave, config.prefer)
     write_json(
         choice,
         {
@@ -99,6 +109,7 @@ def run(
             "candidates": made.candidates,
             "guards": {name: getattr(config, name) for name in Guards.model_fields},
             "validators": sorted(validators),
+            "prefer": config.prefer,
             "leave": made.leave,
         },
     )
