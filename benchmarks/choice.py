@@ -19,7 +19,7 @@ from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, TARGET_LABELS, read_table
 from isthmus.data.shards import Rows
 from isthmus.evaluation.candidates import measure, views_of
-from isthmus.evaluation.choice import SOURCE_ONLY, Choice, choose
+from isthmus.evaluation.choice import SOURCE_ONLY, Candidate, Choice, Leave, choose
 from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
 from isthmus.evaluation.truth import build_truth
 from isthmus.stages import select
@@ -40,12 +40,19 @@ def open_pool(folder: Path, only: list[str] | None, classes: list[str], count: i
 def choice_of(params: Path, pair: str, inputs: Path, runs: dict[str, Trained], samples: Samples) -> Choice:
     """Chooses as the stage does."""
     given = params_of(select.Params, params, scenario=pair)
+    candidates, leave = measured(given, inputs, runs, samples)
+    return choose(candidates, given.select, len(given.scenario.classes), leave, given.select.prefer)
+
+
+def measured(
+    given: select.Params, inputs: Path, runs: dict[str, Trained], samples: Samples
+) -> tuple[list[Candidate], Leave | None]:
+    """Returns all candidates, and the test before source-only is left, as the stage has them."""
     validators = {name: options.build() for name, options in given.select.validators.items()}
     features = Rows(inputs / "features", read_table(inputs / "prepared" / "index.parquet", INDEX))
     views = views_of(samples, given.scenario.source, given.scenario.target, features.take, given.select.max_images)
     candidates = measure(runs, views, validators, given.select)
-    leave = select.leave_of(given.select, runs, views, samples)
-    return choose(candidates, given.select, len(given.scenario.classes), leave, given.select.prefer)
+    return candidates, select.leave_of(given.select, runs, views, samples)
 
 
 def judged(pair: str, inputs: Path, target: str, runs: dict[str, Trained], made: Choice, samples: Samples) -> Any:

@@ -30,7 +30,7 @@ ENDINGS = ("_optics", "_tone", "_resolution", "_uneven", "_reverse")
 DIGITS = ("mnist_usps", "usps_mnist")  # two directions of one scenario; `digits` has its MNIST too
 FITTED = list(SHIPPED.weights)
 PENALTY, COVERED = 1.0, 0.8
-METHODS = [SOURCE_ONLY, "zscore", "dann", "mmd", "coral"]
+METHODS = [SOURCE_ONLY, "zscore", "dann", "mmd", "coral", "mcc", "shot"]
 
 
 def rows_of(params: Path, rule: Path | None, pair: str, folder: Path, pool: Path) -> list[dict[str, object]]:
@@ -54,6 +54,8 @@ def rows_of(params: Path, rule: Path | None, pair: str, folder: Path, pool: Path
     found = []
     for method, rows in logits.items():
         others = {m: z[:, target].argmax(2) for m, z in logits.items() if m not in (method, SOURCE_ONLY)}
+        if not others:
+            continue  # nothing is told either, where no other method passed
         parts = estimators(Views(rows[:, source], samples.label[source], rows[:, target], others, second), FITTED)
         accuracy = float((rows[:, target].argmax(2) == labels[target]).mean())
         told = {name: float(values.mean()) for name, values in parts.items()}

@@ -224,21 +224,25 @@ def test_a_preferred_method_is_chosen_before_one_that_ranks_higher() -> None:
     assert choice.method == "mcc"
     assert [entry(choice, m)["rank"] for m in ("coral", "mcc")] == [1.0, 0.666666667]
     assert choice.why == (
-        "mcc, epoch 1, has the highest mean rank among source_only and the preferred (mcc, shot) over 2 validators,"
-        " 0.67 (source_only: 0.00); 3 of 3 adapted candidates passed the guards."
+        "mcc, epoch 1, has the highest mean rank of the preferred (mcc, shot) over 2 validators, 0.67"
+        " (source_only: 0.00); 3 of 3 adapted candidates passed the guards."
     )
 
 
-def test_source_only_competes_with_the_preferred_alone() -> None:
+def test_source_only_competes_with_the_preferred_where_nothing_is_tested() -> None:
     given = [
         replace(c, scores={"a": 0.5, "b": 0.5}) if c.method == "source_only" else c for c in preferred_and_others()
     ]
 
-    choice = choose(given, GUARDS, 4, prefer=["mcc"])
+    untested = choose(given, GUARDS, 4, prefer=["mcc"])
+    shown = choose(given, GUARDS, 4, Leave(0.1, lambda one, floor: 0.01), ["mcc"])
+    not_shown = choose(given, GUARDS, 4, Leave(0.1, lambda one, floor: 0.5), ["mcc"])
 
-    assert (choice.method, choice.fallback) == ("source_only", False)
-    assert "among source_only and the preferred (mcc), 0.67; 3 of 3" in choice.why
-    assert choice.why.endswith("none of these looks better.")
+    assert (untested.method, untested.fallback) == ("source_only", False)
+    assert untested.why.endswith(
+        "0.67; 3 of 3 adapted candidates passed the guards, none of the preferred (mcc) looks better."
+    )
+    assert (shown.method, not_shown.method) == ("mcc", "source_only")
 
 
 @pytest.mark.parametrize("prefer", [["mcc", "shot"], ["afn"]])

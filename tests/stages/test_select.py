@@ -260,7 +260,7 @@ def test_a_preferred_method_is_taken_and_written(files: ScenarioFiles) -> None:
     choice = select(files)
 
     assert (choice["chosen"]["method"], choice["prefer"]) == ("dann", ["dann"])
-    assert "among source_only and the preferred (dann)" in choice["chosen"]["why"]
+    assert "of the preferred (dann)" in choice["chosen"]["why"]
 
 
 def test_a_list_of_validators_is_refused(files: ScenarioFiles, capsys: pytest.CaptureFixture[str]) -> None:

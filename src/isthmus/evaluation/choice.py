@@ -19,9 +19,9 @@ finite. source-only is never out: it is what a user has without this tool, which
 optimise it. A rank is normalised to [0, 1], 1 the best, ties sharing their mean, so that validators count alike
 whatever their unit; a candidate's rank is the mean over the validators that score it.
 
-**Prefer.** Where methods are preferred and one of them passed, only those and source-only can be chosen; the others
-keep their voice in the scores. The highest rank among them is first. Scores tell good from bad and hardly good from
-better: ranking thirty candidates loses more than ranking the two methods that are best on other pairs (docs/log.md).
+**Prefer.** Where methods are preferred and one of them passed, the highest rank of those is first; the others keep
+their voice in the scores. Scores tell good from bad and hardly good from better: ranking thirty candidates loses more
+than ranking the two methods that are best on other pairs (docs/log.md). source-only competes only if nothing is tested.
 
 **Leave.** Where a level is given, an adapted candidate that comes first is chosen only if its advantage over
 source-only is shown (`advantage.py`); else the choice stays at source-only.
@@ -150,8 +150,9 @@ def choose(
     inside = [c for c, out in zip(ordered, reasons, strict=True) if not out]
     ranks = _ranks(inside)
     preferred = [c for c in inside if c.method in prefer]
+    rivals = preferred if leave is not None else [floor, *preferred]  # the test, if there is one, stands for the floor
     # Ties go to source_only, then by name: the order in which candidates stand here.
-    first = max([floor, *preferred] if preferred else inside, key=lambda c: ranks[c.method])
+    first = max(rivals if preferred else inside, key=lambda c: ranks[c.method])
     tested: dict[str, Any] | None = None
     if leave is not None and first is not floor:
         ranked = {"method": first.method, "epoch": first.epoch}
@@ -284,11 +285,11 @@ def _why(
             f" source_only, epoch {first.epoch}."
         )
     rank = ranks[first.method]
-    among = f" among source_only and the preferred ({', '.join(preferred)})" if preferred else ""
+    among = f" of the preferred ({', '.join(preferred)})" if preferred else ""
     passed = f"{inside} of {len(adapted)} adapted candidates passed the guards"
     if first.method == SOURCE_ONLY:
-        better = "none of these looks better" if preferred else "none looks better"
-        return f"source_only, epoch {first.epoch}, has the highest mean rank{among}, {rank:.2f}; {passed}, {better}."
+        head = f"source_only, epoch {first.epoch}, has the highest mean rank, {rank:.2f}"
+        return f"{head}; {passed}, none{among} looks better."
     return (
         f"{first.method}, epoch {first.epoch}, has the highest mean rank{among} over {len(_scored_by(first))}"
         f" validators, {rank:.2f} (source_only: {ranks[SOURCE_ONLY]:.2f}); {passed}."
