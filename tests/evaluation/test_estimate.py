@@ -10,6 +10,7 @@ from isthmus.evaluation import metrics
 from isthmus.evaluation.calibration import fit_temperature
 from isthmus.evaluation.estimate import SHIPPED, EstimateLimits, Line, Views, estimate_accuracy, transported
 from isthmus.evaluation.metrics import entropy
+from isthmus.evaluation.trust import asked_others
 from isthmus.evaluation.validators import softmax
 
 CLASSES = 4
@@ -173,3 +174,21 @@ def test_another_line_may_be_followed() -> None:
     found = estimate_accuracy(views, drawn, EstimateLimits(), Line({"second": 1.0}, 0.0, 0.1))
 
     assert found["accuracy"] == pytest.approx(found["parts"]["second"]["mean"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("method", "asked"),
+    [
+        ("mcc", ["shot"]),
+        ("shot", ["mcc"]),
+        ("dann", ["mcc", "shot"]),
+        ("source_only", ["mcc", "shot"]),
+    ],
+)
+def test_the_preferred_others_are_asked_how_often_a_method_is_right(method: str, asked: list[str]) -> None:
+    assert asked_others(["source_only", "dann", "mcc", "shot", "coral"], method, ["shot", "mcc"]) == asked
+
+
+def test_where_no_other_preferred_method_passed_all_others_are_asked() -> None:
+    assert asked_others(["source_only", "mcc", "coral", "dann"], "mcc", ["mcc", "shot"]) == ["coral", "dann"]
+    assert asked_others(["source_only", "mcc"], "mcc", ["mcc"]) == []

@@ -1,6 +1,6 @@
 """How far the chosen model may be believed: the body of `trust.json`, and what target labels say of it afterwards."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,13 +109,20 @@ def trust_against_labels(
 
 
 def passed_others(made: dict[str, Any], runs: dict[str, Trained]) -> dict[str, Predictions]:
-    """Returns adapted methods but the chosen one whose taken epoch passed the guards -> predictions, `[R, N]`."""
+    """Returns the methods that are asked about the chosen one -> predictions, `[R, N]`, at the taken epoch."""
     out = {(c["method"], c["epoch"]) for c in made["candidates"] if c["out"]}
-    return {
-        method: runs[method].all_logits(epoch).argmax(axis=2)
-        for method, epoch in sorted(made["best_epoch"].items())
-        if method not in (SOURCE_ONLY, made["chosen"]["method"]) and (method, epoch) not in out
-    }
+    epochs = {method: epoch for method, epoch in made["best_epoch"].items() if (method, epoch) not in out}
+    asked = asked_others(epochs, made["chosen"]["method"], made["prefer"])
+    return {method: runs[method].all_logits(epochs[method]).argmax(axis=2) for method in asked}
+
+
+def asked_others(passed: Iterable[str], method: str, prefer: Collection[str]) -> list[str]:
+    """Returns whose agreement tells how often a method is right: the preferred of those that passed, else all of them.
+
+    Where the chosen method is better than most, agreement with most tells it too low.
+    """
+    others = [name for name in sorted(passed) if name not in (SOURCE_ONLY, method)]
+    return [name for name in others if name in prefer] or others
 
 
 def flat(trust: dict[str, Any]) -> dict[str, float]:
