@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.pool import inputs_of, params_for, params_of
 from isthmus.core.accuracy import balanced_accuracy
@@ -55,22 +56,34 @@ def measured(
     return candidates, select.leave_of(given.select, runs, views, samples)
 
 
-def judged(pair: str, inputs: Path, target: str, runs: dict[str, Trained], made: Choice, samples: Samples) -> Any:
-    """Returns the body of `truth.json` over all methods, and the best (candidate, epoch) of the pool by truth."""
+def labelled(inputs: Path, samples: Samples, target: str, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Returns the target's label of each image `[N]`, -1 where it is unknown, and the rows of a split that have one."""
     table = read_table(inputs / "labels_target.parquet", TARGET_LABELS).drop_duplicates("image_id", keep=False)
     labels = table.set_index("image_id")["label"].reindex(samples.image_id).fillna(-1).to_numpy(dtype=np.int64)
-    test = samples.rows([target], "test")
-    test = test[labels[test] >= 0]
+    rows = samples.rows([target], split)
+    return labels, rows[labels[rows] >= 0]
+
+
+def every_accuracy(
+    runs: dict[str, Trained], labels: NDArray[np.int64], rows: NDArray[np.int64]
+) -> dict[tuple[str, int], float]:
+    """Returns (method, epoch) -> balanced accuracy on these rows, mean over seeds."""
+    return {
+        (m, e): float(np.mean([balanced_accuracy(row[rows], labels[rows]) for row in run.all_logits(e).argmax(2)]))
+        for m, run in runs.items()
+        for e in run.facts.epochs
+    }
+
+
+def judged(pair: str, inputs: Path, target: str, runs: dict[str, Trained], made: Choice, samples: Samples) -> Any:
+    """Returns the body of `truth.json` over all methods, and the best (candidate, epoch) of the pool by truth."""
+    labels, test = labelled(inputs, samples, target, "test")
     predicted = {m: run.all_logits(made.best_epoch[m]).argmax(axis=2)[:, test] for m, run in runs.items()}
     classes = next(iter(runs.values())).facts.classes
     body = build_truth(
         predicted, made.best_epoch, labels[test], samples.group[test], classes, made.method, RESAMPLES, 0
     )
-    every = {
-        (m, e): float(np.mean([balanced_accuracy(row[test], labels[test]) for row in run.all_logits(e).argmax(2)]))
-        for m, run in runs.items()
-        for e in run.facts.epochs
-    }
+    every = every_accuracy(runs, labels, test)
     best = max(sorted(every), key=lambda key: every[key])
     return body | {"pair": pair, "epoch": made.epoch, "best": best, "best_accuracy": every[best]}
 

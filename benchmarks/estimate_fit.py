@@ -16,11 +16,10 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import Ridge
 
-from benchmarks.choice import choice_of, open_pool
+from benchmarks.choice import choice_of, labelled, open_pool
 from benchmarks.pool import inputs_of, params_for, params_of
 from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json, write_json
-from isthmus.data.manifest import TARGET_LABELS, read_table
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.estimate import SHIPPED, Line, Reals, Views, estimators, log_odds
 from isthmus.evaluation.second_view import read_second_view, second_opinion
@@ -46,11 +45,8 @@ def rows_of(params: Path, rule: Path | None, pair: str, folder: Path, pool: Path
     facts = read_json(pool / pair / "train" / SOURCE_ONLY / "run.json")
     runs = open_pool(pool / pair / "train", METHODS, facts["classes"], len(samples.label))
     made = choice_of(own, pair, inputs, runs, samples)
-    table = read_table(inputs / "labels_target.parquet", TARGET_LABELS).drop_duplicates("image_id", keep=False)
-    labels = table.set_index("image_id")["label"].reindex(samples.image_id).fillna(-1).to_numpy(dtype=np.int64)
     *sources, name = facts["domains"]
-    target = samples.rows([name], "train")
-    target = target[labels[target] >= 0]
+    labels, target = labelled(inputs, samples, name, "train")
     view = read_second_view(inputs / "features", inputs / "prepared")
     second = second_opinion(view, samples, sources, name, target)
     source = samples.rows(sources, "val")

@@ -16,13 +16,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks.choice import NEGATIVE, measured, open_pool
+from benchmarks.choice import NEGATIVE, every_accuracy, labelled, measured, open_pool
 from benchmarks.estimate_fit import scenario_of
 from benchmarks.pool import inputs_of, params_for, params_of
-from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json
-from isthmus.data.manifest import TARGET_LABELS, read_table
 from isthmus.evaluation.choice import SOURCE_ONLY, Candidate, Leave, choose
 from isthmus.evaluation.trained import read_samples
 from isthmus.stages import select
@@ -59,17 +57,8 @@ def pair_of(params: Path, rule: Path | None, text: str, pool: Path, real: bool) 
     runs = open_pool(pool / name / "train", None, facts["classes"], len(samples.label))
     given = params_of(select.Params, own, scenario=name)
     candidates, leave = measured(given, inputs, runs, samples)
-    table = read_table(inputs / "labels_target.parquet", TARGET_LABELS).drop_duplicates("image_id", keep=False)
-    labels = table.set_index("image_id")["label"].reindex(samples.image_id).fillna(-1).to_numpy(dtype=np.int64)
-    rows = samples.rows([facts["domains"][-1]], "train")
-    rows = rows[labels[rows] >= 0]
-    accuracy = {
-        (method, epoch): float(
-            np.mean([balanced_accuracy(row, labels[rows]) for row in run.all_logits(epoch)[:, rows].argmax(2)])
-        )
-        for method, run in runs.items()
-        for epoch in run.facts.epochs
-    }
+    labels, rows = labelled(inputs, samples, facts["domains"][-1], "train")
+    accuracy = every_accuracy(runs, labels, rows)
     made = choose(candidates, given.select, len(facts["classes"]))
     passed = {c["method"]: accuracy[c["method"], c["epoch"]] for c in made.candidates if not c["out"]}
     middle = float(np.median(list(passed.values())))
