@@ -19,7 +19,7 @@ from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, TARGET_LABELS, read_table
 from isthmus.data.shards import Rows
-from isthmus.evaluation.candidates import measure, views_of
+from isthmus.evaluation.candidates import Views, measure, views_of, with_half_step
 from isthmus.evaluation.choice import SOURCE_ONLY, Candidate, Choice, Leave, choose
 from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
 from isthmus.evaluation.truth import build_truth
@@ -38,22 +38,26 @@ def open_pool(folder: Path, only: list[str] | None, classes: list[str], count: i
     }
 
 
-def choice_of(params: Path, pair: str, inputs: Path, runs: dict[str, Trained], samples: Samples) -> Choice:
-    """Chooses as the stage does."""
+def choice_of(
+    params: Path, pair: str, inputs: Path, runs: dict[str, Trained], samples: Samples
+) -> tuple[dict[str, Trained], Choice]:
+    """Chooses as the stage does; returns also what was compared, the half step among it."""
     given = params_of(select.Params, params, scenario=pair)
-    candidates, leave = measured(given, inputs, runs, samples)
-    return choose(candidates, given.select, len(given.scenario.classes), leave, given.select.prefer)
+    views, candidates, leave = measured(given, inputs, runs, samples)
+    if given.select.half_step:
+        runs, candidates = with_half_step(runs, candidates, views, given.select, given.select.prefer)
+    return runs, choose(candidates, given.select, len(given.scenario.classes), leave, given.select.prefer)
 
 
 def measured(
     given: select.Params, inputs: Path, runs: dict[str, Trained], samples: Samples
-) -> tuple[list[Candidate], Leave | None]:
-    """Returns all candidates, and the test before source-only is left, as the stage has them."""
+) -> tuple[Views, list[Candidate], Leave | None]:
+    """Returns rows, candidates that were trained, and the test before source-only is left, as the stage has them."""
     validators = {name: options.build() for name, options in given.select.validators.items()}
     features = Rows(inputs / "features", read_table(inputs / "prepared" / "index.parquet", INDEX))
     views = views_of(samples, given.scenario.source, given.scenario.target, features.take, given.select.max_images)
     candidates = measure(runs, views, validators, given.select)
-    return candidates, select.leave_of(given.select, runs, views, samples)
+    return views, candidates, select.leave_of(given.select, runs, views, samples)
 
 
 def labelled(inputs: Path, samples: Samples, target: str, split: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -174,7 +178,7 @@ def main() -> None:
         samples = read_samples(inputs / "manifest.parquet", inputs / "prepared")
         facts = read_json(given.pool / pair / "train" / SOURCE_ONLY / "run.json")
         runs = open_pool(given.pool / pair / "train", given.only, facts["classes"], len(samples.label))
-        made = choice_of(own, pair, inputs, runs, samples)
+        runs, made = choice_of(own, pair, inputs, runs, samples)
         found.append(judged(pair, inputs, facts["domains"][-1], runs, made, samples))
         print(f"{pair}: {made.why}", flush=True)
     text = table(found)

@@ -44,7 +44,7 @@ def rows_of(params: Path, rule: Path | None, pair: str, folder: Path, pool: Path
     samples = read_samples(inputs / "manifest.parquet", inputs / "prepared")
     facts = read_json(pool / pair / "train" / SOURCE_ONLY / "run.json")
     runs = open_pool(pool / pair / "train", METHODS, facts["classes"], len(samples.label))
-    made = choice_of(own, pair, inputs, runs, samples)
+    runs, made = choice_of(own, pair, inputs, runs, samples)
     *sources, name = facts["domains"]
     labels, target = labelled(inputs, samples, name, "train")
     view = read_second_view(inputs / "features", inputs / "prepared")

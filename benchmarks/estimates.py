@@ -23,10 +23,11 @@ from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json
 from isthmus.evaluation import conformal, metrics
 from isthmus.evaluation.calibration import fit_temperature
+from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.estimate import SHIPPED, EstimateLimits, Line, Views, estimate_accuracy
 from isthmus.evaluation.metrics import Predictions
 from isthmus.evaluation.second_view import read_second_view, second_opinion
-from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
+from isthmus.evaluation.trained import Samples, Trained, open_compared, read_samples
 from isthmus.evaluation.trust import passed_others
 from isthmus.evaluation.validators import softmax
 from isthmus.stages import evaluate, select, shift
@@ -79,8 +80,8 @@ def measure(name: str, inputs: Path, work: Path, line: Line = SHIPPED) -> list[R
     """Returns a row for each method at its epoch, on the target's test split."""
     made, truth, trust = (read_json(work / "judged" / f"{file}.json") for file in ("choice", "truth", "trust"))
     samples = read_samples(inputs / "manifest.parquet", inputs / "prepared")
-    runs = open_trained(work / "train", made["best_epoch"], truth["classes"], len(samples.label))
-    *sources, target = read_json(work / "train" / truth["chosen"] / "run.json")["domains"]
+    runs = open_compared(work / "train", made, truth["classes"], len(samples.label))
+    *sources, target = read_json(work / "train" / SOURCE_ONLY / "run.json")["domains"]
     view = read_second_view(inputs / "features", inputs / "prepared")
     second = second_opinion(view, samples, sources, target, samples.rows([target], "test"))
     return [

@@ -6,7 +6,18 @@ from dataclasses import replace
 import pytest
 
 from isthmus.core.errors import DataError
-from isthmus.evaluation.choice import Candidate, Choice, Guards, Leave, choose, curve_faults, within_guards
+from isthmus.evaluation.choice import (
+    HALF_STEP,
+    Candidate,
+    Choice,
+    Guards,
+    Leave,
+    choose,
+    curve_faults,
+    half_step,
+    parts,
+    within_guards,
+)
 
 GUARDS = Guards(source_floor=0.05, min_effective_classes=0.5, max_seed_disagreement=0.5)
 
@@ -250,6 +261,53 @@ def test_where_no_preferred_method_passed_the_others_compete(prefer: list[str]) 
     given = [replace(c, effective_classes=1.0) if c.method in ("mcc", "shot") else c for c in preferred_and_others()]
 
     assert choose(given, GUARDS, 4, prefer=prefer).method == "coral"
+
+
+def not_shown(one: Candidate, floor: Candidate) -> float:
+    return 0.5
+
+
+def test_half_a_step_is_taken_where_the_first_is_not_shown_to_be_better() -> None:
+    given = [*preferred_and_others(), candidate(HALF_STEP, scores={})]
+
+    taken = choose(given, GUARDS, 4, Leave(0.1, not_shown), ["mcc", "shot"])
+    left = choose(given, GUARDS, 4, Leave(0.1, lambda one, floor: 0.01), ["mcc", "shot"])
+
+    assert (taken.method, taken.fallback, left.method) == (HALF_STEP, False, "mcc")
+    assert taken.leave == {"ranked_first": {"method": "mcc", "epoch": 1}, "p_value": 0.5, "level": 0.1}
+    assert taken.why.endswith(
+        "p = 0.500, not under 0.1: half a step is taken, the mean of source_only and of the preferred that passed."
+    )
+
+
+def test_the_half_step_has_no_rank_and_changes_no_other() -> None:
+    plain = choose(preferred_and_others(), GUARDS, 4, Leave(0.1, not_shown), ["mcc"])
+    choice = choose([*preferred_and_others(), candidate(HALF_STEP)], GUARDS, 4, Leave(0.1, not_shown), ["mcc"])
+
+    assert choice.candidates[:-1] == plain.candidates
+    assert (choice.candidates[-1]["method"], choice.candidates[-1]["rank"]) == (HALF_STEP, None)
+    assert choice.best_epoch == plain.best_epoch | {HALF_STEP: 1}
+
+
+def test_a_half_step_that_a_guard_holds_back_is_not_taken() -> None:
+    given = [*preferred_and_others(), candidate(HALF_STEP, scores={}, effective_classes=1.0)]
+
+    choice = choose(given, GUARDS, 4, Leave(0.1, not_shown), ["mcc"])
+
+    assert choice.method == "source_only"
+    assert entry(choice, HALF_STEP)["out"] == ["1.00 effective classes on the target, under 2.00 of 4"]
+
+
+def test_the_half_step_is_half_of_source_only_and_half_of_the_preferred_that_passed() -> None:
+    one_out = [replace(c, effective_classes=1.0) if c.method == "shot" else c for c in preferred_and_others()]
+    shares = half_step(preferred_and_others(), GUARDS, 4, ["shot", "mcc"])
+    made = {"half_step": shares, "best_epoch": {"source_only": 4, "coral": 5, "mcc": 5, "shot": 6}}
+
+    assert shares == {"source_only": 0.5, "mcc": 0.25, "shot": 0.25}
+    assert half_step(one_out, GUARDS, 4, ["shot", "mcc"]) == {"source_only": 0.5, "mcc": 0.5}
+    assert half_step(preferred_and_others(), GUARDS, 4, ["afn"]) == {}
+    assert parts(made, HALF_STEP) == {"source_only": (4, 0.5), "mcc": (5, 0.25), "shot": (6, 0.25)}
+    assert parts(made, "coral") == {"coral": (5, 1.0)}
 
 
 def test_the_order_of_the_candidates_changes_nothing() -> None:

@@ -8,7 +8,7 @@ import pytest
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import MANIFEST, read_table, write_table
-from isthmus.evaluation.trained import UNKNOWN, Trained, open_trained, read_samples
+from isthmus.evaluation.trained import UNKNOWN, Trained, open_compared, open_trained, read_samples
 from tests.scenario_files import CLASSES, EPOCHS, ScenarioFiles, write_scenario
 
 
@@ -28,6 +28,23 @@ def test_arrays_come_in_the_order_of_the_index(files: ScenarioFiles) -> None:
     assert run.embeddings(1, EPOCHS[0]).dtype == np.float32
     assert run.all_logits(EPOCHS[1]).shape == (3, 60, 3)
     assert [line["epoch"] for line in run.curves(0)] == [1, 2, 3, 4]
+
+
+def test_what_was_compared_is_opened_with_the_half_step_as_the_mean_of_its_parts(files: ScenarioFiles) -> None:
+    best = {"coral": EPOCHS[1], "half_step": EPOCHS[1], "source_only": EPOCHS[0]}
+    made = {"best_epoch": best, "half_step": {"source_only": 0.5, "coral": 0.5}}
+
+    runs = open_compared(files.trained, made, CLASSES, 60)
+
+    half, coral, floor = runs["half_step"], runs["coral"], runs["source_only"]
+    both = [floor.logits(1, EPOCHS[0]), coral.logits(1, EPOCHS[1])]
+    np.testing.assert_allclose(half.logits(1, EPOCHS[1]), (both[0] + both[1]) / 2, rtol=1e-6)
+    assert half.all_logits(EPOCHS[1]).dtype == np.float32
+    seen = half.embeddings(1, EPOCHS[1])
+    np.testing.assert_array_equal(seen[:, -seen.shape[1] // 2 :], coral.embeddings(1, EPOCHS[1]))
+    assert (half.facts.method, half.facts.epochs, half.curves(0)) == ("half_step", [EPOCHS[1]], [])
+    assert {*half.facts.optimises} == {*coral.facts.optimises, *floor.facts.optimises}
+    assert set(open_compared(files.trained, made | {"half_step": None}, CLASSES, 60)) == {"source_only", "coral"}
 
 
 def test_samples_hold_no_label_of_the_target(files: ScenarioFiles) -> None:

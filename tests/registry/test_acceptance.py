@@ -4,9 +4,10 @@ import pytest
 from isthmus.core.errors import StoreError
 from isthmus.registry.acceptance import Choice, ask, refuse
 
-FIRST = Choice("c1", "w1", ["w1", "w2"])
-RUNNER_UP = Choice("c2", "w2", ["w2", "w3"])  # of a pool that the refused one's method was taken out of
-TRAINED_AGAIN = Choice("c4", "w4", ["w4", "w5"])
+FIRST = Choice("c1", ["w1"], ["w1", "w2"])
+RUNNER_UP = Choice("c2", ["w2"], ["w2", "w3"])  # of a pool that the refused one's method was taken out of
+TRAINED_AGAIN = Choice("c4", ["w4"], ["w4", "w5"])
+HALF_OF_IT_NEW = Choice("c5", ["w2", "w6"], ["w2", "w6"])  # the mean of one that was in the pool and one that was not
 
 
 def images(labelled: int = 3, sha256: str = "a") -> pd.DataFrame:
@@ -32,6 +33,7 @@ def test_after_a_refusal_the_runner_up_is_not_asked_but_what_was_trained_again_i
 
     assert ask(tmp_path, "demo", images(), RUNNER_UP, "2") == {"choices": 1, "labelled": 3, "runner_up_of": "1"}
     assert ask(tmp_path, "demo", images(), TRAINED_AGAIN, "3")["runner_up_of"] == ""
+    assert ask(tmp_path, "demo", images(), HALF_OF_IT_NEW, "3")["runner_up_of"] == "1"
     assert ask(tmp_path, "demo", images(), FIRST, "1")["runner_up_of"] == ""
     record = (tmp_path / ".isthmus/acceptance/demo.jsonl").read_text()
     assert record.count("refused") == 1

@@ -15,16 +15,20 @@ from isthmus.core.config import load_params
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import LOCATIONS, read_table
+from isthmus.evaluation.choice import parts
 from isthmus.evaluation.trained import read_samples
 from isthmus.evaluation.typicality import write_typicalities
 from isthmus.models.trained import export_trained, load_trained
+from isthmus.registry.acceptance import choice_of
 from isthmus.registry.lineage import read_lineage
 from isthmus.registry.packaging import ScenarioParams
 from isthmus.registry.promise import promise, typicalities
+from isthmus.registry.publish import publish
 from isthmus.registry.raw_images import decode
 from isthmus.registry.served import SPEC, TYPICALITY, Predictor
+from isthmus.registry.stores import open_store
 from tests.registry.asked_project import RAW, drawn_image
-from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3, SIZE
+from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3, SIZE, dvc
 
 PROMISE = {"coverage": 0.9, "score": "lac", "temperature": {"source": 1.0, "target": 1.0}}
 PROMISE |= {"threshold": {"source": 0.5, "target": 0.5}}
@@ -61,7 +65,7 @@ print(json.dumps({"rows": answer.to_dict("records"), "code": isthmus.__file__, "
 def folder(built, tmp_path_factory):
     place = tmp_path_factory.mktemp("served") / "model"
     out = built / "out" / "demo"
-    export_trained(out / "train" / "coral", out / "features", 4, 0, place)
+    export_trained(out / "train", {"coral": (4, 1.0)}, out / "features", 0, place)
     spec = {"scenario": "demo", "kind": "natural", "preprocess": {"image_size": SIZE}, "classes": CLASSES}
     spec |= {"domain": "line_b", "fitted": {"line_a": {}, "line_b": {}}, "promise": PROMISE, "tiles": None}
     write_json(place / SPEC, spec)
@@ -280,6 +284,31 @@ def test_the_registered_model_answers_in_a_process_without_the_projectas_the_pip
         assert row["domain_score"] == pytest.approx(domain_score_in_the_pipeline(project, picture, tmp_path), abs=1e-5)
 
 
+@pytest.mark.slow
+@MLFLOW_ON_PANDAS_3
+def test_a_half_step_is_registered_as_one_model_that_answers_as_the_pipeline_does(published, picture, tmp_path):
+    project = Path(shutil.copytree(published[0], tmp_path / "copy", symlinks=True))
+    made = read_json(project / "out/demo/choice.json")
+    half = {"chosen": made["chosen"] | {"method": "half_step"}, "half_step": {"coral": 0.5, "source_only": 0.5}}
+    best = {"best_epoch": made["best_epoch"] | {"half_step": 4}}
+    write_json(project / "out/demo/choice.json", made | half | best)
+    dvc(project, "commit", "-q", "-f")
+
+    found = publish(project, "demo")
+
+    assert found.version != published[1].version
+    place = open_store(project)._client.get_logged_model(found.model_id).artifact_location.removeprefix("file://")
+    (folder,) = (path.parent for path in Path(place).rglob(SPEC))
+    facts = read_json(folder / "classifier.json")
+    assert [part["method"] for part in facts["parts"]] == ["coral", "source_only"]
+    answers = Predictor(folder).predict([picture])
+    assert [answers[f"probability_{name}"][0] for name in CLASSES] == pytest.approx(
+        as_the_pipeline(project, picture, tmp_path), abs=1e-5
+    )
+    lineage = read_lineage(project, "demo")
+    assert choice_of(lineage).trained == [lineage.md5_of(lineage.trained()[name]) for name in ("coral", "source_only")]
+
+
 def as_the_pipeline(project, picture, tmp_path):
     _, logits = embedded(project, picture, tmp_path)
     tempered = logits[0] / promise(read_lineage(project, "demo"), demo(project))["temperature"]["target"]
@@ -295,7 +324,8 @@ def embedded(project, picture, tmp_path):
     from isthmus.data.kinds.natural import Config
 
     out = project / "out" / "demo"
-    chosen = read_json(out / "choice.json")["chosen"]
-    export_trained(out / "train" / chosen["method"], out / "features", chosen["epoch"], chosen["seed"], tmp_path / "m")
+    made = read_json(out / "choice.json")
+    chosen = made["chosen"]
+    export_trained(out / "train", parts(made, chosen["method"]), out / "features", chosen["seed"], tmp_path / "m")
     prepared = Config(image_size=SIZE).build().prepare(decode(picture), {})
     return load_trained(tmp_path / "m").predict(prepared[None], "line_b")

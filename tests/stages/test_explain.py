@@ -13,7 +13,7 @@ from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import INDEX, read_table, write_table
 from isthmus.evaluation.predict import PREDICTIONS
 from isthmus.models import ModelConfig
-from isthmus.models.classifier import Classifier, Features, Standardise
+from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
 from isthmus.models.embedding import store_backbone
 from isthmus.stages import explain
 from tests.scenario_files import CLASSES, ScenarioFiles, write_scenario
@@ -36,7 +36,8 @@ def made(root: Path, backbone: dict[str, object], side: int, method: str = "sour
         model = Classifier(Features(plain), built.feature_dim, len(CLASSES), 8, "batch", seed)
         save_file(model.state_dict(), folder / "seeds" / "0" / "epochs" / "004.safetensors")
     chosen = {"method": method, "epoch": 4, "seed": 0}
-    write_json(root / "choice.json", {"chosen": chosen, "best_epoch": {"source_only": 4, method: 4}})
+    best = {"source_only": 4, method: 4}
+    write_json(root / "choice.json", {"chosen": chosen, "best_epoch": best, "half_step": None})
     index = read_table(files.prepared / "index.parquet", INDEX)
     rows = index[["image_id", "domain"]].assign(split="test", predicted=np.arange(len(index)) % 3, confidence=0.5)
     empty = rows.assign(label=pd.array([None] * len(rows), "Int32"), correct=pd.array([None] * len(rows), "boolean"))
@@ -78,4 +79,40 @@ def test_a_network_without_attention_is_named_and_has_no_maps(tmp_path: Path) ->
     folder = run(made(tmp_path, {"name": "small_cnn"}, 20))
 
     assert "not a vision transformer" in read_json(folder / "explain.json")["why_not"]
+    assert len(np.load(folder / "maps.npy")) == 0
+
+
+HALF = {"chosen": {"method": "half_step", "epoch": 4, "seed": 0}, "half_step": {"source_only": 0.5, "coral": 0.5}}
+
+
+@pytest.mark.slow
+def test_of_a_half_step_the_one_frozen_network_is_looked_into(tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    backbone = {"name": "timm", "architecture": "vit_tiny_patch16_224", "weights": "random"}
+    files = made(tmp_path, backbone, 32, "coral")
+    alone = np.load(run(files) / "maps.npy")
+    write_json(tmp_path / "choice.json", read_json(tmp_path / "choice.json") | HALF)
+
+    maps = np.load(run(files) / "maps.npy")
+
+    np.testing.assert_allclose(maps[:, 0], alone[:, 0], atol=1e-5)  # rollout knows no class
+    assert not np.allclose(maps[:, 1], alone[:, 1], atol=1e-3)  # Grad-CAM asks all heads
+
+
+def test_a_half_step_of_several_networks_is_named_and_has_no_maps(tmp_path: Path) -> None:
+    files = made(tmp_path, {"name": "small_cnn"}, 20, "coral")
+    for method in ("source_only", "coral"):
+        folder = files.trained / method
+        config = ModelConfig(mode="full", backbone={"name": "small_cnn"}, bottleneck=8)
+        facts = read_json(folder / "run.json") | {"config": {"model": config.model_dump(mode="json")}}
+        write_json(folder / "run.json", facts)
+        built = config.backbone_config("test: ").build(3, 20, tmp_path)
+        plain = Standardise(zeros(2, 3), ones(2, 3))
+        model = Classifier(Encoder(built.network, plain), built.feature_dim, len(CLASSES), 8, "batch", 0)
+        save_file(model.state_dict(), folder / "seeds" / "0" / "epochs" / "004.safetensors")
+    write_json(tmp_path / "choice.json", read_json(tmp_path / "choice.json") | HALF)
+
+    folder = run(files)
+
+    assert read_json(folder / "explain.json")["why_not"] == "several networks answer together"
     assert len(np.load(folder / "maps.npy")) == 0

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import tests.scenario_files
 from isthmus.core.errors import DataError
@@ -13,7 +14,8 @@ from isthmus.data.scenario import Scenario
 from isthmus.evaluation.explained import Explained, overlay
 from isthmus.evaluation.findings import is_simulated
 from isthmus.evaluation.robustness import robustness_document
-from tests.report_files import ReportFiles, write_report_files
+from tests.report_files import ACCURACY, ReportFiles, run_stages, write_report_files
+from tests.scenario_files import write_scenario
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +124,25 @@ def test_source_only_that_is_kept_says_whether_it_ranked_first_or_nothing_was_sh
     _edited(path, path, chosen=chosen, leave=leave)
 
     assert label in _page(made.make())
+
+
+@pytest.mark.parametrize("labels", ["folders", "none"])
+def test_a_half_step_is_reported_with_what_it_is_the_mean_of(tmp_path: Path, labels: str):
+    files = write_scenario(tmp_path, ACCURACY | {"source_only": 0.75}, target_labels=labels)
+    document = yaml.safe_load(files.params.read_text())
+    document["select"] |= {"prefer": ["coral", "dann"], "leave_level": 0.000999, "half_step": True}
+    files.params.write_text(yaml.safe_dump(document))
+
+    made = run_stages(files)
+    page, card = _page(made.make()), json.loads((made.make() / "model_card.json").read_text())
+
+    assert json.loads((made.root / "choice.json").read_text())["chosen"]["method"] == "half_step"
+    assert "half a step is taken, the mean of source_only and of the preferred that passed." in page
+    assert "<b>coral</b> (25.0%), <b>dann</b> (25.0%), <b>source_only</b> (50.0%)" in page
+    assert ("Half a step is taken: no adapted model was shown to be better." in page) == (labels == "none")
+    assert card["method"]["name"] == "half_step"
+    assert card["method"]["config"]["method"] == {"mean_of_logits": {"source_only": 0.5, "coral": 0.25, "dann": 0.25}}
+    assert "4 methods were trained" in (made.make() / "model_card.md").read_text()
 
 
 def test_source_only_alone_is_reported_as_all_there_is(tmp_path: Path):

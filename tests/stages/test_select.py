@@ -325,6 +325,31 @@ def test_source_only_is_left_only_where_the_advantage_is_shown_if_that_is_asked_
     assert choice["candidates"] == plain["candidates"]
 
 
+def test_half_a_step_is_taken_and_written_where_no_advantage_is_shown(files: ScenarioFiles) -> None:
+    change_params(files, select={"leave_level": 0.000999, "prefer": ["coral", "dann"]})
+    plain = select(files)
+    change_params(files, select={"half_step": True})
+
+    choice = select(files)
+
+    assert (plain["half_step"], plain["chosen"]["method"]) == (None, "source_only")
+    assert choice["half_step"] == {"source_only": 0.5, "coral": 0.25, "dann": 0.25}
+    assert (choice["chosen"]["method"], choice["chosen"]["epoch"]) == ("half_step", 4)
+    assert choice["best_epoch"] == plain["best_epoch"] | {"half_step": 4}
+    assert choice["candidates"][:-1] == plain["candidates"]
+    half = choice["candidates"][-1]
+    assert (half["method"], half["rank"], half["scores"], half["out"]) == ("half_step", None, {}, [])
+
+
+def test_a_half_step_of_nothing_is_refused(files: ScenarioFiles, capsys: pytest.CaptureFixture[str]) -> None:
+    change_params(files, select={"half_step": True, "prefer": ["coral"]})
+
+    error = refused(files, capsys)
+
+    assert "half_step: averages source_only with the methods under prefer where leave_level is not passed" in error
+    assert "(got prefer ['coral'], leave_level None). Set both, or half_step: false" in error
+
+
 @pytest.mark.parametrize("penalty", [0.01, 1e-12])
 def test_that_advantage_is_measured_with_the_options_of_reverse_validation(
     files: ScenarioFiles, penalty: float

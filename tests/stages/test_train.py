@@ -12,11 +12,12 @@ import yaml
 from isthmus.core.config import load_params
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import hash_files, read_json
+from isthmus.evaluation.trained import Averaged, open_trained
 from isthmus.models.backbones import small_cnn
 from isthmus.models.trained import export_trained, load_trained
 from isthmus.stages import embed, train
 from isthmus.training import loop
-from tests.scenario_files import ScenarioFiles, write_scenario
+from tests.scenario_files import CLASSES, ScenarioFiles, write_scenario
 
 
 def place(root: Path, **changes: object) -> ScenarioFiles:
@@ -184,7 +185,7 @@ def test_embed_takes_unchanged_shards_from_its_cache(tmp_path: Path, monkeypatch
 def test_an_exported_model_answers_prepared_images_as_the_stage_did(tmp_path: Path, mode: str, method: str) -> None:
     files = place(tmp_path, mode=mode)
     folder = trained(files, method)
-    export_trained(folder, files.features, 4, 1, tmp_path / "exported")
+    export_trained(files.trained, {method: (4, 1.0)}, files.features, 1, tmp_path / "exported")
     index = pd.read_parquet(files.prepared / "index.parquet")
     logits = np.load(folder / "seeds" / "1" / "epochs" / "004.logits.npy")
 
@@ -266,6 +267,29 @@ def test_every_training_option_reaches_the_stage(tmp_path: Path) -> None:
     assert len(seen) == 1 + len(changes)
 
 
+@pytest.mark.parametrize("changes", [{"mode": "frozen"}, {"mode": "full"}, {"head": "knn", "epochs": 1}], ids=str)
+def test_an_exported_mean_of_methods_answers_as_the_mean_of_what_they_answered(tmp_path: Path, changes: dict) -> None:
+    files, epoch = place(tmp_path, **changes), changes.get("epochs", 4)
+    parts = {"source_only": (epoch, 0.75), "zscore": (epoch, 0.25)}
+    for method in parts:
+        trained(files, method)
+    export_trained(files.trained, parts, files.features, 1, tmp_path / "exported")
+    index = pd.read_parquet(files.prepared / "index.parquet")
+    runs = open_trained(files.trained, parts, CLASSES, len(index))
+    mean = Averaged("half_step", runs, parts)
+
+    model = load_trained(tmp_path / "exported")
+
+    for domain in ("line_a", "line_b"):
+        rows = (index["domain"] == domain).to_numpy()
+        images = np.load(files.prepared / "shards" / f"{index.loc[rows, 'shard'].iloc[0]}.npy")
+        embeddings, logits = model.predict(images, domain)
+        np.testing.assert_allclose(logits, mean.logits(1, epoch)[rows], atol=1e-4)
+        np.testing.assert_allclose(embeddings, mean.embeddings(1, epoch)[rows], atol=1e-2, rtol=1e-2)  # kept as float16
+        assert embeddings.shape[1] == model.width
+    assert not np.allclose(mean.logits(1, epoch), runs["zscore"].logits(1, epoch), atol=1e-3)
+
+
 def tiny_vit(*_: object) -> object:
     from timm.models.vision_transformer import VisionTransformer  # after isthmus, whose import hook it needs
 
@@ -294,7 +318,7 @@ def test_every_way_of_tuning_ends_in_a_model_that_answers_as_the_stage_did(
     document["train"]["seeds"] = [0]
     files.params.write_text(yaml.safe_dump(document))
     folder = trained(files, "mmd")
-    export_trained(folder, files.features, 4, 0, tmp_path / "exported")
+    export_trained(files.trained, {"mmd": (4, 1.0)}, files.features, 0, tmp_path / "exported")
     index = pd.read_parquet(files.prepared / "index.parquet")
     rows = index["domain"] == "line_b"
     images = np.load(files.prepared / "shards" / f"{index.loc[rows, 'shard'].iloc[0]}.npy")
@@ -311,7 +335,7 @@ def test_nearest_neighbours_vote_without_training_and_the_exported_model_votes_t
     files = place(tmp_path, head="knn", epochs=1, neighbours={"count": 5})
     folder = trained(files, method)
     again = trained(files, method, tmp_path / "again")
-    export_trained(folder, files.features, 1, 1, tmp_path / "exported")
+    export_trained(files.trained, {method: (1, 1.0)}, files.features, 1, tmp_path / "exported")
     index = pd.read_parquet(files.prepared / "index.parquet")
     logits = np.load(folder / "seeds" / "1" / "epochs" / "001.logits.npy")
 

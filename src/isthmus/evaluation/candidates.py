@@ -9,11 +9,19 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
 from isthmus.core.progress import track
-from isthmus.evaluation.choice import Candidate, Guards, curve_faults, standing, within_guards
+from isthmus.evaluation.choice import (
+    HALF_STEP,
+    Candidate,
+    Guards,
+    curve_faults,
+    half_step,
+    standing,
+    within_guards,
+)
 from isthmus.evaluation.consensus import nearest, principal, vote
 from isthmus.evaluation.metrics import accuracy, effective_classes, pairwise_agreement
 from isthmus.evaluation.shift import standardise
-from isthmus.evaluation.trained import Samples, Trained
+from isthmus.evaluation.trained import Averaged, Samples, Trained
 from isthmus.evaluation.validators import Trial, Validator, softmax
 
 Rows = NDArray[np.int64]
@@ -75,6 +83,30 @@ def measure(
         for candidate in track(stand.values(), "select", len(stand), "candidate")
     }
     return [replace(c, scores=scores[c.method]) if c is stand[c.method] else c for c in plain]
+
+
+def with_half_step(
+    trained: Mapping[str, Trained],
+    candidates: Sequence[Candidate],
+    views: Views,
+    guards: Guards,
+    prefer: Sequence[str],
+) -> tuple[dict[str, Trained], list[Candidate]]:
+    """Returns both with the half step added; as they were where no preferred method passed the guards.
+
+    Args:
+        trained: methods by name.
+        candidates: what `measure` returned for them.
+        views: the same.
+        guards: the same.
+        prefer: methods that are chosen before any other.
+    """
+    shares = half_step(candidates, guards, len(next(iter(trained.values())).facts.classes), prefer)
+    if not shares:
+        return dict(trained), list(candidates)
+    stand = standing(candidates, guards)
+    run = Averaged(HALF_STEP, trained, {method: (stand[method].epoch, share) for method, share in shares.items()})
+    return {**trained, HALF_STEP: run}, [*candidates, _facts(run, run.facts.epochs[0], views)]
 
 
 def trials(

@@ -24,7 +24,12 @@ their voice in the scores. Scores tell good from bad and hardly good from better
 than ranking the two methods that are best on other pairs (docs/log.md). source-only competes only if nothing is tested.
 
 **Leave.** Where a level is given, an adapted candidate that comes first is chosen only if its advantage over
-source-only is shown (`advantage.py`); else the choice stays at source-only.
+source-only is shown (`advantage.py`); else the choice stays at source-only, or goes half a step.
+
+**Half step.** The mean of logits, half source-only's, half those of the preferred methods that passed: where they are
+wrong, little is lost, and where they are right, much is gained (Wortsman et al., "Robust fine-tuning of zero-shot
+models", CVPR 2022, average weights for the same reason; these networks do not start from one point). It is a candidate
+without a rank: it is held to the guards, and chosen only where nothing was shown.
 
 Why a plain mean of ranks: each score alone has a blind side. Entropy and agreement of seeds both favour a model that
 is partly collapsed, for it is confident and stable; reverse validation favours whatever copies the backbone's geometry;
@@ -48,6 +53,8 @@ from isthmus.core.config import Config
 from isthmus.core.errors import DataError
 
 SOURCE_ONLY = "source_only"
+HALF_STEP = "half_step"  # no method that is trained: the mean of source-only and of the preferred that passed
+_STAYS = 0.5  # of the half step that is source-only's
 ONE_CLASS = 1.05  # effective classes of the hard predictions: under it, over 99% of the images are of one class
 _LEAST_USED = 0.4  # of `min_effective_classes`, above one class: share 0.5 refuses under 1.2 effective classes
 SUPERVISED = "loss_source"  # every method names its loss on labelled source images so
@@ -134,6 +141,7 @@ def choose(
 
     Args:
         candidates: of all methods and epochs; source-only's must be among them. Those that do not stand are dropped.
+            The half step's, if there is one, is chosen where the test is not passed.
         guards: limits.
         classes: K.
         leave: test that the first must pass against source-only; None: it is taken as it is.
@@ -143,7 +151,8 @@ def choose(
         DataError: there is no candidate of source-only.
     """
     stand = standing(candidates, guards)
-    ordered = sorted(stand.values(), key=lambda c: (c.method != SOURCE_ONLY, c.method))
+    half = stand.get(HALF_STEP)
+    ordered = sorted((c for c in stand.values() if c is not half), key=lambda c: (c.method != SOURCE_ONLY, c.method))
     floor = ordered[0]
     highest = max(c.source_val_accuracy for c in candidates if c.method == SOURCE_ONLY)
     reasons = [_reasons(c, highest, guards, classes) | _unscored(c) for c in ordered]
@@ -157,7 +166,9 @@ def choose(
     if leave is not None and first is not floor:
         ranked = {"method": first.method, "epoch": first.epoch}
         tested = {"ranked_first": ranked, "p_value": leave.p_value(first, floor), "level": leave.level}
-    chosen = floor if tested and tested["p_value"] >= tested["level"] else first
+    held = {} if half is None else _reasons(half, highest, guards, classes)
+    stays = floor if half is None or held else half
+    chosen = stays if tested and tested["p_value"] >= tested["level"] else first
     adapted = [r for c, r in zip(ordered, reasons, strict=True) if c.method != SOURCE_ONLY]
     return Choice(
         method=chosen.method,
@@ -177,7 +188,7 @@ def choose(
                 "seed_disagreement": c.seed_disagreement,
                 "out": list(out.values()),
             }
-            for c, out in zip(ordered, reasons, strict=True)
+            for c, out in [*zip(ordered, reasons, strict=True), *([] if half is None else [(half, held)])]
         ],
         leave=tested,
     )
@@ -196,6 +207,27 @@ def standing(candidates: Sequence[Candidate], guards: Guards) -> dict[str, Candi
     highest = max(c.source_val_accuracy for c in plain)
     sound = [c for c in plain if not c.faults and c.source_val_accuracy >= highest - guards.source_floor]
     return last | {SOURCE_ONLY: (sound or plain)[-1]}
+
+
+def half_step(candidates: Sequence[Candidate], guards: Guards, classes: int, prefer: Sequence[str]) -> dict[str, float]:
+    """Returns method -> share of the half step's logits; empty where no preferred method passed the guards."""
+    stand = standing(candidates, guards)
+    passed = [c.method for c in within_guards(candidates, guards, classes) if c is stand[c.method]]
+    preferred = [method for method in passed if method in prefer]
+    if not preferred:
+        return {}
+    shares = {SOURCE_ONLY: _STAYS} | {method: (1 - _STAYS) / len(preferred) for method in preferred}
+    return dict(sorted(shares.items()))  # as in the file: sums of floats depend on their order
+
+
+def parts(made: Mapping[str, Any], method: str) -> dict[str, tuple[int, float]]:
+    """Returns trained method -> (epoch, share of the logits) of what answers under a name of `choice.json`.
+
+    >>> parts({"best_epoch": {"mcc": 20}}, "mcc")
+    {'mcc': (20, 1.0)}
+    """
+    shares = made["half_step"] if method == HALF_STEP else {method: 1.0}
+    return {name: (made["best_epoch"][name], share) for name, share in shares.items()}
 
 
 def within_guards(candidates: Sequence[Candidate], guards: Guards, classes: int) -> list[Candidate]:
@@ -302,4 +334,9 @@ def _left(tested: Mapping[str, Any] | None, chosen: Candidate) -> str:
     text = f" Carried back to the source, its advantage over source_only has p = {tested['p_value']:.3f}"
     if chosen.method == SOURCE_ONLY:
         return f"{text}, not under {tested['level']:g}: the choice stays at source_only, epoch {chosen.epoch}."
+    if chosen.method == HALF_STEP:
+        return (
+            f"{text}, not under {tested['level']:g}: half a step is taken, the mean of source_only and of the preferred"
+            " that passed."
+        )
     return f"{text}, under {tested['level']:g}."

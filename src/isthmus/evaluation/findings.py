@@ -16,8 +16,19 @@ from isthmus.core.errors import DataError
 from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
+from isthmus.evaluation.choice import HALF_STEP
 
-_CHOICE_KEYS = ("scenario", "chosen", "best_epoch", "candidates", "guards", "validators", "prefer", "leave")
+_CHOICE_KEYS = (
+    "scenario",
+    "chosen",
+    "best_epoch",
+    "candidates",
+    "guards",
+    "validators",
+    "prefer",
+    "leave",
+    "half_step",
+)
 _TRUTH_KEYS = (
     *("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals", "trust"),
     *("class_shift", "leep"),
@@ -34,8 +45,8 @@ class Findings:
     Attributes:
         simulated: the images come from a generator, not from a camera.
         points: columns `image_id, x, y`: the 2-D map of features.
-        runs: method -> `run.json`, for the methods that `select` compared.
-        curves: method -> one list of epochs a seed.
+        runs: method -> `run.json`, for what `select` compared; the half step's says what it is the mean of.
+        curves: trained method -> one list of epochs a seed.
     """
 
     name: str
@@ -83,7 +94,8 @@ def read_findings(
         DataError: a file is missing, broken, or lacks a key or a column.
     """
     chosen = _keyed(choice, _CHOICE_KEYS)
-    methods = sorted(chosen["best_epoch"])  # a folder of a dropped method may still lie in `trained`
+    # A folder of a dropped method may still lie in `trained`; the half step has none.
+    methods = sorted(name for name in chosen["best_epoch"] if name != HALF_STEP)
     available = _keyed(truth, ("available",))
     return Findings(
         name=chosen["scenario"],
@@ -96,7 +108,7 @@ def read_findings(
         index=read_table(prepared / "index.parquet", INDEX),
         shift=_keyed(shift / "shift.json", _SHIFT_KEYS),
         points=_columns(shift / "map.parquet", ("image_id", "x", "y")),
-        runs={method: read_json(trained / method / "run.json") for method in methods},
+        runs=_runs(trained, methods, chosen),
         curves={method: _curves(trained / method) for method in methods},
         choice=chosen,
         metrics=read_json(metrics),
@@ -143,6 +155,23 @@ def _columns(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
             " It was written by another version: run 'dvc repro' again"
         )
     return frame
+
+
+def _runs(trained: Path, methods: list[str], choice: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    runs = {method: read_json(trained / method / "run.json") for method in methods}
+    if not choice["half_step"]:
+        return runs
+    of = {method: runs[method] for method in choice["half_step"]}
+    first = next(iter(of.values()))
+    return runs | {
+        HALF_STEP: first
+        | {
+            "method": HALF_STEP,
+            "sees_target": any(run["sees_target"] for run in of.values()),
+            "epochs": [choice["best_epoch"][HALF_STEP]],
+            "config": first["config"] | {"method": {"mean_of_logits": choice["half_step"]}},
+        }
+    }
 
 
 def _curves(folder: Path) -> list[list[dict[str, Any]]]:

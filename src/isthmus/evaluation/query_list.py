@@ -15,7 +15,7 @@ from isthmus.evaluation.findings import Findings
 from isthmus.evaluation.label_first import Query, label_first, reason
 from isthmus.evaluation.shift import narrow, standardise
 from isthmus.evaluation.thumbnails import thumbnails
-from isthmus.evaluation.trained import Samples, open_trained, read_samples
+from isthmus.evaluation.trained import Samples, open_compared, read_samples
 from isthmus.evaluation.validators import softmax
 
 MAX_IMAGES = 5000  # [image] of the sources, and of the target, that are looked at; more are cut by id, a hash
@@ -84,7 +84,7 @@ def _place(places: pd.DataFrame, image_id: str) -> list[str]:
 def _probabilities(findings: Findings, samples: Samples, trained: Path) -> NDArray[np.float64]:
     """Returns calibrated probabilities `[N, K]` of the chosen candidate, mean over seeds."""
     chosen = findings.choice["chosen"]
-    run = open_trained(trained, [chosen["method"]], findings.facts["classes"], len(samples.label))[chosen["method"]]
+    run = open_compared(trained, findings.choice, findings.facts["classes"], len(samples.label))[chosen["method"]]
     logits = run.all_logits(chosen["epoch"]) / findings.trust["temperature"]["target"]
     mean: NDArray[np.float64] = softmax(logits).mean(axis=0)
     return mean

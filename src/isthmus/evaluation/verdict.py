@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from isthmus.evaluation.choice import SOURCE_ONLY
+from isthmus.evaluation.choice import HALF_STEP, SOURCE_ONLY
 from isthmus.evaluation.findings import Findings
 from isthmus.evaluation.wording import points, points_with_interval, share, share_with_interval
 
@@ -150,7 +150,9 @@ def _without_labels(findings: Findings) -> Verdict:
     if method == SOURCE_ONLY:
         headline, label = _kept(findings)
         return Verdict("open", label, headline, unknown, _kept_steps(findings))
-    headline = f"{method} was chosen, without target labels."
+    headline, label = f"{method} was chosen, without target labels.", "Chosen without labels"
+    if method == HALF_STEP:
+        headline, label = "Half a step is taken: no adapted model was shown to be better.", "Half a step"
     steps = [
         Step(f"isthmus publish {findings.name}", "puts the model into the registry as candidate"),
         _gate(findings.name, "asks for a person's decision (exit 4): there is no labelled evidence"),
@@ -159,7 +161,7 @@ def _without_labels(findings: Findings) -> Verdict:
             "measures the truth, once some target images are labelled and target_labels is set in params.yaml",
         ),
     ]
-    return Verdict("open", "Chosen without labels", headline, unknown, steps)
+    return Verdict("open", label, headline, unknown, steps)
 
 
 def _kept(findings: Findings) -> tuple[str, str]:

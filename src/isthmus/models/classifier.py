@@ -129,6 +129,26 @@ class Classifier(nn.Module):
         return Outputs(features, logits)
 
 
+class Mean(nn.Module):
+    """Classifiers that answer together: embeddings side by side, logits averaged.
+
+    Args:
+        parts: classifiers of the same classes and domains.
+        shares: of the logits, one a part.
+    """
+
+    def __init__(self, parts: Sequence[Classifier], shares: Sequence[float]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.shares = tuple(shares)
+
+    def forward(self, inputs: Tensor, domains: Tensor) -> Outputs:
+        """Returns features `[N, sum of B]` and logits `[N, K]`."""
+        outputs: list[Outputs] = [part(inputs, domains) for part in self.parts]
+        logits = torch.stack([share * part.logits for share, part in zip(self.shares, outputs, strict=True)])
+        return Outputs(torch.cat([part.features for part in outputs], dim=1), logits.sum(dim=0))
+
+
 def _here(network: nn.Module, pixels: Tensor) -> Tensor:
     features: Tensor = network(pixels)
     return features

@@ -3,7 +3,9 @@
 `classifier.json` says how it is built, `weights.safetensors` holds every tensor, the frozen backbone's too.
 """
 
+import copy
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,13 @@ from isthmus.core.errors import DataError
 from isthmus.core.files import atomic_file, read_json, write_json
 from isthmus.data.batch import Outputs
 from isthmus.models import ModelConfig
-from isthmus.models.classifier import Classifier, Encoder, Features, Standardise, same_for_all
+from isthmus.models.classifier import Classifier, Encoder, Features, Mean, Standardise, same_for_all
 from isthmus.models.embedding import read_facts
 from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.tuning import add_prompts
 
 _FACTS, _WEIGHTS = "classifier.json", "weights.safetensors"
+Parts = Mapping[str, tuple[int, float]]  # trained method -> (kept epoch, share of the logits)
 
 
 class TrainedClassifier(nn.Module):
@@ -31,11 +34,11 @@ class TrainedClassifier(nn.Module):
     Attributes:
         classes: names of the outputs, in order.
         domains: sources first, the target last.
-        width: B, of the embeddings.
+        width: B, of the embeddings; of a mean the sum over its parts.
     """
 
     def __init__(
-        self, encoder: Encoder | None, classifier: Classifier, classes: list[str], domains: list[str], width: int
+        self, encoder: Encoder | None, classifier: Classifier | Mean, classes: list[str], domains: list[str], width: int
     ) -> None:
         super().__init__()
         self.width = width
@@ -79,22 +82,22 @@ class TrainedClassifier(nn.Module):
         return np.concatenate(embeddings), np.concatenate(logits)
 
 
-def export_trained(trained: Path, features: Path, epoch: int, seed: int, folder: Path) -> None:
-    """Writes one kept epoch of one seed, backbone included, into a folder of its own.
+def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folder: Path) -> None:
+    """Writes one kept epoch of one seed, backbone included, into a folder of its own; or the mean of several methods.
 
     Args:
-        trained: what `train` wrote for the method.
+        trained: what `train` wrote, one folder a method.
+        parts: the methods that answer together; one alone has a share of 1. All are of one model and scenario.
         features: what `embed` wrote; its backbone made the features.
-        epoch: one of the kept epochs.
         seed: one of the seeds.
         folder: where to write.
     """
-    run, stored = read_json(trained / "run.json"), read_facts(features)
+    run, stored = read_json(trained / next(iter(parts)) / "run.json"), read_facts(features)
     model = ModelConfig.model_validate(run["config"]["model"])
-    tensors = {
-        f"classifier.{name}": value
-        for name, value in load_file(trained / "seeds" / str(seed) / "epochs" / f"{epoch:03d}.safetensors").items()
-    }
+    tensors: dict[str, Tensor] = {}
+    for number, (method, (epoch, _)) in enumerate(parts.items()):
+        kept = load_file(trained / method / "seeds" / str(seed) / "epochs" / f"{epoch:03d}.safetensors")
+        tensors |= {f"{_prefix(number, len(parts))}.{name}": value for name, value in kept.items()}
     if model.mode == "frozen":
         frozen = load_file(features / "backbone.safetensors")
         tensors |= {f"encoder.network.{name}": value for name, value in frozen.items()}
@@ -115,8 +118,7 @@ def export_trained(trained: Path, features: Path, epoch: int, seed: int, folder:
         "prompts": model.tuning.prompts if model.tuning.how == "prompts" else 0,
         "classes": run["classes"],
         "domains": run["domains"],
-        "method": run["method"],
-        "epoch": epoch,
+        "parts": [{"method": method, "epoch": epoch, "share": share} for method, (epoch, share) in parts.items()],
         "seed": seed,
     }
     with atomic_file(folder / _WEIGHTS) as partial:
@@ -138,23 +140,39 @@ def load_trained(folder: Path) -> TrainedClassifier:
     pixels = Standardise(torch.zeros(domains, facts["channels"]), torch.ones(domains, facts["channels"]))
     encoder = Encoder(network, pixels)
     frozen = facts["mode"] == "frozen"
-    width = facts["feature_dim"]
-    backbone = Features(Standardise(torch.zeros(domains, width), torch.ones(domains, width))) if frozen else encoder
-    head = None
-    if facts["neighbours"]:
-        count, classes = len(tensors["classifier.head.labels"]), len(facts["classes"])
-        head = NeighbourHead(count, width, classes, facts["neighbours"]["count"], facts["neighbours"]["temperature"])
-    classifier = Classifier(
-        backbone, width, len(facts["classes"]), facts["bottleneck"], facts["norm"], 0, facts["linear"], head
+    shares = [part["share"] for part in facts["parts"]]
+    heads = [
+        _classifier(facts, None if frozen else copy.deepcopy(encoder), tensors, _prefix(number, len(shares)))
+        for number in range(len(shares))
+    ]
+    embedding = facts["feature_dim"] if facts["linear"] or facts["neighbours"] else facts["bottleneck"]
+    classifier = heads[0] if len(heads) == 1 else Mean(heads, shares)
+    model = TrainedClassifier(
+        encoder if frozen else None, classifier, facts["classes"], facts["domains"], embedding * len(heads)
     )
-    embedding = width if facts["linear"] or head is not None else facts["bottleneck"]
-    model = TrainedClassifier(encoder if frozen else None, classifier, facts["classes"], facts["domains"], embedding)
     model.load_state_dict(tensors, strict=True)
     return model.eval()
 
 
-def load_candidate(trained: Path, features: Path, epoch: int, seed: int) -> TrainedClassifier:
-    """Builds the classifier of one kept epoch of one seed straight from what `train` and `embed` wrote."""
+def _prefix(number: int, count: int) -> str:
+    return "classifier" if count == 1 else f"classifier.parts.{number}"
+
+
+def _classifier(
+    facts: dict[str, Any], encoder: Encoder | None, tensors: Mapping[str, Tensor], prefix: str
+) -> Classifier:
+    """Returns one part, its weights still to come; an encoder of its own in full mode."""
+    domains, classes, width = len(facts["domains"]), len(facts["classes"]), facts["feature_dim"]
+    backbone = encoder or Features(Standardise(torch.zeros(domains, width), torch.ones(domains, width)))
+    head = None
+    if facts["neighbours"]:
+        count, votes = len(tensors[f"{prefix}.head.labels"]), facts["neighbours"]
+        head = NeighbourHead(count, width, classes, votes["count"], votes["temperature"])
+    return Classifier(backbone, width, classes, facts["bottleneck"], facts["norm"], 0, facts["linear"], head)
+
+
+def load_candidate(trained: Path, parts: Parts, features: Path, seed: int) -> TrainedClassifier:
+    """Builds the classifier of one seed straight from what `train` and `embed` wrote; arguments as `export_trained`."""
     with tempfile.TemporaryDirectory() as folder:
-        export_trained(trained, features, epoch, seed, Path(folder))
+        export_trained(trained, parts, features, seed, Path(folder))
         return load_trained(Path(folder))

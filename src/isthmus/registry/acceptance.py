@@ -11,6 +11,7 @@ import pandas as pd
 
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json
+from isthmus.evaluation.choice import parts
 from isthmus.gates.scored import TARGET, set_md5
 from isthmus.registry.lineage import Lineage
 
@@ -23,21 +24,23 @@ class Choice:
 
     Attributes:
         key: md5 of the chosen weights with epoch and seed: the same choice has the same key.
-        trained: md5 of the folder that the chosen epoch lies in.
+        trained: md5 of the folder that the chosen epoch lies in; of the half step all that it is the mean of.
         pool: md5 of every trained method's folder that it was chosen from.
     """
 
     key: str
-    trained: str
+    trained: list[str]
     pool: list[str]
 
 
 def choice_of(lineage: Lineage) -> Choice:
     """Reads the choice whose results are in `dvc.lock`."""
-    chosen = read_json(lineage.path("select", "choice"))["chosen"]
+    made = read_json(lineage.path("select", "choice"))
+    chosen = made["chosen"]
     pool = {method: lineage.md5_of(folder) for method, folder in lineage.trained().items()}
-    trained = pool[chosen["method"]]
-    key = hashlib.md5(f"{trained} {chosen['epoch']} {chosen['seed']}".encode(), usedforsecurity=False).hexdigest()
+    trained = [pool[method] for method in parts(made, chosen["method"])]
+    what = f"{' '.join(trained)} {chosen['epoch']} {chosen['seed']}"
+    key = hashlib.md5(what.encode(), usedforsecurity=False).hexdigest()
     return Choice(key, trained, sorted(pool.values()))
 
 
@@ -56,7 +59,7 @@ def ask(project: Path, scenario: str, images: pd.DataFrame, choice: Choice, vers
     asked = [line for line in lines if line["event"] == "asked" and line["sample"] == identity]
     refused = {line["choice"] for line in lines if line["event"] == "refused"}
     before = [line for line in asked if line["choice"] in refused and line["choice"] != choice.key]
-    rival = next((line["version"] for line in before if choice.trained in line["pool"]), "")
+    rival = next((line["version"] for line in before if not {*choice.trained}.isdisjoint(line["pool"])), "")
     keys = {line["choice"] for line in asked} | ({choice.key} if not rival else set())
     if not rival and choice.key not in {line["choice"] for line in asked}:
         found = {"event": "asked", "sample": identity, "choice": choice.key, "pool": choice.pool, "version": version}

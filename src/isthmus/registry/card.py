@@ -161,7 +161,7 @@ def _made_by(findings: Findings) -> list[str]:
     run = findings.runs[findings.choice["chosen"]["method"]]
     return [
         f"'dvc repro report@{findings.name}' makes this card and the model again from the raw images.",
-        f"{len(findings.runs)} methods were trained with seeds {', '.join(map(str, run['seeds']))};"
+        f"{len(findings.curves)} methods were trained with seeds {', '.join(map(str, run['seeds']))};"
         f" epochs {', '.join(map(str, run['epochs']))} were candidates, of {SOURCE_ONLY} the last alone.",
         "Method and epoch were chosen without target labels; the target test split was read once, by the evaluation.",
         "Settings stand under 'Method'; the versions of data, code and packages are in the registry entry.",

@@ -30,6 +30,7 @@ class ScenarioParams(Config):
 def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -> None:
     """Uploads the chosen method's model, as the script in `served.py` expects it."""
     # Here and not above: torch takes two seconds, and most calls find everything published.
+    from isthmus.evaluation.choice import parts
     from isthmus.evaluation.typicality import write_typicalities
     from isthmus.models.trained import export_trained
     from isthmus.registry.promise import promise, typicalities
@@ -37,7 +38,8 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
 
     name = lineage.scenario
     scenario = load_params(ScenarioParams, lineage.path("report", "params"), {"scenario": f"scenarios.{name}"}).scenario
-    chosen = read_json(lineage.path("select", "choice"))["chosen"]
+    made = read_json(lineage.path("select", "choice"))
+    chosen = made["chosen"]
     prepared = lineage.path("prepare", "prepared")
     facts = read_json(prepared / "facts.json")
     spec = {"scenario": name, "kind": scenario.kind, "preprocess": scenario.preprocess, "classes": facts["classes"]}
@@ -45,8 +47,8 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
     spec["tiles"] = scenario.tiles.model_dump(mode="json") if scenario.tiles else None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
-        trained, features = lineage.trained()[chosen["method"]], lineage.path("embed", "features")
-        export_trained(trained, features, chosen["epoch"], chosen["seed"], folder)
+        trained, features = lineage.path("select", "trained"), lineage.path("embed", "features")
+        export_trained(trained, parts(made, chosen["method"]), features, chosen["seed"], folder)
         write_json(folder / SPEC, spec)
         write_typicalities(typicalities(lineage, scenario), folder / TYPICALITY)
         package = Path(isthmus.__file__).parent

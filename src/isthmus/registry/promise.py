@@ -14,7 +14,7 @@ from isthmus.data.scenario import Scenario
 from isthmus.evaluation import conformal
 from isthmus.evaluation.judged import Judged, TrustConfig, judged
 from isthmus.evaluation.metrics import Reals
-from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
+from isthmus.evaluation.trained import Samples, Trained, open_compared, read_samples
 from isthmus.evaluation.typicality import Typicality, fit_typicality
 from isthmus.registry.lineage import Lineage
 
@@ -67,10 +67,11 @@ def typicalities(lineage: Lineage, scenario: Scenario) -> dict[str, Typicality]:
 
 
 def _chosen(lineage: Lineage, scenario: Scenario) -> tuple[dict[str, Any], Samples, Trained]:
-    made: dict[str, Any] = read_json(lineage.path("select", "choice"))["chosen"]
+    choice = read_json(lineage.path("select", "choice"))
+    made: dict[str, Any] = choice["chosen"]
     samples = read_samples(lineage.path("ingest", "manifest"), lineage.path("prepare", "prepared"))
-    folder = lineage.trained()[made["method"]].parent
-    return made, samples, open_trained(folder, [made["method"]], scenario.classes, len(samples.label))[made["method"]]
+    runs = open_compared(lineage.path("select", "trained"), choice, scenario.classes, len(samples.label))
+    return made, samples, runs[made["method"]]
 
 
 def _threshold(

@@ -25,12 +25,12 @@ from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import TARGET_LABELS, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.alarms import Alarms, raise_alarms
-from isthmus.evaluation.choice import SOURCE_ONLY
+from isthmus.evaluation.choice import HALF_STEP, SOURCE_ONLY
 from isthmus.evaluation.class_shift import class_shift
 from isthmus.evaluation.judged import TrustConfig, judged
 from isthmus.evaluation.predict import PREDICTIONS, label_free_numbers, predictions_table
 from isthmus.evaluation.second_view import read_second_view, second_opinion
-from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, open_trained, read_samples
+from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, open_compared, read_samples
 from isthmus.evaluation.transferability import know_nothing, leep
 from isthmus.evaluation.trust import build_trust, flat, passed_others, trust_against_labels
 from isthmus.evaluation.truth import build_truth
@@ -67,13 +67,14 @@ def run(
     """Reads the choice, joins the labels, writes trust, truth, predictions and, last, metrics."""
     scenario = params.scenario
     made = read_json(choice)
-    if set(made["best_epoch"]) != set(params.methods):
+    among = [name for name in made["best_epoch"] if name != HALF_STEP]
+    if set(among) != set(params.methods):
         raise DataError(
-            f"{choice}: was made among {', '.join(made['best_epoch'])}; params.yaml: methods names"
+            f"{choice}: was made among {', '.join(among)}; params.yaml: methods names"
             f" {', '.join(sorted(params.methods))}. Run 'dvc repro' to choose again"
         )
     samples = read_samples(manifest, prepared)
-    runs = open_trained(trained, params.methods, scenario.classes, len(samples.label))
+    runs = open_compared(trained, made, scenario.classes, len(samples.label))
     labels, contradicting = _join_labels(samples, labels_target, scenario.target)
     chosen = runs[made["chosen"]["method"]]
     seed = derive_seed(params.seed, "trust")

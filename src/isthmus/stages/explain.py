@@ -25,8 +25,10 @@ from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
 from isthmus.evaluation.attention_maps import explain, why_not
+from isthmus.evaluation.choice import parts
 from isthmus.evaluation.predict import PREDICTIONS
 from isthmus.evaluation.shown_cases import cases
+from isthmus.models.classifier import Mean
 from isthmus.models.trained import TrainedClassifier, load_candidate
 from isthmus.stages._cli import stage
 
@@ -55,18 +57,20 @@ def run(
 ) -> None:
     """Loads the chosen model with its backbone, picks images, writes their maps."""
     make_deterministic(_THREADS)
-    chosen = read_json(choice)["chosen"]
-    model = load_candidate(trained / chosen["method"], features, chosen["epoch"], chosen["seed"]).requires_grad_(False)
+    made = read_json(choice)
+    chosen = made["chosen"]
+    model = load_candidate(trained, parts(made, chosen["method"]), features, chosen["seed"]).requires_grad_(False)
     target = params.scenario.target
     shown = cases(read_table(predictions, PREDICTIONS), target, IMAGES)
-    hindered = why_not(_network(model))
+    network = _network(model)
+    hindered = "several networks answer together" if network is None else why_not(network)
     maps = np.zeros((0, 2, 1, 1), np.float32)
-    if hindered is None and len(shown):
+    if network is not None and hindered is None and len(shown):
         index = read_table(prepared / "index.parquet", INDEX)
         place = {image_id: row for row, image_id in enumerate(index["image_id"])}
         rows = np.array([place[image_id] for image_id in shown["image_id"]], dtype=np.int64)
         pixels = Rows(prepared / "shards", index).take(rows)
-        maps = _maps(model, pixels, shown["predicted"].to_numpy(dtype=np.int64), model.domains.index(target))
+        maps = _maps(model, network, pixels, shown["predicted"].to_numpy(dtype=np.int64), model.domains.index(target))
     facts = shown[["image_id", "case", "predicted", "confidence"]].to_dict("records") if len(maps) else []
     facts = [fact | {"confidence": round(float(fact["confidence"]), 6)} for fact in facts]
     with atomic_folder(explained) as folder:
@@ -74,14 +78,21 @@ def run(
         write_json(folder / "explain.json", {"why_not": hindered, "images": facts})
 
 
-def _network(model: TrainedClassifier) -> torch.nn.Module:
+def _network(model: TrainedClassifier) -> torch.nn.Module | None:
+    """Returns the one network that sees the pixels; None where each part of a mean has its own."""
+    if model.encoder is None and isinstance(model.classifier, Mean):
+        return None
     encoder = model.encoder if model.encoder is not None else model.classifier.backbone
-    network: torch.nn.Module = encoder.network  # type: ignore[assignment]
+    network: torch.nn.Module = encoder.network  # type: ignore[assignment,union-attr]
     return network
 
 
 def _maps(
-    model: TrainedClassifier, pixels: NDArray[np.generic], predicted: NDArray[np.int64], domain: int
+    model: TrainedClassifier,
+    network: torch.nn.Module,
+    pixels: NDArray[np.generic],
+    predicted: NDArray[np.int64],
+    domain: int,
 ) -> NDArray[np.float32]:
     def answer(images: torch.Tensor) -> torch.Tensor:
         logits: torch.Tensor = model(images, torch.full((len(images),), domain, dtype=torch.int64)).logits
@@ -92,7 +103,7 @@ def _maps(
     parts = []
     for start in track(starts, "explain", len(starts), "batch"):
         batch = slice(start, start + _BATCH)
-        both = explain(_network(model), answer, images[batch], classes[batch])
+        both = explain(network, answer, images[batch], classes[batch])
         parts.append(torch.stack(both, dim=1).numpy())
     return np.concatenate(parts).astype(np.float32)
 

@@ -27,7 +27,7 @@ from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
 from isthmus.evaluation import corruptions
-from isthmus.evaluation.choice import SOURCE_ONLY
+from isthmus.evaluation.choice import SOURCE_ONLY, parts
 from isthmus.evaluation.corruptions import SEVERITIES, corrupted, suite
 from isthmus.evaluation.predict import PREDICTIONS
 from isthmus.evaluation.robustness import Errors, robustness_document
@@ -73,21 +73,20 @@ def run(
     make_deterministic(params.robustness.threads)
     made, table = read_json(choice), read_table(predictions, PREDICTIONS)
     chosen = made["chosen"]
-    epochs = {SOURCE_ONLY: made["best_epoch"][SOURCE_ONLY], chosen["method"]: chosen["epoch"]}
+    compared = {method: parts(made, method) for method in (SOURCE_ONLY, chosen["method"])}
     seed = derive_seed(params.seed, "robustness")
     rows = _labelled_rows(table, params.scenario, params.robustness.images)
     pixels = Rows(prepared / "shards", read_table(prepared / "index.parquet", INDEX))
     weights = [
-        trained / method / "seeds" / str(chosen["seed"]) / "epochs" / f"{epoch:03d}.safetensors"
-        for method, epoch in epochs.items()
+        trained / part / "seeds" / str(chosen["seed"]) / "epochs" / f"{epoch:03d}.safetensors"
+        for of in compared.values()
+        for part, (epoch, _) in of.items()
     ]
     code = [Path(inspect.getfile(corruptions)), Path(__file__)]
     key = hash_files([prepared, features / "embed.json", features / "backbone.safetensors", *weights, *code])
     key = sha256_bytes(f"{key} {params.robustness.images} {seed} {table['label'].tolist()}".encode())
     kept = checkpoints / f"robustness-{key[:32]}"
-    models = {
-        method: load_candidate(trained / method, features, epoch, chosen["seed"]) for method, epoch in epochs.items()
-    }
+    models = {method: load_candidate(trained, of, features, chosen["seed"]) for method, of in compared.items()}
     kinds = suite(params.scenario.kind)
     work = [(d, "clean", 0) for d in rows] + [(d, c, s) for d in rows for c in kinds for s in SEVERITIES]
     errors: dict[tuple[str, str, int], dict[str, float]] = {}

@@ -2,17 +2,17 @@
 
 Writes `choice.json`: the chosen method, epoch and seed, whether it is the fallback and why in one sentence; the epoch
 taken for each method; every candidate with its scores (means over seeds), the validators that count for it, its rank
-in [0, 1] or its reasons to be out; the guards; the preferred methods. Only methods named under `methods:` are looked
-at: a folder of a method that was dropped is of another time. Features are those of the backbone before any method
-trained: what candidates of different methods can be compared by. `--shift` is an input of the graph; this choice makes
-no use of it yet.
+in [0, 1] or its reasons to be out; the guards; the preferred methods; the shares of the half step. Only methods named
+under `methods:` are looked at: a folder of a method that was dropped is of another time. Features are those of the
+backbone before any method trained: what candidates of different methods can be compared by. `--shift` is an input of
+the graph; this choice makes no use of it yet.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import Field, SerializeAsAny, field_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from isthmus.core import plugins
 from isthmus.core.config import Config, validated
@@ -22,9 +22,9 @@ from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
 from isthmus.evaluation.advantage import reverse_p_value
-from isthmus.evaluation.candidates import Views, measure, views_of
-from isthmus.evaluation.choice import SOURCE_ONLY, Candidate, Guards, Leave, choose
-from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
+from isthmus.evaluation.candidates import Views, measure, views_of, with_half_step
+from isthmus.evaluation.choice import HALF_STEP, SOURCE_ONLY, Candidate, Guards, Leave, choose
+from isthmus.evaluation.trained import Averaged, Samples, Trained, open_trained, read_samples
 from isthmus.evaluation.validators import ValidatorConfig, reverse_validation
 from isthmus.stages._cli import stage
 
@@ -37,6 +37,9 @@ class SelectConfig(Guards):
         None, gt=0, lt=1, description="[p-value] under which a candidate's advantage over source_only counts; null: any"
     )
     prefer: list[str] = Field([], description="[methods] chosen before any other that passed the guards")
+    half_step: bool = Field(
+        False, description="average source_only with the preferred, where the first of them is not shown to be better"
+    )
     validators: dict[str, SerializeAsAny[ValidatorConfig]] = Field(
         min_length=1, description="modules of isthmus.evaluation.validators, each with its options"
     )
@@ -48,6 +51,15 @@ class SelectConfig(Guards):
         if wrong := [name for name in values if name not in allowed]:
             raise ValueError(f"{', '.join(wrong)}: no such adapted method. Allowed: {', '.join(allowed)}")
         return values
+
+    @model_validator(mode="after")
+    def _half_a_step_from_what(self) -> "SelectConfig":
+        if self.half_step and (self.leave_level is None or not self.prefer):
+            raise ValueError(
+                "half_step: averages source_only with the methods under prefer where leave_level is not passed (got"
+                f" prefer {self.prefer}, leave_level {self.leave_level}). Set both, or half_step: false"
+            )
+        return self
 
     @field_validator("validators", mode="before")
     @classmethod
@@ -92,6 +104,9 @@ def run(
     read = Rows(features, read_table(prepared / "index.parquet", INDEX))
     views = views_of(samples, scenario.source, scenario.target, read.take, config.max_images)
     candidates = measure(runs, views, validators, config)
+    if config.half_step:
+        runs, candidates = with_half_step(runs, candidates, views, config, config.prefer)
+    half = runs.get(HALF_STEP)
     leave = leave_of(config, runs, views, samples)
     made = choose(candidates, config, len(scenario.classes), leave, config.prefer)
     write_json(
@@ -111,6 +126,7 @@ def run(
             "validators": sorted(validators),
             "prefer": config.prefer,
             "leave": made.leave,
+            "half_step": half.shares if isinstance(half, Averaged) else None,
         },
     )
 
