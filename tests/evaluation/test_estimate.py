@@ -183,12 +183,13 @@ def test_another_line_may_be_followed() -> None:
         ("shot", ["mcc"]),
         ("dann", ["mcc", "shot"]),
         ("source_only", ["mcc", "shot"]),
+        ("half_step", ["source_only"]),
     ],
 )
 def test_the_preferred_others_are_asked_how_often_a_method_is_right(method: str, asked: list[str]) -> None:
-    assert asked_others(["source_only", "dann", "mcc", "shot", "coral"], method, ["shot", "mcc"]) == asked
+    assert asked_others(["source_only", "dann", "mcc", "shot", "coral", "half_step"], method, ["shot", "mcc"]) == asked
 
 
 def test_where_no_other_preferred_method_passed_all_others_are_asked() -> None:
     assert asked_others(["source_only", "mcc", "coral", "dann"], "mcc", ["mcc", "shot"]) == ["coral", "dann"]
-    assert asked_others(["source_only", "mcc"], "mcc", ["mcc"]) == []
+    assert asked_others(["source_only", "mcc", "half_step"], "mcc", ["mcc"]) == []

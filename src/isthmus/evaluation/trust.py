@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from isthmus.core.seeds import derive_seed
 from isthmus.evaluation import calibration, conformal, metrics
-from isthmus.evaluation.choice import SOURCE_ONLY
+from isthmus.evaluation.choice import HALF_STEP, SOURCE_ONLY
 from isthmus.evaluation.estimate import Estimate, Views, estimate_accuracy
 from isthmus.evaluation.judged import Judged, TrustConfig
 from isthmus.evaluation.metrics import Predictions, Reals
@@ -30,7 +30,7 @@ def build_trust(
         model: of the chosen method.
         samples: facts of the images.
         sources: names of the source domains.
-        others: the other adapted methods that passed the guards -> their predictions, int64 `[R, N]`.
+        others: the methods that are asked -> their predictions, int64 `[R, N]`.
         second: what the second view says of the target's test images, int64 `[T]`.
         config: coverage and limits.
         seed: of resamples and ties.
@@ -119,9 +119,13 @@ def passed_others(made: dict[str, Any], runs: dict[str, Trained]) -> dict[str, P
 def asked_others(passed: Iterable[str], method: str, prefer: Collection[str]) -> list[str]:
     """Returns whose agreement tells how often a method is right: the preferred of those that passed, else all of them.
 
-    Where the chosen method is better than most, agreement with most tells it too low.
+    Where the chosen method is better than most, agreement with most tells it too low. Of the half step, source-only is
+    asked: they agree where it changes nothing, and agreement with its other parts told it too high (docs/log.md). It is
+    asked about no other.
     """
-    others = [name for name in sorted(passed) if name not in (SOURCE_ONLY, method)]
+    if method == HALF_STEP:
+        return [SOURCE_ONLY]
+    others = [name for name in sorted(passed) if name not in (SOURCE_ONLY, HALF_STEP, method)]
     return [name for name in others if name in prefer] or others
 
 
