@@ -13,8 +13,8 @@ Each estimator is the mean of one value a target image, so that all are resample
   of the source. Lu et al., "Characterizing Out-of-Distribution Error via Optimal Transport", NeurIPS 2023, equation 5.
   Known failure: other class shares on the target count as errors.
 - `methods`: agreement with the other preferred methods, or with all others where there are none; of the half step with
-  source-only (`trust.py`). Each would have to make the same mistake (after Chen et al., "Detecting Errors and Estimating Accuracy on Unlabeled
-  Data with Self-training Ensembles", NeurIPS 2021).
+  source-only (`trust.py`). Each would have to make the same mistake (after Chen et al., "Detecting Errors and
+  Estimating Accuracy on Unlabeled Data with Self-training Ensembles", NeurIPS 2021).
 - `second`: agreement with what hand-made descriptors say of the images (`second_view.py`). Platanios, Blum & Mitchell,
   "Estimating Accuracy from Unlabeled Data", UAI 2014. Known failure: where descriptors cannot tell the classes apart, a
   right model is told too low.
