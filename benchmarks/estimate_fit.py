@@ -34,7 +34,6 @@ PENALTY = 1.0
 # Quantile of the errors in each scenario, in the mean of scenarios: the least of .80, .85 and .90 with which 80% of all
 # models on real pairs lie inside, their scenario left out (docs/decisions/0010-estimated-accuracy.md).
 COVERED = 0.85
-METHODS = [SOURCE_ONLY, "zscore", "dann", "mmd", "coral", "mcc", "shot"]
 
 
 def rows_of(params: Path, rule: Path | None, pair: str, folder: Path, pool: Path) -> list[dict[str, object]]:
@@ -43,7 +42,8 @@ def rows_of(params: Path, rule: Path | None, pair: str, folder: Path, pool: Path
     own = params_for(params, pair, pool / pair, [SOURCE_ONLY], rule)
     samples = read_samples(inputs / "manifest.parquet", inputs / "prepared")
     facts = read_json(pool / pair / "train" / SOURCE_ONLY / "run.json")
-    runs = open_pool(pool / pair / "train", METHODS, facts["classes"], len(samples.label))
+    shipped = list(read_yaml(rule or params)["methods"])
+    runs = open_pool(pool / pair / "train", shipped, facts["classes"], len(samples.label))
     runs, made = choice_of(own, pair, inputs, runs, samples)
     *sources, name = facts["domains"]
     labels, target = labelled(inputs, samples, name, "train")
@@ -142,7 +142,9 @@ def main() -> None:
     """Fits and prints."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.estimate_fit", description=__doc__)
     parser.add_argument("--params", type=Path, required=True)
-    parser.add_argument("--rule", type=Path, help="params.yaml whose `select` is used; default: --params")
+    parser.add_argument(
+        "--rule", type=Path, help="params.yaml whose `select` and `methods` are used; default: --params"
+    )
     parser.add_argument("--pool", type=Path, required=True)
     parser.add_argument("--write", type=Path, help="JSON file for the lines without each scenario")
     parser.add_argument("--real", nargs="+", default=[], metavar="PAIR=FOLDER", help="pairs with a real target")

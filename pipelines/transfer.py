@@ -25,6 +25,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import IsthmusError
+from isthmus.data.scenario_names import scenario_names
 from pipelines.graph import StageNode, read_graph
 from pipelines.progress import Progress
 from pipelines.runner import Outcome, clear_locks, run_command
@@ -168,7 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     try:
-        names = list(read_yaml(Path("params.yaml")).get("scenarios") or []) if given.all else given.scenarios
+        # A misspelt name is told before Prefect's server comes up.
+        names = scenario_names(read_yaml(Path("params.yaml")), given.scenarios, Path("params.yaml"))
         _begun[tuple(names)] = look(
             names, not given.no_check
         )  # while Prefect's server comes up: seconds of a no-op run

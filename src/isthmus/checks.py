@@ -7,8 +7,8 @@ from typing import Any
 
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError, IsthmusError
-from isthmus.core.plugins import did_you_mean
 from isthmus.data.scenario import Scenario
+from isthmus.data.scenario_names import scenario_names, section_names
 from isthmus.gates.judge import read_rules
 from isthmus.models import ModelConfig
 from isthmus.registry.drift import WatchParams
@@ -41,17 +41,7 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
     """
     params = project / "params.yaml"
     document = read_yaml(params)
-    there = _names(document, "scenarios", params)
-    unknown = [name for name in names if name not in there]
-    if unknown:
-        raise ConfigError(
-            "\n".join(
-                f"params.yaml: no scenario '{name}'.{did_you_mean(name, there)} There are: {', '.join(there)}."
-                f" Bring one with 'isthmus add {name} --source DIR --target DIR --kind KIND' or 'isthmus fetch {name}'"
-                for name in unknown
-            )
-        )
-    wanted = list(names) or there
+    wanted = scenario_names(document, names, params)
     problems: list[str] = []
     for name in wanted:
         problems += _scenario_problems(params, document, name)
@@ -67,7 +57,7 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
 
 def _scenario_problems(params: Path, document: dict[str, Any], name: str) -> list[str]:
     problems: list[str] = []
-    methods = _names(document, "methods", params)
+    methods = section_names(document, "methods", params)
     for stage in _STAGES:
         _collect(problems, lambda stage=stage: _load(params, stage, scenario=name))
     for method in methods:
@@ -98,14 +88,6 @@ def _raw_problems(project: Path, document: dict[str, Any], name: str) -> list[st
 def _load(params: Path, stage: ModuleType, **given: str) -> Any:
     sections = {field: place.format(**given) for field, place in getattr(stage.Params, "SECTIONS", {}).items()}
     return load_params(stage.Params, params, sections)
-
-
-def _names(document: dict[str, Any], section: str, params: Path) -> list[str]:
-    found = document.get(section)
-    if not isinstance(found, dict) or not found:
-        near = did_you_mean(section, list(map(str, document)))
-        raise ConfigError(f"{params}: section '{section}' is missing or empty.{near} There are: {', '.join(document)}")
-    return list(map(str, found))
 
 
 def _collect(problems: list[str], attempt: Any) -> None:

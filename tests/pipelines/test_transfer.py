@@ -87,9 +87,10 @@ def test_an_unknown_scenario_is_one_message_and_status_2(tmp_path: Path, prefect
     done = run(write_project(tmp_path), prefect_home, "tinny", "--no-check", "--no-publish")
 
     assert done.returncode == 2
-    assert "error: " in done.stderr
-    assert "'dvc stage list' shows the stages there are" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr == (
+        "error: params.yaml: no scenario 'tinny'. Did you mean 'tiny'? There are: tiny. Bring one with"
+        " 'isthmus add tinny --source DIR --target DIR --kind KIND' or 'isthmus fetch tinny'\n"
+    )
 
 
 def test_the_check_comes_first_and_stops_the_flow_with_its_own_message(tmp_path: Path, prefect_home: Path) -> None:
