@@ -276,7 +276,7 @@ def test_half_a_step_is_taken_where_the_first_is_not_shown_to_be_better() -> Non
     assert (taken.method, taken.fallback, left.method) == (HALF_STEP, False, "mcc")
     assert taken.leave == {"ranked_first": {"method": "mcc", "epoch": 1}, "p_value": 0.5, "level": 0.1}
     assert taken.why.endswith(
-        "p = 0.500, not under 0.1: half a step is taken, the mean of source_only and of the preferred that passed."
+        "p = 0.500, not under 0.1: half a step is taken, the mean of source_only and of mcc and shot."
     )
 
 

@@ -137,9 +137,11 @@ def test_a_half_step_is_reported_with_what_it_is_the_mean_of(tmp_path: Path, lab
     page, card = _page(made.make()), json.loads((made.make() / "model_card.json").read_text())
 
     assert json.loads((made.root / "choice.json").read_text())["chosen"]["method"] == "half_step"
-    assert "half a step is taken, the mean of source_only and of the preferred that passed." in page
+    assert "half a step is taken, the mean of source_only and of coral and dann." in page
     assert "<b>coral</b> (25.0%), <b>dann</b> (25.0%), <b>source_only</b> (50.0%)" in page
     assert ("Half a step is taken: no adapted model was shown to be better." in page) == (labels == "none")
+    columns = [f'<th scope="col">{name}</th>' for name in ("Measure", "half_step", "coral", "source_only")]
+    assert ("".join(columns) in page) == (labels == "none")  # the half step has no scores: what ranked first has
     assert card["method"]["name"] == "half_step"
     assert card["method"]["config"]["method"] == {"mean_of_logits": {"source_only": 0.5, "coral": 0.25, "dann": 0.25}}
     assert "4 methods were trained" in (made.make() / "model_card.md").read_text()

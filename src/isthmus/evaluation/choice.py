@@ -174,7 +174,8 @@ def choose(
         method=chosen.method,
         epoch=chosen.epoch,
         fallback=all(adapted),
-        why=_why(first, ranks, adapted, [c.method for c in preferred]) + _left(tested, chosen),
+        why=_why(first, ranks, adapted, [c.method for c in preferred])
+        + _left(tested, chosen, [c.method for c in preferred]),
         best_epoch={method: stand[method].epoch for method in sorted(stand)},
         candidates=[
             {
@@ -328,7 +329,7 @@ def _why(
     )
 
 
-def _left(tested: Mapping[str, Any] | None, chosen: Candidate) -> str:
+def _left(tested: Mapping[str, Any] | None, chosen: Candidate, preferred: Sequence[str]) -> str:
     if tested is None:
         return ""
     text = f" Carried back to the source, its advantage over source_only has p = {tested['p_value']:.3f}"
@@ -336,7 +337,7 @@ def _left(tested: Mapping[str, Any] | None, chosen: Candidate) -> str:
         return f"{text}, not under {tested['level']:g}: the choice stays at source_only, epoch {chosen.epoch}."
     if chosen.method == HALF_STEP:
         return (
-            f"{text}, not under {tested['level']:g}: half a step is taken, the mean of source_only and of the preferred"
-            " that passed."
+            f"{text}, not under {tested['level']:g}: half a step is taken, the mean of source_only and of"
+            f" {' and '.join(preferred)}."
         )
     return f"{text}, under {tested['level']:g}."
