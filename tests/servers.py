@@ -1,4 +1,4 @@
-"""Real servers on loopback for tests: Postgres without a container, and MLflow. Each dies with its block."""
+"""Real servers on loopback for tests: Postgres without a container, MLflow, Prefect. Each dies with its block."""
 
 import os
 import shutil
@@ -90,17 +90,35 @@ def running_postgres(script: str) -> Iterator[int]:
 def running_mlflow(folder: Path, backend: str, port: int | None = None) -> Iterator[str]:
     """Starts MLflow's server on a database, its files and log in a folder, and yields its address."""
     port = port or free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", backend, "--artifacts-destination", str(folder / "files")]
+    command = f"mlflow server --host 127.0.0.1 --port {port} --workers 1 --backend-store-uri".split()
+    command += [backend, "--artifacts-destination", str(folder / "files")]
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    address = f"http://127.0.0.1:{port}"
+    with _serving(command, folder, quiet, f"{address}/health"):
+        yield address
+
+
+@contextmanager
+def running_prefect(folder: Path) -> Iterator[str]:
+    """Starts Prefect's server, its record and log in a folder, and yields the address of its API."""
+    port = free_port()
+    command = f"prefect server start --host 127.0.0.1 --port {port} --no-ui".split()
+    quiet = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    address = f"http://127.0.0.1:{port}/api"
+    with _serving(command, folder, quiet, f"{address}/health"):
+        yield address
+
+
+@contextmanager
+def _serving(module: list[str], folder: Path, quiet: dict[str, str], health: str) -> Iterator[None]:
     with (folder / "server.log").open("a") as log:
         child = subprocess.Popen(
-            command, stdout=log, stderr=log, cwd=folder, env=os.environ | quiet, start_new_session=True
-        )
+            [sys.executable, "-m", *module],
+            stdout=log, stderr=log, cwd=folder, env=os.environ | quiet, start_new_session=True,
+        )  # fmt: skip
     try:
-        address = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(f"{address}/health"), f"MLflow's server at {address}", 150)
-        yield address
+        wait_until(lambda: answers(health), f"an answer of {health}", 150)
+        yield
     finally:
         os.killpg(child.pid, signal.SIGKILL)  # its own session: the server's workers go with it
         child.wait()

@@ -16,15 +16,15 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("MLFLOW_TRACKING_URI", "ISTHMUS_PROMOTION_DB", "PREFECT_API_URL"):
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> Path:
+    for name in ("MLFLOW_TRACKING_URI", "ISTHMUS_PROMOTION_DB"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PREFECT_API_URL", prefect_api)
     return build_project(tmp_path / "project")
 
 
 def run(project: Path, flow: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    environment["PREFECT_HOME"] = str(project.parent / "prefect")
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY), "PREFECT_HOME": str(project.parent / "prefect")}
     command = [sys.executable, "-m", f"pipelines.{flow}", "demo", *arguments]
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
 

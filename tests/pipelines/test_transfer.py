@@ -1,4 +1,4 @@
-"""The flow as a user starts it: a child process with Prefect's temporary server, on a tiny DVC project."""
+"""The flow as a user starts it: a child process, with a temporary server of Prefect's or one that is up."""
 
 import os
 import signal
@@ -15,12 +15,6 @@ from tests.pipelines.tiny_project import REPOSITORY, locks_in, processes_in, run
 TRANSFER = [sys.executable, "-m", "pipelines.transfer"]
 GRAPH_ALONE = ["tiny", "--no-check", "--no-publish"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One record of runs for all tests here: making its tables anew costs ten seconds a time."""
-    return tmp_path_factory.mktemp("prefect")
 
 
 def environment(prefect_home: Path) -> dict[str, str]:
@@ -57,12 +51,14 @@ def test_the_flow_gives_the_same_lock_as_dvc_repro_and_then_all_is_cached(tmp_pa
     assert processes_in(by_flow) == []
 
 
-def test_a_failed_stage_ends_the_flow_and_what_does_not_need_it_still_runs(tmp_path: Path, prefect_home: Path) -> None:
+def test_a_failed_stage_ends_the_flow_and_what_does_not_need_it_still_runs(
+    tmp_path: Path, prefect_home: Path, prefect_api: str
+) -> None:
     project = write_project(tmp_path)
     stage = (project / "stage.py").read_text()
     (project / "stage.py").write_text(stage.replace("print(", "if name == 'a': raise RuntimeError('no light')\nprint("))
 
-    done = run(project, prefect_home, *GRAPH_ALONE)
+    done = run(project, prefect_home, *GRAPH_ALONE, PREFECT_API_URL=prefect_api)
 
     assert done.returncode == 1
     end = done.stderr[done.stderr.index("\nerror: train@tiny-a") :]
@@ -72,11 +68,13 @@ def test_a_failed_stage_ends_the_flow_and_what_does_not_need_it_still_runs(tmp_p
     assert "Encountered an exception" not in done.stderr
 
 
-def test_a_mistake_of_the_user_is_one_message_and_status_2(tmp_path: Path, prefect_home: Path) -> None:
+def test_a_mistake_of_the_user_is_one_message_and_status_2(
+    tmp_path: Path, prefect_home: Path, prefect_api: str
+) -> None:
     project = write_project(tmp_path)
     (project / "stage.py").write_text("print('error: params.yaml: seed: missing'); raise SystemExit(2)")
 
-    done = run(project, prefect_home, *GRAPH_ALONE)
+    done = run(project, prefect_home, *GRAPH_ALONE, PREFECT_API_URL=prefect_api)
 
     assert done.returncode == 2
     assert "\nerror: params.yaml: seed: missing\nnot run, because of that: train@tiny-a" in done.stderr
@@ -93,10 +91,12 @@ def test_an_unknown_scenario_is_one_message_and_status_2(tmp_path: Path, prefect
     )
 
 
-def test_the_check_comes_first_and_stops_the_flow_with_its_own_message(tmp_path: Path, prefect_home: Path) -> None:
+def test_the_check_comes_first_and_stops_the_flow_with_its_own_message(
+    tmp_path: Path, prefect_home: Path, prefect_api: str
+) -> None:
     project = write_project(tmp_path)
 
-    done = run(project, prefect_home, "tiny", "--no-publish")
+    done = run(project, prefect_home, "tiny", "--no-publish", PREFECT_API_URL=prefect_api)
 
     assert done.returncode == 2
     assert "error: " in done.stderr
@@ -105,10 +105,12 @@ def test_the_check_comes_first_and_stops_the_flow_with_its_own_message(tmp_path:
     assert runs(project) == []
 
 
-def test_results_that_cannot_be_published_are_not_lost(tmp_path: Path, prefect_home: Path) -> None:
+def test_results_that_cannot_be_published_are_not_lost(tmp_path: Path, prefect_home: Path, prefect_api: str) -> None:
     project = write_project(tmp_path, git=True)
 
-    done = run(project, prefect_home, "tiny", "--no-check", MLFLOW_TRACKING_URI="file:nowhere")
+    done = run(
+        project, prefect_home, "tiny", "--no-check", MLFLOW_TRACKING_URI="file:nowhere", PREFECT_API_URL=prefect_api
+    )
 
     assert done.returncode == 1
     assert "error: tiny: the results are whole (out/tiny), but they could not be published:" in done.stderr
@@ -139,7 +141,7 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path, prefect_home: Pa
 def test_a_killed_run_leaves_nothing_and_the_next_one_ends_the_same(
     tmp_path: Path, prefect_home: Path, victim: str
 ) -> None:
-    project = write_project(tmp_path / "project", seconds=15)
+    project = write_project(tmp_path / "project", seconds=10)
     # the parent waits as `isthmus run` does
     parent = subprocess.Popen(
         [

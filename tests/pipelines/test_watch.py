@@ -16,14 +16,15 @@ from tests.registry.project_files import build_project
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_without_a_champion_the_command_ends_with_2_and_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str
 ) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "ISTHMUS_PROMOTION_DB", "PREFECT_API_URL"):
+    for name in ("MLFLOW_TRACKING_URI", "ISTHMUS_PROMOTION_DB"):
         monkeypatch.delenv(name, raising=False)
     project = build_project(tmp_path / "project")
     environment = os.environ | {
         "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}",
         "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_API_URL": prefect_api,
     }
     command = [sys.executable, "-m", "isthmus.cli", "watch", "demo", str(tmp_path)]
 

@@ -1,0 +1,21 @@
+"""One record of runs and one server of Prefect's for all tests here: making the tables anew costs ten seconds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import running_prefect
+
+
+@pytest.fixture(scope="session")
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The record of flows that bring Prefect's temporary server up themselves, as a user's first run does."""
+    return tmp_path_factory.mktemp("prefect")
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that stays up: a flow ends in half the time where how it starts is not what is tested."""
+    with running_prefect(tmp_path_factory.mktemp("server")) as address:
+        yield address
