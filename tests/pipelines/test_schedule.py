@@ -49,9 +49,9 @@ def start(project: Path, tmp_path: Path) -> Iterator[Callable[..., subprocess.Po
 
     yield begin
     for process in reversed(started):
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         try:
-            process.wait(20)
+            process.wait(5)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

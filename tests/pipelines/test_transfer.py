@@ -141,7 +141,7 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path, prefect_home: Pa
 def test_a_killed_run_leaves_nothing_and_the_next_one_ends_the_same(
     tmp_path: Path, prefect_home: Path, victim: str
 ) -> None:
-    project = write_project(tmp_path / "project", seconds=10)
+    project = write_project(tmp_path / "project", seconds=60)
     # the parent waits as `isthmus run` does
     parent = subprocess.Popen(
         [
@@ -166,10 +166,12 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_ends_the_same(
     }[victim]
 
     os.kill(int(chosen.split()[0]), signal.SIGKILL)
+    if victim in ("dvc", "stage"):
+        (project / "go").touch()  # the other stage goes on: it need not be waited out
 
     assert parent.wait(60) != 0
     wait_until(lambda: processes_in(project) == [], f"nothing to be left after {chosen}", 15)
-    (project / "stage.py").write_text((project / "stage.py").read_text().replace("time.sleep(seconds)", ""))
+    (project / "go").touch()
     again = run(project, prefect_home, *GRAPH_ALONE)
     assert again.returncode == 0, again.stderr
     assert (project / "tiny.md").read_text() == "1a1b"

@@ -10,7 +10,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
-# A stage that says when it runs, so that a test can kill something in the middle of it.
+# A stage that says when it runs, so that a test can kill something in the middle of it; a file `go` lets it end.
 SLOW_STAGE = """\
 import pathlib, sys, time
 name, seconds = sys.argv[1], float(sys.argv[2])
@@ -18,7 +18,9 @@ pathlib.Path(f"started_{name}").write_text("")
 with open("runs.log", "a") as log:
     log.write(name + "\\n")
 print("working on", name, flush=True)
-time.sleep(seconds)
+give_up = time.monotonic() + seconds
+while time.monotonic() < give_up and not pathlib.Path("go").exists():
+    time.sleep(0.05)
 pathlib.Path(f"{name}.txt").write_text(pathlib.Path("input.txt").read_text() + name)
 """
 
