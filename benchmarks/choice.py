@@ -20,7 +20,7 @@ from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, TARGET_LABELS, read_table
 from isthmus.data.shards import Rows
 from isthmus.evaluation.candidates import Views, measure, views_of, with_half_step
-from isthmus.evaluation.choice import SOURCE_ONLY, Candidate, Choice, Leave, choose
+from isthmus.evaluation.choice import SOURCE_ONLY, Candidate, Choice, Leave, choose, half_step
 from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
 from isthmus.evaluation.truth import build_truth
 from isthmus.stages import select
@@ -44,9 +44,10 @@ def choice_of(
     """Chooses as the stage does; returns also what was compared, the half step among it."""
     given = params_of(select.Params, params, scenario=pair)
     views, candidates, leave = measured(given, inputs, runs, samples)
-    if given.select.half_step:
-        runs, candidates = with_half_step(runs, candidates, views, given.select, given.select.prefer)
-    return runs, choose(candidates, given.select, len(given.scenario.classes), leave, given.select.prefer)
+    config, classes = given.select, len(given.scenario.classes)
+    of = half_step(candidates, config, classes, config.prefer) if config.half_step else {}
+    runs, candidates = with_half_step(runs, candidates, views, of)
+    return runs, choose(candidates, config, classes, leave, config.prefer)
 
 
 def measured(

@@ -25,9 +25,10 @@ from isthmus.evaluation import conformal, metrics
 from isthmus.evaluation.calibration import fit_temperature
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.estimate import SHIPPED, EstimateLimits, Line, Views, estimate_accuracy
+from isthmus.evaluation.half_step import open_compared
 from isthmus.evaluation.metrics import Predictions
 from isthmus.evaluation.second_view import read_second_view, second_opinion
-from isthmus.evaluation.trained import Samples, Trained, open_compared, read_samples
+from isthmus.evaluation.trained import Samples, Trained, read_samples
 from isthmus.evaluation.trust import passed_others
 from isthmus.evaluation.validators import softmax
 from isthmus.stages import evaluate, select, shift

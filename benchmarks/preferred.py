@@ -23,7 +23,7 @@ from benchmarks.pool import inputs_of, params_for, params_of
 from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json
 from isthmus.evaluation.candidates import with_half_step
-from isthmus.evaluation.choice import HALF_STEP, SOURCE_ONLY, Candidate, Leave, choose
+from isthmus.evaluation.choice import HALF_STEP, SOURCE_ONLY, Candidate, Leave, choose, half_step
 from isthmus.evaluation.trained import read_samples
 from isthmus.stages import select
 
@@ -68,7 +68,8 @@ def pair_of(params: Path, rule: Path | None, text: str, pool: Path, real: bool) 
     passed = {c["method"]: accuracy[c["method"], c["epoch"]] for c in made.candidates if not c["out"]}
 
     def half(prefer: list[str]) -> tuple[dict[tuple[str, int], float], list[Candidate]]:
-        with_it, also = with_half_step(runs, candidates, views, given.select, prefer)
+        of = half_step(candidates, given.select, len(facts["classes"]), prefer)
+        with_it, also = with_half_step(runs, candidates, views, of)
         return every_accuracy({m: run for m, run in with_it.items() if m == HALF_STEP}, labels, rows), also
 
     middle = float(np.median(list(passed.values())))

@@ -300,14 +300,24 @@ def test_a_half_step_that_a_guard_holds_back_is_not_taken() -> None:
 
 def test_the_half_step_is_half_of_source_only_and_half_of_the_preferred_that_passed() -> None:
     one_out = [replace(c, effective_classes=1.0) if c.method == "shot" else c for c in preferred_and_others()]
-    shares = half_step(preferred_and_others(), GUARDS, 4, ["shot", "mcc"])
-    made = {"half_step": shares, "best_epoch": {"source_only": 4, "coral": 5, "mcc": 5, "shot": 6}}
+    of = half_step(preferred_and_others(), GUARDS, 4, ["shot", "mcc"])
+    made = {
+        "half_step": {method: share for method, (_, share) in of.items()},
+        "best_epoch": {"source_only": 4, "coral": 5, "mcc": 5, "shot": 6},
+    }
 
-    assert shares == {"source_only": 0.5, "mcc": 0.25, "shot": 0.25}
-    assert half_step(one_out, GUARDS, 4, ["shot", "mcc"]) == {"source_only": 0.5, "mcc": 0.5}
+    assert of == {"source_only": (1, 0.5), "mcc": (1, 0.25), "shot": (1, 0.25)}
+    assert half_step(one_out, GUARDS, 4, ["shot", "mcc"]) == {"source_only": (1, 0.5), "mcc": (1, 0.5)}
     assert half_step(preferred_and_others(), GUARDS, 4, ["afn"]) == {}
     assert parts(made, HALF_STEP) == {"source_only": (4, 0.5), "mcc": (5, 0.25), "shot": (6, 0.25)}
     assert parts(made, "coral") == {"coral": (5, 1.0)}
+
+
+def test_a_preferred_method_that_no_validator_may_score_is_no_part_of_the_half_step() -> None:
+    given = [replace(c, optimises=frozenset("ab")) if c.method == "mcc" else c for c in preferred_and_others()]
+
+    assert half_step(given, GUARDS, 4, ["mcc", "shot"]) == {"source_only": (1, 0.5), "shot": (1, 0.5)}
+    assert half_step(given, GUARDS, 4, ["mcc"]) == {}
 
 
 def test_the_order_of_the_candidates_changes_nothing() -> None:

@@ -14,14 +14,14 @@ from isthmus.evaluation.choice import (
     Candidate,
     Guards,
     curve_faults,
-    half_step,
     standing,
     within_guards,
 )
 from isthmus.evaluation.consensus import nearest, principal, vote
+from isthmus.evaluation.half_step import Averaged
 from isthmus.evaluation.metrics import accuracy, effective_classes, pairwise_agreement
 from isthmus.evaluation.shift import standardise
-from isthmus.evaluation.trained import Averaged, Samples, Trained
+from isthmus.evaluation.trained import Samples, Trained
 from isthmus.evaluation.validators import Trial, Validator, softmax
 
 Rows = NDArray[np.int64]
@@ -86,26 +86,19 @@ def measure(
 
 
 def with_half_step(
-    trained: Mapping[str, Trained],
-    candidates: Sequence[Candidate],
-    views: Views,
-    guards: Guards,
-    prefer: Sequence[str],
+    trained: Mapping[str, Trained], candidates: Sequence[Candidate], views: Views, of: Mapping[str, tuple[int, float]]
 ) -> tuple[dict[str, Trained], list[Candidate]]:
-    """Returns both with the half step added; as they were where no preferred method passed the guards.
+    """Returns both with the half step added; as they were where it is made of nothing.
 
     Args:
         trained: methods by name.
         candidates: what `measure` returned for them.
         views: the same.
-        guards: the same.
-        prefer: methods that are chosen before any other.
+        of: what `half_step` returned for them.
     """
-    shares = half_step(candidates, guards, len(next(iter(trained.values())).facts.classes), prefer)
-    if not shares:
+    if not of:
         return dict(trained), list(candidates)
-    stand = standing(candidates, guards)
-    run = Averaged(HALF_STEP, trained, {method: (stand[method].epoch, share) for method, share in shares.items()})
+    run = Averaged(HALF_STEP, trained, of)
     return {**trained, HALF_STEP: run}, [*candidates, _facts(run, run.facts.epochs[0], views)]
 
 

@@ -152,13 +152,13 @@ def choose(
     """
     stand = standing(candidates, guards)
     half = stand.get(HALF_STEP)
-    ordered = sorted((c for c in stand.values() if c is not half), key=lambda c: (c.method != SOURCE_ONLY, c.method))
+    highest = _highest(candidates)
+    ordered, reasons = _judged(stand, highest, guards, classes)
     floor = ordered[0]
-    highest = max(c.source_val_accuracy for c in candidates if c.method == SOURCE_ONLY)
-    reasons = [_reasons(c, highest, guards, classes) | _unscored(c) for c in ordered]
     inside = [c for c, out in zip(ordered, reasons, strict=True) if not out]
     ranks = _ranks(inside)
     preferred = [c for c in inside if c.method in prefer]
+    names = [c.method for c in preferred]
     rivals = preferred if leave is not None else [floor, *preferred]  # the test, if there is one, stands for the floor
     # Ties go to source_only, then by name: the order in which candidates stand here.
     first = max(rivals if preferred else inside, key=lambda c: ranks[c.method])
@@ -174,8 +174,7 @@ def choose(
         method=chosen.method,
         epoch=chosen.epoch,
         fallback=all(adapted),
-        why=_why(first, ranks, adapted, [c.method for c in preferred])
-        + _left(tested, chosen, [c.method for c in preferred]),
+        why=_why(first, ranks, adapted, names) + _left(tested, chosen, names),
         best_epoch={method: stand[method].epoch for method in sorted(stand)},
         candidates=[
             {
@@ -210,15 +209,17 @@ def standing(candidates: Sequence[Candidate], guards: Guards) -> dict[str, Candi
     return last | {SOURCE_ONLY: (sound or plain)[-1]}
 
 
-def half_step(candidates: Sequence[Candidate], guards: Guards, classes: int, prefer: Sequence[str]) -> dict[str, float]:
-    """Returns method -> share of the half step's logits; empty where no preferred method passed the guards."""
-    stand = standing(candidates, guards)
-    passed = [c.method for c in within_guards(candidates, guards, classes) if c is stand[c.method]]
-    preferred = [method for method in passed if method in prefer]
+def half_step(
+    candidates: Sequence[Candidate], guards: Guards, classes: int, prefer: Sequence[str]
+) -> dict[str, tuple[int, float]]:
+    """Returns method -> (epoch, share of the half step's logits); empty where no preferred method passed."""
+    ordered, reasons = _judged(standing(candidates, guards), _highest(candidates), guards, classes)
+    preferred = [c for c, out in zip(ordered, reasons, strict=True) if not out and c.method in prefer]
     if not preferred:
         return {}
-    shares = {SOURCE_ONLY: _STAYS} | {method: (1 - _STAYS) / len(preferred) for method in preferred}
-    return dict(sorted(shares.items()))  # as in the file: sums of floats depend on their order
+    share = (1 - _STAYS) / len(preferred)
+    of = {SOURCE_ONLY: (ordered[0].epoch, _STAYS)} | {c.method: (c.epoch, share) for c in preferred}
+    return dict(sorted(of.items()))  # as in the file: sums of floats depend on their order
 
 
 def parts(made: Mapping[str, Any], method: str) -> dict[str, tuple[int, float]]:
@@ -233,8 +234,8 @@ def parts(made: Mapping[str, Any], method: str) -> dict[str, tuple[int, float]]:
 
 def within_guards(candidates: Sequence[Candidate], guards: Guards, classes: int) -> list[Candidate]:
     """Returns the candidates that no guard refuses, whatever their scores: those that have a voice in the consensus."""
-    floors = [c.source_val_accuracy for c in candidates if c.method == SOURCE_ONLY]
-    return [c for c in candidates if not _reasons(c, max(floors, default=0.0), guards, classes)]
+    highest = _highest(candidates)
+    return [c for c in candidates if not _reasons(c, highest, guards, classes)]
 
 
 def curve_faults(curves: Sequence[Mapping[str, Any]], epoch: int) -> list[str]:
@@ -253,6 +254,19 @@ def curve_faults(curves: Sequence[Mapping[str, Any]], epoch: int) -> list[str]:
             elif value == 0 and name == SUPERVISED:
                 faults.append(f"{name} is zero over epoch {line['epoch']}")
     return faults
+
+
+def _judged(
+    stand: Mapping[str, Candidate], highest: float, guards: Guards, classes: int
+) -> tuple[list[Candidate], list[dict[str, str]]]:
+    """Returns the trained candidates that methods stand with, source-only's first, and what holds each back."""
+    trained = [c for method, c in stand.items() if method != HALF_STEP]
+    ordered = sorted(trained, key=lambda c: (c.method != SOURCE_ONLY, c.method))
+    return ordered, [_reasons(c, highest, guards, classes) | _unscored(c) for c in ordered]
+
+
+def _highest(candidates: Sequence[Candidate]) -> float:
+    return max((c.source_val_accuracy for c in candidates if c.method == SOURCE_ONLY), default=0.0)
 
 
 def _scored_by(candidate: Candidate) -> list[str]:

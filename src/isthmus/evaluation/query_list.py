@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from isthmus.data.manifest import INDEX, LOCATIONS, read_table
 from isthmus.data.shards import Rows
 from isthmus.evaluation.findings import Findings
+from isthmus.evaluation.half_step import open_compared
 from isthmus.evaluation.label_first import Query, label_first, reason
 from isthmus.evaluation.shift import narrow, standardise
 from isthmus.evaluation.thumbnails import thumbnails
-from isthmus.evaluation.trained import Samples, open_compared, read_samples
+from isthmus.evaluation.trained import Samples, read_samples
 from isthmus.evaluation.validators import softmax
 
 MAX_IMAGES = 5000  # [image] of the sources, and of the target, that are looked at; more are cut by id, a hash

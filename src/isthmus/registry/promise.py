@@ -12,9 +12,10 @@ from isthmus.core.files import read_json
 from isthmus.core.seeds import derive_seed
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation import conformal
+from isthmus.evaluation.half_step import open_compared
 from isthmus.evaluation.judged import Judged, TrustConfig, judged
 from isthmus.evaluation.metrics import Reals
-from isthmus.evaluation.trained import Samples, Trained, open_compared, read_samples
+from isthmus.evaluation.trained import Samples, Trained, read_samples
 from isthmus.evaluation.typicality import Typicality, fit_typicality
 from isthmus.registry.lineage import Lineage
 

@@ -27,10 +27,11 @@ from isthmus.data.scenario import Scenario
 from isthmus.evaluation.alarms import Alarms, raise_alarms
 from isthmus.evaluation.choice import HALF_STEP, SOURCE_ONLY
 from isthmus.evaluation.class_shift import class_shift
+from isthmus.evaluation.half_step import open_compared
 from isthmus.evaluation.judged import TrustConfig, judged
 from isthmus.evaluation.predict import PREDICTIONS, label_free_numbers, predictions_table
 from isthmus.evaluation.second_view import read_second_view, second_opinion
-from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, open_compared, read_samples
+from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, read_samples
 from isthmus.evaluation.transferability import know_nothing, leep
 from isthmus.evaluation.trust import build_trust, flat, passed_others, trust_against_labels
 from isthmus.evaluation.truth import build_truth

@@ -80,10 +80,11 @@ def run(
 
 def _network(model: TrainedClassifier) -> torch.nn.Module | None:
     """Returns the one network that sees the pixels; None where each part of a mean has its own."""
-    if model.encoder is None and isinstance(model.classifier, Mean):
+    if model.encoder is not None:
+        return model.encoder.network
+    if isinstance(model.classifier, Mean):
         return None
-    encoder = model.encoder if model.encoder is not None else model.classifier.backbone
-    network: torch.nn.Module = encoder.network  # type: ignore[assignment,union-attr]
+    network: torch.nn.Module = model.classifier.backbone.network  # type: ignore[assignment]
     return network
 
 
@@ -100,12 +101,12 @@ def _maps(
 
     images, classes = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2), torch.from_numpy(predicted)
     starts = range(0, len(images), _BATCH)
-    parts = []
+    found = []
     for start in track(starts, "explain", len(starts), "batch"):
         batch = slice(start, start + _BATCH)
         both = explain(network, answer, images[batch], classes[batch])
-        parts.append(torch.stack(both, dim=1).numpy())
-    return np.concatenate(parts).astype(np.float32)
+        found.append(torch.stack(both, dim=1).numpy())
+    return np.concatenate(found).astype(np.float32)
 
 
 if __name__ == "__main__":

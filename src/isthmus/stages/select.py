@@ -23,8 +23,8 @@ from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
 from isthmus.evaluation.advantage import reverse_p_value
 from isthmus.evaluation.candidates import Views, measure, views_of, with_half_step
-from isthmus.evaluation.choice import HALF_STEP, SOURCE_ONLY, Candidate, Guards, Leave, choose
-from isthmus.evaluation.trained import Averaged, Samples, Trained, open_trained, read_samples
+from isthmus.evaluation.choice import SOURCE_ONLY, Candidate, Guards, Leave, choose, half_step
+from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
 from isthmus.evaluation.validators import ValidatorConfig, reverse_validation
 from isthmus.stages._cli import stage
 
@@ -104,9 +104,8 @@ def run(
     read = Rows(features, read_table(prepared / "index.parquet", INDEX))
     views = views_of(samples, scenario.source, scenario.target, read.take, config.max_images)
     candidates = measure(runs, views, validators, config)
-    if config.half_step:
-        runs, candidates = with_half_step(runs, candidates, views, config, config.prefer)
-    half = runs.get(HALF_STEP)
+    of = half_step(candidates, config, len(scenario.classes), config.prefer) if config.half_step else {}
+    runs, candidates = with_half_step(runs, candidates, views, of)
     leave = leave_of(config, runs, views, samples)
     made = choose(candidates, config, len(scenario.classes), leave, config.prefer)
     write_json(
@@ -126,7 +125,7 @@ def run(
             "validators": sorted(validators),
             "prefer": config.prefer,
             "leave": made.leave,
-            "half_step": half.shares if isinstance(half, Averaged) else None,
+            "half_step": {method: share for method, (_, share) in of.items()} or None,
         },
     )
 
