@@ -4,6 +4,7 @@ The only file that touches dvc's Python API. It only reads: stages run in child 
 reproducing inside threads of one process is not safe.
 """
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,14 @@ from typing import Any, Literal
 import networkx
 from dvc.exceptions import DvcException, NotDvcRepoError
 from dvc.repo import Repo
+from dvc.scm import SCMError
 from dvc.stage.exceptions import StageNotFound
+from dvc.utils.serialize import ParseError
 
 from isthmus.core.errors import ConfigError
+from isthmus.data.register import hidden_pointer
+
+_TRIES, _SECONDS_BETWEEN_TRIES = 5, 0.3
 
 
 @dataclass(frozen=True)
@@ -40,26 +46,46 @@ def read_graph(project: Path, targets: Sequence[str]) -> list[StageNode]:
     Raises:
         ConfigError: there is no such stage, no DVC project, or `dvc.yaml` cannot be read.
     """
-    try:
-        with Repo(str(project), _wait_for_lock=True) as repo:
-            stages = list(_in_order(repo, targets))
-            # by their ends and not one by one: dvc reads all of dvc.lock again for each stage that it is asked about
-            places = [_place(repo, target) for target in targets]
-            report = repo.status(targets=places, with_deps=True, check_updates=False) if stages else {}
-            graph = repo.index.graph
-            nodes: dict[str, StageNode] = {}
-            for stage in stages:
-                before = tuple(_address(repo, other) for other in graph.successors(stage))
-                clean = stage.addressing not in report and all(nodes[a].status == "cached" for a in before)
-                address = _address(repo, stage)
-                nodes[address] = StageNode(address, before, "cached" if clean else "changed")
-    except NotDvcRepoError:
-        raise ConfigError(
-            f"{project}: not a DVC project (no .dvc folder). Run the command in the project's root"
-        ) from None
-    except DvcException as error:
-        hint = ". 'dvc stage list' shows the stages there are" if isinstance(error, StageNotFound) else ""
-        raise ConfigError(f"{project / 'dvc.yaml'}: {error}{hint}") from None
+    for tried in range(_TRIES):
+        try:
+            return _read(project, targets)
+        except ParseError as error:
+            # dvc empties dvc.lock and params.yaml before it writes them anew: another one may be at it
+            if tried == _TRIES - 1:
+                raise ConfigError(f"{project / Path(error.path).name}: {error}") from None
+            time.sleep(_SECONDS_BETWEEN_TRIES)
+        except NotDvcRepoError:
+            raise ConfigError(
+                f"{project}: not a DVC project (no .dvc folder). Run the command in the project's root"
+            ) from None
+        except SCMError:
+            raise ConfigError(
+                f"{project}: not in a git repository (was it unpacked from an archive?). DVC and the lineage of a model"
+                " need one: run 'git init', 'git add -A' and 'git commit -m first', then the same command again"
+            ) from None
+        except DvcException as error:
+            hint = ". 'dvc stage list' shows the stages there are" if isinstance(error, StageNotFound) else ""
+            raise ConfigError(f"{project / 'dvc.yaml'}: {error}{hint}") from None
+    raise AssertionError("the last try raises")
+
+
+def _read(project: Path, targets: Sequence[str]) -> list[StageNode]:
+    with Repo(str(project), _wait_for_lock=True) as repo:
+        found = {str(stage.path) for stage in repo.index.stages}
+        for pointer in sorted((project / "data" / "raw").glob("*.dvc")):
+            if str(Path(repo.root_dir) / pointer.relative_to(project)) not in found:
+                raise ConfigError(hidden_pointer(pointer.relative_to(project).with_suffix("")))
+        stages = list(_in_order(repo, targets))
+        # by their ends and not one by one: dvc reads all of dvc.lock again for each stage that it is asked about
+        places = [_place(repo, target) for target in targets]
+        report = repo.status(targets=places, with_deps=True, check_updates=False) if stages else {}
+        graph = repo.index.graph
+        nodes: dict[str, StageNode] = {}
+        for stage in stages:
+            before = tuple(_address(repo, other) for other in graph.successors(stage))
+            clean = stage.addressing not in report and all(nodes[a].status == "cached" for a in before)
+            address = _address(repo, stage)
+            nodes[address] = StageNode(address, before, "cached" if clean else "changed")
     return list(nodes.values())
 
 

@@ -6,8 +6,9 @@ Exit status: 0 promoted; 3 the gate says no; 4 a person must decide; 1 or 2 an e
 """
 
 import argparse
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,12 +18,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from isthmus.core import command
 from isthmus.core.errors import IsthmusError
+from isthmus.core.project import find_project
 from isthmus.registry import decision, promotion, score
-from pipelines.supervisor import supervise
-from pipelines.tasks import error_of
-
-CLOSED = {3: "Refused", 4: "NeedsApproval"}  # exit status -> name of Prefect's state: a closed gate is a result
+from pipelines.tasks import CLOSED, error_of, last_words, state_of
 
 
 @task(task_run_name="score {scenario}", cache_policy=NO_CACHE, persist_result=False)
@@ -75,16 +75,6 @@ def own_state(end: State[Any]) -> State[Any]:
     return Failed(message=end.message, data=error_of(end))
 
 
-def state_of(call: Callable[[], Any]) -> State[Any]:
-    """Turns our own errors into states, which Prefect shows without a traceback."""
-    try:
-        return Completed(data=call())
-    except IsthmusError as error:
-        if error.exit_status in CLOSED:
-            return Completed(name=CLOSED[error.exit_status], message=str(error))
-        return Failed(message=str(error).partition("\n")[0], data=error)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the flow under a supervisor, so that it and all it starts die with this process's parent."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.promote", description=(__doc__ or "").partition("\n")[0])
@@ -93,20 +83,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--approve", metavar="PERSON", help="who answers for a version that the gate leaves to a person"
     )
     given = parser.parse_args(arguments)
-    return supervise(lambda: _run(given.scenario, given.approve))
+    os.chdir(find_project())
+    return command.run(lambda: _run(given.scenario, given.approve), "promote")
 
 
 def _run(scenario: str, approve: str | None) -> int:
-    try:
-        end = promote(scenario, approve, return_state=True)
-    except KeyboardInterrupt:
-        return 130
+    end = promote(scenario, approve, return_state=True)
     closed = {name: status for status, name in CLOSED.items()}
     if end.is_completed():
-        print(end.message, file=sys.stderr)
+        last_words(end.message or "")
         return closed.get(end.name or "", 0)
     error = error_of(end)
-    print(f"error: {error or end.message}", file=sys.stderr)
+    last_words(f"error: {error or end.message}")
     return error.exit_status if isinstance(error, IsthmusError) else 1
 
 

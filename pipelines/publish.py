@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from isthmus.core.errors import IsthmusError
+from isthmus.core.failures import one_message
 from isthmus.registry.publish import publish
 
 
@@ -17,12 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("scenario")
     parser.add_argument("--flow-run-id", help="the Prefect run that made the results, for the lineage")
     given = parser.parse_args(arguments)
-    try:
-        done = publish(Path.cwd(), given.scenario, given.flow_run_id)
-    except IsthmusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    print("\n".join(done.places()))
+    with one_message(f"publish {given.scenario}"):
+        print("\n".join(publish(Path.cwd(), given.scenario, given.flow_run_id).places()))
     return 0
 
 

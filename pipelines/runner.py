@@ -1,7 +1,7 @@
-"""Runs one stage as `dvc --wait-for-lock repro -s ADDRESS` in a child process and says what became of it.
+"""Runs one stage as `dvc --wait-for-lock repro -s ADDRESS` in a child process and returns what became of it.
 
 Call it in graph order only: `-s` does not look at what comes before the stage. dvc ends with 255 whatever went wrong,
-so the verdict is read from its words. The child stands under `supervisor.py`: whoever is killed, nothing lives on.
+so the verdict is read from its words. The child stands under `core/supervisor.py`: whoever is killed, nothing lives on.
 """
 
 import os
@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pipelines import QUIET, locks, supervisor
+from isthmus.core import supervisor
+from isthmus.core.dvc_process import DVC
+from isthmus.core.failures import trouble_in
+from pipelines.leftovers import clear_leftovers, clear_stale_locks
 
 Verdict = Literal["done", "cached", "busy", "transient", "mistake", "timeout", "failed"]
 Say = Callable[[str], None]
@@ -31,6 +34,8 @@ _ADVICE = (
     "To enable auto staging, run:",
     "dvc config core.autostage",
     "Use `dvc push`",
+    "Having any troubles?",
+    "> python -m isthmus.",  # the stage's own command, hundreds of characters that stand in dvc.yaml
 )
 _BUSY = ("is busy, it is being blocked by", "Unable to acquire lock")
 # What dvc itself may meet once and not again: its own SQLite index under parallel calls, and the way to a remote.
@@ -53,7 +58,9 @@ class Outcome:
     seconds: float
 
 
-def run_stage(project: Path, address: str, say: Say, timeout: float | None = None) -> Outcome:
+def run_stage(
+    project: Path, address: str, say: Say, timeout: float | None = None, extra: Mapping[str, str] | None = None
+) -> Outcome:
     """Runs one stage and hands each line of its output to `say` as it comes.
 
     Args:
@@ -61,14 +68,15 @@ def run_stage(project: Path, address: str, say: Say, timeout: float | None = Non
         address: such as `train@steel-coral`.
         say: is called from this thread.
         timeout: after this time the stage is stopped [s]; None: never.
+        extra: more variables of the stage's environment.
     """
-    clear_locks(project, say)
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "-s", address]
+    _cleared(clear_stale_locks, project, say)
+    command = [*DVC, "--wait-for-lock", "repro", "-s", address]
     start = time.monotonic()
-    status, lines = run_command(project, command, lambda line: None if is_advice(line) else say(line), timeout)
+    status, lines = run_command(project, command, lambda line: None if is_advice(line) else say(line), timeout, extra)
     seconds = time.monotonic() - start
     if status != 0:
-        clear_locks(project, say)  # of a dvc that was killed just now
+        _cleared(clear_leftovers, project, say)  # of a dvc that was killed just now
     if status is None:
         return Outcome(
             "timeout", f"{address}: stopped after {timeout:g} s (--timeout); nothing half-written is left", seconds
@@ -85,9 +93,8 @@ def is_advice(line: str) -> bool:
     return not line.strip() or line.strip().startswith(_ADVICE)
 
 
-def clear_locks(project: Path, say: Say) -> None:
-    """Removes what dead processes left in dvc's lock table, and says so."""
-    for line in locks.clear_stale_locks(project):
+def _cleared(clear: Callable[[Path], list[str]], project: Path, say: Say) -> None:
+    for line in clear(project):
         say(f"cleared: {line}")
 
 
@@ -138,10 +145,10 @@ def run_command(
 
 
 def child_environment() -> dict[str, str]:
-    """Returns the environment of every child: telemetry off, unbuffered, this Python's programs first."""
+    """Returns the environment of every child: that of `pipelines`, unbuffered, this Python's programs first."""
     here = str(Path(sys.executable).parent)
     path = os.pathsep.join([here, *filter(None, [os.environ.get("PATH")])])
-    return QUIET | dict(os.environ) | {"PATH": path, "PYTHONUNBUFFERED": "1"}
+    return dict(os.environ) | {"PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
 def read_verdict(address: str, status: int, lines: Sequence[str]) -> tuple[Verdict, str]:
@@ -155,14 +162,35 @@ def read_verdict(address: str, status: int, lines: Sequence[str]) -> tuple[Verdi
     if status == 0:
         return ("cached" if any(sign in line for line in lines for sign in _CACHED) else "done"), ""
     cut = next((i for i, line in enumerate(lines) if line.startswith("ERROR: ")), len(lines))
-    stage_said, dvc_said = list(lines[:cut]), "\n".join(lines[cut:]).removeprefix("ERROR: ").strip()
+    stage_said = [line for line in lines[:cut] if not is_advice(line)]
+    dvc_said = "\n".join(line for line in lines[cut:] if not is_advice(line)).removeprefix("ERROR: ").strip()
     if any(sign in dvc_said for sign in _BUSY):
         return "busy", f"{address}: {dvc_said}"
     if any(sign in dvc_said for sign in _TRANSIENT):
         return "transient", f"{address}: {dvc_said}"
-    first = max((i for i, line in enumerate(stage_said) if line.startswith("error: ")), default=None)
-    if first is not None and re.search(r"exited with 2\b", dvc_said):
-        return "mistake", "\n".join(stage_said[first:]).removeprefix("error: ").strip()
-    reason = dvc_said or f"dvc ended with status {status} and said nothing (killed, or out of memory?)"
-    said = "\n".join(f"    {line}" for line in stage_said[-_LAST_LINES:])
-    return "failed", f"{address}: {reason}" + (f"\n  the last lines of its output:\n{said}" if said else "")
+    if own := _last_error(stage_said):
+        mistake = re.search(r"exited with 2\b", dvc_said) is not None
+        return ("mistake", own) if mistake else ("failed", f"{address}: {own}")
+    if trouble := trouble_in(dvc_said):
+        return "failed", f"{address}: {trouble}"
+    own_lines = [line for line in stage_said if not line.startswith(("Running stage '", "> "))]
+    said = "\n".join(f"    {line}" for line in own_lines[-_LAST_LINES:])
+    last = f"\n  the last lines of its output:\n{said}" if said else ""
+    return "failed", f"{address}: {_reason(status, dvc_said)}{last}"
+
+
+def _last_error(lines: Sequence[str]) -> str:
+    """Returns the message with which a stage ended in its own words, empty where it ended otherwise."""
+    first = max((i for i, line in enumerate(lines) if line.startswith("error: ")), default=None)
+    if first is None or any(line.startswith("Traceback (most recent call last)") for line in lines[first:]):
+        return ""
+    return "\n".join(lines[first:]).removeprefix("error: ").strip()
+
+
+def _reason(status: int, dvc_said: str) -> str:
+    if exited := re.search(r"failed to run: (?:.|\n)*, exited with (-?\d+)", dvc_said):
+        number = int(exited.group(1))
+        if number in (-9, 137):
+            return "was killed, most likely for want of memory"
+        return f"ended by signal {-number}" if number < 0 else f"ended with status {number}"
+    return dvc_said or f"dvc ended with status {status} and said nothing (killed, or out of memory?)"

@@ -1,6 +1,8 @@
 """What Prefect runs: one task a stage of DVC's graph, and one that publishes. DVC owns the cache, Prefect retries."""
 
+import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,14 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
+from isthmus.core.errors import IsthmusError
+from isthmus.core.failures import in_our_words
 from pipelines import publish as publish_module
 from pipelines.runner import Outcome, run_command, run_stage
 
 _BUSY_DELAYS = [1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 25]  # [s], a quarter of an hour in all
 _TRANSIENT_TRIES = 3
+CLOSED = {3: "Refused", 4: "NeedsApproval"}  # exit status -> name of Prefect's state: a closed gate is a result
 _FINAL = {"mistake": "Mistake", "timeout": "TimedOut"}  # names of Prefect's failed state; any other verdict: Failed
 
 
@@ -31,6 +36,26 @@ def error_of(state: State[Any]) -> Any:
     return state.result(raise_on_failure=False) if state.is_failed() and state.data is not None else None
 
 
+def state_of(call: Callable[[], Any]) -> State[Any]:
+    """Turns exceptions into states with one message, which Prefect shows without a traceback; states stay."""
+    try:
+        result = call()
+        return result if isinstance(result, State) else Completed(data=result)
+    except IsthmusError as error:
+        if error.exit_status in CLOSED:
+            return Completed(name=CLOSED[error.exit_status], message=str(error))
+        return Failed(message=str(error).partition("\n")[0], data=error)
+    except Exception as error:
+        told = in_our_words(error, "flow", ["data/raw"])
+        return Failed(message=str(told).partition("\n")[0], data=told)
+
+
+def last_words(text: str) -> None:
+    """Prints what a person should read as the last lines of the command: Prefect's server logs its own end after it."""
+    logging.disable(logging.CRITICAL)
+    print(text, file=sys.stderr, flush=True)
+
+
 def worth_another_try(task: Any, run: TaskRun, state: State[Any]) -> bool:
     """Says whether a failed stage may succeed unchanged: its files were busy, or the trouble was transient."""
     return state.name == "Busy" or (state.name == "Transient" and run.run_count < _TRANSIENT_TRIES)
@@ -44,11 +69,15 @@ def worth_another_try(task: Any, run: TaskRun, state: State[Any]) -> bool:
     retry_delay_seconds=_BUSY_DELAYS,
     retry_condition_fn=worth_another_try,
 )
-def stage(address: str, cached: bool, timeout: float | None) -> State[Any]:
+def stage(address: str, cached: bool, timeout: float | None, extra: dict[str, str] | None = None) -> State[Any]:
     """Runs one stage of the graph; an unchanged one costs nothing."""
+    return state_of(lambda: _ended(address, cached, timeout, extra))
+
+
+def _ended(address: str, cached: bool, timeout: float | None, extra: dict[str, str] | None) -> State[Any]:
     if cached:
         return Completed(name="Cached", message="unchanged", data=Outcome("cached", "", 0.0))
-    outcome = run_stage(Path.cwd(), address, get_run_logger().info, timeout)
+    outcome = run_stage(Path.cwd(), address, get_run_logger().info, timeout, extra)
     if outcome.verdict in ("done", "cached"):
         return Completed(name="Cached" if outcome.verdict == "cached" else None, data=outcome)
     name = {"busy": "Busy", "transient": "Transient"}.get(outcome.verdict) or _FINAL.get(outcome.verdict)
@@ -56,13 +85,15 @@ def stage(address: str, cached: bool, timeout: float | None) -> State[Any]:
 
 
 @task(task_run_name="publish {scenario}", cache_policy=NO_CACHE, persist_result=False)
-def publish_results(scenario: str, flow_run_id: str | None) -> State[Any]:
+def publish_results(scenario: str, flow_run_id: str | None, extra: dict[str, str] | None = None) -> State[Any]:
     """Feeds the tracking store from a finished scenario's files."""
     command = [sys.executable, "-P", publish_module.__file__, scenario]
     command += ["--flow-run-id", flow_run_id] if flow_run_id else []
-    status, lines = run_command(Path.cwd(), command, get_run_logger().info)
+    status, lines = run_command(Path.cwd(), command, get_run_logger().info, extra=extra)
     if status == 0:
-        return Completed(data=Outcome("done", "\n".join(lines[-3:]), 0.0))
+        report, model, page = lines[-3:]
+        last = f"{report} ({model.removeprefix('model:').strip()})"
+        return Completed(data=Outcome("done", f"{page}\n{last}", 0.0))
     said = "\n".join(f"    {line}" for line in lines[-15:])
     message = (
         f"{scenario}: the results are whole (out/{scenario}), but they could not be published:\n{said}\n"

@@ -23,17 +23,27 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from isthmus.core.config import read_yaml
+from isthmus.core import command
 from isthmus.core.errors import IsthmusError
+from isthmus.core.names import read_params
+from isthmus.core.params_copy import NAME, VARIABLE
+from isthmus.core.project import find_project
 from isthmus.data.scenario_names import scenario_names
 from pipelines.graph import StageNode, read_graph
+from pipelines.leftovers import clear_leftovers
 from pipelines.progress import Progress
-from pipelines.runner import Outcome, clear_locks, run_command
-from pipelines.supervisor import supervise
-from pipelines.tasks import StageFailedError, error_of, publish_results, stage
+from pipelines.runner import Outcome, run_command
+from pipelines.running import check_free, running
+from pipelines.tasks import StageFailedError, error_of, last_words, publish_results, stage, state_of
 
 AT_ONCE = 2  # stages side by side; each uses one thread, and two such runs beat one with two threads
 _RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
+
+
+class RunError(IsthmusError):
+    """A stage or publishing failed, and it need not be the user's mistake. Exit status 1."""
+
+    exit_status = 1
 
 
 @dataclass(frozen=True)
@@ -41,12 +51,14 @@ class Look:
     """What a run looks at before its first stage; each comes with `result()`.
 
     Attributes:
+        params: what `params.yaml` held.
         check: exit status and lines of `isthmus check`; None: not wanted.
-        graph: the stages, of `read_graph`.
+        graph: what was cleared of killed processes, and the stages, of `read_graph`.
     """
 
+    params: bytes
     check: Future[tuple[int | None, list[str]]] | None
-    graph: Future[list[StageNode]]
+    graph: Future[tuple[list[str], list[StageNode]]]
 
 
 _begun: dict[tuple[str, ...], Look] = {}  # before the flow
@@ -54,13 +66,20 @@ _begun: dict[tuple[str, ...], Look] = {}  # before the flow
 
 def look(scenarios: Sequence[str], check: bool) -> Look:
     """Starts the check and reads the graph, beside what comes next."""
-    command = [sys.executable, "-m", "isthmus.cli", "check", *scenarios]
+    checking = [sys.executable, "-m", "isthmus.cli", "check", *scenarios]
     pool = ThreadPoolExecutor(max_workers=2)
+    params = (Path.cwd() / NAME).read_bytes()
     try:
-        checking = pool.submit(run_command, Path.cwd(), command, lambda line: None) if check else None
-        return Look(checking, pool.submit(read_graph, Path.cwd(), [f"report@{name}" for name in scenarios]))
+        checked = pool.submit(run_command, Path.cwd(), checking, lambda line: None) if check else None
+        return Look(params, checked, pool.submit(_graph, Path.cwd(), scenarios))
     finally:
         pool.shutdown(wait=False)
+
+
+def _graph(project: Path, scenarios: Sequence[str]) -> tuple[list[str], list[StageNode]]:
+    # first: dvc refuses to read the graph at all beside a half-written file of a killed one
+    cleared = clear_leftovers(project)
+    return cleared, read_graph(project, [f"report@{name}" for name in scenarios])
 
 
 @flow(name="transfer", persist_result=False, task_runner=_RUNNER)
@@ -70,39 +89,51 @@ def transfer(
     """Runs each scenario to its report and publishes it.
 
     Args:
-        scenarios: names under `scenarios:` in params.yaml.
+        scenarios: names under `scenarios:` in params.yaml; none: all of them.
         publish: feed the tracking store afterwards.
         timeout: longest time for one stage [s].
         check: check params.yaml and the raw data first; False: run the graph as it stands.
     """
-    seen = _begun.pop(tuple(scenarios), None) or look(scenarios, check)
-    if seen.check is not None:
-        status, lines = seen.check.result()
-        if status != 0:
-            return _ended("Mistake" if status == 2 else "Failed", "\n".join(lines).removeprefix("error: "))
-    try:
-        nodes = seen.graph.result()
-    except IsthmusError as error:
-        return _ended("Mistake", str(error))
-    clear_locks(Path.cwd(), get_run_logger().info)  # also where no stage will run
-    progress = Progress(nodes)
-    verdicts = _run_graph(progress, timeout)
-    if progress.messages:
-        progress.messages.append(_not_run(progress))
-    places: list[str] = []
-    if publish and not progress.messages:
-        run_id = str(flow_run.id) if flow_run.id else None
-        for name in scenarios:
-            end = publish_results(name, run_id, return_state=True)
-            (places if end.is_completed() else progress.messages).append(_outcome(end, f"publish {name}").message)
+    return state_of(lambda: _transfer(scenarios, publish, timeout, check))
+
+
+def _transfer(scenarios: list[str], publish: bool, timeout: float | None, check: bool) -> State[Any]:
+    scenarios = scenario_names(read_params(Path(NAME)), scenarios, Path(NAME))
+    with running(Path.cwd(), scenarios) as copy:
+        extra = {VARIABLE: str(copy)}
+        seen = _begun.pop(tuple(scenarios), None)
+        if seen is None or seen.params != copy.read_bytes():
+            seen = look(scenarios, check)
+        if seen.check is not None:
+            status, lines = seen.check.result()
+            if status != 0:
+                return _ended("Mistake" if status == 2 else "Failed", "\n".join(lines).removeprefix("error: "))
+        cleared, nodes = seen.graph.result()
+        for line in cleared:
+            get_run_logger().info(f"cleared: {line}")
+        progress = Progress(nodes)
+        verdicts = _run_graph(progress, timeout, extra)
+        if progress.messages:
+            progress.messages.append(_not_run(progress))
+        places: list[str] = []
+        if publish and not progress.messages:
+            run_id = str(flow_run.id) if flow_run.id else None
+            for name in scenarios:
+                end = publish_results(name, run_id, extra, return_state=True)
+                found = places if end.is_completed() else progress.messages
+                found.append(_outcome(end, f"publish {name}").message)
     if progress.messages:
         return _ended("Mistake" if "mistake" in verdicts else "Failed", "\n".join(filter(None, progress.messages)))
     changed = sum(node.status == "changed" for node in nodes)
     counts = f"{', '.join(scenarios)}: {len(nodes)} stages, {len(nodes) - changed} unchanged"
-    return Completed(message="\n".join([counts, *places]))
+    return Completed(message=counts, data="\n".join([counts, *(places or map(_report, scenarios))]))
 
 
-def _run_graph(progress: Progress, timeout: float | None) -> set[str]:
+def _report(scenario: str) -> str:
+    return f"report: out/{scenario}/report/report.html"
+
+
+def _run_graph(progress: Progress, timeout: float | None, extra: dict[str, str]) -> set[str]:
     """Runs each stage as soon as all it needs is finished; what does not depend on a failed one still runs."""
     log = get_run_logger()
     for node in progress.nodes:
@@ -113,7 +144,7 @@ def _run_graph(progress: Progress, timeout: float | None) -> set[str]:
     while True:
         for address in progress.ready()[: AT_ONCE - len(running)]:
             progress.states[address] = "running"
-            running[cast(PrefectConcurrentFuture[Any], stage.submit(address, False, timeout))] = address
+            running[cast(PrefectConcurrentFuture[Any], stage.submit(address, False, timeout, extra))] = address
         create_markdown_artifact(progress.table(), key="transfer", description="stages of this run")
         if not running:
             break
@@ -143,7 +174,8 @@ def _not_run(progress: Progress) -> str:
 
 
 def _ended(name: str, message: str) -> State[Any]:
-    return Failed(name=name, message=message.partition("\n")[0], data=IsthmusError(message))
+    error = IsthmusError(message) if name == "Mistake" else RunError(message)
+    return Failed(name=name, message=message.partition("\n")[0], data=error)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -161,35 +193,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name one scenario or more, or --all")
     if given.timeout is not None and given.timeout <= 0:
         parser.error(f"--timeout: must be more than 0 seconds (got {given.timeout:g})")
-    status = supervise(lambda: _run(given))
-    if status in (130, 143):
-        print("interrupted: nothing half-written is left; run the same command again", file=sys.stderr)
-    return status
+    os.chdir(find_project())
+    return command.run(lambda: _run(given), "transfer")
 
 
 def _run(given: argparse.Namespace) -> int:
+    # What a person can put right is told before Prefect's server comes up.
+    names = scenario_names(read_params(Path(NAME)), given.scenarios, Path(NAME))
+    check_free(Path.cwd(), names)
+    _begun[tuple(names)] = look(names, not given.no_check)  # beside Prefect's server: seconds of a no-op run
     try:
-        # A misspelt name is told before Prefect's server comes up.
-        names = scenario_names(read_yaml(Path("params.yaml")), given.scenarios, Path("params.yaml"))
-        _begun[tuple(names)] = look(
-            names, not given.no_check
-        )  # while Prefect's server comes up: seconds of a no-op run
         end = transfer(names, not given.no_publish, given.timeout, not given.no_check, return_state=True)
-    except IsthmusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_status
-    except KeyboardInterrupt:
-        return 130
     except RuntimeError as error:  # what Prefect raises when its API cannot be reached, before the flow begins
         server = os.environ.get("PREFECT_API_URL")
         hint = f"Start the server at {server}, or unset PREFECT_API_URL" if server else "Run the same command again"
-        print(f"error: Prefect: {error}. {hint}", file=sys.stderr)
+        last_words(f"error: Prefect: {error}. {hint}")
         return 1
     if end.is_completed():
-        print(end.message, file=sys.stderr)
+        last_words(str(end.result()))
         return 0
-    print(f"error: {error_of(end) or end.message}", file=sys.stderr)
-    return 2 if end.name == "Mistake" else 1
+    wrong = error_of(end)
+    last_words(f"error: {wrong or end.message}")
+    return wrong.exit_status if isinstance(wrong, IsthmusError) else 1
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ Exit status: 0 no drift; 3 drift; 4 too few images to tell; 1 or 2 an error; 130
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,13 +19,14 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from isthmus.core import command
 from isthmus.core.errors import ConfigError, IsthmusError
+from isthmus.core.project import find_project
 from isthmus.registry import incoming
 from isthmus.registry.watch import EXIT, Watched
 from isthmus.registry.watch import watch as watch_batch
-from pipelines.promote import CLOSED, own_state, promote, state_of
-from pipelines.supervisor import supervise
-from pipelines.tasks import error_of
+from pipelines.promote import own_state, promote
+from pipelines.tasks import CLOSED, error_of, last_words, state_of
 from pipelines.transfer import transfer
 
 _NAMES = {"drift": "Drift", "no drift": None, "too few images": "TooFewImages"}  # of Prefect's state
@@ -105,20 +107,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("place", metavar="FOLDER", nargs="?", help="images, or a file of kept statistics")
     parser.add_argument("--adapt", action="store_true", help="on drift, adapt to the images and ask the gate")
     given = parser.parse_args(arguments)
-    return supervise(lambda: _run(given.scenario, given.place, given.adapt))
+    place = str(Path(given.place).absolute()) if given.place else None
+    os.chdir(find_project())
+    return command.run(lambda: _run(given.scenario, place, given.adapt), "watch", [place] if place else [])
 
 
 def _run(scenario: str, place: str | None, adapt: bool) -> int:
-    try:
-        end = watch(scenario, place, adapt, return_state=True)
-    except KeyboardInterrupt:
-        return 130
+    end = watch(scenario, place, adapt, return_state=True)
     if end.is_completed():
-        print(end.message, file=sys.stderr)
+        last_words(end.message or "")
         return _STATUS.get(end.name or "", 0)
     error = error_of(end)
-    print(f"error: {error or end.message}", file=sys.stderr)
-    return error.exit_status if isinstance(error, IsthmusError) and end.name != _LINE_FAILED else 1
+    last_words(f"error: {error or end.message}")
+    return error.exit_status if isinstance(error, IsthmusError) else 1
 
 
 if __name__ == "__main__":

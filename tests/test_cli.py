@@ -1,5 +1,6 @@
 """The command as a user meets it: in a folder of its own, in a process of its own."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ def project(tmp_path: Path, **changes: object) -> Path:
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
     document |= {"scenarios": {"mine": scenario | {"model": "small_cnn"}}, "pairs": {}, **changes}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
     return tmp_path
 
 
@@ -128,11 +130,55 @@ def test_a_stage_tells_a_mistake_the_same_way(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_folder_without_params_is_said(tmp_path: Path) -> None:
-    done = isthmus(tmp_path, "check")
+VERBS: dict[str, list[str]] = {
+    "check": [],
+    "run": [],
+    "fetch": ["steel"],
+    "add": ["press", "--source", ".", "--target", ".", "--kind", "natural"],
+    "publish": ["mine"],
+    "score": ["mine"],
+    "gate": ["mine"],
+    "promote": ["mine"],
+    "rollback": ["mine"],
+    "trace": ["mine"],
+    "predict": ["mine", "."],
+    "watch": ["mine"],
+    "lr-range": ["mine", "coral"],
+    "reproduce": ["mine"],
+    "serve": ["mine"],
+}
+
+
+@pytest.mark.slow
+def test_every_verb_outside_of_a_project_says_so_and_leaves_no_litter(tmp_path: Path) -> None:
+    assert set(VERBS) == set(re.findall(r"^  ([a-z][a-z-]+) ", isthmus(tmp_path, "--help").stdout, re.MULTILINE))
+    for verb, arguments in VERBS.items():
+        done = isthmus(tmp_path, verb, *arguments)
+
+        assert done.returncode == 2, verb
+        assert done.stderr.startswith(f"error: {tmp_path}: not in a project"), done.stderr
+        assert len(done.stderr.splitlines()) == 1
+        assert list(tmp_path.iterdir()) == [], verb
+
+
+def test_a_verb_in_a_sub_folder_works_in_the_project_and_says_where_that_is(tmp_path: Path) -> None:
+    folder = project(tmp_path) / "notes" / "2026"
+    folder.mkdir(parents=True)
+
+    done = isthmus(folder, "check")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "in order: mine\n", f"project: {tmp_path}\n")
+
+
+def test_paths_of_the_command_line_are_relative_to_the_users_folder(tmp_path: Path) -> None:
+    folder = project(tmp_path) / "notes"
+    (folder / "photos").mkdir(parents=True)
+
+    done = isthmus(folder, "add", "press", "--source", "photos", "--target", "nowhere", "--kind", "natural")
 
     assert done.returncode == 2
-    assert "no such file. Run the command in the project's root" in done.stderr
+    assert f"{folder}/nowhere: no such folder" in done.stderr
+    assert f"{folder}/photos: no such folder" not in done.stderr
 
 
 def test_the_known_pairs_are_listed_with_their_licence(tmp_path: Path) -> None:

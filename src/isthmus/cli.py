@@ -1,15 +1,18 @@
-"""The `isthmus` command: each verb calls one function of a floor below, or starts a flow as a child process."""
+"""The `isthmus` command: each verb calls one function of a floor below, or one flow."""
 
+import importlib
 import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
 import typer
 
-from isthmus.core.errors import IsthmusError
+from isthmus.core import command
+from isthmus.core.environment import settle_environment
+from isthmus.core.errors import ConfigError
+from isthmus.core.failures import one_message
+from isthmus.core.project import find_project
 
 # Nothing heavier than typer is imported above: `isthmus --help` answers at once. Each verb imports what it needs.
 app = typer.Typer(
@@ -31,7 +34,7 @@ def check(names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; 
     """Reads params.yaml and looks for the raw folders; tells all mistakes at once."""
     from isthmus.checks import check as run_check
 
-    typer.echo(f"in order: {', '.join(run_check(Path.cwd(), names or []))}")
+    typer.echo(f"in order: {', '.join(run_check(_project(), names or []))}")
 
 
 @app.command()
@@ -56,7 +59,8 @@ def fetch(
     if name == "list":
         typer.echo(listing())
         return
-    run_fetch(name, Path.cwd(), mirror)
+    project = _project()
+    run_fetch(name, project, mirror if mirror is None or "://" in mirror else str(_given(Path(mirror))))
 
 
 @app.command()
@@ -70,7 +74,8 @@ def add(
     """Brings your own pair: checks it, copies it to data/raw, versions it with DVC, adds its section to params.yaml."""
     from isthmus.data.add import add_pair
 
-    add_pair(Path.cwd(), name, source, target, kind, classes.split(",") if classes else None)
+    project, sources = _project(), [_given(folder) for folder in source]
+    add_pair(project, name, sources, _given(target), kind, classes.split(",") if classes else None)
 
 
 @app.command()
@@ -78,7 +83,7 @@ def publish(scenario: ScenarioName) -> None:
     """Feeds MLflow from the stages' files and registers the chosen model as candidate; twice is once."""
     from isthmus.registry.publish import publish as run_publish
 
-    done = run_publish(Path.cwd(), scenario)
+    done = run_publish(_project(), scenario)
     typer.echo("\n".join(done.places()))
 
 
@@ -87,7 +92,7 @@ def score(scenario: ScenarioName) -> None:
     """Asks candidate and champion about the same frozen images, each in its own process; evidence for the gate."""
     from isthmus.registry.score import score as run_score
 
-    typer.echo("\n".join(run_score(Path.cwd(), scenario).lines()))
+    typer.echo("\n".join(run_score(_project(), scenario).lines()))
 
 
 @app.command()
@@ -95,7 +100,7 @@ def gate(scenario: ScenarioName) -> None:
     """Judges the candidate. Exit status: 0 yes, 3 no, 4 a person must decide."""
     from isthmus.registry.decision import gate as run_gate
 
-    decision = run_gate(Path.cwd(), scenario)
+    decision = run_gate(_project(), scenario)
     typer.echo(decision.table())
     raise typer.Exit(decision.exit_status)
 
@@ -108,7 +113,7 @@ def promote(
     """Makes the candidate the champion, if the gate's decision allows it."""
     from isthmus.registry.promotion import promote as run_promote
 
-    _standing(run_promote(Path.cwd(), scenario, approve))
+    _standing(run_promote(_project(), scenario, approve))
 
 
 @app.command()
@@ -116,7 +121,7 @@ def rollback(scenario: ScenarioName) -> None:
     """Makes the previous champion the champion again."""
     from isthmus.registry.promotion import rollback as run_rollback
 
-    _standing(run_rollback(Path.cwd(), scenario))
+    _standing(run_rollback(_project(), scenario))
 
 
 @app.command()
@@ -132,14 +137,16 @@ def trace(
     from isthmus.registry.trace import trace as run_trace
 
     if model is not None and image is None and group is None:
-        chain = run_trace(Path.cwd(), model)
+        chain = run_trace(_project(), model)
         text, answer = chain.text(), chain.as_json()
     else:
-        found = who_saw(Path.cwd(), image=image, group=group)
+        project = _project()
+        file = _given(Path(image)) if image else None
+        found = who_saw(project, image=str(file) if file and file.exists() else image, group=group)
         text, answer = sightings_text(found), {"models": [sighting.as_json() for sighting in found]}
     typer.echo(text)
     if out is not None:
-        write_json(out, answer)
+        write_json(_given(out), answer)
 
 
 @app.command()
@@ -155,7 +162,9 @@ def predict(
     """Predicts image files. Exit status: 0 all, 5 some files were bad: OUT.bad.json lists them with their reasons."""
     from isthmus.registry.predict import predict as run_predict
 
-    done = run_predict(Path.cwd(), model, paths, out, keep_statistics)
+    project, out = _project(), _given(out)
+    kept = _given(keep_statistics) if keep_statistics else None
+    done = run_predict(project, model, [_given(path) for path in paths], out, kept)
     for path, reason in list(done.bad.items())[:10]:
         typer.echo(f"bad: {path}: {reason}", err=True)
     typer.echo(f"{out}: {done.count} images; bad files: {len(done.bad)} ({out}.bad.json)")
@@ -172,7 +181,8 @@ def watch(
     adapt: Annotated[bool, typer.Option(help="on drift, adapt to the folder's images and ask the gate")] = False,
 ) -> None:
     """Does a batch look like what the champion was adapted to? Exit status: 0 yes, 3 drift, 4 too few to tell."""
-    _flow("pipelines.watch", scenario, *([str(place)] if place else []), *(["--adapt"] if adapt else []))
+    _project()
+    _flow("pipelines.watch", scenario, *([str(_given(place))] if place else []), *(["--adapt"] if adapt else []))
 
 
 @app.command()
@@ -188,7 +198,7 @@ def lr_range(
     from isthmus.learning_rate import RangeConfig, run_in_project
 
     tried = validated(RangeConfig, {"lowest": lowest, "highest": highest, "steps": steps}, "lr-range: --")
-    seen, found = run_in_project(Path.cwd(), scenario, method, tried)
+    seen, found = run_in_project(_project(), scenario, method, tried)
     suggested = "the loss never falls: no suggestion" if seen.suggestion is None else f"{seen.suggestion:.2g}"
     typer.echo(f"suggested learning_rate: {suggested}\n{found / 'learning_rate.svg'}")
 
@@ -201,7 +211,7 @@ def reproduce(
     """Makes a model's results again from its snapshot and data, and compares. Exit status: 0 the same, 3 not."""
     from isthmus.registry.reproduce import reproduce as run_reproduce
 
-    found = run_reproduce(Path.cwd(), model, tolerance)
+    found = run_reproduce(_project(), model, tolerance)
     typer.echo(found.text())
     raise typer.Exit(0 if found.reproduced else 3)
 
@@ -220,7 +230,9 @@ def serve(
     """Answers HTTP requests with MLflow's scoring server (docs/serving.md); Ctrl-C ends it."""
     from isthmus.registry.serve import serve as run_serve
 
-    run_serve(Path.cwd(), model, host, port, max_megabytes, keep_statistics)
+    project = _project()
+    kept = _given(keep_statistics) if keep_statistics else None
+    run_serve(project, model, host, port, max_megabytes, kept)
 
 
 def _standing(promotion: object) -> None:
@@ -233,30 +245,57 @@ def _standing(promotion: object) -> None:
     )
 
 
+_started: Path | None = None  # the folder of the user, where it is not the project's root
+
+
+def _project() -> Path:
+    """Returns the project's root and works there, since paths in params.yaml are relative to it."""
+    global _started
+    project = find_project()
+    if (here := Path.cwd()) != project:
+        print(f"project: {project}", file=sys.stderr)
+        _started = here
+        os.chdir(project)
+    return project
+
+
+def _given(path: Path) -> Path:
+    """Returns a path of the command line as it is to be used in the project's root."""
+    return path if _started is None else _started / path
+
+
 def _flow(module: str, *arguments: str) -> NoReturn:
-    """Starts a flow in the project's root as a child process and ends with its exit status.
+    """Runs a flow of the project and ends with its exit status.
 
-    The flow dies with this process (it watches its parent), so nothing is left running behind a killed command.
+    By its name only: flows stand above this file, and importing Prefect takes seconds.
     """
-    child = subprocess.Popen([sys.executable, "-m", module, *arguments], env={**os.environ, "PYTHONPATH": _with_root()})
-    while True:
-        try:
-            raise SystemExit(child.wait())
-        except KeyboardInterrupt:  # the terminal has told the child too: wait until it has cleaned up
-            child.send_signal(signal.SIGINT)
+    project = str(_project())
+    sys.path.insert(0, project)
+    os.environ["PYTHONPATH"] = os.pathsep.join([project, *filter(None, [os.environ.get("PYTHONPATH")])])
+    try:
+        flow = importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "pipelines":
+            raise
+        what = "no folder 'pipelines', which holds the flows. Run 'git checkout pipelines'"
+        raise ConfigError(f"{project}: {what}") from None
+    raise typer.Exit(flow.main(list(arguments)))
 
 
-def _with_root() -> str:
-    return os.pathsep.join([str(Path.cwd()), *filter(None, [os.environ.get("PYTHONPATH")])])
+def _run_app() -> int:
+    app()  # always ends by SystemExit
+    return 0
 
 
 def main() -> None:
-    """Runs the command; a user's mistake ends in one clear message and its exit status, without a traceback."""
-    try:
-        app()
-    except IsthmusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_status) from None
+    """Runs the command; it ends with one message and its exit status, and nothing of it lives on."""
+    settle_environment()
+    verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
+    hidden = ["data/raw", *(word for word in sys.argv[1:] if Path(word).is_dir())]
+    if verb in ("", "check", "serve") or "--help" in sys.argv:  # starts nothing; `serve` becomes another program
+        with one_message(f"isthmus {verb}".strip(), hidden):
+            app()
+    raise SystemExit(command.run(_run_app, f"isthmus {verb}", hidden, watch_parent=False))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def run_in_project(project: Path, scenario: str, method: str, tried: RangeConfig
     """
     sections = {field: place.format(scenario=scenario, method=method) for field, place in Params.SECTIONS.items()}
     params = load_params(Params, project / "params.yaml", sections)
-    command = str(read_yaml(project / "dvc.yaml")["stages"]["train"]["cmd"])
+    command = str(read_yaml(project / "dvc.yaml")["stages"]["train"]["cmd"]).splitlines()[-1]
     words = shlex.split(command.replace("${item.scenario}", scenario).replace("${item.method}", method))
     paths = {flag.removeprefix("--"): project / value for flag, value in zip(words[3::2], words[4::2], strict=True)}
     found = paths["trained"].parent.parent / "learning_rate" / method

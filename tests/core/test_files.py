@@ -1,9 +1,11 @@
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from isthmus.core.errors import DataError
-from isthmus.core.files import atomic_file, atomic_folder, hash_files, read_json, write_json
+from isthmus.core.files import atomic_file, atomic_folder, hash_files, read_json, sweep, write_json
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -62,3 +64,45 @@ def test_the_hash_of_files_tells_contents_and_places_apart(tmp_path: Path) -> No
     (tmp_path / "one" / "b").write_text("23")
 
     assert hash_files([tmp_path / "one"]) != before
+
+
+def test_what_a_killed_process_left_half_written_is_swept_and_a_living_ones_is_not(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for pid in (dead.pid, os.getpid()):
+        (tmp_path / f".out.{pid}.partial").mkdir()
+        (tmp_path / f".params.yaml.{pid}.partial").touch()
+    (tmp_path / f".out.{dead.pid}.older").mkdir()
+    (tmp_path / "out").mkdir()
+
+    done = sweep(tmp_path)
+
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        f".out.{os.getpid()}.partial", f".params.yaml.{os.getpid()}.partial", "out",
+    ]  # fmt: skip
+    assert len(done) == 3
+    assert done[0].endswith(f".out.{dead.pid}.partial: removed; a process was killed while it wrote it")
+
+
+def test_a_folder_whose_successor_never_came_is_brought_back(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".raw.{dead.pid}.older").mkdir()
+    (tmp_path / f".raw.{dead.pid}.older" / "image.png").touch()
+
+    with atomic_folder(tmp_path / "other"):
+        pass
+
+    assert (tmp_path / "raw" / "image.png").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "raw"]
+
+
+def test_a_folder_that_cannot_be_moved_in_leaves_the_older_one(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "old").touch()
+
+    with pytest.raises(FileNotFoundError), atomic_folder(tmp_path / "out") as partial:
+        partial.rmdir()
+
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["old"]
+    assert [p.name for p in tmp_path.iterdir()] == ["out"]

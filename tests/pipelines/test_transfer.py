@@ -161,7 +161,7 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_ends_the_same(
         "parent": str(parent.pid),
         "transfer": own[0],
         "flow": own[-1],
-        "dvc": next(line for line in lines if "-m dvc" in line and "supervisor.py" not in line),
+        "dvc": next(line for line in lines if "dvc_process.py" in line and "supervisor.py" not in line),
         "stage": next(line for line in lines if "stage.py a" in line),
     }[victim]
 

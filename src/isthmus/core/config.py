@@ -1,4 +1,4 @@
-"""`params.yaml` -> frozen objects, in one hop. Nothing else reads YAML, nothing passes a dict on."""
+"""`params.yaml` -> frozen objects, in one hop. Nothing passes a dict on."""
 
 import re
 from collections.abc import Mapping
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
 from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
+from isthmus.core.names import read_params
+from isthmus.core.yaml_file import read_yaml as read_yaml  # for who reads a file that is no params.yaml
 
 
 class Config(BaseModel):
@@ -27,7 +28,6 @@ class plugin:  # noqa: N801 - reads as a marker: Annotated[MethodConfig, plugin(
 
 
 C = TypeVar("C", bound=Config)
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, in PyYAML's wheels, reads dvc.lock ten times faster
 
 
 def load_params(kind: type[C], path: Path, sections: Mapping[str, str]) -> C:
@@ -43,7 +43,7 @@ def load_params(kind: type[C], path: Path, sections: Mapping[str, str]) -> C:
     Raises:
         ConfigError: all mistakes at once, one a line, each with file, key, value and what is allowed.
     """
-    document = read_yaml(path)
+    document = read_params(path)
     places = {field: sections.get(field, field) for field in kind.model_fields}
     values: dict[str, Any] = {}
     problems: list[str] = []
@@ -96,23 +96,6 @@ def validated(kind: type[C], values: Mapping[str, Any], where: str, places: Mapp
                 hint = f".{plugins.did_you_mean(location[-1], allowed)} Allowed: {', '.join(allowed)}"
             lines.append(f"{where}{key}: {mistake['msg']}{got}{hint}")
         raise ConfigError("\n".join(lines)) from None
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads a YAML mapping.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or is not a mapping.
-    """
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _LOADER)  # noqa: S506 - a safe one
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file. Run the command in the project's root, or name the file") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path}: the top level must be a mapping of sections (got {type(document).__name__})")
-    return document
 
 
 def _section(document: dict[str, Any], place: str, path: Path) -> tuple[Any, str]:

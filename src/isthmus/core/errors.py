@@ -1,4 +1,4 @@
-"""What a user can do something about. Everything else is a defect of ours and keeps its traceback."""
+"""What a user can do something about. Everything else is a defect of ours, whose traceback is kept in a file."""
 
 
 class IsthmusError(Exception):
@@ -21,3 +21,13 @@ class WeightsError(IsthmusError):
 
 class StoreError(IsthmusError):
     """The tracking store, the registry or the data cache is out of reach or in an unexpected state."""
+
+
+class MachineError(IsthmusError):
+    """The machine refused something: a full disk, a folder that may not be written, too little memory."""
+
+
+class DefectError(IsthmusError):
+    """Something is wrong in isthmus itself. Exit status 1."""
+
+    exit_status = 1

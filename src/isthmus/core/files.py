@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,20 +36,53 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     An older folder at `path` is replaced as a whole, so that no file of an earlier run stays behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    sweep(path.parent)
+    partial, older = (path.with_name(f".{path.name}.{os.getpid()}.{kind}") for kind in ("partial", "older"))
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     try:
         yield partial
         if path.exists():
-            older = path.with_name(f".{path.name}.{os.getpid()}.older")
             path.replace(older)
-            partial.replace(path)
-            shutil.rmtree(older)
-        else:
-            partial.replace(path)
+        partial.replace(path)
     finally:
+        if older.exists() and not path.exists():
+            older.replace(path)
+        shutil.rmtree(older, ignore_errors=True)
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def sweep(folder: Path) -> list[str]:
+    """Removes what killed processes left half-written in a folder; returns what was done, one line each.
+
+    A version that was about to be replaced, and whose successor never came, gets its name back.
+    """
+    done = []
+    for place in sorted(folder.glob(".*.partial")) + sorted(folder.glob(".*.older")):
+        found = re.fullmatch(r"\.(.+)\.(\d+)\.(partial|older)", place.name)
+        if not found or _runs(int(found.group(2))):
+            continue
+        whole = place.with_name(found.group(1))
+        if found.group(3) == "older" and not whole.exists():
+            place.replace(whole)
+            done.append(f"{whole}: brought back; a process was killed while it replaced it")
+            continue
+        if place.is_dir() and not place.is_symlink():
+            shutil.rmtree(place, ignore_errors=True)
+        else:
+            place.unlink(missing_ok=True)
+        done.append(f"{place}: removed; a process was killed while it wrote it")
+    return done
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

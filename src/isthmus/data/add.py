@@ -8,10 +8,11 @@ from typing import Any, Literal
 from isthmus.core.config import validated
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder
+from isthmus.core.names import NAME_PATTERN
 from isthmus.core.progress import say
 from isthmus.data.register import add_section, dvc_add, has_section
 from isthmus.data.scan import find_images, read_image_facts
-from isthmus.data.scenario import NAME_PATTERN, Scenario
+from isthmus.data.scenario import Scenario
 from isthmus.data.table import Bad, Found
 
 _SAMPLE = 20  # files a domain that are decoded before anything is copied

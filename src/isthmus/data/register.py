@@ -3,7 +3,7 @@
 import io
 import os
 import subprocess
-import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,12 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from isthmus.core.config import read_yaml
+from isthmus.core.dvc_process import DVC
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.files import write_text
+from isthmus.core.locks import DVC_LOCK, flocked
+
+_SECONDS_TO_WAIT = 120.0  # for dvc, which holds its lock for seconds, but for a stage that it runs
 
 
 def has_section(params: Path, name: str) -> bool:
@@ -35,6 +39,14 @@ def add_section(params: Path, name: str, section: dict[str, Any]) -> None:
     Raises:
         ConfigError: the file cannot be used.
     """
+    with ExitStack() as stack:
+        if (params.parent / ".dvc").is_dir():
+            # `dvc exp run` puts the last commit's params.yaml into its place for a while, and empties the file
+            stack.enter_context(flocked(params.parent / DVC_LOCK, _SECONDS_TO_WAIT))
+        _add_section(params, name, section)
+
+
+def _add_section(params: Path, name: str, section: dict[str, Any]) -> None:
     if has_section(params, name):
         return
     text = params.read_text(encoding="utf-8")
@@ -72,11 +84,26 @@ def dvc_add(project: Path, folder: Path) -> None:
         StoreError: DVC refused, with its own words.
     """
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", "add", folder.as_posix()]
+    command = [*DVC, "--wait-for-lock", "add", folder.as_posix()]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
         words = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
         raise StoreError(f"{folder}: 'dvc add' failed in {project}: {words}. Correct it and run the same command again")
+    # Not only whether dvc could add it: whether `dvc push` and `dvc gc` will find it.
+    command = [*DVC, "ls", "--dvc-only", ".", folder.parent.as_posix()]
+    seen = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    if folder.name not in seen.stdout.splitlines():
+        raise StoreError(hidden_pointer(folder))
+
+
+def hidden_pointer(folder: Path) -> str:
+    """Returns what to say of a raw folder whose pointer dvc does not find when it is asked about the whole project."""
+    return (
+        f"{folder}.dvc: DVC does not look for pointers in {folder.parent}, because git ignores that folder: 'dvc push'"
+        " would leave the images out, and 'dvc gc -w' would delete them. In .gitignore, write"
+        f" '/{folder.parent}/?*' and '!/{folder.parent}/*.dvc' in place of the line that hides it, then run the same"
+        " command again"
+    )
 
 
 def _with_new_block(document: Any, name: str, section: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """What a user says of one source/target pair: a section under `scenarios:` in `params.yaml`."""
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -9,16 +9,15 @@ from pydantic import AfterValidator, Field, model_validator
 from isthmus.core import plugins
 from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
+from isthmus.core.names import path_problem
 from isthmus.data.kinds import KindConfig
 from isthmus.data.slices import VolumeConfig
 from isthmus.data.tiles import Tiles
 
-NAME_PATTERN = r"^[a-z0-9_]+$"  # DVC stage addresses, file names and registry names all take these
-
 
 def _inside_project(path: Path) -> Path:
-    if path.is_absolute() or ".." in PurePosixPath(path.as_posix()).parts:
-        raise ValueError("must be a path inside the project, without '..'")
+    if problem := path_problem(path.as_posix()):
+        raise ValueError(problem)
     return path
 
 

@@ -4,13 +4,13 @@ import hashlib
 import json
 import shlex
 import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from isthmus.core.config import read_yaml
+from isthmus.core.dvc_process import DVC
 from isthmus.core.errors import StoreError
 from isthmus.core.files import sha256_bytes, sha256_file
 
@@ -141,7 +141,7 @@ def run_dvc(project: Path, *arguments: str, scenario: str | None = None) -> str:
         StoreError: dvc failed.
     """
     # A child process: dvc's Python API belongs to pipelines/graph.py alone.
-    command = [sys.executable, "-m", "dvc", "--wait-for-lock", *arguments]
+    command = [*DVC, "--wait-for-lock", *arguments]
     done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     if done.returncode:
         names = run_dvc(project, "stage", "list", "--name-only").split() if scenario else []

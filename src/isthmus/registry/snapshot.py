@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.core.errors import StoreError
+from isthmus.core.params_copy import NAME, as_started
 
 # The snapshot is ours, not the user's: no name or address of a person enters it, and none has to be configured.
 _IDENTITY = {f"GIT_{role}_{field}": value for role in ("AUTHOR", "COMMITTER") for field, value in
@@ -43,7 +44,7 @@ def take_snapshot(project: Path) -> Snapshot:
             f"{top}: the repository has no commit yet, so nothing can be traced to it."
             " Run 'git add -A' and 'git commit -m \"first\"'"
         ) from None
-    tree = _tree(top)
+    tree = _tree(project, top)
     snapshot = head
     if tree != run_git(top, "rev-parse", f"{head}^{{tree}}"):
         date = run_git(top, "show", "-s", "--format=%cI", head)  # not the clock: the same tree is the same commit
@@ -55,7 +56,7 @@ def take_snapshot(project: Path) -> Snapshot:
     return Snapshot(head, snapshot)
 
 
-def _tree(top: Path) -> str:
+def _tree(project: Path, top: Path) -> str:
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder) / "index"
         present = top / run_git(top, "rev-parse", "--git-path", "index")
@@ -64,7 +65,17 @@ def _tree(top: Path) -> str:
             # would hide an edit of the same second and size.
             shutil.copy2(present, index)
         run_git(top, "add", "--all", "--", ".", GIT_INDEX_FILE=str(index))
+        _put_params_of_run(project, top, index)
         return run_git(top, "write-tree", GIT_INDEX_FILE=str(index))
+
+
+def _put_params_of_run(project: Path, top: Path, index: Path) -> None:
+    """Puts `params.yaml` as the run found it into the tree, where it was edited since."""
+    params = project.resolve() / NAME
+    if (copy := as_started(params)) != params:
+        blob = run_git(top, "hash-object", "-w", str(copy))
+        place = params.relative_to(top.resolve()).as_posix()
+        run_git(top, "update-index", "--cacheinfo", f"100644,{blob},{place}", GIT_INDEX_FILE=str(index))
 
 
 def run_git(folder: Path, *arguments: str, **extra: str) -> str:

@@ -3,17 +3,16 @@
 import argparse
 import inspect
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from isthmus.core.config import load_params
-from isthmus.core.errors import IsthmusError
+from isthmus.core.failures import one_message
 
 
 def stage(run: Callable[..., Any], arguments: list[str] | None = None) -> None:
-    """Parses flags, loads params, runs the stage; a user's mistake ends in one clear message and status 2.
+    """Parses flags, loads params, runs the stage; whatever goes wrong ends in one clear message (`core/failures.py`).
 
     `run(params: Params, *, scenario: str, manifest: Path, ...)`: `--params FILE` names the YAML, each argument is
     a flag. An argument of type `str` is a name that stands in `Params.SECTIONS`.
@@ -38,12 +37,8 @@ def stage(run: Callable[..., Any], arguments: list[str] | None = None) -> None:
     for name in paths:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH")
     given = vars(parser.parse_args(arguments))
-    try:
+    raw: list[str] = []  # folders whose files are named in no message
+    with one_message("-".join([Path(inspect.getfile(run)).stem, *(given[name] for name in names)]), raw):
         params = load_params(kind, given["params"], {f: p.format(**given) for f, p in sections.items()})
+        raw += [str(scenario.raw) for scenario in [getattr(params, "scenario", None)] if scenario]
         run(params, **{name: given[name] for name in arguments_of_run})
-    except IsthmusError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(error.exit_status) from None
-    except KeyboardInterrupt:
-        print("interrupted: nothing half-written is left; run the same command again", file=sys.stderr)
-        raise SystemExit(130) from None

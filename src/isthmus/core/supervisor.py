@@ -1,7 +1,6 @@
 """Runs one program so that nothing of it outlives its owner, whoever is killed and in whatever way.
 
-    owner ==lifeline==> supervisor ==pipe==> watchdog
-                            '--> program --> its children and grandchildren
+    owner ==lifeline==> supervisor ==pipe==> guard --> program --> its children and grandchildren
 
 The lifeline is a pipe whose other end only the owner holds: it ends when the owner ends, even by SIGKILL.
 
@@ -9,13 +8,15 @@ The lifeline is a pipe whose other end only the owner holds: it ends when the ow
 | --- | --- | --- |
 | owner | supervisor, by the end of the lifeline (without one: its parent's id changes) | descendants: INT, TERM, KILL |
 | supervisor asked to stop (TERM, INT, HUP) | itself | the same |
-| program, with children left behind | supervisor: it adopts orphans (`PR_SET_CHILD_SUBREAPER`) | the same |
-| supervisor, by SIGKILL | watchdog, by the end of its pipe | KILL to the whole process group |
+| program, with children left behind | supervisor, which adopts them when the guard ends | the same |
+| guard, by SIGKILL | supervisor, which adopts the program | the same |
+| supervisor, by SIGKILL | guard, by the end of its pipe | KILL to all descendants |
 
 INT comes first because Python then runs its `finally` blocks: half-written files and dvc's locks are cleared away.
 A descendant that leads a session of its own is another supervisor: it is told alone, and tells its own.
 `PR_SET_PDEATHSIG` alone is not enough: it reaches dvc but not the training that dvc started, and it fires when the
-*thread* that started the child ends. Adopting orphans and walking `/proc` need Linux; elsewhere the process group goes.
+*thread* that started the child ends. Adopting orphans (`PR_SET_CHILD_SUBREAPER`) and walking `/proc` need Linux;
+elsewhere the process group goes.
 """
 
 import ctypes
@@ -33,29 +34,40 @@ from typing import NoReturn
 _PR_SET_CHILD_SUBREAPER = 36
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _SECONDS_BETWEEN_LOOKS = 0.5  # at the parent's id; everything else wakes the supervisor at once
+_supervised = False  # in the program of a supervisor
 
 
-def supervise(program: Callable[[], int], lifeline: int | None = None, grace: float = 2.0) -> int:
-    """Forks, runs `program` in the child and returns its exit status; 128 + signal when one ended it.
+def supervise(
+    program: Callable[[], int], lifeline: int | None = None, grace: float = 2.0, watch_parent: bool = True
+) -> int:
+    """Forks, runs `program` in a grandchild and returns its exit status; 128 + signal when one ended it.
 
-    Call it from the main thread, before any other thread runs. In the child `program` may replace the process
-    (`os.execvp`) or return its exit status; standard input is empty there.
+    Call it from the main thread, before any other thread runs. In the grandchild `program` may replace the process
+    (`os.execvp`) or return its exit status; standard input is empty there. A program that calls this again is
+    supervised already, and only runs.
 
     Args:
         program: what to run.
         lifeline: file descriptor whose end means that the owner is gone; None: watch the parent's id.
-        grace: time between INT and TERM, and between TERM and KILL [s].
+        grace: time between INT and TERM, and between TERM and KILL [s]; each further signal to stop shortens it.
+        watch_parent: without a lifeline: False where the parent is a shell, whose end is not the program's.
     """
+    if _supervised:
+        return program()
     owner = os.getppid()
+    sys.stdout.flush()
+    sys.stderr.flush()
     _adopt_orphans()
-    watchdog, pipe = _start_watchdog()
     asked: list[int] = []
     wake = _wake_on_signals(asked)
-    child = os.fork()
-    if child == 0:
-        os.close(pipe)  # else the watchdog would wait for the program, not for the supervisor
-        _become_program(watchdog)
-        sys.exit(program())
+    end, pipe = os.pipe()
+    guard = os.fork()
+    if guard == 0:
+        os.close(pipe)
+        _guard(program, end)
+    os.close(end)
+    with suppress(OSError):
+        os.setpgid(guard, guard)  # by both, so that neither has to wait for the other
     status: int | None = None
     try:
         while status is None and not asked:
@@ -63,19 +75,21 @@ def supervise(program: Callable[[], int], lifeline: int | None = None, grace: fl
             readable = select.select(watched, [], [], _SECONDS_BETWEEN_LOOKS)[0]
             if wake in readable:
                 os.read(wake, 512)
-            status = _reap(child)
-            owner_gone = (
-                os.getppid() != owner if lifeline is None else lifeline in readable and not os.read(lifeline, 512)
-            )
+            status = _reap(guard)
+            if lifeline is None:
+                owner_gone = watch_parent and os.getppid() != owner
+            else:
+                owner_gone = lifeline in readable and not os.read(lifeline, 512)
             if owner_gone:
                 asked.append(signal.SIGTERM)
     finally:
-        _end_descendants(watchdog, grace)
-        with suppress(ProcessLookupError):
-            os.killpg(watchdog, signal.SIGKILL)
-        with suppress(ChildProcessError):
-            os.waitpid(watchdog, 0)
+        _end_descendants(guard, grace, asked)
     return status if status is not None and not asked else 128 + asked[0]
+
+
+def is_supervised() -> bool:
+    """Returns whether this process is the program of a supervisor."""
+    return _supervised
 
 
 def descendants(pid: int) -> dict[int, int]:
@@ -101,34 +115,41 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _start_watchdog() -> tuple[int, int]:
-    end, pipe = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        _watch(end, pipe)
-    os.close(end)
-    with suppress(OSError):
-        os.setpgid(pid, pid)  # by both, so that neither has to wait for the other
-    return pid, pipe
-
-
-def _watch(end: int, pipe: int) -> NoReturn:
-    os.close(pipe)
+def _guard(program: Callable[[], int], end: int) -> NoReturn:
+    """Runs the program and ends with its status, or kills all below when the supervisor is gone."""
     with suppress(OSError):
         os.setpgid(0, 0)
-    for number in _STOP:
-        signal.signal(number, signal.SIG_IGN)
-    os.read(end, 1)  # nothing is ever written: returns when the supervisor is gone
-    os.killpg(0, signal.SIGKILL)
-    os._exit(0)
+    _adopt_orphans()
+    wake = _wake_on_signals([])  # nothing but the supervisor's end stops a guard
+    child = os.fork()
+    if child == 0:
+        os.close(end)
+        _become_program()
+        sys.exit(program())
+    while True:
+        readable = select.select([wake, end], [], [])[0]
+        if wake in readable:
+            os.read(wake, 512)
+        if (status := _reap(child)) is not None:
+            os._exit(status)
+        if end in readable:  # nothing is ever written: the supervisor is gone
+            while living := descendants(os.getpid()):
+                for pid in living:
+                    with suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, signal.SIGKILL)
+                time.sleep(0.02)
+                _reap(child)
+            os.killpg(0, signal.SIGKILL)  # where there is no /proc
 
 
-def _become_program(group: int) -> None:
+def _become_program() -> None:
+    global _supervised
+    _supervised = True
     signal.set_wakeup_fd(-1)
     for number in (*_STOP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.setpgid(0, group)
     empty = os.open(os.devnull, os.O_RDONLY)
     os.dup2(empty, 0)
     os.close(empty)
@@ -144,7 +165,9 @@ def _wake_on_signals(asked: list[int]) -> int:
             asked.append(number)
 
     for number in (*_STOP, signal.SIGCHLD):
-        signal.signal(number, note)
+        # ignored before: by nohup, or by a shell that starts us in the background
+        if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, note)
     return read
 
 
@@ -162,20 +185,25 @@ def _reap(child: int) -> int | None:
     return status
 
 
-def _end_descendants(watchdog: int, grace: float) -> None:
-    start = time.monotonic()
+def _end_descendants(guard: int, grace: float, asked: list[int]) -> None:
+    start, once = time.monotonic(), len(asked)
     own_session = os.getsid(0)
     told: set[tuple[int, int]] = set()
-    while living := {pid: session for pid, session in descendants(os.getpid()).items() if pid != watchdog}:
-        number = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[min(2, int((time.monotonic() - start) / grace))]
+    while living := descendants(os.getpid()):
+        step = int((time.monotonic() - start) / grace) + len(asked) - once
+        number = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[min(2, step)]
         for pid, session in living.items():
             mine = session in (own_session, pid) or number == signal.SIGKILL
-            if mine and (pid, number) not in told:
+            # the guard ends with the program; were it killed before, its program could not be waited for
+            if mine and (pid, number) not in told and (pid != guard or len(living) == 1):
                 told.add((pid, number))
-                with suppress(ProcessLookupError):
+                with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)
         time.sleep(0.02)
         _reap(0)
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(guard, signal.SIGKILL)  # where there is no /proc
+    _reap(0)
 
 
 if __name__ == "__main__":  # standard input is the lifeline, the arguments are the program

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import supervisor
-from pipelines.supervisor import descendants
+from isthmus.core import supervisor
+from isthmus.core.supervisor import descendants
 from tests.pipelines.tiny_project import REPOSITORY, processes_in, wait_until
 
 SUPERVISOR = [sys.executable, "-P", supervisor.__file__]
@@ -118,7 +118,8 @@ def test_a_killed_owner_that_holds_the_lifeline_leaves_nothing(tmp_path: Path) -
 
 def test_a_killed_parent_is_noticed_without_a_lifeline(tmp_path: Path) -> None:
     code = (
-        "import os; from pipelines.supervisor import supervise; supervise(lambda: os.execvp('sleep', ['sleep', '600']))"
+        "import os; from isthmus.core.supervisor import supervise;"
+        "supervise(lambda: os.execvp('sleep', ['sleep', '600']))"
     )
     # waits for its child as `isthmus run` does
     parent = subprocess.Popen(

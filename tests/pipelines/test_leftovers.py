@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.errors import StoreError
-from pipelines import locks
-from pipelines.locks import clear_stale_locks, is_alive
+from isthmus.core.locks import flocked
+from pipelines.leftovers import clear_stale_locks, is_alive
 from tests.pipelines.tiny_project import locks_in, wait_until, write_project
 
 
@@ -52,7 +52,7 @@ def test_a_zombie_is_dead() -> None:
     process = subprocess.Popen(["true"])
     wait_until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z", "the zombie")
 
-    assert not is_alive(process.pid, time.time())
+    assert not is_alive(process.pid, "true", time.time())
 
     process.wait()
 
@@ -81,7 +81,7 @@ def test_a_project_where_dvc_never_ran_has_nothing_to_clear(tmp_path: Path) -> N
 
 def test_a_guard_that_is_never_freed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     guard = write_table(tmp_path).with_name("rwlock.lock")
-    monkeypatch.setattr(locks, "_SECONDS_TO_WAIT", 0.2)
+    monkeypatch.setattr(flocked.__wrapped__, "__defaults__", (0.2,))  # patience
 
     with guard.open("a+") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
