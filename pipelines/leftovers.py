@@ -109,15 +109,14 @@ def _mend_lock_file(project: Path) -> list[str]:
         text = path.read_text(encoding="utf-8", errors="replace")
         if re.search(r"^(<{7} |={7}$|>{7} )", text, re.MULTILINE):
             return []  # a merge of git, and for a person to settle
-        dropped = []
-        while text.strip():
-            # an entry begins with its name, two blanks in; all before it is whole
-            begin = max((match.start() for match in re.finditer(r"^  \S.*:\s*$", text, re.MULTILINE)), default=0)
-            dropped.append(text[begin:].partition("\n")[0].strip(" :") if begin else "all")
-            text = text[:begin]
-            write_text(path, text)
-            if _is_whole(path):
-                return [f"{path}: half-written by a killed dvc; dropped: {', '.join(dropped)}"]
+        text = re.sub(r"\n +$", "\n", text)
+        # an entry begins with its name, two blanks in; all before it is whole
+        begins = [match.start() for match in re.finditer(r"^  \S.*$", text, re.MULTILINE)]
+        for end in (len(text), *reversed(begins)):
+            write_text(path, text[:end])
+            if text[:end].strip() and _is_whole(path):
+                lost = [text[begin:].partition("\n")[0].strip(" :") for begin in begins if begin >= end]
+                return [f"{path}: half-written by a killed dvc; dropped: {', '.join(lost) or 'blanks'}"]
         path.unlink()
         return [f"{path}: emptied by a killed dvc; the results are in DVC's cache"]
 
@@ -133,4 +132,6 @@ def _is_whole(path: Path) -> bool:
         return False
     # cut between two lines it may still be YAML: then the last thing in it is unfinished
     last = next(reversed(next(reversed(stages.values())).values())) if stages else "none"
-    return {"path", "md5"} <= set(last[-1]) if isinstance(last, list) else last is not None
+    if isinstance(last, list):
+        return {"path", "md5", "size"} <= set(last[-1])
+    return None not in last.values() if isinstance(last, dict) else last is not None

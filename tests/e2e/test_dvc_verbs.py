@@ -115,7 +115,9 @@ def test_a_line_of_gitignore_that_hides_the_pointers_is_told_before_anything_is_
     (home / ".gitignore").write_text(text)
     images = write_raw(tmp_path / "images", each=3)
 
-    message = r"data/raw/\w+.dvc: DVC does not look for pointers in data/raw, because git ignores that folder: 'dvc push'"
+    message = (
+        r"data/raw/\w+.dvc: DVC does not look for pointers in data/raw, because git ignores that folder: 'dvc push'"
+    )
     with pytest.raises(StoreError, match=message):
         add_pair(home, "more", [images / "line_a"], images / "line_b", "natural")
     with pytest.raises(ConfigError, match=message):

@@ -47,11 +47,41 @@ def repro(folder: Path, stage: str = "report") -> str:
     return run(folder, sys.executable, "-m", "dvc", "repro", f"{stage}@demo")
 
 
+def keep_links(folder: Path, kind: str) -> Path:
+    """Puts raw images and all that stages write into a cache beside the project, as a team has it: links stay."""
+    run(folder, "dvc", "config", "-q", "cache.type", kind)
+    run(folder, "dvc", "cache", "dir", "-q", str(folder.parent / "team cache"))
+    run(folder, "dvc", "add", "-q", "data/raw/demo")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = project(tmp_path_factory.mktemp("evaluated") / "project")
+    """An evaluated project whose files are all links into a cache elsewhere, which is the hardest case."""
+    folder = keep_links(project(tmp_path_factory.mktemp("evaluated") / "project"), "symlink")
     repro(folder, "evaluate")
     return folder
+
+
+@pytest.mark.slow
+def test_raw_images_and_outputs_may_all_be_links_into_the_cache(evaluated: Path) -> None:
+    assert all(path.is_symlink() for path in (evaluated / "data/raw/demo").rglob("*.png"))
+    assert all(path.is_symlink() for path in (evaluated / "out/demo/prepared").rglob("*.npy"))
+    assert read_json(evaluated / "out/demo/quarantine.json") == []
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kind", ["symlink", "hardlink", "reflink,copy"])
+def test_the_whole_line_runs_on_every_kind_of_link_and_once(tmp_path: Path, kind: str) -> None:
+    folder = keep_links(project(tmp_path / "project"), kind)
+
+    repro(folder)
+
+    assert (folder / "out/demo/report/report.html").is_file()
+    assert "Running stage" not in repro(folder)
+    assert read_json(folder / "out/demo/quarantine.json") == []
 
 
 @pytest.mark.slow

@@ -118,6 +118,62 @@ def test_results_that_cannot_be_published_are_not_lost(tmp_path: Path, prefect_h
     assert (project / "tiny.md").read_text() == "1a1b"
 
 
+def start(project: Path, prefect_home: Path, **extra: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*TRANSFER, *GRAPH_ALONE], cwd=project, env=environment(prefect_home) | extra, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_whoever_edits_params_during_a_run_changes_the_next_one_and_a_second_run_is_told_of_the_first(
+    tmp_path: Path, prefect_home: Path, prefect_api: str
+) -> None:
+    project = write_project(tmp_path, seconds=120)
+    text = "scenarios: {tiny: {}}\nmethods: {a: {}, b: {}}\nseed: 1\n"
+    (project / "params.yaml").write_text(text)
+    read = (
+        "from isthmus.core.yaml_file import read_yaml; from pathlib import Path; print(read_yaml(Path('params.yaml')))"
+    )
+    document = yaml.safe_load((project / "dvc.yaml").read_text())
+    # a stage that DVC gives values, that depends on values, and that reads the file itself, after the edit
+    document["stages"]["report"]["do"] |= {"cmd": f'python -c "{read}" > ${{key}}.md && echo ${{seed}} >> ${{key}}.md'}
+    document["stages"]["report"]["do"]["params"] = ["seed"]
+    (project / "dvc.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    first = start(project, prefect_home, PREFECT_API_URL=prefect_api)
+    wait_until(lambda: (project / "started_a").exists(), "a stage", 120)
+
+    second = run(project, prefect_home, *GRAPH_ALONE, PREFECT_API_URL=prefect_api)
+    (project / "params.yaml").write_text("scenarios: {other: {}}\nmethods: {c: {}}\nseed: [\n")
+    (project / "go").touch()
+    said = first.communicate(timeout=200)[1]
+
+    assert second.returncode == 2
+    assert "error: tiny: a run of it is under way (process " in second.stderr
+    assert first.returncode == 0, said
+    assert said.splitlines()[-2:] == ["tiny: 4 stages, 0 unchanged", "report: out/tiny/report/report.html"]
+    assert (project / "tiny.md").read_text().splitlines() == [str(yaml.safe_load(text)), "1"]
+    assert lock_of(project)["stages"]["report@tiny"]["params"] == {"params.yaml": {"seed": 1}}
+    assert (project / "params.yaml").read_text().startswith("scenarios: {other")
+
+
+def test_what_a_killed_dvc_left_half_written_stops_no_run(tmp_path: Path, prefect_home: Path, prefect_api: str) -> None:
+    project = write_project(tmp_path)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    subprocess.run(
+        [sys.executable, "-m", "dvc", "repro", "-q"], cwd=project, env=os.environ | {"PATH": path}, check=True
+    )
+    table, lock = project / ".dvc" / "tmp" / "rwlock", project / "dvc.lock"
+    whole = lock.read_text()
+    table.write_text("")
+    lock.write_text(whole[:-40])
+
+    done = run(project, prefect_home, *GRAPH_ALONE, PREFECT_API_URL=prefect_api)
+
+    assert done.returncode == 0, done.stderr
+    assert "cleared: " in done.stderr
+    assert lock_of(project) == yaml.safe_load(whole)
+    assert sorted(runs(project)) == ["a", "b", "first"]  # what was lost came out of the cache of runs
+
+
 def test_a_server_that_does_not_answer_is_named(tmp_path: Path, prefect_home: Path) -> None:
     address = "http://127.0.0.1:9/api"  # the discard port: nobody listens
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_bytes
+from isthmus.data.links import REFUSED, is_foreign
 from isthmus.data.near import small_picture
 from isthmus.data.pixel_facts import PixelFacts, pixel_facts
 from isthmus.data.readers import reader_for
@@ -139,8 +140,8 @@ def _from_folders(raw: Path, scenario: Scenario, where: str) -> tuple[list[Found
             problems += _class_problems(folder, scenario, where, target=domain == scenario.target)
         for path in _files(folder):
             relative = path.relative_to(raw).as_posix()
-            if path.is_symlink():
-                bad.append(Bad(relative, domain, "symbolic link: refused, a raw folder holds its own files"))
+            if is_foreign(path):
+                bad.append(Bad(relative, domain, REFUSED))
                 continue
             label = path.relative_to(folder).parts[0] if labelled else None
             found.append(Found(relative, domain, label, _entity(path.name, scenario.group), None))
@@ -168,14 +169,14 @@ def _class_problems(folder: Path, scenario: Scenario, where: str, *, target: boo
 
 
 def _files(folder: Path, deep: bool = True) -> Iterator[Path]:
-    """Yields files and symbolic links below a folder in name order; links are never followed."""
+    """Yields files and symbolic links below a folder in name order; links to folders are never followed."""
     for entry in sorted(folder.iterdir()):
         if entry.name.startswith(".") or entry.name.lower() in _IGNORED:
             continue
         if entry.is_dir() and not entry.is_symlink():
             if deep:
                 yield from _files(entry)
-        elif deep or not entry.is_symlink():
+        elif deep or not is_foreign(entry):
             yield entry
 
 

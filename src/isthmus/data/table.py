@@ -9,6 +9,7 @@ import pandas as pd
 
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
+from isthmus.data.links import REFUSED, is_foreign
 from isthmus.data.scenario import Scenario
 
 _COLUMNS = ("path", "domain", "label", "group", "split")
@@ -125,6 +126,6 @@ def _refused(raw: Path, path: str, table: str) -> str:
     here = raw
     for name in PurePosixPath(path).parts:
         here = here / name
-        if here.is_symlink():
-            return "symbolic link: refused, a raw folder holds its own files"
+        if is_foreign(here):
+            return REFUSED
     return "" if here.is_file() else f"named in {table} but not there"

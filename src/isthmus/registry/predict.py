@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_file, write_json
 from isthmus.core.progress import say, track
+from isthmus.data.links import is_foreign
 from isthmus.registry import prediction_process
 from isthmus.registry.addresses import Address, resolve
 from isthmus.registry.batch_statistics import keep, summarise
@@ -139,7 +140,7 @@ def list_files(paths: Sequence[Path]) -> list[Path]:
 
 def _walk(folder: Path) -> Iterator[Path]:
     for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(".") or entry.name.lower() in _IGNORED or entry.is_symlink():
+        if entry.name.startswith(".") or entry.name.lower() in _IGNORED or is_foreign(entry):
             continue
         if entry.is_dir():
             yield from _walk(entry)
