@@ -1,6 +1,7 @@
 """Prefect flows over DVC's graph: when and where it runs, retries and sight. No arithmetic, no order of stages."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from isthmus.core.environment import settle_environment
@@ -13,4 +14,9 @@ if "PREFECT_API_URL" not in os.environ and all(Path(name).exists() for name in M
     os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
     # its first start on a busy machine takes longer than Prefect's own 20 s
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)  # Prefect itself makes one level only
+    # what goes wrong in it comes back to the flow, which tells it in one message
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    home = Path(os.environ["PREFECT_HOME"])
+    home.mkdir(parents=True, exist_ok=True)  # Prefect itself makes one level only
+    with tempfile.TemporaryFile(dir=home) as probe:  # a folder that cannot be written is told before Prefect meets it
+        probe.write(b"x")

@@ -12,7 +12,7 @@ from isthmus.core import command
 from isthmus.core.environment import settle_environment
 from isthmus.core.errors import ConfigError
 from isthmus.core.failures import one_message
-from isthmus.core.project import find_project
+from isthmus.core.project import check_repository, find_project
 
 # Nothing heavier than typer is imported above: `isthmus --help` answers at once. Each verb imports what it needs.
 app = typer.Typer(
@@ -59,7 +59,7 @@ def fetch(
     if name == "list":
         typer.echo(listing())
         return
-    project = _project()
+    project = _project(versioned=True)
     run_fetch(name, project, mirror if mirror is None or "://" in mirror else str(_given(Path(mirror))))
 
 
@@ -74,7 +74,7 @@ def add(
     """Brings your own pair: checks it, copies it to data/raw, versions it with DVC, adds its section to params.yaml."""
     from isthmus.data.add import add_pair
 
-    project, sources = _project(), [_given(folder) for folder in source]
+    project, sources = _project(versioned=True), [_given(folder) for folder in source]
     add_pair(project, name, sources, _given(target), kind, classes.split(",") if classes else None)
 
 
@@ -83,7 +83,7 @@ def publish(scenario: ScenarioName) -> None:
     """Feeds MLflow from the stages' files and registers the chosen model as candidate; twice is once."""
     from isthmus.registry.publish import publish as run_publish
 
-    done = run_publish(_project(), scenario)
+    done = run_publish(_project(versioned=True), scenario)
     typer.echo("\n".join(done.places()))
 
 
@@ -92,7 +92,7 @@ def score(scenario: ScenarioName) -> None:
     """Asks candidate and champion about the same frozen images, each in its own process; evidence for the gate."""
     from isthmus.registry.score import score as run_score
 
-    typer.echo("\n".join(run_score(_project(), scenario).lines()))
+    typer.echo("\n".join(run_score(_project(versioned=True), scenario).lines()))
 
 
 @app.command()
@@ -100,7 +100,7 @@ def gate(scenario: ScenarioName) -> None:
     """Judges the candidate. Exit status: 0 yes, 3 no, 4 a person must decide."""
     from isthmus.registry.decision import gate as run_gate
 
-    decision = run_gate(_project(), scenario)
+    decision = run_gate(_project(versioned=True), scenario)
     typer.echo(decision.table())
     raise typer.Exit(decision.exit_status)
 
@@ -113,7 +113,7 @@ def promote(
     """Makes the candidate the champion, if the gate's decision allows it."""
     from isthmus.registry.promotion import promote as run_promote
 
-    _standing(run_promote(_project(), scenario, approve))
+    _standing(run_promote(_project(versioned=True), scenario, approve))
 
 
 @app.command()
@@ -181,7 +181,7 @@ def watch(
     adapt: Annotated[bool, typer.Option(help="on drift, adapt to the folder's images and ask the gate")] = False,
 ) -> None:
     """Does a batch look like what the champion was adapted to? Exit status: 0 yes, 3 drift, 4 too few to tell."""
-    _project()
+    _project(versioned=True)
     _flow("pipelines.watch", scenario, *([str(_given(place))] if place else []), *(["--adapt"] if adapt else []))
 
 
@@ -211,7 +211,7 @@ def reproduce(
     """Makes a model's results again from its snapshot and data, and compares. Exit status: 0 the same, 3 not."""
     from isthmus.registry.reproduce import reproduce as run_reproduce
 
-    found = run_reproduce(_project(), model, tolerance)
+    found = run_reproduce(_project(versioned=True), model, tolerance)
     typer.echo(found.text())
     raise typer.Exit(0 if found.reproduced else 3)
 
@@ -248,10 +248,16 @@ def _standing(promotion: object) -> None:
 _started: Path | None = None  # the folder of the user, where it is not the project's root
 
 
-def _project() -> Path:
-    """Returns the project's root and works there, since paths in params.yaml are relative to it."""
+def _project(versioned: bool = False) -> Path:
+    """Returns the project's root and works there, since paths in params.yaml are relative to it.
+
+    Args:
+        versioned: DVC or git will be asked, so the project must lie in a repository.
+    """
     global _started
     project = find_project()
+    if versioned:
+        check_repository(project)
     if (here := Path.cwd()) != project:
         print(f"project: {project}", file=sys.stderr)
         _started = here
@@ -269,7 +275,7 @@ def _flow(module: str, *arguments: str) -> NoReturn:
 
     By its name only: flows stand above this file, and importing Prefect takes seconds.
     """
-    project = str(_project())
+    project = str(_project(versioned=True))
     sys.path.insert(0, project)
     os.environ["PYTHONPATH"] = os.pathsep.join([project, *filter(None, [os.environ.get("PYTHONPATH")])])
     try:

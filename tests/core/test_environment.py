@@ -54,12 +54,14 @@ def test_a_user_id_without_a_name_gets_one_and_a_named_user_keeps_his(monkeypatc
 
 
 def test_a_home_that_is_missing_or_cannot_be_used_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for name in ("params.yaml", "dvc.yaml"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/nonexistent")
 
     settle_environment()
 
-    assert os.environ["HOME"] == str(tmp_path / f"isthmus-home-{os.getuid()}")
+    assert os.environ["HOME"] == str(tmp_path / ".isthmus" / "home")
     assert Path(os.environ["HOME"]).is_dir()
     monkeypatch.setenv("HOME", str(tmp_path))
     settle_environment()

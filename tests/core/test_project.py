@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.errors import ConfigError
-from isthmus.core.project import find_project
+from isthmus.core.project import check_repository, find_project
 
 
 def project(folder: Path) -> Path:
@@ -45,3 +45,18 @@ def test_a_current_folder_that_was_deleted_is_said(tmp_path: Path, monkeypatch: 
 
     with pytest.raises(ConfigError, match="the current folder was deleted"):
         find_project()
+
+
+def test_a_project_out_of_an_archive_is_told_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"not in a git repository .* run 'git init', 'git add -A' and 'git commit"):
+        check_repository(project(tmp_path / "a"))
+
+    (tmp_path / ".git").mkdir()
+    check_repository(tmp_path / "a")
+
+
+def test_a_project_whose_dvc_does_without_git_is_left_alone(tmp_path: Path) -> None:
+    (project(tmp_path) / ".dvc").mkdir()
+    (tmp_path / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
+
+    check_repository(tmp_path)

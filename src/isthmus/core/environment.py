@@ -2,9 +2,10 @@
 
 import os
 import pwd
-import tempfile
 from contextlib import suppress
-from pathlib import Path
+
+from isthmus.core.errors import ConfigError
+from isthmus.core.project import find_project
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -32,10 +33,10 @@ def settle_environment() -> None:
         os.environ.setdefault("USER", f"uid-{os.getuid()}")
     home = os.environ.get("HOME", "")
     if not home or not os.access(home, os.W_OK | os.X_OK):
-        place = Path(tempfile.gettempdir()) / f"isthmus-home-{os.getuid()}"
-        with suppress(OSError):
-            place.mkdir(mode=0o700, exist_ok=True)
-        os.environ["HOME"] = str(place)
+        with suppress(ConfigError, OSError):
+            place = find_project() / ".isthmus" / "home"  # not below /tmp, where another user could have made it before
+            os.environ["HOME"] = str(place)  # DVC needs the name at least, even where the folder cannot be made
+            place.mkdir(parents=True, exist_ok=True)
 
 
 def _has_name() -> bool:

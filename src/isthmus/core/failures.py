@@ -79,6 +79,20 @@ def trouble_in(text: str) -> str:
     return f"{named.group(1)}: {what}. {advice}" if named else f"{what}. {advice}"
 
 
+def other_words(text: str) -> str:
+    """Returns what another program said, in one line: of a traceback the last, no address of its support.
+
+    >>> other_words("Traceback (most recent call last):\\n  File 'x'\\n    y\\nKeyError: 'seed'\\n")
+    "KeyError: 'seed'"
+    """
+    if trouble := trouble_in(text):
+        return trouble
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Having any troubles?")]
+    if any(line.startswith("Traceback (most recent call last)") for line in lines):
+        lines = [line for line in lines if not line.startswith(" ")][-1:]
+    return " ".join(" ".join(lines).removeprefix("ERROR: ").removeprefix("unexpected error - ").split())[-600:]
+
+
 def without_names(text: str, hidden: Sequence[str]) -> str:
     """Returns a text in which no file below certain folders is named.
 

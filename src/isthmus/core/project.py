@@ -31,3 +31,20 @@ def find_project(start: Path | None = None) -> Path:
         f"{here}: not in a project: neither this folder nor one above it holds {' and '.join(MARKS)}{half or ''}."
         " Change into the folder of your project"
     )
+
+
+def check_repository(project: Path) -> None:
+    """Looks whether a project lies in a git repository, without which DVC and the lineage of a model do not work.
+
+    Raises:
+        ConfigError: it does not, and DVC was not told to do without.
+    """
+    settings = project / ".dvc" / "config"
+    without = settings.is_file() and "no_scm = true" in settings.read_text(encoding="utf-8").lower()
+    if not without and not any(
+        (folder / ".git").exists() for folder in (project.absolute(), *project.absolute().parents)
+    ):
+        raise ConfigError(
+            f"{project}: not in a git repository (was it unpacked from an archive?). DVC and the lineage of a model"
+            " need one: run 'git init', 'git add -A' and 'git commit -m first', then the same command again"
+        )

@@ -15,6 +15,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 from isthmus.core.config import read_yaml
 from isthmus.core.dvc_process import DVC
 from isthmus.core.errors import ConfigError, StoreError
+from isthmus.core.failures import other_words
 from isthmus.core.files import write_text
 from isthmus.core.locks import DVC_LOCK, flocked
 
@@ -87,7 +88,7 @@ def dvc_add(project: Path, folder: Path) -> None:
     command = [*DVC, "--wait-for-lock", "add", folder.as_posix()]
     done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
-        words = (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
+        words = other_words(done.stderr or done.stdout) or f"exit status {done.returncode}"
         raise StoreError(f"{folder}: 'dvc add' failed in {project}: {words}. Correct it and run the same command again")
     # Not only whether dvc could add it: whether `dvc push` and `dvc gc` will find it.
     command = [*DVC, "ls", "--dvc-only", ".", folder.parent.as_posix()]

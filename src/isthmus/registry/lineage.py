@@ -12,6 +12,7 @@ from typing import Any
 from isthmus.core.config import read_yaml
 from isthmus.core.dvc_process import DVC
 from isthmus.core.errors import StoreError
+from isthmus.core.failures import other_words
 from isthmus.core.files import sha256_bytes, sha256_file
 
 REQUIREMENTS = "requirements.lock"
@@ -148,7 +149,7 @@ def run_dvc(project: Path, *arguments: str, scenario: str | None = None) -> str:
         if scenario and f"report@{scenario}" not in names:
             there = ", ".join(name.partition("@")[2] for name in names if name.startswith("report@"))
             raise StoreError(f"dvc.yaml: there is no scenario '{scenario}'. There are: {there or 'none'}")
-        raise StoreError(f"'dvc {' '.join(arguments)}' failed in {project}: {' '.join(done.stderr.split())}")
+        raise StoreError(f"'dvc {' '.join(arguments)}' failed in {project}: {other_words(done.stderr)}")
     return done.stdout
 
 

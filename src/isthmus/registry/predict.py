@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isthmus.core.errors import ConfigError, DataError, StoreError
+from isthmus.core.failures import other_words
 from isthmus.core.files import atomic_file, write_json
 from isthmus.core.progress import say, track
 from isthmus.data.links import is_foreign
@@ -196,7 +197,7 @@ def _model(tracking_uri: str, address: Address) -> Iterator[Any]:
                 return json.loads(line)
             child.wait()
             said.seek(0)
-            last = " ".join(said.read().split())[-600:]
+            last = other_words(said.read())
             raise StoreError(
                 f"{address.model} version {address.version}: its process ended with status {child.returncode}: {last}"
             )
