@@ -34,6 +34,9 @@ _TROUBLE: dict[int, tuple[str, str]] = {
 }
 _WORDS = {
     "database or disk is full": errno.ENOSPC,
+    "PytorchStreamWriter failed writing": errno.ENOSPC,
+    "enforce fail at inline_container.cc": errno.ENOSPC,  # torch's writer, again: it wrote less than it was given
+    " requested and ": errno.ENOSPC,  # numpy's: "8 requested and 3 written"
     "attempt to write a readonly database": errno.EROFS,
     "unable to open database file": errno.EACCES,
 }

@@ -4,7 +4,6 @@ The folder's name is a hash of inputs, params and code: a checkpoint made by oth
 """
 
 import json
-import os
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 
 import isthmus
-from isthmus.core.files import hash_files, sha256_bytes
+from isthmus.core.files import atomic_file, hash_files, sha256_bytes
 from isthmus.core.progress import say
 
 
@@ -35,10 +34,8 @@ class Checkpoint:
 
     def save(self, state: dict[str, Any]) -> None:
         """Writes the state atomically."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f".state.{os.getpid()}.partial"
-        torch.save(state, partial)
-        partial.replace(self._state)
+        with atomic_file(self._state) as partial:
+            torch.save(state, partial)
 
     def load(self) -> dict[str, Any] | None:
         """Returns the last whole state, None where there is none. A broken file is said and thrown away."""
