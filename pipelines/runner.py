@@ -168,7 +168,7 @@ def read_verdict(address: str, status: int, lines: Sequence[str]) -> tuple[Verdi
         return "busy", f"{address}: {dvc_said}"
     if any(sign in dvc_said for sign in _TRANSIENT):
         return "transient", f"{address}: {dvc_said}"
-    if own := _last_error(stage_said):
+    if own := last_error(stage_said):
         mistake = re.search(r"exited with 2\b", dvc_said) is not None
         return ("mistake", own) if mistake else ("failed", f"{address}: {own}")
     if trouble := trouble_in(dvc_said):
@@ -179,7 +179,7 @@ def read_verdict(address: str, status: int, lines: Sequence[str]) -> tuple[Verdi
     return "failed", f"{address}: {_reason(status, dvc_said)}{last}"
 
 
-def _last_error(lines: Sequence[str]) -> str:
+def last_error(lines: Sequence[str]) -> str:
     """Returns the message with which a stage ended in its own words, empty where it ended otherwise."""
     first = max((i for i, line in enumerate(lines) if line.startswith("error: ")), default=None)
     if first is None or any(line.startswith("Traceback (most recent call last)") for line in lines[first:]):

@@ -13,9 +13,9 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from isthmus.core.errors import IsthmusError
-from isthmus.core.failures import in_our_words
+from isthmus.core.failures import in_our_words, other_words
 from pipelines import publish as publish_module
-from pipelines.runner import Outcome, run_command, run_stage
+from pipelines.runner import Outcome, last_error, run_command, run_stage
 
 _BUSY_DELAYS = [1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 25]  # [s], a quarter of an hour in all
 _TRANSIENT_TRIES = 3
@@ -94,9 +94,9 @@ def publish_results(scenario: str, flow_run_id: str | None, extra: dict[str, str
         report, model, page = lines[-3:]
         last = f"{report} ({model.removeprefix('model:').strip()})"
         return Completed(data=Outcome("done", f"{page}\n{last}", 0.0))
-    said = "\n".join(f"    {line}" for line in lines[-15:])
+    said = last_error(lines) or other_words("\n".join(lines)) or f"it ended with status {status}"
     message = (
-        f"{scenario}: the results are whole (out/{scenario}), but they could not be published:\n{said}\n"
-        f"  run 'isthmus publish {scenario}' when it is back"
+        f"{scenario}: the results are whole (out/{scenario}), but they could not be published: {said}\n"
+        f"Then run 'isthmus publish {scenario}'"
     )
     return Failed(message=message.partition("\n")[0], data=StageFailedError(Outcome("failed", message, 0.0)))

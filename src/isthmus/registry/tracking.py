@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.core.errors import StoreError
+from isthmus.core.failures import machine_trouble
 
 # Before the import: MLflow reads these once. No telemetry; a server that is down is reported in seconds, not in the
 # minutes of seven growing waits; a uv project in the working folder must not slip into a model.
@@ -338,4 +339,4 @@ class _MissingError(StoreError):
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:400]
+    return machine_trouble(error) or " ".join(str(error).split())[:400]
