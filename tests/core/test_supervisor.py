@@ -76,6 +76,46 @@ def test_sigterm_ends_the_whole_family(tmp_path: Path) -> None:
     end(process)
 
 
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_guard_that_is_killed_or_asked_to_stop_ends_the_whole_family(tmp_path: Path, number: int) -> None:
+    process = start_family(tmp_path)
+    guard = min(descendants(process.pid))
+
+    os.kill(guard, number)
+
+    assert process.wait(20) == 128 + number
+    assert processes_in(tmp_path) == []
+    end(process)
+
+
+def test_a_second_signal_shortens_the_time_to_clean_up(tmp_path: Path) -> None:
+    process = start_family(tmp_path)
+
+    begin = time.monotonic()
+    for _ in range(3):
+        process.terminate()
+        time.sleep(0.3)
+
+    assert process.wait(20) == 128 + signal.SIGTERM
+    assert time.monotonic() - begin < 3
+    assert processes_in(tmp_path) == []
+    end(process)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_was_ignored_from_outside_stays_ignored(tmp_path: Path, number: int) -> None:
+    """By nohup, or by a shell that starts a command in the background."""
+    code = f"import signal, os, sys; signal.signal({int(number)}, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    sleep = [sys.executable, "-c", "import pathlib, time; pathlib.Path('up').touch(); time.sleep(1.5)"]
+    process = subprocess.Popen([sys.executable, "-c", code, *SUPERVISOR, *sleep], cwd=tmp_path, stdin=subprocess.PIPE)
+    wait_until(lambda: (tmp_path / "up").exists(), "the program")
+
+    process.send_signal(number)
+
+    assert process.wait(20) == 0
+    end(process)
+
+
 def test_a_killed_program_leaves_no_child_behind(tmp_path: Path) -> None:
     process = start_family(tmp_path)
     program = next(
@@ -89,12 +129,8 @@ def test_a_killed_program_leaves_no_child_behind(tmp_path: Path) -> None:
     end(process)
 
 
-def test_a_killed_supervisor_takes_its_process_group_with_it(tmp_path: Path) -> None:
-    program = "import pathlib, subprocess as s; p = s.Popen(['sleep', '600']); pathlib.Path('up').touch(); p.wait()"
-    process = subprocess.Popen(
-        [*SUPERVISOR, sys.executable, "-c", program], cwd=tmp_path, stdin=subprocess.PIPE, start_new_session=True
-    )
-    wait_until(lambda: (tmp_path / "up").exists(), "the program to be up")
+def test_a_killed_supervisor_takes_the_whole_family_with_it(tmp_path: Path) -> None:
+    process = start_family(tmp_path)
 
     process.kill()
     process.wait()

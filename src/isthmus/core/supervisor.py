@@ -10,6 +10,7 @@ The lifeline is a pipe whose other end only the owner holds: it ends when the ow
 | supervisor asked to stop (TERM, INT, HUP) | itself | the same |
 | program, with children left behind | supervisor, which adopts them when the guard ends | the same |
 | guard, by SIGKILL | supervisor, which adopts the program | the same |
+| guard asked to stop | itself | hands the signal on to the supervisor |
 | supervisor, by SIGKILL | guard, by the end of its pipe | KILL to all descendants |
 
 INT comes first because Python then runs its `finally` blocks: half-written files and dvc's locks are cleared away.
@@ -120,7 +121,9 @@ def _guard(program: Callable[[], int], end: int) -> NoReturn:
     with suppress(OSError):
         os.setpgid(0, 0)
     _adopt_orphans()
-    wake = _wake_on_signals([])  # nothing but the supervisor's end stops a guard
+    supervisor = os.getppid()
+    asked: list[int] = []
+    wake = _wake_on_signals(asked)
     child = os.fork()
     if child == 0:
         os.close(end)
@@ -132,6 +135,9 @@ def _guard(program: Callable[[], int], end: int) -> NoReturn:
             os.read(wake, 512)
         if (status := _reap(child)) is not None:
             os._exit(status)
+        if asked:  # by whoever took it for the command: the supervisor ends all in order
+            with suppress(ProcessLookupError):
+                os.kill(supervisor, asked.pop())
         if end in readable:  # nothing is ever written: the supervisor is gone
             while living := descendants(os.getpid()):
                 for pid in living:
@@ -194,8 +200,8 @@ def _end_descendants(guard: int, grace: float, asked: list[int]) -> None:
         number = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)[min(2, step)]
         for pid, session in living.items():
             mine = session in (own_session, pid) or number == signal.SIGKILL
-            # the guard ends with the program; were it killed before, its program could not be waited for
-            if mine and (pid, number) not in told and (pid != guard or len(living) == 1):
+            # the guard ends with the program, and would only hand a signal on
+            if mine and (pid, number) not in told and (pid != guard or number == signal.SIGKILL):
                 told.add((pid, number))
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, number)

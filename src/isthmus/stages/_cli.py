@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from isthmus.core.config import load_params
 from isthmus.core.failures import one_message
+from isthmus.core.parent import die_with_parent
 
 
 def stage(run: Callable[..., Any], arguments: list[str] | None = None) -> None:
@@ -37,6 +38,8 @@ def stage(run: Callable[..., Any], arguments: list[str] | None = None) -> None:
     for name in paths:
         parser.add_argument(f"--{name.replace('_', '-')}", type=Path, required=True, metavar="PATH")
     given = vars(parser.parse_args(arguments))
+    if arguments is None:  # as a process of its own
+        die_with_parent()
     raw: list[str] = []  # folders whose files are named in no message
     with one_message("-".join([Path(inspect.getfile(run)).stem, *(given[name] for name in names)]), raw):
         params = load_params(kind, given["params"], {f: p.format(**given) for f, p in sections.items()})
