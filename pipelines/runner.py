@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import IO, Literal
 
 from isthmus.core import supervisor
 from isthmus.core.dvc_process import DVC
@@ -23,6 +23,7 @@ from pipelines.leftovers import clear_leftovers, clear_stale_locks
 Verdict = Literal["done", "cached", "busy", "transient", "mistake", "timeout", "failed"]
 Say = Callable[[str], None]
 
+_lifelines: set[IO[str]] = set()  # of the commands that run
 _LAST_LINES = 15  # of a crashed stage's output, shown again with the error
 _CACHED = ("didn't change, skipping", "is cached - skipping run")
 # dvc's advice after each stage, seven lines of it: what the flow itself sees to, or says once at the end.
@@ -120,6 +121,7 @@ def run_command(
     assert process.stdin and process.stdout
     late = threading.Event()
     lifeline = process.stdin
+    _lifelines.add(lifeline)
 
     def cut() -> None:
         late.set()
@@ -138,10 +140,17 @@ def run_command(
         if clock:
             clock.cancel()
             clock.join()
+        _lifelines.discard(lifeline)
         lifeline.close()
         process.wait()  # the supervisor returns when the last descendant is gone
         process.stdout.close()
     return (None if late.is_set() else status), lines
+
+
+def end_commands() -> None:
+    """Ends all that other threads run here: Python waits for its threads, and they would wait for their stages."""
+    for lifeline in list(_lifelines):
+        lifeline.close()
 
 
 def child_environment() -> dict[str, str]:

@@ -32,7 +32,7 @@ from isthmus.data.scenario_names import scenario_names
 from pipelines.graph import StageNode, read_graph
 from pipelines.leftovers import clear_leftovers
 from pipelines.progress import Progress
-from pipelines.runner import Outcome, run_command
+from pipelines.runner import Outcome, end_commands, run_command
 from pipelines.running import check_free, running
 from pipelines.tasks import StageFailedError, error_of, last_words, publish_results, stage, state_of
 
@@ -94,7 +94,11 @@ def transfer(
         timeout: longest time for one stage [s].
         check: check params.yaml and the raw data first; False: run the graph as it stands.
     """
-    return state_of(lambda: _transfer(scenarios, publish, timeout, check))
+    try:
+        return state_of(lambda: _transfer(scenarios, publish, timeout, check))
+    except BaseException:  # Ctrl-C, TERM: the main thread only
+        end_commands()
+        raise
 
 
 def _transfer(scenarios: list[str], publish: bool, timeout: float | None, check: bool) -> State[Any]:

@@ -24,7 +24,8 @@ def project(tmp_path: Path, **changes: object) -> Path:
         (tmp_path / "data" / "raw" / "mine" / name).mkdir(parents=True)
     scenario = {"kind": "natural", "raw": "data/raw/mine", "source": ["a"], "target": "b", "classes": ["x", "y"]}
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
-    document |= {"scenarios": {"mine": scenario | {"model": "small_cnn"}}, "pairs": {}, **changes}
+    document |= {"scenarios": {"mine": scenario | {"model": "small_cnn"}}, "pairs": {}}
+    document |= {"methods": {"source_only": {}, "coral": {}}, **changes}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     return tmp_path
