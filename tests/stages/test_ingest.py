@@ -136,14 +136,14 @@ def test_broken_files_are_quarantined_by_reason_and_counted(tmp_path: Path) -> N
     raw = write_raw(tmp_path / "raw")
     (raw / "line_a" / "good" / "empty.png").touch()
     (raw / "line_a" / "good" / "words.jpg").write_text("these are words\n")
-    (raw / "line_b" / "good" / "notes.txt").write_text("these are words\n")
+    (raw / "line_b" / "good" / "animated.gif").write_bytes(b"GIF89a")
 
     out = run(raw, tmp_path / "out")
 
     reasons = {q["path"]: q["reason"] for q in json.loads((out / "quarantine.json").read_text())}
     assert reasons["line_a/good/empty.png"] == "file is empty (0 bytes)"
     assert reasons["line_a/good/words.jpg"] == "content is text, not an image"
-    assert reasons["line_b/good/notes.txt"].startswith("no reader for '.txt'. Known: ")
+    assert reasons["line_b/good/animated.gif"].startswith("no reader for '.gif'. Known: ")
     assert audit(out)["bad"] == 3
     assert audit(out)["bad_by_reason"]["file is empty"] == 1
 

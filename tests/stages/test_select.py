@@ -272,7 +272,7 @@ def test_a_list_of_validators_is_refused(files: ScenarioFiles, capsys: pytest.Ca
 def test_no_validator_at_all_is_refused(files: ScenarioFiles, capsys: pytest.CaptureFixture[str]) -> None:
     change_params(files, select={"validators": {}})
 
-    assert "select.validators: Dictionary should have at least 1 item" in refused(files, capsys)
+    assert "select.validators: at least 1 needed, none there" in refused(files, capsys)
 
 
 def test_a_guard_outside_its_range_is_refused(files: ScenarioFiles, capsys: pytest.CaptureFixture[str]) -> None:
