@@ -74,6 +74,19 @@ def add(
 
 
 @app.command()
+def where(
+    place: Annotated[str, typer.Argument(help="a scenario, or a folder given to add, predict or watch")],
+    name: Annotated[str, typer.Argument(help="number of a file, as in 'file 12', or an image id")],
+) -> None:
+    """Finds a medical image by its number or id: messages, logs and reports hold no part of its path."""
+    from isthmus.data.names import as_text
+    from isthmus.where import where as run_where
+
+    for path in run_where(Path.cwd(), place, name):
+        typer.echo(as_text(str(path)))
+
+
+@app.command()
 def publish(scenario: ScenarioName) -> None:
     """Feeds MLflow from the stages' files and registers the chosen model as candidate; twice is once."""
     from isthmus.registry.publish import publish as run_publish
@@ -158,7 +171,8 @@ def predict(
     done = run_predict(Path.cwd(), model, paths, out, keep_statistics)
     for path, reason in list(done.bad.items())[:10]:
         typer.echo(f"bad: {path}: {reason}", err=True)
-    typer.echo(f"{out}: {done.count} images; bad files: {len(done.bad)} ({out}.bad.json)")
+    beside = f"; files beside them, ignored: {done.beside}" if done.beside else ""
+    typer.echo(f"{out}: {done.count} images; bad files: {len(done.bad)} ({out}.bad.json){beside}")
     raise typer.Exit(done.exit_status)
 
 

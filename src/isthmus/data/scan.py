@@ -128,6 +128,18 @@ def shown_names(paths: Iterable[str], kind: str) -> dict[str, str]:
     return {path: shown_name(path, kind, f"file {number}") for number, path in enumerate(sorted(paths), 1)}
 
 
+def find_named(raw: Path, scenario: Scenario) -> dict[str, str]:
+    """Returns path -> name that messages hold, of all files that a scan of the raw folder can speak of.
+
+    Raises:
+        DataError: there is no such folder, or its table cannot be read.
+    """
+    if raw.is_dir() and not any((raw / name).is_file() for name in TABLES):
+        walked = _walked(raw, scenario).values()
+        return shown_names({path for seen in walked for path in (*seen.files, *seen.refused)}, scenario.kind)
+    return scan(raw, scenario).names
+
+
 def read_image_facts(raw: Path, found: Found, key: bytes | None = None, tiles: Tiles | None = None) -> list[Row] | Bad:
     """Decodes one file wholly and returns a row an image in it, or why it cannot be used.
 

@@ -117,7 +117,7 @@ def _suffix(data: bytes) -> str:
 
 def _existing(path: Path) -> Reader:
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError("no such file")
     return reader_for(path)
 
 
@@ -125,5 +125,5 @@ def _from_file(path: Path) -> Image:
     reader = _existing(path)
     parts = reader.parts(path)
     if len(parts) != 1:
-        raise DataError(f"{path.name}: holds {len(parts)} images; one is expected. Pass (path, part) for each of them")
+        raise DataError(f"holds {len(parts)} images; one is expected. Pass (path, part) for each of them")
     return reader.read(path, parts[0])
