@@ -1,11 +1,12 @@
 """The `isthmus` command: each verb calls one function of a floor below, or starts a flow as a child process."""
 
+import csv
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 
@@ -62,15 +63,42 @@ def fetch(
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="of the new scenario: a-z, 0-9 and _")],
-    source: Annotated[list[Path], typer.Option(help="folder with one folder a class; may be given several times")],
-    target: Annotated[Path, typer.Option(help="folder with images, or with one folder a class")],
-    kind: Annotated[str, typer.Option(help="of imagery: industrial, natural, ...")],
-    classes: Annotated[Optional[str], typer.Option(help="comma-separated; default: the source's folders")] = None,  # noqa: UP045
+    source: Annotated[list[Path], typer.Option(help="folder of labelled images; may be given several times")],
+    target: Annotated[Path, typer.Option(help="folder with images, labelled or not")],
+    kind: Annotated[str, typer.Option(help="of imagery: industrial, medical, natural, remote_sensing, ...")],
+    classes: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="comma-separated; other folders are left out; default: all of the sources"),
+    ] = None,
+    target_labels: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="folders, table or none: where the target's labels are; default: what is found"),
+    ] = None,
+    group: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="what crosses no splits: folder, none, an entity of file names (lot), a column of a table"),
+    ] = None,
+    contradictions: Annotated[
+        str, typer.Option(help="refuse or keep: the same bytes under two classes, or in source and target")
+    ] = "refuse",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
 ) -> None:
     """Brings your own pair: checks it, copies it to data/raw, versions it with DVC, adds its section to params.yaml."""
     from isthmus.data.add import add_pair
 
-    add_pair(Path.cwd(), name, source, target, kind, classes.split(",") if classes else None)
+    names = next(csv.reader([classes], skipinitialspace=False)) if classes else None
+    add_pair(
+        Path.cwd(),
+        name,
+        source,
+        target,
+        kind,
+        names,
+        _one_of("--target-labels", target_labels, ("folders", "table", "none")),
+        group=group,
+        contradictions=_one_of("--contradictions", contradictions, ("refuse", "keep")),
+        dry_run=dry_run,
+    )
 
 
 @app.command()
@@ -235,6 +263,15 @@ def serve(
     from isthmus.registry.serve import serve as run_serve
 
     run_serve(Path.cwd(), model, host, port, max_megabytes, keep_statistics)
+
+
+def _one_of(option: str, given: Optional[str], allowed: tuple[str, ...]) -> Any:  # noqa: UP045
+    from isthmus.core.errors import ConfigError
+    from isthmus.core.plugins import did_you_mean
+
+    if given is not None and given not in allowed:
+        raise ConfigError(f"{option} '{given}':{did_you_mean(given, list(allowed))} Allowed: {', '.join(allowed)}")
+    return given
 
 
 def _standing(promotion: object) -> None:

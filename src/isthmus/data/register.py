@@ -35,8 +35,16 @@ def add_section(params: Path, name: str, section: dict[str, Any]) -> None:
     Raises:
         ConfigError: the file cannot be used.
     """
-    if has_section(params, name):
-        return
+    if not has_section(params, name):
+        write_text(params, with_section(params, name, section))
+
+
+def with_section(params: Path, name: str, section: dict[str, Any]) -> str:
+    """Returns the text of `params.yaml` with one scenario more.
+
+    Raises:
+        ConfigError: the file cannot be used, or is laid out so that the section must be added by hand.
+    """
     text = params.read_text(encoding="utf-8")
     document = YAML().load(text)
     scenarios = document.get("scenarios")
@@ -62,7 +70,7 @@ def add_section(params: Path, name: str, section: dict[str, Any]) -> None:
     expected["scenarios"] = {**(expected.get("scenarios") or {}), name: section}
     if yaml.safe_load(text) != expected:
         raise ConfigError(f"{params}: cannot add 'scenarios.{name}' to a file laid out like this. Add it by hand")
-    write_text(params, text)
+    return text
 
 
 def dvc_add(project: Path, folder: Path) -> None:

@@ -213,7 +213,7 @@ def _from_folders(
                 continue
             inside = path.split("/")[1:]
             label = nfc(inside[0]) if labelled else None
-            found.append(Found(path, domain, label, _entity(inside[-1], scenario.group), None))
+            found.append(Found(path, domain, label, entity(inside[-1], scenario.group), None))
     if problems:
         raise DataError("\n".join(problems) + "\nThen run 'dvc repro' again")
     return found, bad
@@ -246,7 +246,7 @@ def _class_problems(
     for entry in walked.folders:
         if "/" in entry or nfc(entry) in scenario.classes or not is_text(entry):  # what lies in those is refused
             continue
-        if entry not in first_in and entry in walked.notes:
+        if entry not in first_in and any(f"{note}/".startswith(f"{entry}/") for note in walked.notes):
             continue
         near = plugins.did_you_mean(entry, scenario.classes)
         stand_in = f"the folder of {names[first_in[entry]]}" if entry in first_in else "an empty folder"
@@ -257,10 +257,10 @@ def _class_problems(
         )
 
 
-def _entity(name: str, group: str | None) -> str | None:
+def entity(name: str, group: str | None) -> str | None:
     """Returns the value of a BIDS-like entity in a file name.
 
-    >>> _entity("lot-07_img-0012.png", "lot")
+    >>> entity("lot-07_img-0012.png", "lot")
     '07'
     """
     match = re.search(rf"(?:^|_){re.escape(group)}-([A-Za-z0-9]+)(?=[_.])", name) if group else None

@@ -48,7 +48,7 @@ class Walked:
         files: path -> size [byte] of each file that may be an image.
         refused: path -> why it is refused unopened.
         beside: kind of file -> how many lie beside the images; a folder of the system counts as one.
-        notes: first folders of paths in which files lie beside the images.
+        notes: folders in which files lie beside images; "" is the folder itself.
         folders: the sub-folders, without those of the system.
         tables: CSV, TSV and parquet files, which may say what the images are.
     """
@@ -59,6 +59,11 @@ class Walked:
     notes: set[str] = field(default_factory=set)
     folders: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
+
+    def is_empty(self, folder: str) -> bool:
+        """Returns whether nothing at all lies in a sub-folder, at any depth."""
+        paths = (*self.files, *self.refused, *(f"{note}/" for note in self.notes))
+        return not any(path.startswith(f"{folder}/") for path in paths)
 
     def numbers(self) -> dict[str, int]:
         """Returns path -> number from 1, of all that may be an image, in the order of the paths."""
@@ -81,7 +86,7 @@ def walk(folder: Path, before: str = "") -> Walked:
                     path = f"{inside}{entry.name}"
                     if (kind := _ignored(entry)) is not None:
                         found.beside[kind] += 1
-                        found.notes.add(path.partition("/")[0])
+                        found.notes.add(inside.rstrip("/"))
                         if entry.name.casefold().endswith(TABLES) and kind not in ("hidden", "system"):
                             found.tables.append(path)
                     elif entry.is_dir(follow_symlinks=False):
@@ -152,7 +157,7 @@ def _sort_in(found: Walked, entry: os.DirEntry[str], path: str) -> None:
         found.refused[path] = reason
     elif _is_note(entry, state.st_size):
         found.beside["annotations and tables"] += 1
-        found.notes.add(path.partition("/")[0])
+        found.notes.add(path.rpartition("/")[0])
     else:
         found.files[path] = state.st_size
 
