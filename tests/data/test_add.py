@@ -101,7 +101,7 @@ def test_what_was_decided_is_said_and_a_dry_run_does_nothing_else(
 ) -> None:
     (images / "line_a" / "good" / "img-000.json").write_text("{}")
 
-    add_pair(home, "mine_too", [images / "line_a"], images / "line_b", "natural", ["good"] + ["crack"], dry_run=True)
+    add_pair(home, "mine_too", [images / "line_a"], images / "line_b", "natural", ["good", "crack"], dry_run=True)
 
     said = capsys.readouterr().err
     assert "mine_too: natural, 2 classes: good, crack" in said

@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator
 
+_FORMATS = {"dcm", "dicom", "ima", "nii", "nii.gz", "png", "jpg", "jpeg", "tif", "tiff", "bmp", "webp", "image", "file"}
 PRIVATE_KINDS = frozenset({"medical"})  # kinds whose folders and files are named after people
 
 
@@ -103,7 +104,10 @@ def private_reason(text: str, path: str, kind: str) -> str:
     parts = [part for part in path.split("/") if part]
     name = parts[-1] if parts else ""
     pieces = {path, *parts, *(name[place:] for place, sign in enumerate(name) if sign == "."), *name.split(".")}
-    for piece in sorted((p for p in pieces if len(p.strip(".")) > 2), key=len, reverse=True):  # shorter says nothing
+    told = (
+        p for p in pieces if len(p.strip(".")) > 2 and p.strip(".").casefold() not in _FORMATS
+    )  # shorter says nothing
+    for piece in sorted(told, key=len, reverse=True):
         at = text.casefold().find(piece.casefold())
         while at >= 0:
             text = f"{text[:at]}...{text[at + len(piece) :]}"

@@ -165,7 +165,7 @@ def _sort_in(found: Walked, entry: os.DirEntry[str], path: str) -> None:
 def _refusal(state: os.stat_result) -> str:
     mode = state.st_mode
     if stat.S_ISLNK(mode):
-        return "symbolic link: refused, a raw folder holds its own files"
+        return "symbolic link: refused, not followed"
     if not stat.S_ISREG(mode):
         tests = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISDIR, "a folder"))
         what = next((word for test, word in tests if test(mode)), "a device")
