@@ -24,6 +24,24 @@ def audit_facts(audit: dict[str, Any], truth: dict[str, Any], classes: list[str]
     }
 
 
+def warnings(audit: dict[str, Any], group: str | None) -> list[str]:
+    """Returns what makes the numbers of a report doubtful: what whoever reads it must see first.
+
+    Args:
+        audit: `audit.json`.
+        group: what the user calls a group, such as `patient`.
+    """
+    found = []
+    if count := audit.get("groups_trained_and_tested", 0):
+        what = f"'{group}' groups" if group else "groups"
+        found.append(
+            f"{count} {what} are trained on in the source and tested on in the target. The model has seen them with"
+            " their labels, so the scores on the target are too high for new ones. Give each of them one split in the"
+            " table's column 'split', in both domains the same, or leave that column empty, and run the line again."
+        )
+    return found
+
+
 def _shares(shares: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"domain": d, "split": s, **row} for d, splits in shares.items() for s, row in splits.items()]
 
