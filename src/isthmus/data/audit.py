@@ -2,13 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from isthmus.core.errors import DataError
-from isthmus.data.names import private_reason
 from isthmus.data.table import Bad
 
 _SHOWN = 20  # bad files in one message
@@ -29,17 +27,6 @@ def source_contradictions(frame: pd.DataFrame, target: str) -> list[Bad]:
         reason = f"the same bytes lie under {len(names)} classes: {', '.join(names)}"
         bad |= {Bad(path, domain, reason) for path, domain in zip(rows["path"], rows["domain"], strict=True)}
     return sorted(bad)
-
-
-def shown(bad: Iterable[Bad], names: Mapping[str, str], kind: str) -> list[Bad]:
-    """Returns bad files, in the order of their paths, as messages and reports may name them.
-
-    Args:
-        bad: with their real paths.
-        names: path -> the name that may be shown (`scan.Scanned.names`).
-        kind: of the scenario; of a private one no part of a path stays in a reason either.
-    """
-    return [Bad(names[b.path], b.domain, private_reason(b.reason, b.path, kind)) for b in sorted(bad)]
 
 
 def check_bad_share(bad: list[Bad], files: int, allowed: float) -> None:

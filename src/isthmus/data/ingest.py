@@ -9,12 +9,12 @@ import pandas as pd
 from pydantic import Field
 
 from isthmus.core.progress import track
-from isthmus.data.audit import audit, check_bad_share, near_counts, shown, source_contradictions
+from isthmus.data.audit import audit, check_bad_share, near_counts, source_contradictions
 from isthmus.data.identity import read_key
 from isthmus.data.labels import label_facts
 from isthmus.data.limits import Limits, check_limits
 from isthmus.data.manifest import LOCATIONS, MANIFEST
-from isthmus.data.names import shown_name
+from isthmus.data.names import private_reason, shown_name
 from isthmus.data.near import near_pairs
 from isthmus.data.pictures import Pictures
 from isthmus.data.pixel_facts import PixelFacts, pixel_summary
@@ -74,7 +74,7 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
         decoded = in_order(partial(read_image_facts, raw, key=key, tiles=scenario.tiles), found, config.workers)
         for result in track(decoded, "decode", len(found), "file"):
             if isinstance(result, Bad):
-                bad.append(result)
+                bad.append(result._replace(reason=private_reason(result.reason, result.path, scenario.kind)))
             else:
                 rows += [_without_pixels(row, pictures) for row in result]
         taken = None if scenario.volumes is None else volumes(rows, scenario.volumes, raw)
@@ -83,7 +83,7 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
         frame = _frame(rows)
         near = _near(frame, pictures, config.near_duplicates)
     contradicting = source_contradictions(frame, scenario.target)
-    bad = shown([*bad, *contradicting], seen.names, scenario.kind)
+    bad = [b._replace(path=seen.names[b.path]) for b in sorted([*bad, *contradicting])]
     check_bad_share(bad, files, config.max_bad_share)
     twice = frame["path"].isin({b.path for b in contradicting})
     names = _names(frame, scenario)
