@@ -57,6 +57,7 @@ def test_folders_of_classes_are_counted_and_a_flat_target_has_no_labels(tmp_path
     assert (made.section["target_labels"], made.table) == ("none", False)
     assert "source 'old' (" in text(made) and "6 images, classes from folders: crack 3, good 3" in text(made)
     assert "2 images, no labels" in text(made)
+    assert "its images lie in no folders of classes, and no table beside them names their classes" in text(made)
     assert "target labels: none" in text(made)
     assert {c.to for c in made.copies()} >= {"old/crack/a.png", "new/a.png"}
 

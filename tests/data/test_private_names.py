@@ -220,6 +220,20 @@ def test_add_names_no_file_whatever_is_wrong(
     assert kept
 
 
+def test_add_says_that_a_key_will_be_needed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project, rng = _project(tmp_path), np.random.default_rng(0)
+    for number in range(4):
+        for place in ("old/x", "old/y", "new"):
+            write_dicom(tmp_path / place / f"{NAME}{number}.dcm", rng, f"P{number}", f"1.{number}")
+    folders: tuple[list[Path], Path] = ([tmp_path / "old"], tmp_path / "new")
+
+    add_pair(project, "more", *folders, "medical", dry_run=True)
+
+    said = capsys.readouterr().err
+    assert "files name patients: before the first run set 'ingest.identity_key'" in said
+    assert NAME not in said
+
+
 def test_folders_of_patients_are_not_taken_for_classes(tmp_path: Path) -> None:
     project, rng = _project(tmp_path), np.random.default_rng(0)
     for number in range(3):

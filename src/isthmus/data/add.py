@@ -66,13 +66,18 @@ def add_pair(
     """
     params, raw = project / "params.yaml", project / "data" / "raw" / name
     _check_name(params, raw, name)
-    allowed = load_params(_IngestParams, params, {}).ingest.max_bad_share
+    config = load_params(_IngestParams, params, {}).ingest
     plan = make_plan(name, sources, target, kind, classes, target_labels, group)
     with_section(params, name, plan.section)  # before anything is copied: can the section be written at all?
     if classes is None:
         check_folders_are_classes(plan)
     say("\n".join(plan.lines()))
-    check_readable(plan, allowed)
+    people = check_readable(plan, config.max_bad_share)
+    if people and config.identity_key is None and "group" not in plan.section:
+        say(
+            "  files name patients: before the first run set 'ingest.identity_key' in params.yaml to a key file outside"
+            " git, under which they become groups, or give groups with --group"
+        )
     for line in check_contradictions(plan, contradictions):
         say(line)
     if dry_run:

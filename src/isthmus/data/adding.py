@@ -14,7 +14,7 @@ from isthmus.core.errors import DataError
 from isthmus.data.contradictions import Member, same_bytes
 from isthmus.data.layout import Layout, TargetLabels, first_folders, read_source, read_target
 from isthmus.data.names import is_text, nfc, printable, readable, shown_name
-from isthmus.data.scan import read_image_facts
+from isthmus.data.scan import Row, read_image_facts
 from isthmus.data.scenario import Scenario
 from isthmus.data.table import Bad, Found
 
@@ -197,12 +197,15 @@ def domain_names(folders: Sequence[Path]) -> list[str]:
     return [names()[f] for f in real]
 
 
-def check_readable(plan: Plan, allowed: float) -> None:
+def check_readable(plan: Plan, allowed: float) -> bool:
     """Decodes some files of each domain, and all where some are broken, before anything is copied.
 
     Args:
         plan: what will be copied.
         allowed: `ingest.max_bad_share`.
+
+    Returns:
+        Whether a file names a person, so that `ingest` needs a key to hide whom, or groups.
 
     Raises:
         DataError: more cannot be used than `ingest` will accept, or nothing of a domain, or files are links.
@@ -211,7 +214,7 @@ def check_readable(plan: Plan, allowed: float) -> None:
     from isthmus.data.audit import check_bad_share
 
     bad: list[Bad] = []
-    total = 0
+    total, people = 0, False
     for domain, layout in plan.layouts.items():
         names = layout.walked.numbers()
         links = [p for p, reason in layout.walked.refused.items() if "symbolic link" in reason]
@@ -222,7 +225,13 @@ def check_readable(plan: Plan, allowed: float) -> None:
             )
         paths = [file.path for file in layout.files]
         sample = paths[:: max(1, len(paths) // _SAMPLE)][:_SAMPLE]
-        broken = [b for path in sample if (b := _broken(layout, domain, path))]
+        broken = []
+        for path in sample:
+            facts = _facts(layout, domain, path)
+            if isinstance(facts, Bad):
+                broken.append(facts)
+            else:
+                people |= any(row.person is not None for row in facts)
         if sample and len(broken) == len(sample):
             first = f"{_shown(layout, broken[0].path, names, plan)}: {broken[0].reason}"
             raise DataError(
@@ -230,11 +239,12 @@ def check_readable(plan: Plan, allowed: float) -> None:
             )
         if len(broken) * 2 > len(sample) * allowed and len(sample) < len(paths):
             checked = track(paths, f"check {domain}", len(paths), "file")
-            broken = [b for path in checked if (b := _broken(layout, domain, path))]
+            broken = [b for path in checked if isinstance(b := _facts(layout, domain, path), Bad)]
         refused = [Bad(p, domain, reason) for p, reason in layout.walked.refused.items()]
         bad += [Bad(_shown(layout, b.path, names, plan), domain, b.reason) for b in [*broken, *refused]]
         total += len(paths) + len(refused)
     check_bad_share(bad, total, allowed)
+    return people
 
 
 def check_contradictions(plan: Plan, what: Contradictions) -> list[str]:
@@ -314,9 +324,8 @@ def _one_folder(name: str) -> str:
     return f"two folders are named '{name}': they are one folder. Name each folder once"
 
 
-def _broken(layout: Layout, domain: str, path: str) -> Bad | None:
-    found = read_image_facts(layout.folder, Found(path, domain, None, None, None), _NO_KEY)
-    return found if isinstance(found, Bad) else None
+def _facts(layout: Layout, domain: str, path: str) -> list[Row] | Bad:
+    return read_image_facts(layout.folder, Found(path, domain, None, None, None), _NO_KEY)
 
 
 def _shown(layout: Layout, path: str, numbers: dict[str, int], plan: Plan) -> str:

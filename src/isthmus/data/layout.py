@@ -9,6 +9,7 @@ import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -149,8 +150,11 @@ def read_target(
             layout.labels = "folders"
             _from_folders(layout, steps, classes, group, kind)
             return layout
-        if folders := sorted({s.rest[0] for s in steps if len(s.rest) > 1}):
-            layout.notes.append(f"its {len(folders)} folders{_named(folders, kind)} are no classes of the source")
+        folders = sorted({s.rest[0] for s in steps if len(s.rest) > 1})
+        why = f"its {len(folders)} folders{_named(folders, kind)} are no classes of the source" if folders else ""
+        layout.notes.append(
+            why or "its images lie in no folders of classes, and no table beside them names their classes"
+        )
     layout.files = [File(s.path, s.path, None, s.split, _group_of(s, None, group)) for s in steps]
     layout.plain = not any(f.split or (f.group and group == "folder") for f in layout.files)
     _say_groups(layout, group)
@@ -266,9 +270,14 @@ def _matches(folders: Sequence[str], classes: Sequence[str]) -> list[str]:
 def _match(name: str, classes: Sequence[str]) -> str:
     """Returns the class of a name: spelt the same, else the only one that differs in capitals alone; empty: none.
 
-    >>> _match("Crack", ["crack", "good"]), _match("cracks", ["crack"])
+    >>> _match("Crack", ("crack", "good")), _match("cracks", ("crack",))
     ('crack', '')
     """
+    return _matched(name, tuple(classes))
+
+
+@lru_cache(maxsize=4096)  # folders repeat in a million paths
+def _matched(name: str, classes: tuple[str, ...]) -> str:
     if name in classes:
         return name
     alike = [c for c in classes if c.casefold() == name.casefold()]

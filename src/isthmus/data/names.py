@@ -77,6 +77,8 @@ def printable(name: str) -> str:
     'a\\nb'
     """
     text = as_text(name)
+    if text.isprintable():
+        return text
     odd = {c for c in text if unicodedata.category(c) in ("Cc", "Zl", "Zp")}
     return "".join(c.encode("unicode_escape").decode() if c in odd else c for c in text)
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -96,7 +97,7 @@ def _mapped(section: dict[str, Any]) -> CommentedMap:
     """Returns the section with its lists and options in flow style, as the shipped file writes them."""
     out = CommentedMap()
     for key, value in section.items():
-        out[key] = _quoted(value)
+        out[key] = _quoted(value)  # a folder can be called anything, and so can a class or a domain
         if isinstance(value, list):
             out[key] = CommentedSeq(map(_quoted, value))
             out[key].fa.set_flow_style()
@@ -108,8 +109,9 @@ def _mapped(section: dict[str, Any]) -> CommentedMap:
 
 def _quoted(value: Any) -> Any:
     # ruamel writes YAML 1.2, where a class named `no` needs no quotes; PyYAML reads 1.1, where it is False
-    plain = not isinstance(value, str) or yaml.safe_load(value) == value
-    return value if plain else DoubleQuotedScalarString(value)
+    if not isinstance(value, str) or (re.fullmatch(r"[A-Za-z][\w./+-]*", value) and yaml.safe_load(value) == value):
+        return value
+    return DoubleQuotedScalarString(value)
 
 
 def _dumped(value: Any) -> str:
