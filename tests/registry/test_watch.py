@@ -89,9 +89,9 @@ def test_images_that_look_otherwise_are_a_drift_with_its_size(champion, tmp_path
 @pytest.mark.slow
 @pytest.mark.soak
 def test_a_batch_without_one_usable_file_is_an_error(champion, tmp_path):
-    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "animated.gif").write_bytes(b"GIF89a")
 
-    with pytest.raises(DataError, match=r"none of 1 files could be used \(.*notes.txt: no reader"):
+    with pytest.raises(DataError, match=r"none of 1 files could be used \(.*animated.gif: no reader"):
         watch(champion[0], "demo", tmp_path)
 
 

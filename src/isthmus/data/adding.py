@@ -174,8 +174,10 @@ def make_plan(
 def domain_names(folders: Sequence[Path]) -> list[str]:
     """Returns a name a folder: its own, with those of folders above it as far as it takes to tell them apart.
 
-    >>> domain_names([Path("/data/siteA/images"), Path("/data/siteB/images")])
-    ['siteA_images', 'siteB_images']
+    `siteA/images` and `siteB/images` become `siteA_images` and `siteB_images`.
+
+    Raises:
+        DataError: a folder is missing, or is named twice.
     """
     real = [folder.resolve() for folder in folders]
     if missing := [f"{f}: {'is no folder' if f.exists() else 'no such folder'}" for f in folders if not f.is_dir()]:
