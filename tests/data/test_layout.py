@@ -361,6 +361,36 @@ def test_a_table_that_is_not_clear_is_a_question(table: str, message: str, tmp_p
         plan(old, target(tmp_path))
 
 
+def test_a_table_of_a_target_with_other_or_nearly_right_labels_is_a_question(tmp_path: Path) -> None:
+    old, new = source(tmp_path), target(tmp_path, *images("", each=3))
+
+    def with_labels(*labels: str, **options: object) -> Plan:
+        rows = "".join(f"{name}.png,{label}\n" for name, label in zip("abc", labels, strict=True))
+        (new / "labels.csv").write_text(f"path,label\n{rows}")
+        return plan(old, new, **options)
+
+    with pytest.raises(DataError, match=r"labels.csv has labels of the source's classes, and 1 \(dust\) that are none"):
+        with_labels("crack", "good", "dust")
+    with pytest.raises(
+        DataError, match=r"labels of labels.csv are nearly named like classes .* \(cracks for class crack"
+    ):
+        with_labels("cracks", "goods", "x")
+    assert "left out: label dust: 1 images" in text(with_labels("crack", "good", "dust", classes=["crack", "good"]))
+    none = with_labels("7", "8", "9")
+    assert none.section["target_labels"] == "none"
+    assert "labels.csv names its images, but holds no class of the source" in text(none)
+
+
+def test_sources_that_spell_a_class_each_in_its_own_way_are_a_question(tmp_path: Path) -> None:
+    one, two = source(tmp_path), source(tmp_path, *images("Crack", "good"), name="older")
+
+    with pytest.raises(DataError, match=r"1 classes differ in capitals alone \('crack' in old, 'Crack' in older\)"):
+        make_plan("mine", [one, two], target(tmp_path), "natural", None, None, None)
+
+    made = make_plan("mine", [one, two], target(tmp_path), "natural", ["crack", "good"], None, None)
+    assert labels(made, "older") == {"crack": 2, "good": 2}
+
+
 def test_images_without_folders_or_table_are_refused_with_both_ways(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match="2 images lie outside folders of classes .* one folder a class, or write a table"

@@ -149,6 +149,8 @@ def make_plan(
         known = set().union(*(names for n, names in enumerate(firsts) if n != number and len(names) > 1))
         layouts[domains[number]] = read_source(folder, wanted, known, group, kind)
     found = sorted({f.label for layout in layouts.values() for f in layout.files if f.label is not None})
+    if wanted is None:
+        _ask_about_spelling(layouts, kind)
     chosen = wanted or found
     layouts[domains[-1]] = read_target(target, chosen, target_labels, wanted is not None, group, kind)
     table = any(not layout.plain for layout in layouts.values())
@@ -320,6 +322,21 @@ def check_folders_are_classes(plan: Plan) -> None:
                 " look like patients and not like classes. Name the classes with --classes, or write a table labels.csv"
                 " with columns 'path', 'label' and 'patient' into the folder"
             )
+
+
+def _ask_about_spelling(layouts: dict[str, Layout], kind: str) -> None:
+    """Refuses sources that spell a class each in its own way."""
+    spelt: dict[str, dict[str, str]] = {}
+    for domain, layout in layouts.items():
+        for label in layout.counts():
+            spelt.setdefault(label.casefold(), {})[label] = domain
+    if twice := [names for names in spelt.values() if len(names) > 1]:
+        told = "; ".join(", ".join(f"'{label}' in {domain}" for label, domain in names.items()) for names in twice)
+        shown = shown_name(f" ({told})", kind, "")
+        raise DataError(
+            f"sources: {len(twice)} classes differ in capitals alone{shown}. Is each one class? Rename the folders or"
+            " labels, or name the classes with --classes"
+        )
 
 
 def _one_folder(name: str) -> str:

@@ -180,7 +180,7 @@ def _label_column(table: Path, columns: list[str], lines: list[Line], classes: S
         held = {c: len({nfc(line.cells[c].strip()).casefold() for line in lines} & known) for c in columns}
         most = max(held.values(), default=0)
         best = [c for c in columns if most and held[c] == most]
-        return _named(best, _LABELS) or next(iter(best), None)
+        return _named(best, _LABELS) or next(iter(best), None) or _named(columns, _LABELS)
     if (column := _named(columns, _LABELS)) is not None:
         return column
     repeated = [c for c in columns if 1 < len({line.cells[c] for line in lines}) <= max(2, len(lines) // 2)]

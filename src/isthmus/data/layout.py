@@ -99,7 +99,7 @@ def read_source(folder: Path, classes: Sequence[str] | None, known: set[str], gr
         tables = _tables(layout, classes, group, kind)
         if not tables:
             raise DataError(_no_classes(folder, steps, loose, kind))
-        _from_tables(layout, steps, tables, classes, group, kind, source=True)
+        _from_tables(layout, steps, tables, classes, group, kind, source=True, subset=True)
         return layout
     layout.labels = "folders"
     if classes is None:
@@ -131,25 +131,24 @@ def read_target(
     layout = Layout(folder, walk(folder))
     steps, wrapped = _unwrapped(folder, layout.walked, set(map(nfc, classes)))
     steps = _splits_below(steps)
-    steps = [s._replace(split=_target_split(s.split, steps)) for s in steps]
     layout.notes += wrapped
     if wanted != "none":
         matched = [_matches(s.rest[:-1], classes) for s in steps]
         tables = _tables(layout, classes, group, kind) if wanted == "table" or not any(matched) else []
-        tables = [t for t in tables if any(_match(said.label or "", classes) for said in t.said.values())]
+        tables = _of_classes(layout, tables, classes, kind)
         if wanted == "table" and not tables:
             raise DataError(
                 f"{folder}: '--target-labels table', but no table in it names its images and classes"
                 f" ({', '.join(classes)}). Write one with columns 'path' and 'label', or take --target-labels none"
             )
         if tables:
-            _from_tables(layout, steps, tables, classes, group, kind, source=False)
-            return layout
+            _from_tables(layout, steps, tables, classes, group, kind, source=False, subset=subset)
+            return _as_target(layout)
         _ask_about_target(folder, steps, matched, classes, wanted, subset, kind)
         if any(matched):
             layout.labels = "folders"
             _from_folders(layout, steps, classes, group, kind)
-            return layout
+            return _as_target(layout)
         folders = sorted({s.rest[0] for s in steps if len(s.rest) > 1})
         why = f"its {len(folders)} folders{_named(folders, kind)} are no classes of the source" if folders else ""
         layout.notes.append(
@@ -158,7 +157,35 @@ def read_target(
     layout.files = [File(s.path, s.path, None, s.split, _group_of(s, None, group)) for s in steps]
     layout.plain = not any(f.split or (f.group and group == "folder") for f in layout.files)
     _say_groups(layout, group)
+    return _as_target(layout)
+
+
+def _as_target(layout: Layout) -> Layout:
+    """Returns the layout with a target's splits alone, train and test: validation images test where no others do."""
+    other = "train" if any(f.split == "test" for f in layout.files) else "test"
+    layout.files = [f if f.split in (None, "train", "test") else f._replace(split=other) for f in layout.files]
     return layout
+
+
+def _of_classes(layout: Layout, tables: list[LabelTable], classes: Sequence[str], kind: str) -> list[LabelTable]:
+    """Returns the tables whose labels are classes of the source.
+
+    Raises:
+        DataError: the labels of one are only nearly named like classes.
+    """
+    found = []
+    for table in tables:
+        labels = {said.label for said in table.said.values() if said.label is not None}
+        if any(_match(label, classes) for label in labels):
+            found.append(table)
+        elif near := [f"{label} for class {h}" for label in sorted(labels) if (h := _near(label, classes))]:
+            raise DataError(
+                f"{layout.folder}: labels of {table.name} are nearly named like classes of the source"
+                f"{_named(near, kind)}. Rename them, or take '--target-labels none' to use its images without labels"
+            )
+        elif labels:
+            layout.notes.append(f"{table.name} names its images, but holds no class of the source")
+    return found
 
 
 def _unwrapped(folder: Path, walked: Walked, known: set[str]) -> tuple[list[_Step], list[str]]:
@@ -202,13 +229,6 @@ def _splits_below(steps: list[_Step]) -> list[_Step]:
     if any(len(s.rest) < 3 for s in steps) or len(second) < 2 or not all(n.casefold() in SPLITS for n in second):
         return steps
     return [_Step(s.path, SPLITS[s.rest[1].casefold()], (s.rest[0], *s.rest[2:])) for s in steps]
-
-
-def _target_split(split: str | None, steps: list[_Step]) -> str | None:
-    """Returns train or test, a target's only splits: validation images test where nothing else does."""
-    if split in (None, "train", "test"):
-        return split
-    return "train" if any(s.split == "test" for s in steps) else "test"
 
 
 def _ask_about_levels(folder: Path, steps: list[_Step], kind: str) -> None:
@@ -398,7 +418,9 @@ def _from_tables(
     kind: str,
     *,
     source: bool,
+    subset: bool,
 ) -> None:
+    """Takes the files with what the tables say of them; what is left out is counted, or asked about."""
     layout.labels, layout.plain = "table", False
     unknown: Counter[str] = Counter()
     unlabelled = unnamed = 0
@@ -422,9 +444,14 @@ def _from_tables(
             continue
         named = SPLITS.get(table.name.rpartition("/")[2].rpartition(".")[0].casefold())
         split = entry.split or step.split or named
-        split = split if source else _target_split(split, steps)
         together = entry.group or (_group_of(step, None, group) if group else None)
         layout.files.append(File(step.path, step.path, label or None, split, together))
+    if unknown and not subset:
+        raise DataError(
+            f"{layout.folder}: {tables[0].name} has labels of the source's classes, and {len(unknown)}"
+            f"{_named(sorted(unknown), kind)} that are none. Take '--target-labels none' to use all images without"
+            " labels, or '--classes' with the classes that you want to leave the others out"
+        )
     if unlabelled:
         raise DataError(
             f"{layout.folder}: {unlabelled} images have no label in {tables[0].name}. Give each a label, or remove"
