@@ -9,9 +9,9 @@ from pathlib import Path
 
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError
+from isthmus.core.plugins import did_you_mean
 from isthmus.data.manifest import LOCATIONS, read_table
 from isthmus.data.scan import find_named
-from isthmus.data.scenario_names import scenario_names
 from isthmus.data.walk import walk
 from isthmus.registry.packaging import ScenarioParams
 
@@ -37,7 +37,8 @@ def where(project: Path, place: str, name: str) -> list[Path]:
             f"'{name}': names no file. Allowed: a number, as in 'file 12', or an image id of 32 hex digits"
         )
     params = project / "params.yaml"
-    if params.is_file() and place in (read_yaml(params).get("scenarios") or {}):
+    scenarios = (read_yaml(params).get("scenarios") or {}) if params.is_file() else {}
+    if place in scenarios:
         scenario = load_params(ScenarioParams, params, {"scenario": f"scenarios.{place}"}).scenario
         raw = project / scenario.raw
         if _ID.fullmatch(name):
@@ -46,8 +47,10 @@ def where(project: Path, place: str, name: str) -> list[Path]:
     elif folder.is_dir():
         paths = [folder / path for path in walk(folder).numbers()]
     else:
-        scenario_names(read_yaml(params), [place], params)
-        raise ConfigError(f"{place}: no such folder")
+        there = ", ".join(scenarios) or "none"
+        raise ConfigError(
+            f"{place}: no scenario and no folder.{did_you_mean(place, list(scenarios))} Scenarios: {there}"
+        )
     if not number.isdigit() or not 1 <= int(number) <= len(paths):
         raise DataError(
             f"{place}: no file {number}. There are {len(paths)}, numbered from 1 in the order of their paths"

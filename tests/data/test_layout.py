@@ -391,6 +391,25 @@ def test_sources_that_spell_a_class_each_in_its_own_way_are_a_question(tmp_path:
     assert labels(made, "older") == {"crack": 2, "good": 2}
 
 
+def test_what_says_two_things_of_one_image_is_a_question(tmp_path: Path) -> None:
+    nested = source(tmp_path, *images("crack", "good/crack"))
+    tables = source(tmp_path, *images("", each=2), name="tables")
+    (tables / "one.csv").write_text("path,label\na.png,x\nb.png,y\n")
+    (tables / "two.csv").write_text("path,label\na.png,x\nb.png,x\n")
+
+    with pytest.raises(DataError, match="good/crack/a.png lies in folders of several classes: good, crack"):
+        plan(nested, target(tmp_path), classes=["crack", "good"])
+    with pytest.raises(DataError, match="one.csv and two.csv say different classes of b.png"):
+        plan(tables, target(tmp_path))
+
+
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    with pytest.raises(DataError, match="file: is no folder"):
+        plan(tmp_path / "file", target(tmp_path))
+
+
 def test_images_without_folders_or_table_are_refused_with_both_ways(tmp_path: Path) -> None:
     with pytest.raises(
         DataError, match="2 images lie outside folders of classes .* one folder a class, or write a table"

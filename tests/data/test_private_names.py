@@ -186,6 +186,8 @@ def test_prepare_names_images_by_their_ids(raw: Path, tmp_path: Path, monkeypatc
 
     assert NAME not in str(changed.value)
     assert where(_project(tmp_path), "demo", image_id) == [first(raw)]
+    with pytest.raises(DataError, match=rf"demo: no image {'0' * 32} in .*locations"):
+        where(_project(tmp_path), "demo", "0" * 32)
 
 
 def test_add_names_no_file_whatever_is_wrong(
@@ -253,7 +255,7 @@ def test_folders_of_patients_are_not_taken_for_classes(tmp_path: Path) -> None:
         ("demo", "one", ConfigError, "'one': names no file. Allowed: a number, as in 'file 12', or an image id"),
         ("demo", "97", DataError, "demo: no file 97. There are 96, numbered from 1"),
         ("demo", "0" * 32, DataError, r"locations\.parquet: no such file. Run 'dvc repro ingest@demo' first"),
-        ("elsewhere", "1", ConfigError, "no scenario 'elsewhere'"),
+        ("dmeo", "1", ConfigError, r"dmeo: no scenario and no folder\. Did you mean 'demo'\? Scenarios: demo"),
     ],
 )
 def test_what_stands_for_no_file_is_refused(
