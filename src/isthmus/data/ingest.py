@@ -9,7 +9,8 @@ import pandas as pd
 from pydantic import Field
 
 from isthmus.core.progress import track
-from isthmus.data.audit import audit, check_bad_share, near_counts, source_contradictions
+from isthmus.data.audit import assumed_counts, audit, check_bad_share, near_counts, source_contradictions
+from isthmus.data.bounds import Bounds
 from isthmus.data.identity import read_key
 from isthmus.data.labels import label_facts
 from isthmus.data.limits import Limits, check_limits
@@ -33,6 +34,7 @@ class IngestConfig(Limits):
 
     max_bad_share: float = Field(0.2, ge=0, le=1, description="[share] of files that may be broken")
     splits: Splits = Splits()
+    files: Bounds = Bounds()
     workers: int = Field(2, ge=1, le=64, description="processes that decode")
     near_duplicates: float = Field(
         0.05,
@@ -71,7 +73,8 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     rows: list[Row] = []
     key = None if config.identity_key is None else read_key(config.identity_key)
     with Pictures() as pictures:
-        decoded = in_order(partial(read_image_facts, raw, key=key, tiles=scenario.tiles), found, config.workers)
+        read = partial(read_image_facts, raw, key=key, tiles=scenario.tiles, bounds=config.files)
+        decoded = in_order(read, found, config.workers)
         for result in track(decoded, "decode", len(found), "file"):
             if isinstance(result, Bad):
                 bad.append(result._replace(reason=private_reason(result.reason, result.path, scenario.kind)))
@@ -95,6 +98,7 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     if taken is not None:
         counts["volumes"] = taken.counts()
     counts |= {"files_not_in_table": seen.unlisted, "lines_of_other_domains": seen.elsewhere, "beside": seen.beside}
+    counts["assumed"] = assumed_counts((row.found.path, row.found.domain, row.assumed) for row in rows)
     counts |= _odd(frame, manifest, near, scenario, config, seed)
     counts["labels"]["two_labels"] = two_labels
     check_limits(config, counts, names)

@@ -21,7 +21,7 @@ from isthmus.data.names import private_reason, shown_name
 from isthmus.data.rows import RowFormat, copy_row, create_shards, synchronise, write_row
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import plan_shards
-from isthmus.data.tiling import ChangedError, is_tile, read_part
+from isthmus.data.tiling import ChangedError, is_tile, order_of, read_part
 from isthmus.data.workers import in_order
 
 _SHOWN = 10
@@ -71,9 +71,9 @@ def prepare(
         DataError: an image changed since `ingest`, or a domain has no image left to train on.
     """
     both = manifest.merge(places, on=["image_id", "part"], validate="1:1")
-    if both["part"].map(is_tile).any():  # frame by frame, so that a frame is decoded once and not once a tile
-        both = both.sort_values(["sha256", "part"], kind="stable")
     items = [Item(*row) for row in both[list(Item._fields)].itertuples(index=False)]
+    if any(is_tile(item.part) for item in items):  # frame by frame, so that a frame is decoded once and not once a tile
+        items.sort(key=lambda item: (item.sha256, order_of(item.part)))
     if len(items) != len(manifest):
         raise DataError("manifest and locations name different images. Run 'dvc repro' to write both again")
     train = set(manifest.loc[manifest["split"] == "train", "image_id"])

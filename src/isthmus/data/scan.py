@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_file
+from isthmus.data.bounds import DEFAULT, Bounds, check_size
 from isthmus.data.names import is_text, nfc, readable, shown_name
 from isthmus.data.near import small_picture
 from isthmus.data.pixel_facts import PixelFacts, pixel_facts
@@ -21,7 +22,7 @@ from isthmus.data.scenario import Scenario
 from isthmus.data.slices import Slice
 from isthmus.data.table import Bad, Found, from_table
 from isthmus.data.tiles import Tiles
-from isthmus.data.tiling import tiled
+from isthmus.data.tiling import images_in
 from isthmus.data.walk import Walked, refusal, walk
 
 TABLES = ("images.csv", "images.parquet")
@@ -43,6 +44,7 @@ class Row:
     small: NDArray[np.float32] | int  # of `data/near.py`, or its place where many are kept (`data/pictures.py`)
     facts: PixelFacts
     slice: Slice | None = None  # where it lies in its volume, if its file says so
+    assumed: str = ""  # what its file does not say and its reader took for granted
 
 
 def image_id(domain: str, sha256: str, part: str) -> str:
@@ -140,7 +142,9 @@ def find_named(raw: Path, scenario: Scenario) -> dict[str, str]:
     return scan(raw, scenario).names
 
 
-def read_image_facts(raw: Path, found: Found, key: bytes | None = None, tiles: Tiles | None = None) -> list[Row] | Bad:
+def read_image_facts(
+    raw: Path, found: Found, key: bytes | None = None, tiles: Tiles | None = None, bounds: Bounds = DEFAULT
+) -> list[Row] | Bad:
     """Decodes one file wholly and returns a row an image in it, or why it cannot be used.
 
     Args:
@@ -148,22 +152,25 @@ def read_image_facts(raw: Path, found: Found, key: bytes | None = None, tiles: T
         found: the file.
         key: hides whom a file names; needed only where the user gives no group.
         tiles: how frames are cut; None: not at all.
+        bounds: how large the file may be, and what it may declare.
     """
     path = raw / found.path
     try:
         if reason := refusal(path):  # between the walk and now it can have become anything
             return Bad(found.path, found.domain, reason)
+        size = path.stat().st_size
+        check_size(size, bounds)
         reader = reader_for(path)
-        person = None if found.group else reader.person(path, key)
-        rows = []
-        parts = reader.parts(path)
-        sha256, size = sha256_file(path), path.stat().st_size
-        for name in parts:
-            place = reader.slice_of(path, name)
-            for part, image in tiled(reader.read(path, name), name, tiles, found.domain):
-                height, width, channels = image.pixels.shape
-                dtype, small, facts = image.pixels.dtype.name, small_picture(image), pixel_facts(image)
-                rows.append(Row(found, sha256, part, height, width, channels, dtype, size, person, small, facts, place))
+        rows, sha256, person = [], "", None
+        for name, part, image in images_in(path, reader, bounds, tiles, found.domain):
+            if not sha256:  # after the header is found to be a sound one
+                sha256, person = sha256_file(path), None if found.group else reader.person(path, key)
+            height, width, channels = image.pixels.shape
+            dtype, small, facts = image.pixels.dtype.name, small_picture(image), pixel_facts(image)
+            place, assumed = reader.slice_of(path, name), image.facts.get("assumed", "")
+            rows.append(
+                Row(found, sha256, part, height, width, channels, dtype, size, person, small, facts, place, assumed)
+            )
         return rows
     except DataError as error:
         return Bad(found.path, found.domain, str(error))

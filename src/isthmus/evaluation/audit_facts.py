@@ -19,6 +19,7 @@ def audit_facts(audit: dict[str, Any], truth: dict[str, Any], classes: list[str]
         "shares": _shares(audit.get("shares", {})),
         "balance": _balance(audit.get("classes", {})),
         "labels": [*_label_notes(audit.get("labels")), *_target_notes(truth, classes)],
+        "assumed": _assumed_notes(audit.get("assumed", {})),
         "pixels": _pixels(audit),
         "shortcuts": _shortcuts(audit.get("shortcuts", {"domain": {}, "class": {}})),
     }
@@ -91,6 +92,13 @@ def _target_notes(truth: dict[str, Any], classes: list[str]) -> list[str]:
     missing = [name for name in classes if scores[name]["count"] == 0]
     note = f"The target's test split has no image of class {', '.join(missing)}: its recall is not known."
     return [note] if missing else []
+
+
+def _assumed_notes(assumed: dict[str, dict[str, int]]) -> list[str]:
+    return [
+        f"{', '.join(f'{files} files of {domain}' for domain, files in domains.items())}: {what}."
+        for what, domains in assumed.items()
+    ]
 
 
 def _pixels(audit: dict[str, Any]) -> list[dict[str, Any]]:

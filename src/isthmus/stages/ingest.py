@@ -41,6 +41,8 @@ def run(
     write_json(quarantine, [bad._asdict() for bad in done.bad])
     write_json(audit, done.audit)
     counts = ", ".join(f"{domain} {count}" for domain, count in done.audit["images"].items())
+    for assumed, domains in done.audit["assumed"].items():
+        say(f"ingest: {assumed} ({', '.join(f'{domain} {files} files' for domain, files in domains.items())})")
     say(f"ingest: {counts} images; {len(done.bad)} files in quarantine; {done.audit['duplicates']} exact copies")
     beside = sum(sum(kinds.values()) for kinds in done.audit["beside"].values())
     for count, what in (
