@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -6,6 +8,9 @@ from isthmus.core.errors import ConfigError, DataError
 from isthmus.data.bands import find_band, without_transparency
 from isthmus.data.image import Image
 from isthmus.data.kinds.remote_sensing import Config, RemoteSensing
+from tests.raw_folders import CLASSES
+from tests.stages.test_ingest import run
+from tests.stages.test_prepare import again, facts
 
 FACTS = {"bands": ["b02", "b03", "b04", "b08"], "wavelengths_nm": [490.0, 560.0, 665.0, 842.0], "gsd_m": [10.0, 10.0]}
 
@@ -238,3 +243,32 @@ def test_a_dtype_that_no_training_image_has_is_refused() -> None:
 def test_options_that_contradict_each_other_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         validated(Config, options, "preprocess.")
+
+
+def test_the_bands_of_rasters_are_found_or_the_stage_says_which_there_are(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    raw, rng = tmp_path / "raw", np.random.default_rng(0)
+    place = {"crs": "EPSG:32632", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+    for domain in ("line_a", "line_b"):
+        for name in CLASSES:
+            (raw / domain / name).mkdir(parents=True)
+            for number in range(24):
+                profile = {"driver": "GTiff", "count": 4, "height": 16, "width": 16, "dtype": "uint16", **place}
+                with rasterio.open(raw / domain / name / f"{number}.tif", "w", **profile) as scene:
+                    scene.write(rng.integers(100, 3000, (4, 16, 16), dtype=np.uint16))
+                    scene.descriptions = ("B04", "B03", "B02", "B08")
+
+    run(raw, tmp_path / "out", kind="remote_sensing")
+
+    def prepared(**options: object) -> list[dict[str, str]]:
+        again(raw, tmp_path / "out", kind="remote_sensing", preprocess={"image_size": 16, **options})
+        return facts(tmp_path / "out")["quarantine"]
+
+    assert prepared(bands=["B4", "B3", "B2"], gsd=10) == []
+    assert prepared(channels=4) == []
+    with pytest.raises(DataError, match=r"no band 'B99'\. There are: 1 b04, 2 b03, 3 b02, 4 b08\."):
+        prepared(bands=["B4", "B3", "B99"])
+    with pytest.raises(
+        DataError, match=r"image has 4 bands\. Which 3 of them\?.* There are: 1 b04, 2 b03, 3 b02, 4 b08\."
+    ):
+        prepared()

@@ -9,6 +9,7 @@ from PIL import Image
 
 from isthmus.core.errors import DataError
 from isthmus.data.bounds import Bounds
+from isthmus.data.picture_heads import head_of
 from isthmus.data.readers import image as module
 from isthmus.data.readers import reader_for
 from isthmus.data.readers.image import FileReader
@@ -370,3 +371,15 @@ def test_a_pnm_of_more_than_eight_bits_keeps_its_values(top: int, mark: bytes, c
     assert np.array_equal(read(tmp_path / "a.pnm"), pixels)
     with pytest.raises(DataError, match=r"file is truncated \(ends after"):
         read(tmp_path / "cut.pnm")
+
+
+def test_the_head_of_a_jpeg_is_found_behind_whatever_stands_before_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 5000  # a description
+    path = tmp_path / "a.jpg"
+    Image.fromarray(gradient()).save(path, exif=exif)
+
+    for head in (b"", path.read_bytes()[:2048], path.read_bytes()):
+        assert head_of(path, head) == (8, 12, 16)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert head_of(path) is None

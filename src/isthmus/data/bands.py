@@ -67,7 +67,8 @@ def without_transparency(image: Image, bands: Sequence[int | str] | None) -> Ima
         if name in facts:
             facts[name] = [value for number, value in enumerate(facts[name]) if number != place]
     valid = ~clear if image.valid is None else image.valid & ~clear
-    return Image(others, "rgb" if others.shape[2] == 3 else "bands", facts, None if valid.all() else valid)
+    mode = {1: "grey", 3: "rgb"}.get(others.shape[2], "bands")
+    return Image(others, mode, facts, None if valid.all() else valid)
 
 
 def _names(image: Image) -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from isthmus.core.errors import DataError
@@ -54,11 +55,11 @@ def _length(step: Step) -> float:
 
 def _unit(crs: Any) -> float:
     """Returns metres, or radians where coordinates are angles, of one unit of the coordinates."""
-    from rasterio.errors import RasterioError
+    from rasterio.errors import CRSError, RasterioError
 
     try:
         name, factor = crs.units_factor
-    except RasterioError:
+    except (CRSError, RasterioError):
         name, factor = "unknown", 0.0
     if name.lower() in ("", "unknown") or not (math.isfinite(factor) and factor > 0):
         raise DataError("its coordinate system states no unit of length")
@@ -79,27 +80,30 @@ def _radius(crs: Any) -> float:
 
 def _unprojected(crs: Any, x: float, y: float, steps: tuple[Step, Step]) -> list[float]:
     """Returns the lengths of steps from a place of a map [m], empty where it lies on no body, as a local grid does."""
-    from rasterio.crs import CRS
-    from rasterio.errors import RasterioError
     from rasterio.warp import transform as transformed
 
-    degrees = _geographic(crs.to_wkt())
-    if not degrees:
-        return []
+    xs, ys = [x, *(x + s.x for s in steps)], [y, *(y + s.y for s in steps)]
     try:
-        base = CRS.from_wkt(degrees)
-        xs, ys = [x, *(x + s.x for s in steps)], [y, *(y + s.y for s in steps)]
+        base, factor, radius = _body(crs.to_wkt())
         longitudes, latitudes = transformed(crs, base, xs, ys)
-        factor = _unit(base)
-    except (RasterioError, DataError):
+    except Exception:  # a system without a body, or one that PROJ cannot bring to it
         return []
     turn = 2 * math.pi / factor
     lengths = []
     for longitude, latitude in zip(longitudes[1:], latitudes[1:], strict=True):
         east = (longitude - longitudes[0] + turn / 2) % turn - turn / 2
         step = Step(east, latitude - latitudes[0])
-        lengths.append(_on_sphere(step, latitudes[0] * factor, _radius(base), factor))
+        lengths.append(_on_sphere(step, latitudes[0] * factor, radius, factor))
     return lengths if all(math.isfinite(v) and v > 0 for v in lengths) else []
+
+
+@lru_cache(maxsize=64)
+def _body(wkt: str) -> tuple[Any, float, float]:
+    """Returns the geographic system inside a projected one's WKT, radians of its unit and the body's radius [m]."""
+    from rasterio.crs import CRS
+
+    base = CRS.from_wkt(_geographic(wkt))
+    return base, _unit(base), _radius(base)
 
 
 def _geographic(wkt: str) -> str:

@@ -1,5 +1,6 @@
 """The heads of PNG, JPEG and BMP, read by hand: which pictures Pillow cannot or must not read, so that GDAL does."""
 
+import io
 import struct
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -18,26 +19,37 @@ class Head(NamedTuple):
     width: int
 
 
-def head_of(path: Path) -> Head | None:
-    """Returns what a PNG, JPEG or BMP declares; None of another file, and where the head is cut off."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(64)
-            if head.startswith(b"\x89PNG"):
-                width, height = struct.unpack_from(">II", head, 16)
-                return Head(8, height, width)
-            if head.startswith(b"BM"):
-                width, height = struct.unpack_from("<ii", head, 18)
-                return Head(8, abs(height), abs(width))
-            return _jpeg(stream) if head.startswith(b"\xff\xd8") else None
-    except (OSError, struct.error):  # whoever decodes it says so
-        return None
+def head_of(path: Path, head: bytes = b"") -> Head | None:
+    """Returns what a PNG, JPEG or BMP declares; None of another file, and where the head is cut off.
+
+    Args:
+        path: the file; opened only where its first bytes are not enough.
+        head: its first bytes, where they are at hand.
+    """
+    for _ in range(2):
+        try:
+            with io.BytesIO(head) if head else path.open("rb") as stream:
+                return _declared(stream)
+        except (OSError, struct.error):  # cut off: where the file is too, whoever decodes it says so
+            head = b""
+    return None
 
 
-def is_gdals(path: Path) -> bool:
+def _declared(stream: BinaryIO) -> Head | None:
+    head = stream.read(64)
+    if head.startswith(b"\x89PNG"):
+        width, height = struct.unpack_from(">II", head, 16)
+        return Head(8, height, width)
+    if head.startswith(b"BM"):
+        width, height = struct.unpack_from("<ii", head, 18)
+        return Head(8, abs(height), abs(width))
+    return _jpeg(stream) if head.startswith(b"\xff\xd8") else None
+
+
+def is_gdals(path: Path, head: bytes) -> bool:
     """Returns whether a picture has more pixels than Pillow is asked for, or is a JPEG of more than its 8 bits."""
-    head = head_of(path)
-    return head is not None and (head.bits > 8 or head.height * head.width > LARGE)
+    declared = head_of(path, head)
+    return declared is not None and (declared.bits > 8 or declared.height * declared.width > LARGE)
 
 
 def _jpeg(stream: BinaryIO) -> Head | None:

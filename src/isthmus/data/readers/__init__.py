@@ -139,7 +139,7 @@ def _by_content(path: Path) -> str:
     if family == "tiff":
         return "geotiff" if tiff.needs_gdal(path) else "image"
     if family == "picture":
-        return "geotiff" if is_gdals(path) else "image"
+        return "geotiff" if is_gdals(path, head) else "image"
     return {"jpeg 2000": "geotiff"}.get(family, family)
 
 

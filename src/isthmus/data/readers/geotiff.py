@@ -16,6 +16,8 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -42,6 +44,7 @@ _ENVIRONMENT = {
     "GDAL_NUM_THREADS": "1",
     "GDAL_CACHEMAX": 2**28,  # [byte] of decoded blocks, which the tiles of a row share
 }
+_ENTERED: ContextVar[bool] = ContextVar("_ENTERED", default=False)  # to enter GDAL's settings costs 0.4 ms
 _DRIVERS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"\0\0\0\x0cjP  ": "JP2OpenJPEG",
             b"\xff\x4f\xff\x51": "JP2OpenJPEG"}  # fmt: skip
 _NAMES = {"GTiff": "a TIFF", "JP2OpenJPEG": "a JPEG 2000 file", "PNG": "a PNG", "JPEG": "a JPEG", "BMP": "a BMP"}
@@ -77,29 +80,14 @@ class FileReader(Reader):
     def parts(self, path: Path, bounds: Bounds = DEFAULT, frames: bool = False) -> list[str]:
         """Returns `[""]`, a name a page, or one a window: row and column of its corner, as in `["0-0", "0-1024"]`."""
         with _reasons(path):
-            size, pages = path.stat().st_size, tiff.parts_of(path) if tiff.is_tiff(path) else [""]
-            check_declared(Declared(*_declared_size(path), len(pages), 0, 0, windowed=frames), size, bounds)
-        names: list[str] = []
-        total = 0
-        known: dict[Any, tuple[Declared, list[str]]] = {}
-        for page in pages:
-            layout = tiff.image_at(path, page)[1].layout if page else None
-            if layout not in known:  # pages of one layout are opened once here
-                with closing(Scene(path, page)) as scene:
-                    windows = [] if frames or not scene.is_map else _windows(scene.height, scene.width)
-                    known[layout] = scene.declared(1, whole=not windows and not frames), windows
-            declared, windows = known[layout]
-            names += [f"{page}:{window}" if page else window for window in windows] or [page]
-            total += declared.total
-            check_declared(declared._replace(total=total, images=len(names)), size, bounds)
-        return names
+            return _parts(path, bounds, frames)
 
     def read(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Image:
         """Decodes one picture, scene or window, `[H, W, C]`: as stored, or float32 where scale and offset apply."""
-        place = _Place.of(part)
-        check_declared(Declared(*_declared_size(path), 1, 0, 0), path.stat().st_size, bounds)
-        with closing(Scene(path, place.page)) as scene:
-            check_declared(scene.declared(1, whole=place.corner is None), path.stat().st_size, bounds)
+        place, size = _Place.of(part), path.stat().st_size
+        check_declared(Declared(*_declared_size(path), 1, 0, 0), size, bounds)
+        with _reasons(path), closing(Scene(path, place.page)) as scene:
+            check_declared(scene.declared(1, whole=place.corner is None), size, bounds)
             if place.corner is None:
                 return scene.cut(Box(0, 0, scene.height, scene.width))
             return scene.cut(Box(*place.corner, min(scene.height, WINDOW), min(scene.width, WINDOW)))
@@ -152,7 +140,12 @@ class Scene:
             size = self._data.height * self._data.width * self._data.count * np.dtype(self._data.dtypes[0]).itemsize
             sequential = self._data.driver in ("PNG", "JPEG") and self._orientation not in (1, 2)
             self._against_rows = sequential and size <= _MOST_WHOLE
-            self.facts = self._facts()
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the file says of itself, as in `Image`."""
+        with _reasons(self._path):
+            return self._facts()
 
     @property
     def height(self) -> int:
@@ -312,14 +305,38 @@ class Scene:
         return [float(v) for v in bounds(Window(box.left, box.top, box.width, box.height), self._transform)]
 
 
+def _parts(path: Path, bounds: Bounds, frames: bool) -> list[str]:
+    size, pages = path.stat().st_size, tiff.parts_of(path) if tiff.is_tiff(path) else [""]
+    check_declared(Declared(*_declared_size(path), len(pages), 0, 0, windowed=frames), size, bounds)
+    names: list[str] = []
+    total = 0
+    known: dict[Any, tuple[Declared, list[str]]] = {}
+    for page in pages:
+        layout = tiff.image_at(path, page)[1].layout if page else None
+        if layout not in known:  # pages of one layout are opened once here
+            with closing(Scene(path, page)) as scene:
+                windows = [] if frames or not scene.is_map else _windows(scene.height, scene.width)
+                known[layout] = scene.declared(1, whole=not windows and not frames), windows
+        declared, windows = known[layout]
+        names += [f"{page}:{window}" if page else window for window in windows] or [page]
+        total += declared.total
+        check_declared(declared._replace(total=total, images=len(names)), size, bounds)
+    return names
+
+
 @contextmanager
 def _reasons(path: Path) -> Iterator[None]:
-    try:
-        require("rasterio", "remote_sensing")
-        import rasterio
+    """Gives GDAL its settings and translates what goes wrong; inside another one it does nothing more."""
+    if _ENTERED.get():
+        yield
+        return
+    require("rasterio", "remote_sensing")
+    import rasterio
 
-        # GDAL's complaints name the file, which may name a patient; what they say is in the reason
-        logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    # GDAL's complaints name the file, which may name a patient; what they say is in the reason
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    token = _ENTERED.set(True)
+    try:
         with warnings.catch_warnings(), rasterio.Env(**_ENVIRONMENT):
             warnings.simplefilter("ignore")  # a raster without georeference is one
             yield
@@ -329,6 +346,8 @@ def _reasons(path: Path) -> Iterator[None]:
         raise DataError("too large for the memory of this machine") from None
     except Exception as error:  # a hostile file makes a decoder raise nearly anything; each of it means: unreadable
         raise DataError(_reason(path, error)) from None
+    finally:
+        _ENTERED.reset(token)
 
 
 def _driver(path: Path) -> str:

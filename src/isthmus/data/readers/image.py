@@ -110,8 +110,10 @@ class FileReader(Reader):
 def _opened(path: Path, part: str, bounds: Bounds) -> Iterator[ImageFile.ImageFile]:
     try:
         with ExitStack() as open_files:
-            given: Path | BinaryIO = path
-            if tiff.is_tiff(path) and tiff.pages_of(path):
+            given: BinaryIO = open_files.enter_context(path.open("rb"))
+            is_tiff = given.read(4) in tiff.MARKS
+            given.seek(0)
+            if is_tiff and tiff.pages_of(path):
                 given = open_files.enter_context(tiff.page_alone(path, tiff.image_at(path, part)[1]))
             with _limited(bounds.max_pixels):
                 image = open_files.enter_context(Pillow.open(given, formats=_FORMATS))
