@@ -11,6 +11,7 @@ from typing import Any
 
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError, IsthmusError
+from isthmus.data.bounds import Bounds
 from isthmus.data.identity import read_key
 from isthmus.data.image import Image
 from isthmus.data.ingest import IngestConfig
@@ -123,19 +124,19 @@ def _check_raw(project: Path, document: dict[str, Any], name: str) -> None:
     seen = scan(raw, scenario, f"of scenarios.{name} in params.yaml")
     problems: list[str] = []
     for domain in scenario.domains:
-        _collect(problems, lambda domain=domain: _check_sample(raw, scenario, seen, domain, key))
+        _collect(problems, lambda domain=domain: _check_sample(raw, scenario, seen, domain, key, config.files))
     if problems:
         raise DataError("\n".join(problems))
 
 
-def _check_sample(raw: Path, scenario: Scenario, seen: Scanned, domain: str, key: bytes | None) -> None:
+def _check_sample(raw: Path, scenario: Scenario, seen: Scanned, domain: str, key: bytes | None, bounds: Bounds) -> None:
     """Checks that at least one of a few images can be decoded and prepared: if none can, the run cannot go on."""
     files = [found for found in seen.found if found.domain == domain]
     sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
     reasons: list[str] = []
     images: list[tuple[Found, Image]] = []
     for found in sample:
-        rows = read_image_facts(raw, found, key, scenario.tiles)
+        rows = read_image_facts(raw, found, key, scenario.tiles, bounds)
         if isinstance(rows, Bad):
             reasons.append(_told(found, rows.reason, scenario, seen))
         else:

@@ -72,7 +72,7 @@ def add_pair(
     if classes is None:
         check_folders_are_classes(plan)
     say("\n".join(plan.lines()))
-    people = check_readable(plan, config.max_bad_share)
+    people = check_readable(plan, config.max_bad_share, config.files)
     if people and config.identity_key is None and "group" not in plan.section:
         say(
             "  files name patients: before the first run set 'ingest.identity_key' in params.yaml to a key file outside"

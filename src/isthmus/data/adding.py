@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from isthmus.core.config import validated
 from isthmus.core.errors import DataError
+from isthmus.data.bounds import Bounds
 from isthmus.data.contradictions import Member, same_bytes
 from isthmus.data.layout import Layout, TargetLabels, first_folders, read_source, read_target
 from isthmus.data.names import is_text, nfc, printable, readable, shown_name
@@ -201,12 +202,13 @@ def domain_names(folders: Sequence[Path]) -> list[str]:
     return [names()[f] for f in real]
 
 
-def check_readable(plan: Plan, allowed: float) -> bool:
+def check_readable(plan: Plan, allowed: float, bounds: Bounds) -> bool:
     """Decodes some files of each domain, and all where some are broken, before anything is copied.
 
     Args:
         plan: what will be copied.
         allowed: `ingest.max_bad_share`.
+        bounds: `ingest.files`.
 
     Returns:
         Whether a file names a person, so that `ingest` needs a key to hide whom, or groups.
@@ -231,7 +233,7 @@ def check_readable(plan: Plan, allowed: float) -> bool:
         sample = paths[:: max(1, len(paths) // _SAMPLE)][:_SAMPLE]
         broken = []
         for path in sample:
-            facts = _facts(layout, domain, path)
+            facts = _facts(layout, domain, path, bounds)
             if isinstance(facts, Bad):
                 broken.append(facts)
             else:
@@ -243,7 +245,7 @@ def check_readable(plan: Plan, allowed: float) -> bool:
             )
         if len(broken) * 2 > len(sample) * allowed and len(sample) < len(paths):
             checked = track(paths, f"check {domain}", len(paths), "file")
-            broken = [b for path in checked if isinstance(b := _facts(layout, domain, path), Bad)]
+            broken = [b for path in checked if isinstance(b := _facts(layout, domain, path, bounds), Bad)]
         refused = [Bad(p, domain, reason) for p, reason in layout.walked.refused.items()]
         bad += [Bad(_shown(layout, b.path, names, plan), domain, b.reason) for b in [*broken, *refused]]
         total += len(paths) + len(refused)
@@ -343,8 +345,8 @@ def _one_folder(name: str) -> str:
     return f"two folders are named '{name}': they are one folder. Name each folder once"
 
 
-def _facts(layout: Layout, domain: str, path: str) -> list[Row] | Bad:
-    return read_image_facts(layout.folder, Found(path, domain, None, None, None), _NO_KEY)
+def _facts(layout: Layout, domain: str, path: str, bounds: Bounds) -> list[Row] | Bad:
+    return read_image_facts(layout.folder, Found(path, domain, None, None, None), _NO_KEY, bounds=bounds)
 
 
 def _shown(layout: Layout, path: str, numbers: dict[str, int], plan: Plan) -> str:
