@@ -6,9 +6,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
+
+from isthmus import cli
+from tests.data.test_identity import write_dicom
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "isthmus.cli"]
@@ -21,7 +27,10 @@ def isthmus(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def project(tmp_path: Path, **changes: object) -> Path:
     """Writes a params.yaml of one scenario with two real folders; `changes` replace top-level sections."""
     for name in ("a/x", "a/y", "b"):
-        (tmp_path / "data" / "raw" / "mine" / name).mkdir(parents=True)
+        folder = tmp_path / "data" / "raw" / "mine" / name
+        folder.mkdir(parents=True)
+        for number in range(2):
+            Image.new("L", (20, 20), len(name) * 40 + number).save(folder / f"{number}.png")
     scenario = {"kind": "natural", "raw": "data/raw/mine", "source": ["a"], "target": "b", "classes": ["x", "y"]}
     document = yaml.safe_load((ROOT / "params.yaml").read_text())
     document |= {"scenarios": {"mine": scenario | {"model": "small_cnn"}}, "pairs": {}}
@@ -29,6 +38,16 @@ def project(tmp_path: Path, **changes: object) -> Path:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
     return tmp_path
+
+
+def told(folder: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]:
+    """Runs the command in this very process, where starting one costs seconds; returns status and standard error."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["isthmus", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    return int(end.value.code or 0), capsys.readouterr().err
 
 
 def edited(folder: Path, old: str, new: str) -> Path:
@@ -91,30 +110,31 @@ def test_a_good_project_is_said_to_be_in_order(tmp_path: Path) -> None:
     ids=["key", "method", "option", "validator", "rule", "kind", "model", "folder", "outside", "no floor"],
 )
 def test_each_mistake_is_one_clear_message_with_status_2_and_no_traceback(
-    tmp_path: Path, old: str, new: str, messages: list[str]
+    tmp_path: Path, old: str, new: str, messages: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = isthmus(edited(project(tmp_path), old, new), "check", "mine")
+    status, error = told(edited(project(tmp_path), old, new), capsys, "check", "mine")
 
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert done.stderr.startswith("error: ")
+    assert status == 2
+    assert error.startswith("error: ")
     for message in messages:
-        assert message in done.stderr
+        assert message in error
 
 
-def test_an_unknown_scenario_names_the_known_ones_and_how_to_bring_one(tmp_path: Path) -> None:
-    done = isthmus(project(tmp_path), "check", "mien")
+def test_an_unknown_scenario_names_the_known_ones_and_how_to_bring_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, error = told(project(tmp_path), capsys, "check", "mien")
 
-    assert done.returncode == 2
-    assert "no scenario 'mien'. Did you mean 'mine'? There are: mine" in done.stderr
-    assert "isthmus add mien" in done.stderr
+    assert status == 2
+    assert "no scenario 'mien'. Did you mean 'mine'? There are: mine" in error
+    assert "isthmus add mien" in error
 
 
-def test_an_empty_section_of_methods_is_said(tmp_path: Path) -> None:
-    done = isthmus(project(tmp_path, methods={}), "check")
+def test_an_empty_section_of_methods_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, error = told(project(tmp_path, methods={}), capsys, "check")
 
-    assert done.returncode == 2
-    assert "section 'methods' is missing or empty" in done.stderr
+    assert status == 2
+    assert "section 'methods' is missing or empty" in error
 
 
 def test_a_stage_tells_a_mistake_the_same_way(tmp_path: Path) -> None:
@@ -147,6 +167,7 @@ VERBS: dict[str, list[str]] = {
     "lr-range": ["mine", "coral"],
     "reproduce": ["mine"],
     "serve": ["mine"],
+    "where": ["mine", "1"],
 }
 
 
@@ -174,6 +195,7 @@ def test_a_verb_in_a_sub_folder_works_in_the_project_and_says_where_that_is(tmp_
 def test_paths_of_the_command_line_are_relative_to_the_users_folder(tmp_path: Path) -> None:
     folder = project(tmp_path) / "notes"
     (folder / "photos").mkdir(parents=True)
+    (tmp_path / ".git").mkdir()
 
     done = isthmus(folder, "add", "press", "--source", "photos", "--target", "nowhere", "--kind", "natural")
 
@@ -215,8 +237,124 @@ def test_every_stage_shows_its_flags() -> None:
         assert "--params" in answer
 
 
-def test_what_is_missing_inside_a_raw_folder_is_left_to_ingest(tmp_path: Path) -> None:
-    folder = project(tmp_path)
-    shutil.rmtree(folder / "data" / "raw" / "mine" / "b")
+RAW = Path("data/raw/mine")
 
-    assert isthmus(folder, "check").returncode == 0
+
+@pytest.mark.parametrize(
+    ("change", "messages"),
+    [
+        (lambda raw: shutil.rmtree(raw / "b"), ["b: no such folder, named by 'target'", "There are: a"]),
+        (lambda raw: (raw / "a").rename(raw / "c"), ["a: no such folder, named by 'source'", "There are: b, c"]),
+        (lambda raw: (raw / "a" / "x").rename(raw / "a" / "z"), ["class 'z' is not among 'classes'", "Allowed: x, y"]),
+        (lambda raw: [p.unlink() for p in (raw / "a" / "x").iterdir()], ["class 'x' of 'classes'", "no image in the"]),
+        (lambda raw: [p.unlink() for p in (raw / "b").iterdir()], ["domain 'b', named by 'target'", "0 images"]),
+        (
+            lambda raw: [p.write_text("words") for p in (raw / "b").iterdir()],
+            ["domain 'b': none of 2 images that were tried can be used", "b/0.png: content is text, not an image"],
+        ),
+        (lambda raw: (raw / "images.csv").write_text("path,domain\n"), ["images.csv: column label is missing"]),
+    ],
+    ids=["target", "source", "unknown class", "class", "empty", "unreadable", "table"],
+)
+def test_check_finds_what_ingest_will_find_in_the_raw_folder(
+    tmp_path: Path, change: Any, messages: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    change(project(tmp_path) / RAW)
+
+    status, error = told(tmp_path, capsys, "check", "mine")
+
+    assert status == 2
+    for message in messages:
+        assert message in error
+
+
+@pytest.mark.parametrize(
+    ("section", "messages"),
+    [
+        ({"group": "lot"}, ["'group: lot' of scenarios.mine in params.yaml, but no file name holds 'lot-<value>_'"]),
+        ({"preprocess": {"image_size": 14}}, ["preprocess.image_size 14 is too small. Allowed: 16 or more"]),
+        (
+            {"model": "vit", "preprocess": {"image_size": 100}},
+            ["preprocess.image_size 100 is not a multiple of the patch size 14", "Nearest allowed: 98 [pixel]"],
+        ),
+        (
+            {"kind": "industrial", "preprocess": {"roi": [0, 0, 30, 30]}},
+            ["none of 3 images that were tried can be used: a/x/0.png: frame of 20 x 20 pixels does not hold"],
+        ),
+        (
+            {"kind": "remote_sensing", "preprocess": {"bands": ["B4", 1, 1]}},
+            ["domain 'b': none of 2 images that were tried", "b/0.png: "],
+        ),
+        (
+            {"kind": "remote_sensing", "preprocess": {"channels": 4}, "model": "waves"},
+            ["models: backbone.wavelengths names 2 bands, but the prepared images have 4 channels"],
+        ),
+        ({"model": "frozen_cnn"}, ["methods: fixmatch needs images, but model 'frozen_cnn' is frozen"]),
+        ({"model": "shares"}, ["models.shares.class_shares: must name each class once (got x, z). Classes: x, y"]),
+        ({"model": "knn"}, ["methods: coral trains a model, and head: knn has nothing to train"]),
+        ({"model": "stops"}, ["early_stop: shot has a loop of its own"]),
+        ({"model": "lora"}, ["tuning.how: lora changes the attention of a vision transformer"]),
+    ],
+    ids=["group", "size", "patch", "roi", "bands", "waves", "images", "shares", "knn", "stop", "tuning"],
+)
+def test_check_refuses_what_a_later_stage_would_refuse(
+    tmp_path: Path, section: dict[str, Any], messages: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cnn: dict[str, Any] = {"mode": "full", "backbone": {"name": "small_cnn"}}
+    models = {
+        "small_cnn": cnn,
+        "vit": {"mode": "frozen", "backbone": {"name": "timm", "architecture": "vit_small_patch14_dinov2"}},
+        "frozen_cnn": cnn | {"mode": "frozen"},
+        "waves": cnn | {"backbone": {"name": "small_cnn", "bands": "rgb", "wavelengths": [665, 842]}},
+        "shares": cnn | {"class_shares": {"x": 1, "z": 1}},
+        "knn": cnn | {"mode": "frozen", "head": "knn", "epochs": 1},
+        "stops": cnn | {"early_stop": {"patience": 1}},
+        "lora": cnn | {"tuning": {"how": "lora"}},
+    }
+    methods = {
+        "source_only": {},
+        "coral": {},
+        "shot": {},
+        **({"fixmatch": {}} if "frozen_cnn" in section.values() else {}),
+    }
+    folder = project(tmp_path, models=models, methods=methods)
+    document = yaml.safe_load((folder / "params.yaml").read_text())
+    document["scenarios"]["mine"] |= section
+    (folder / "params.yaml").write_text(yaml.safe_dump(document))
+
+    status, error = told(folder, capsys, "check", "mine")
+
+    assert status == 2
+    for message in messages:
+        assert message in error
+
+
+def test_check_wants_a_key_where_dicom_files_name_patients_and_names_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project(tmp_path)
+    for path in (folder / RAW).rglob("*.png"):
+        path.unlink()
+    for number, place in enumerate(["a/x/0", "a/x/1", "a/y/0", "a/y/1", "b/0", "b/1"]):
+        write_dicom(folder / RAW / f"{place}_MUELLER.dcm", np.random.default_rng(number), "MUELLER^HANS", "1.2")
+    edited(folder, "kind: natural", "kind: medical")
+
+    status, error = told(folder, capsys, "check", "mine")
+
+    assert status == 2
+    assert "domain 'b': none of 2 images that were tried can be used: file 5: names a patient or study" in error
+    assert "MUELLER" not in error
+
+
+@pytest.mark.parametrize("name", ["dvc.lock", "params.yaml"])
+def test_check_names_a_merge_that_was_not_settled(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project(tmp_path)
+    with (folder / name).open("a") as stream:
+        stream.write("<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n")
+
+    status, error = told(folder, capsys, "check")
+
+    assert status == 2
+    assert f"{name}: line" in error and f"git checkout --ours {name}" in error

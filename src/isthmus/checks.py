@@ -1,4 +1,8 @@
-"""All mistakes of `params.yaml` and of the raw folders, found together before anything runs."""
+"""All mistakes of `params.yaml` and of the raw folders, found together before anything runs.
+
+What a stage would refuse is refused here by the stage's own functions. A few images of each domain are decoded and
+prepared, not all: `ingest` quarantines the ones that are broken.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,10 +11,17 @@ from typing import Any
 
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError, IsthmusError
+from isthmus.data.bounds import Bounds
+from isthmus.data.identity import read_key
+from isthmus.data.image import Image
+from isthmus.data.ingest import IngestConfig
+from isthmus.data.names import private_reason, shown_name
+from isthmus.data.scan import Scanned, read_image_facts, scan
 from isthmus.data.scenario import Scenario
 from isthmus.data.scenario_names import scenario_names, section_names
+from isthmus.data.table import Bad, Found
+from isthmus.data.tiling import read_part
 from isthmus.gates.judge import read_rules
-from isthmus.models import ModelConfig
 from isthmus.registry.drift import WatchParams
 from isthmus.stages import (
     embed,
@@ -27,6 +38,8 @@ from isthmus.stages import (
 )
 
 _STAGES = (ingest, prepare, embed, shift, select, evaluate, robustness, report)
+_SAMPLE = 3  # images a domain that are decoded and prepared
+_LOCKS = ("dvc.lock", "dvc.yaml")
 
 
 def check(project: Path, names: Sequence[str]) -> list[str]:
@@ -43,15 +56,19 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
     document = read_yaml(params)
     wanted = scenario_names(document, names, params)
     problems: list[str] = []
+    for name in _LOCKS:
+        if (project / name).is_file():
+            _collect(problems, lambda name=name: read_yaml(project / name))
     for name in wanted:
         problems += _scenario_problems(params, document, name)
     _collect(problems, lambda: read_rules(params))
     _collect(problems, lambda: load_params(WatchParams, params, {}))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
-    missing = [line for name in wanted for line in _raw_problems(project, document, name)]
-    if missing:
-        raise DataError("\n".join(missing))
+    for name in wanted:
+        _collect(problems, lambda name=name: _check_raw(project, document, name))
+    if problems:
+        raise DataError("\n".join(dict.fromkeys(problems)))
     return wanted
 
 
@@ -67,22 +84,80 @@ def _scenario_problems(params: Path, document: dict[str, Any], name: str) -> lis
     if name in document.get("pretraining", {}):
         _collect(problems, lambda: _load(params, pretrain, scenario=name))
     if not problems:
-        loaded: Any = _load(params, train, scenario=name, method=methods[0])
-        scenario: Scenario = loaded.scenario
-        model: ModelConfig = loaded.model
-        _collect(problems, lambda: scenario.kind_config(f"params.yaml: scenarios.{name}.preprocess."))
-        _collect(problems, lambda: model.backbone_config(f"params.yaml: models.{scenario.model}.backbone."))
+        _collect(problems, lambda: select.check_methods(_load(params, select, scenario=name)))
+        _collect(problems, lambda: _check_model(params, document, name, methods, problems))
     return problems
 
 
-def _raw_problems(project: Path, document: dict[str, Any], name: str) -> list[str]:
-    section = document["scenarios"][name]
-    raw = Path(section["raw"])
-    if name in document.get("pairs", {}) or (project / raw).is_dir():
-        return []
-    pointer = project / f"{raw}.dvc"
-    bring = f"'dvc pull {raw}.dvc' or 'dvc checkout {raw}.dvc'" if pointer.is_file() else f"'isthmus fetch {name}'"
-    return [f"params.yaml: scenarios.{name}.raw: no folder '{raw}'. Bring it with {bring}, or name an existing folder"]
+def _check_model(
+    params: Path, document: dict[str, Any], name: str, methods: Sequence[str], problems: list[str]
+) -> None:
+    """Checks that kind, backbone and methods go together."""
+    loaded: Any = _load(params, train, scenario=name, method=methods[0])
+    scenario: Scenario = loaded.scenario
+    kind = scenario.kind_config(f"params.yaml: scenarios.{name}.preprocess.")
+    network = train.empty_network(loaded, kind.channels, kind.image_size)
+    for method in methods:
+        given: Any = _load(params, train, scenario=name, method=method)
+        _collect(problems, lambda given=given, method=method: train.check_method(given, method, network))
+    if name in document.get("pretraining", {}):
+        pretrain.check_backbone(_load(params, pretrain, scenario=name), kind.channels)
+
+
+def _check_raw(project: Path, document: dict[str, Any], name: str) -> None:
+    """Checks that the raw folder holds what the scenario says, and that a few of its images can be prepared."""
+    loaded: Any = _load(project / "params.yaml", ingest, scenario=name)
+    scenario: Scenario = loaded.scenario
+    config: IngestConfig = loaded.ingest
+    raw = project / scenario.raw
+    if not raw.is_dir():
+        if name in (document.get("pairs") or {}):
+            return  # `simulate` writes it
+        pointer = project / f"{scenario.raw}.dvc"
+        pull = f"'dvc pull {scenario.raw}.dvc' or 'dvc checkout {scenario.raw}.dvc'"
+        bring = pull if pointer.is_file() else f"'isthmus fetch {name}'"
+        raise DataError(
+            f"params.yaml: scenarios.{name}.raw: no folder '{scenario.raw}'. Bring it with {bring}, or name an existing"
+            " folder"
+        )
+    key = None if config.identity_key is None else read_key(config.identity_key)
+    seen = scan(raw, scenario, f"of scenarios.{name} in params.yaml")
+    problems: list[str] = []
+    for domain in scenario.domains:
+        _collect(problems, lambda domain=domain: _check_sample(raw, scenario, seen, domain, key, config.files))
+    if problems:
+        raise DataError("\n".join(problems))
+
+
+def _check_sample(raw: Path, scenario: Scenario, seen: Scanned, domain: str, key: bytes | None, bounds: Bounds) -> None:
+    """Checks that at least one of a few images can be decoded and prepared: if none can, the run cannot go on."""
+    files = [found for found in seen.found if found.domain == domain]
+    sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
+    reasons: list[str] = []
+    images: list[tuple[Found, Image]] = []
+    for found in sample:
+        rows = read_image_facts(raw, found, key, scenario.tiles, bounds)
+        if isinstance(rows, Bad):
+            reasons.append(_told(found, rows.reason, scenario, seen))
+        else:
+            images += [(found, read_part(raw / found.path, row.part, row.sha256)) for row in rows[:1]]
+    kind = scenario.kind_config("").build()
+    fitted = kind.fit(image for _, image in images)
+    for found, image in images:
+        try:
+            kind.prepare(image, fitted)
+            return
+        except DataError as error:
+            reasons.append(_told(found, str(error), scenario, seen))
+    if sample:
+        raise DataError(
+            f"domain '{domain}': none of {len(sample)} images that were tried can be used: {'; '.join(reasons)}"
+        )
+
+
+def _told(found: Found, reason: str, scenario: Scenario, seen: Scanned) -> str:
+    name = shown_name(found.path, scenario.kind, seen.names[found.path])
+    return f"{name}: {private_reason(reason, found.path, scenario.kind)}"
 
 
 def _load(params: Path, stage: ModuleType, **given: str) -> Any:

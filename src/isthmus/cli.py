@@ -1,10 +1,11 @@
 """The `isthmus` command: each verb calls one function of a floor below, or one flow."""
 
+import csv
 import importlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 
@@ -66,16 +67,56 @@ def fetch(
 @app.command()
 def add(
     name: Annotated[str, typer.Argument(help="of the new scenario: a-z, 0-9 and _")],
-    source: Annotated[list[Path], typer.Option(help="folder with one folder a class; may be given several times")],
-    target: Annotated[Path, typer.Option(help="folder with images, or with one folder a class")],
-    kind: Annotated[str, typer.Option(help="of imagery: industrial, natural, ...")],
-    classes: Annotated[Optional[str], typer.Option(help="comma-separated; default: the source's folders")] = None,  # noqa: UP045
+    source: Annotated[list[Path], typer.Option(help="folder of labelled images; may be given several times")],
+    target: Annotated[Path, typer.Option(help="folder with images, labelled or not")],
+    kind: Annotated[str, typer.Option(help="of imagery: industrial, medical, natural, remote_sensing, ...")],
+    classes: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="comma-separated; other folders are left out; default: all of the sources"),
+    ] = None,
+    target_labels: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="folders, table or none: where the target's labels are; default: what is found"),
+    ] = None,
+    group: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="what crosses no splits: folder, none, an entity of file names (lot), a column of a table"),
+    ] = None,
+    contradictions: Annotated[
+        str, typer.Option(help="refuse or keep: the same bytes under two classes, or in source and target")
+    ] = "refuse",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
 ) -> None:
     """Brings your own pair: checks it, copies it to data/raw, versions it with DVC, adds its section to params.yaml."""
     from isthmus.data.add import add_pair
 
-    project, sources = _project(versioned=True), [_given(folder) for folder in source]
-    add_pair(project, name, sources, _given(target), kind, classes.split(",") if classes else None)
+    names = next(csv.reader([classes], skipinitialspace=False)) if classes else None
+    add_pair(
+        _project(versioned=True),
+        name,
+        [_given(folder) for folder in source],
+        _given(target),
+        kind,
+        names,
+        _one_of("--target-labels", target_labels, ("folders", "table", "none")),
+        group=group,
+        contradictions=_one_of("--contradictions", contradictions, ("refuse", "keep")),
+        dry_run=dry_run,
+    )
+
+
+@app.command()
+def where(
+    place: Annotated[str, typer.Argument(help="a scenario, or a folder given to add, predict or watch")],
+    name: Annotated[str, typer.Argument(help="number of a file, as in 'file 12', or an image id")],
+) -> None:
+    """Finds a medical image by its number or id: messages, logs and reports hold no part of its path."""
+    from isthmus.data.names import as_text
+    from isthmus.where import where as run_where
+
+    folder = Path.cwd() if Path(place).is_dir() else _project()  # a folder needs no project
+    for path in run_where(folder, place, name):
+        typer.echo(as_text(str(path)))
 
 
 @app.command()
@@ -167,7 +208,8 @@ def predict(
     done = run_predict(project, model, [_given(path) for path in paths], out, kept)
     for path, reason in list(done.bad.items())[:10]:
         typer.echo(f"bad: {path}: {reason}", err=True)
-    typer.echo(f"{out}: {done.count} images; bad files: {len(done.bad)} ({out}.bad.json)")
+    beside = f"; files beside them, ignored: {done.beside}" if done.beside else ""
+    typer.echo(f"{out}: {done.count} images; bad files: {len(done.bad)} ({out}.bad.json){beside}")
     raise typer.Exit(done.exit_status)
 
 
@@ -233,6 +275,15 @@ def serve(
     project = _project()
     kept = _given(keep_statistics) if keep_statistics else None
     run_serve(project, model, host, port, max_megabytes, kept)
+
+
+def _one_of(option: str, given: Optional[str], allowed: tuple[str, ...]) -> Any:  # noqa: UP045
+    from isthmus.core.errors import ConfigError
+    from isthmus.core.plugins import did_you_mean
+
+    if given is not None and given not in allowed:
+        raise ConfigError(f"{option} '{given}':{did_you_mean(given, list(allowed))} Allowed: {', '.join(allowed)}")
+    return given
 
 
 def _standing(promotion: object) -> None:

@@ -1,11 +1,12 @@
+import re
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from isthmus.adapt import MethodConfig
-from isthmus.core.config import Config, load_params, plugin, read_yaml
+from isthmus.core.config import Config, load_params, plugin, read_yaml, validated
 from isthmus.core.errors import ConfigError
 
 
@@ -95,6 +96,10 @@ def test_a_part_of_a_path_can_come_from_another_value(tmp_path: Path) -> None:
         (None, "no such file"),
         ("a: [", "not valid YAML"),
         ("- 1\n", r"top level must be a mapping of sections \(got list\)"),
+        (
+            "seed: 0\n<<<<<<< HEAD\na: 1\n=======\na: 2\n>>>>>>> other\n",
+            r"line 2: git conflict markers .* 'git checkout --ours params\.yaml' or .*then 'git add params\.yaml'",
+        ),
     ],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
@@ -104,3 +109,92 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str | None, 
 
     with pytest.raises(ConfigError, match=message):
         read_yaml(path)
+
+
+class Whole(Config):
+    """One field of every type that the models of this project have."""
+
+    number: float = Field(1.0, gt=0, le=9)
+    whole: int = 1
+    yes: bool = False
+    word: str = "a"
+    place: Path = Path("a")
+    one_of: Literal["a", "b"] = "a"
+    several: list[str] = Field(["a", "b"], min_length=2, max_length=3)
+    pair: Literal["off"] | tuple[float, Annotated[float, Field(gt=0)]] = "off"
+    scale: float | dict[str, float] | None = None
+    options: dict[str, Any] = {}
+    inner: Inner = Inner(name="a")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Whole":
+        if self.number == 7:
+            raise ValueError("number 7 is taken. Use another")
+        return self
+
+    @field_validator("word")
+    @classmethod
+    def _known(cls, word: str) -> str:
+        if word == "b":
+            raise ValueError("must not be b")
+        return word
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"number": "x"}, "number: Input should be a valid number, unable to parse string as a number (got 'x')"),
+        ({"number": 10}, "number: Input should be less than or equal to 9 (got 10)"),
+        ({"number": 7}, "number 7 is taken. Use another"),
+        ({"whole": 1.5}, "whole: Input should be a valid integer, got a number with a fractional part (got 1.5)"),
+        ({"whole": None}, "whole: Input should be a valid integer (got None)"),
+        ({"yes": "maybe"}, "yes: Input should be a valid boolean, unable to interpret input (got 'maybe')"),
+        ({"word": 1}, "word: Input should be a valid string: put it in quotes (got 1)"),
+        ({"word": "b"}, "word: must not be b (got 'b')"),
+        ({"place": 1}, "place: must be a path (got 1)"),
+        ({"one_of": "c"}, "one_of: Input should be 'a' or 'b' (got 'c')"),
+        ({"several": ["a"]}, "several: at least 2 needed, 1 there (got ['a'])"),
+        ({"several": []}, "several: at least 2 needed, none there (got [])"),
+        ({"several": list("abcd")}, "several: at most 3 needed, 4 there (got ['a', 'b', 'c', 'd'])"),
+        ({"several": "a"}, "several: must be a list, such as [a, b] (got 'a')"),
+        ({"several": ["a", 1]}, "several.1: Input should be a valid string: put it in quotes (got 1)"),
+        ({"pair": "on"}, "pair: Input should be 'off'; or must be a list, such as [a, b] (got 'on')"),
+        ({"pair": [1]}, "pair: Input should be 'off'; or Field required: entry 2 (got [1])"),
+        ({"pair": [1, -1]}, "pair.1: Input should be greater than 0 (got -1)"),
+        (
+            {"scale": {"a": "x"}},
+            "scale.a: Input should be a valid number, unable to parse string as a number (got 'x')",
+        ),
+        ({"options": [1]}, "options: must be a section: 'name: value' lines, or {name: value} (got [1])"),
+        ({"inner": 3}, "inner: must be a section: 'name: value' lines, or {name: value} (got 3)"),
+        ({"inner": {}}, "inner.name: Field required"),
+        ({"inner": {"name": "a", "nmae": "b"}}, "inner.nmae: Extra inputs are not permitted (got 'b'). Did you mean"),
+        ({"word": 10**200}, f"word: Input should be a valid string: put it in quotes (got 1{'0' * 79}...)"),
+    ],
+)
+def test_each_kind_of_mistake_is_a_plain_sentence_without_what_is_behind_it(
+    given: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        validated(Whole, given, "params.yaml: whole.")
+
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith(f"params.yaml: whole{': ' if sentence.startswith('number 7') else '.'}{sentence}")
+    assert not re.search(r"\(all\)|Value error|after validation|instance of|<class|literal\[|tuple\[|dict\[", line)
+
+
+def test_a_section_that_contradicts_itself_is_named_and_not_printed_whole(tmp_path: Path) -> None:
+    class Sections(Config):
+        whole: Whole
+
+    (tmp_path / "params.yaml").write_text("sections: {mine: {number: 7, word: long}}\n")
+
+    with pytest.raises(ConfigError, match=r"params\.yaml: sections\.mine: number 7 is taken\. Use another$"):
+        load_params(Sections, tmp_path / "params.yaml", {"whole": "sections.mine"})
+
+
+def test_a_lock_of_dvc_with_the_marks_of_a_merge_says_how_to_settle_it(tmp_path: Path) -> None:
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\n<<<<<<< HEAD\n=======\n>>>>>>> other\n")
+
+    with pytest.raises(ConfigError, match=r"git checkout --theirs dvc\.lock.*Then run 'dvc repro'"):
+        read_yaml(tmp_path / "dvc.lock")

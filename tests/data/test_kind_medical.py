@@ -104,6 +104,22 @@ def test_a_window_of_what_is_not_in_hounsfield_units_is_refused() -> None:
         Medical(4, 1, (40.0, 400.0)).prepare(Image(np.zeros((4, 4, 1), np.uint16), "grey"), {})
 
 
+def test_the_scenario_can_say_that_values_are_hounsfield_units_where_a_file_cannot() -> None:
+    values = np.array([[-160.0, 40.0], [240.0, 140.0]], np.float32)[..., None]
+    nifti, kind = Image(values, "grey", {"burned_in": "no"}), Medical(2, 1, (40.0, 400.0), values="hu")
+
+    assert np.array_equal(kind.prepare(nifti, {}), kind.prepare(ct(values[..., 0]), {}))
+    with pytest.raises(DataError, match="not in Hounsfield units.*Set 'values: hu' if the values are in them"):
+        Medical(2, 1, (40.0, 400.0)).prepare(nifti, {})
+
+
+def test_an_image_without_any_data_is_refused_and_not_black() -> None:
+    image = Image(np.zeros((4, 4, 1), np.float32), "hu", {"burned_in": "no"}, np.zeros((4, 4), bool))
+
+    with pytest.raises(DataError, match="no pixel of the image has data"):
+        Medical(4, 1, (40.0, 400.0)).prepare(image, {})
+
+
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [

@@ -1,11 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from isthmus.core.config import validated
 from isthmus.core.errors import ConfigError, DataError
-from isthmus.data.bands import find_band
+from isthmus.data.bands import find_band, without_transparency
 from isthmus.data.image import Image
 from isthmus.data.kinds.remote_sensing import Config, RemoteSensing
+from tests.raw_folders import CLASSES
+from tests.stages.test_ingest import run
+from tests.stages.test_prepare import again, facts
 
 FACTS = {"bands": ["b02", "b03", "b04", "b08"], "wavelengths_nm": [490.0, 560.0, 665.0, 842.0], "gsd_m": [10.0, 10.0]}
 
@@ -26,6 +31,89 @@ def test_a_band_is_found_by_number_name_or_wavelength(wanted: int | str, place: 
 def test_a_band_that_is_not_there_is_refused_with_those_that_are(wanted: int | str) -> None:
     with pytest.raises(DataError, match=r"no band '.*'. There are: 1 b02 490nm, .*4 b08 842nm"):
         find_band(wanted, scene())
+
+
+@pytest.mark.parametrize(
+    ("wanted", "place"),
+    [("B4", 0), ("b04", 0), ("Band 4", 0), ("band_04", 0), ("b-4", 0), ("B8A", 2), ("b08a", 2), ("SR_B5", 3)],
+)
+def test_a_band_is_found_however_its_name_is_spelt(wanted: str, place: int) -> None:
+    image = Image(np.zeros((2, 2, 4), np.uint16), "bands", {"bands": ["b04", "b08", "b8a", "sr_b5"]})
+
+    assert find_band(wanted, image) == place
+
+
+def test_an_exact_name_comes_before_one_that_is_spelt_otherwise_and_two_alike_are_not_guessed_at() -> None:
+    image = Image(np.zeros((2, 2, 3), np.uint16), "bands", {"bands": ["b04", "b4", "b_4"]})
+
+    assert find_band("b4", image) == 1
+    with pytest.raises(DataError, match=r"no band 'B004'. There are: 1 b04, 2 b4, 3 b_4"):
+        find_band("B004", image)
+
+
+def test_the_message_of_a_band_that_is_not_there_is_what_the_user_reads() -> None:
+    image, kind = scene(), RemoteSensing(8, 3, ["b04", "b03", "B99"])
+
+    fitted = kind.fit([image])
+
+    assert fitted == {}
+    with pytest.raises(DataError, match=r"no band 'B99'. There are: 1 b02 490nm, 2 b03 560nm"):
+        kind.prepare(image, fitted)
+
+
+def marked(alpha: np.ndarray, colour: np.ndarray | None = None) -> Image:
+    """Returns red, green, blue and a fourth band that the file marks as transparency."""
+    rng = np.random.default_rng(0)
+    colour = rng.integers(1, 255, (*alpha.shape, 3), np.uint8) if colour is None else colour
+    facts = {"bands": ["red", "green", "blue", ""], "alpha": 3}
+    return Image(np.concatenate([colour, alpha[..., None]], axis=2), "bands", facts)
+
+
+def near_infrared(water: str) -> np.ndarray:
+    alpha = np.random.default_rng(1).integers(40, 200, (40, 40), np.uint8)
+    alpha[{"none": slice(0), "some": slice(20), "all": slice(None)}[water]] = 0
+    return alpha
+
+
+@pytest.mark.parametrize("water", ["none", "some", "all"])
+def test_near_infrared_that_is_marked_as_transparency_is_a_band_and_valid_over_water(water: str) -> None:
+    image = marked(near_infrared(water))
+    four, chosen, asking = RemoteSensing(40, 4), RemoteSensing(40, 3, [4, 1, 2]), RemoteSensing(40, 3)
+
+    assert without_transparency(image, None) is image
+    assert four.prepare(image, four.fit([image])).shape == (40, 40, 4)
+    assert chosen.fit([image])["uint8"]["low"][0] == pytest.approx(
+        np.percentile(image.pixels[..., 3], 2, method="linear"), abs=2
+    )
+    with pytest.raises(
+        DataError, match=r"image has 4 bands. Which 3 of them\?.*'preprocess\.bands'.*1 red, 2 green, 3"
+    ):
+        asking.prepare(image, asking.fit([image]))
+
+
+def test_transparency_that_looks_like_it_is_no_band_and_what_is_clear_is_no_data() -> None:
+    alpha = np.full((40, 40), 255, np.uint8)
+    alpha[:10], alpha[10, :16] = 0, 100  # a smoothed edge of one pixel in a hundred
+    colour = np.full((40, 40, 3), 90, np.uint8)
+    colour[:10] = 0
+    image, kind = marked(alpha, colour), RemoteSensing(40, 3, stretch=None)
+
+    found = without_transparency(image, [1, 2, 3])
+
+    assert found.pixels.shape == (40, 40, 3) and found.mode == "rgb"
+    assert found.facts == {"bands": ["red", "green", "blue"]}
+    assert found.valid is not None and found.valid.mean() == 0.75
+    assert (kind.prepare(image, kind.fit([image]))[:9] == 90).all()  # the median, and not black
+    assert without_transparency(image, [4, 1, 2]) is image  # whoever asks for it has a band
+    assert without_transparency(marked(np.full((4, 4), 255, np.uint8)), None).valid is None
+
+
+def test_a_band_with_half_shown_pixels_or_colours_under_its_zeros_is_not_taken_for_transparency() -> None:
+    half, busy = np.full((40, 40), 255, np.uint8), np.full((40, 40), 255, np.uint8)
+    half[:2], busy[:10] = 120, 0
+
+    for image in (marked(half), marked(busy)):
+        assert without_transparency(image, None) is image
 
 
 def test_the_bands_of_a_photograph_have_their_colours_names() -> None:
@@ -117,19 +205,29 @@ def test_a_scene_without_ground_distance_is_refused_where_one_is_asked_for() -> 
     image = Image(np.ones((8, 8, 3), np.uint8), "rgb")
     kind = RemoteSensing(8, 3, gsd=10.0)
 
-    with pytest.raises(DataError, match="does not state its ground distance.*Set 'gsd: null'"):
+    with pytest.raises(
+        DataError, match=r"does not state its ground distance \(it has no coordinate system\).*'gsd: null'"
+    ):
         kind.prepare(image, kind.fit([image]))
+    placeless = Image(image.pixels, "rgb", {"no_gsd": "its coordinate system states no unit of length"})
+    with pytest.raises(DataError, match=r"ground distance \(its coordinate system states no unit of length\)"):
+        kind.prepare(placeless, kind.fit([image]))
 
 
 def test_more_bands_than_channels_are_refused_until_they_are_chosen() -> None:
     kind = RemoteSensing(8, 3)
 
-    with pytest.raises(DataError, match="image has 4 bands; say which 3 of them with 'preprocess.bands'"):
-        kind.prepare(scene(), {"uint16": {}})
+    asks = (
+        "image has 4 bands. Which 3 of them.*'preprocess.channels' to 4 for all. There are: 1 b02 490nm, .*4 b08 842nm"
+    )
+    with pytest.raises(DataError, match=asks):
+        kind.prepare(scene(), kind.fit([scene()]))
 
 
 def test_a_dtype_that_no_training_image_has_is_refused() -> None:
-    with pytest.raises(DataError, match="pixels are uint16 but no training image of this domain is"):
+    with pytest.raises(
+        DataError, match="pixels are uint16, and no training image of this domain that could be used is"
+    ):
         RemoteSensing(8, 4).prepare(scene(), {})
 
 
@@ -145,3 +243,32 @@ def test_a_dtype_that_no_training_image_has_is_refused() -> None:
 def test_options_that_contradict_each_other_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         validated(Config, options, "preprocess.")
+
+
+def test_the_bands_of_rasters_are_found_or_the_stage_says_which_there_are(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    raw, rng = tmp_path / "raw", np.random.default_rng(0)
+    place = {"crs": "EPSG:32632", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+    for domain in ("line_a", "line_b"):
+        for name in CLASSES:
+            (raw / domain / name).mkdir(parents=True)
+            for number in range(24):
+                profile = {"driver": "GTiff", "count": 4, "height": 16, "width": 16, "dtype": "uint16", **place}
+                with rasterio.open(raw / domain / name / f"{number}.tif", "w", **profile) as scene:
+                    scene.write(rng.integers(100, 3000, (4, 16, 16), dtype=np.uint16))
+                    scene.descriptions = ("B04", "B03", "B02", "B08")
+
+    run(raw, tmp_path / "out", kind="remote_sensing")
+
+    def prepared(**options: object) -> list[dict[str, str]]:
+        again(raw, tmp_path / "out", kind="remote_sensing", preprocess={"image_size": 16, **options})
+        return facts(tmp_path / "out")["quarantine"]
+
+    assert prepared(bands=["B4", "B3", "B2"], gsd=10) == []
+    assert prepared(channels=4) == []
+    with pytest.raises(DataError, match=r"no band 'B99'\. There are: 1 b04, 2 b03, 3 b02, 4 b08\."):
+        prepared(bands=["B4", "B3", "B99"])
+    with pytest.raises(
+        DataError, match=r"image has 4 bands\. Which 3 of them\?.* There are: 1 b04, 2 b03, 3 b02, 4 b08\."
+    ):
+        prepared()

@@ -6,7 +6,7 @@ import pytest
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
-from isthmus.data.pixels import DepthFit, centre_square, to_eight_bit, with_channels
+from isthmus.data.pixels import DepthFit, as_seen, centre_square, on_white, to_eight_bit, with_channels
 
 
 def fit(*arrays: np.ndarray) -> dict[str, list[float]]:
@@ -67,8 +67,37 @@ def test_grey_is_repeated_and_colour_becomes_luma() -> None:
     assert with_channels(red, 1)[0, 0].tolist() == [76]  # 0.299 * 255
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "uint32", "int16", "float32"])
+@pytest.mark.parametrize("premultiplied", [False, True])
+def test_transparency_is_shown_on_the_white_of_its_dtype(premultiplied: bool, dtype: str) -> None:
+    top = 1.0 if dtype == "float32" else float(np.iinfo(dtype).max)
+    alpha = np.array([0, 0.5, 1]) * top
+    colour = np.full(3, 0.4 * top) * (alpha / top if premultiplied else 1)
+
+    shown = on_white(colour.reshape(1, 3, 1).astype(dtype), alpha.reshape(1, 3, 1).astype(dtype), premultiplied)
+
+    assert shown.dtype == dtype
+    assert shown[0, :, 0] / top == pytest.approx([1, 0.7, 0.4], abs=0.005)
+
+
+def test_an_image_that_marks_nothing_is_shown_as_it_is() -> None:
+    image = Image(np.zeros((2, 2, 3), np.uint8), "rgb", {"bands": ["red", "green", "blue"]})
+
+    assert as_seen(image) is image
+
+
+@pytest.mark.parametrize("name", ["natural", "industrial", "medical"])
+def test_every_kind_of_picture_shows_transparency_on_white_and_white_is_zero_turned_over(name: str) -> None:
+    kind = plugins.load("data.kinds", name).Config(image_size=14).build()
+    clear = Image(np.full((14, 14, 4), (10, 20, 30, 0), np.uint8), "bands", {"alpha": 3})
+    negative = Image(np.full((14, 14, 1), 0, np.uint8), "grey", {"white_is_zero": True})
+
+    assert (kind.prepare(clear, kind.fit([clear])) == 255).all()
+    assert (kind.prepare(negative, kind.fit([negative])) == 255).all()
+
+
 def test_an_image_of_four_bands_is_refused() -> None:
-    with pytest.raises(DataError, match=r"image has 4 channels; this kind takes 1 \(grey\) or 3 \(RGB\)"):
+    with pytest.raises(DataError, match=r"4 channels; this kind takes 1 \(grey\) or 3 \(RGB\). 'kind: remote_sensing'"):
         with_channels(np.zeros((2, 2, 4), np.uint8), 3)
 
 

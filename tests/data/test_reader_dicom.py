@@ -14,6 +14,10 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MultiFrameTrueCo
 
 from isthmus.core.errors import DataError  # noqa: E402
 from isthmus.data import dicom_facts  # noqa: E402
+from isthmus.data.bounds import Bounds  # noqa: E402
+from isthmus.data.kinds.medical import Medical  # noqa: E402
+from isthmus.data.near import small_picture  # noqa: E402
+from isthmus.data.pixel_facts import pixel_facts  # noqa: E402
 from isthmus.data.readers import dicom as module  # noqa: E402
 from isthmus.data.readers import reader_for  # noqa: E402
 from isthmus.data.readers.dicom import FileReader  # noqa: E402
@@ -180,9 +184,9 @@ def test_the_list_of_tags_that_are_looked_at_is_this_one() -> None:
     assert sorted(dicom_facts.SURVIVES) == [
         "BitsStored", "BurnedInAnnotation", "ConversionType", "DoseGridScaling", "ImageOrientationPatient",
         "ImagePositionPatient", "ImagerPixelSpacing", "Modality", "NominalScannedPixelSpacing",
-        "PhotometricInterpretation", "PixelSpacing",
-        "PresentationLUTShape", "RescaleIntercept", "RescaleSlope", "RescaleType", "SliceThickness", "VOILUTFunction",
-        "VOILUTSequence", "WindowCenter", "WindowWidth",
+        "PhotometricInterpretation", "PixelPaddingRangeLimit", "PixelPaddingValue", "PixelRepresentation",
+        "PixelSpacing", "PresentationLUTShape", "RescaleIntercept", "RescaleSlope", "RescaleType", "SliceThickness",
+        "VOILUTFunction", "VOILUTSequence", "WindowCenter", "WindowWidth",
     ]  # fmt: skip
 
 
@@ -236,7 +240,7 @@ def test_a_file_without_a_known_suffix_is_known_by_its_mark(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("tags", "reason"),
     [
-        ({"Rows": 60000, "Columns": 60000}, r"too many pixels \(60000 x 60000\)"),
+        ({"Rows": 60000, "Columns": 60000}, r"too many pixels \(60000 x 60000 = 3600000000\)"),
         ({"Rows": 5000, "Columns": 5000}, r"file is truncated \(8 of 50000000 bytes of pixels\)"),
         ({"NumberOfFrames": "2000000000"}, r"file is truncated \(8 of 16000000000 bytes"),
         ({"NumberOfFrames": "-1"}, "declares no pixels"),
@@ -248,6 +252,88 @@ def test_declared_sizes_are_held_against_what_is_there(tags: dict[str, object], 
 
     with pytest.raises(DataError, match=reason):
         FileReader().parts(path)
+
+
+def test_many_packed_frames_in_few_bytes_are_refused(tmp_path: Path) -> None:
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import RLELossless
+
+    path = write(tmp_path / "a.dcm", np.zeros((2, 2), np.uint16), NumberOfFrames="300", Rows=4000, Columns=4000)
+    dataset = pydicom.dcmread(path)
+    dataset.file_meta.TransferSyntaxUID = RLELossless
+    dataset.PixelData = encapsulate([bytes(64)] * 300)
+    dataset.save_as(path)
+
+    with pytest.raises(DataError, match="too many pixels for its size: [0-9]+ bytes decode to 9600000000"):
+        FileReader().parts(path)
+    with pytest.raises(DataError, match="300 images in one file; the limit is 299"):
+        FileReader().parts(path, Bounds(max_images=299, max_expansion=10**9))
+
+
+def test_a_file_larger_than_the_memory_for_one_decoding_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.dcm", np.zeros((200, 200), np.uint16))
+
+    with pytest.raises(DataError, match="too large to decode.*bytes at once"):
+        FileReader().parts(path, Bounds(max_decoded_bytes=50_000))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored_bits", "padding", "limit", "where"),
+    [
+        ("int16", 16, -2000, None, [-2000]),
+        ("int16", 16, 63536, None, [-2000]),  # the same two bytes, written as unsigned
+        ("uint16", 16, 63536, None, [63536]),
+        ("uint16", 16, -2000, None, [63536]),  # and the other way round
+        ("uint16", 12, 63536, None, [2096]),  # in more bits than are stored
+        ("int16", 12, 63536, None, [-2000]),
+        ("int16", 16, -2000, -1500, [-2000, -1800, -1500]),
+        ("int16", 16, 64036, 63536, [-2000, -1800, -1500]),  # as unsigned and the higher one first
+        ("uint16", 12, 4095, 4090, [4095, 4092]),
+        ("uint16", 12, 0, None, [0]),
+        ("uint16", 12, 4096, None, []),  # no pixel can hold it
+    ],
+)
+@pytest.mark.parametrize("photometric", ["MONOCHROME1", "MONOCHROME2"])
+def test_padding_is_no_data_whichever_sign_the_header_gives_it(
+    dtype: str, stored_bits: int, padding: int, limit: int | None, where: list[int], photometric: str, tmp_path: Path
+) -> None:
+    pixels = np.array([[*where, 7, 1000]], np.int64).astype(dtype)
+    path = write(
+        tmp_path / "a.dcm", pixels, BitsStored=stored_bits, HighBit=stored_bits - 1, RescaleSlope="2",
+        RescaleIntercept="-10", RescaleType="HU", PhotometricInterpretation=photometric,
+    )  # fmt: skip
+    dataset = pydicom.dcmread(path)
+    dataset.add_new("PixelPaddingValue", "SS" if padding < 0 else "US", padding)
+    if limit is not None:
+        dataset.add_new("PixelPaddingRangeLimit", "SS" if limit < 0 else "US", limit)
+    dataset.save_as(path)
+
+    image = FileReader().read(path, "")
+
+    expected = [False] * len(where) + [True, True]
+    assert (np.ones((1, 2), bool) if image.valid is None else image.valid).tolist() == [expected]
+    assert image.pixels[0, -1, 0] == 1990
+
+
+def test_padding_is_neither_black_nor_counted_when_a_ct_is_prepared(tmp_path: Path) -> None:
+    stored = np.full((40, 40), 1024, np.int16)
+    y, x = np.indices(stored.shape) - 19.5
+    stored[np.hypot(y, x) > 18] = -2000
+    path = write(
+        tmp_path / "a.dcm",
+        stored,
+        RescaleSlope="1",
+        RescaleIntercept="-1024",
+        RescaleType="HU",
+        PixelPaddingValue=-2000,
+    )
+
+    image = FileReader().read(path, "")
+
+    kind = Medical(40, 1, "range")
+    assert kind.fit([image])["range"]["float32"] == [0.0, 0.0]
+    assert small_picture(image)[8, 8, 0] == 0 and small_picture(image)[0, 0, 0] == 0
+    assert pixel_facts(image).constant
 
 
 def test_a_deflated_bomb_is_refused_before_it_is_inflated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,10 +8,13 @@ import pytest
 rasterio = pytest.importorskip("rasterio")
 
 from isthmus.core.errors import DataError  # noqa: E402
+from isthmus.data.bounds import Bounds  # noqa: E402
 from isthmus.data.readers import geotiff as module  # noqa: E402
 from isthmus.data.readers import reader_for  # noqa: E402
 from isthmus.data.readers.geotiff import FileReader  # noqa: E402
 from isthmus.data.readers.image import FileReader as PictureReader  # noqa: E402
+from tests.data.test_reader_image import declaring  # noqa: E402
+from tests.tiff_files import tiff  # noqa: E402
 
 
 def from_origin(west: float, north: float, across: float, down: float) -> "rasterio.Affine":
@@ -88,19 +91,90 @@ def test_what_is_no_number_is_not_valid(tmp_path: Path) -> None:
     assert np.argwhere(~image.valid).tolist() == [[1, 2]]
 
 
-def test_an_alpha_band_is_a_mask_and_no_band(tmp_path: Path) -> None:
+def test_a_fourth_band_is_a_band_and_near_infrared_of_zero_is_valid(tmp_path: Path) -> None:
     bands = values("uint8", (4, 6, 6))
-    bands[3] = 255
     bands[3, 0, :] = 0
-    path = write(tmp_path / "a.tif", bands, photometric="rgb", alpha="yes")
+    by_default = write(tmp_path / "a.tif", bands)
+    on_purpose = write(tmp_path / "b.tif", bands, photometric="rgb", alpha="yes")
+    assert rasterio.open(by_default).colorinterp[3].name == "alpha"
 
-    image = FileReader().read(path, "")
+    for path in (by_default, on_purpose):
+        image = FileReader().read(path, "")
 
-    assert image.pixels.shape == (6, 6, 3)
-    assert image.mode == "rgb"
+        assert np.array_equal(np.moveaxis(image.pixels, -1, 0), bands)
+        assert image.valid is None
+        assert image.facts["bands"] == ["red", "green", "blue", ""]
+        assert image.facts["alpha"] == 3
+
+
+def test_nodata_counts_beside_a_band_that_is_marked_as_transparency(tmp_path: Path) -> None:
+    bands = values("uint8", (4, 6, 6))
+    bands[:, 0, :] = 0
+
+    image = FileReader().read(write(tmp_path / "a.tif", bands, nodata=0), "")
+
+    assert image.pixels.shape == (6, 6, 4)
     assert image.valid is not None
-    assert not image.valid[0].any()
-    assert image.valid[1:].all()
+    assert image.valid.tolist() == [[False] * 6] + [[True] * 6] * 5
+
+
+@pytest.mark.parametrize("name", ["a.jp2", "a.j2k", "a.tif", "a"])
+@pytest.mark.parametrize(("dtype", "count"), [("uint16", 1), ("uint8", 3), ("int16", 4)])
+def test_jpeg_2000_is_read_by_its_content(dtype: str, count: int, name: str, tmp_path: Path) -> None:
+    bands = values(dtype, (count, 64, 64))
+    made = tmp_path / ("made.jp2" if name != "a.j2k" else "made.j2k")
+    write(made, bands, driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES", YCBCR420="NO")
+    path = made.rename(tmp_path / name)
+    reader = reader_for(path)
+
+    image = reader.read(path, reader.parts(path)[0])
+
+    assert isinstance(reader, FileReader)
+    assert np.array_equal(np.moveaxis(image.pixels, -1, 0), bands)
+    assert image.mode == ("grey" if count == 1 else "bands")
+    if name != "a.j2k":  # a bare codestream has no place for coordinates
+        assert image.facts["gsd_m"] == [10.0, 10.0]
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_cut_jpeg_2000_file_is_refused(share: float, tmp_path: Path) -> None:
+    path = tmp_path / "secret.jp2"
+    write(path, values("uint16", (1, 64, 64)), driver="JP2OpenJPEG", QUALITY=100, REVERSIBLE="YES")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+
+    with pytest.raises(DataError, match="truncated|damaged|cannot be decoded") as caught:
+        FileReader().read(path, FileReader().parts(path)[0])
+
+    assert "secret" not in str(caught.value)
+
+
+def test_no_complaint_of_gdals_reaches_a_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret.tif").write_bytes(declaring(".tif", 600))
+    caplog.clear()
+    capfd.readouterr()
+
+    with pytest.raises(DataError, match="truncated or damaged"):
+        FileReader().read(tmp_path / "secret.tif", "")
+
+    assert not caplog.records
+    assert "secret" not in "".join(capfd.readouterr())
+
+
+def test_a_jpeg_of_twelve_bits_is_read_with_all_of_them(tmp_path: Path) -> None:
+    pydicom = pytest.importorskip("pydicom")
+    source = Path(pydicom.__file__).parent / "data" / "test_files" / "JPGExtended.dcm"
+    dataset = pydicom.dcmread(source)
+    path = tmp_path / "a.jpg"
+    path.write_bytes(pydicom.encaps.get_frame(dataset.PixelData, 0, number_of_frames=1))
+    reader = reader_for(path)
+
+    image = reader.read(path, reader.parts(path)[0])
+
+    assert image.pixels.dtype == np.uint16
+    assert image.pixels.shape == (dataset.Rows, dataset.Columns, 1)
+    assert image.pixels.max() > 255
 
 
 def test_facts_hold_bands_wavelengths_place_and_ground_distance(tmp_path: Path) -> None:
@@ -121,15 +195,28 @@ def test_facts_hold_bands_wavelengths_place_and_ground_distance(tmp_path: Path) 
     }
 
 
-def test_the_ground_distance_of_degrees_and_of_feet_is_in_metres(tmp_path: Path) -> None:
-    degrees = write(tmp_path / "a.tif", values("uint8"), crs="EPSG:4326", transform=from_origin(10, 60, 1e-4, 1e-4))
-    feet = write(tmp_path / "b.tif", values("uint8"), crs="EPSG:2263", transform=from_origin(0, 0, 10, 10))
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_ground_control_points_place_a_scene(tmp_path: Path) -> None:
+    from rasterio.control import GroundControlPoint
 
-    down, across = FileReader().read(degrees, "").facts["gsd_m"]
+    path, crs = tmp_path / "a.tif", rasterio.crs.CRS.from_epsg(4326)
+    corners = ((0, 0), (0, 50), (40, 0), (40, 50))
+    points = [GroundControlPoint(row, col, 10 + col * 2e-4, 60 - row * 1e-4) for row, col in corners]
+    write(path, values("uint8", (1, 40, 50)), crs=None, transform=None)
+    with rasterio.open(path, "r+") as scene:
+        scene.gcps = (points, crs)
 
-    assert down == pytest.approx(11.13, abs=0.01)
-    assert across == pytest.approx(11.13 / 2, rel=0.001)
-    assert FileReader().read(feet, "").facts["gsd_m"] == pytest.approx([3.048, 3.048], rel=1e-4)
+    facts = FileReader().read(path, "").facts
+
+    assert facts["gsd_m"] == pytest.approx([11.132, 11.132], rel=1e-3)
+    assert facts["bounds"] == pytest.approx([10.0, 59.996, 10.01, 60.0])
+
+
+def test_coordinates_without_a_place_give_no_ground_distance_and_say_so(tmp_path: Path) -> None:
+    facts = FileReader().read(write(tmp_path / "a.tif", values("uint8"), transform=None), "").facts
+
+    assert "gsd_m" not in facts and "bounds" not in facts
+    assert facts["no_gsd"] == "its header places no pixel on the map"
 
 
 def test_a_long_scene_comes_as_windows_that_cover_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,10 +244,12 @@ def test_only_the_window_is_read_of_a_long_scene(tmp_path: Path) -> None:
     with rasterio.open(path, "w", **described, **options):
         pass
 
-    parts = FileReader().parts(path)
+    bounds = Bounds(max_expansion=10**6)
+
+    parts = FileReader().parts(path, bounds)
 
     assert len(parts) == 40 * 40
-    assert FileReader().read(path, parts[-1]).pixels.shape == (1024, 1024, 3)
+    assert FileReader().read(path, parts[-1], bounds).pixels.shape == (1024, 1024, 3)
 
 
 def test_a_vrt_inside_a_tif_is_refused(tmp_path: Path) -> None:
@@ -186,23 +275,31 @@ def test_files_beside_the_image_change_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "reason"),
+    ("options", "bounds", "reason"),
     [
-        ({"height": 300_000, "width": 300_000, "tiled": True, "blockxsize": 256, "blockysize": 256}, "too many pixels"),
+        (
+            {"height": 300_000, "width": 300_000, "tiled": True, "blockxsize": 256, "blockysize": 256},
+            {},
+            "too many pixels for its size: [0-9]+ bytes decode to 90000000000; the limit is 200 times",
+        ),
+        ({"height": 60_000, "width": 60_000}, {"max_expansion": 10**9, "max_images": 100}, "[0-9]+ images in one file"),
         (
             {"height": 40_000, "width": 40_000, "tiled": True, "blockxsize": 32_768, "blockysize": 40_000 // 16 * 16},
+            {"max_expansion": 10**9},
             "too large to decode",
         ),
-        ({"height": 2000, "width": 2000, "count": 400, "interleave": "band"}, "too large to decode"),
+        ({"height": 2000, "width": 2000, "count": 400, "interleave": "band"}, {"max_expansion": 10**9}, "too large to"),
     ],
 )
-def test_huge_declared_sizes_are_refused(options: dict[str, object], reason: str, tmp_path: Path) -> None:
+def test_huge_declared_sizes_are_refused(
+    options: dict[str, object], bounds: dict[str, int], reason: str, tmp_path: Path
+) -> None:
     described = {"driver": "GTiff", "count": 1, "dtype": "uint8", "SPARSE_OK": "TRUE", "BIGTIFF": "YES", **UTM}
     with rasterio.open(tmp_path / "a.tif", "w", **{**described, **options}):
         pass
 
     with pytest.raises(DataError, match=reason):
-        FileReader().parts(tmp_path / "a.tif")
+        FileReader().parts(tmp_path / "a.tif", Bounds(**bounds))
 
 
 @pytest.mark.parametrize("layout", [{}, {"tiled": True, "blockxsize": 16, "blockysize": 16, "compress": "deflate"}])
@@ -296,6 +393,30 @@ def test_a_tif_with_geographic_tags_or_many_bands_is_a_raster_and_any_other_a_pi
     path = write(tmp_path / "a.tif", values("uint8", (bands, 8, 8)), **options)
 
     assert isinstance(reader_for(path), expected)
+
+
+def test_a_long_scene_of_several_pages_names_page_and_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LONGEST", 64)
+    monkeypatch.setattr(module, "WINDOW", 64)
+    pages = [values("uint8", (80, 70, 5)), values("uint8", (60, 70, 5)) + 100]
+    (tmp_path / "a.tif").write_bytes(tiff(*[(page.astype(np.uint8), {338: (0,) * 4}) for page in pages]))
+    reader = reader_for(tmp_path / "a.tif")
+
+    parts = reader.parts(tmp_path / "a.tif")
+
+    assert parts == ["0:0-0", "0:0-6", "0:16-0", "0:16-6", "1:0-0", "1:0-6"]
+    assert np.array_equal(reader.read(tmp_path / "a.tif", "0:16-6").pixels, pages[0][16:, 6:])
+    assert np.array_equal(reader.read(tmp_path / "a.tif", "1:0-6").pixels, pages[1][:, 6:])
+
+
+def test_without_rasterio_a_raster_is_refused_with_how_to_install_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "a.tif", values("uint8"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+
+    with pytest.raises(DataError, match=r"needs the package 'rasterio'.*pip install 'isthmus\[remote_sensing\]'"):
+        FileReader().parts(path)
 
 
 def test_a_palette_becomes_rgb(tmp_path: Path) -> None:

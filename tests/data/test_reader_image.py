@@ -8,6 +8,8 @@ import pytest
 from PIL import Image
 
 from isthmus.core.errors import DataError
+from isthmus.data.bounds import Bounds
+from isthmus.data.picture_heads import head_of
 from isthmus.data.readers import image as module
 from isthmus.data.readers import reader_for
 from isthmus.data.readers.image import FileReader
@@ -36,7 +38,7 @@ def png16(pixels: np.ndarray, colour_type: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tiff", "webp", "ppm"])
 def test_lossless_rgb_comes_back_exactly(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(gradient()).save(path, **({"lossless": True} if suffix == "webp" else {}))
@@ -239,14 +241,16 @@ def test_what_is_no_image_is_refused_with_what_it_looks_like(content: bytes, rea
         FileReader().read(tmp_path / "a.jpg", "")
 
 
-def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Image.fromarray(gradient()).save(tmp_path / "a.png")
-    monkeypatch.setattr(module, "PIXEL_LIMIT", 100)
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "bmp", "gif"])
+def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(gradient()).save(path)
+    bounds = Bounds(max_pixels=100)
 
-    with pytest.raises(DataError, match=r"too many pixels \(16 x 12 = 192\); the limit is 100"):
-        FileReader().read(tmp_path / "a.png", "")
+    for question in (FileReader().parts, lambda path, bounds: FileReader().read(path, "", bounds)):
+        with pytest.raises(DataError, match=r"too many pixels.*100.*'ingest\.files\.max_pixels'"):
+            question(path, bounds)
+    assert FileReader().read(path, "", Bounds(max_pixels=192)).pixels.shape == (12, 16, 3)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
@@ -325,3 +329,57 @@ def test_a_jpeg_is_read_without_the_fast_decoder_too(tmp_path: Path, monkeypatch
     monkeypatch.setattr(module, "simplejpeg", None)
 
     assert np.array_equal(FileReader().read(tmp_path / "a.jpg", "").pixels, fast)
+
+
+@pytest.mark.parametrize("suffix", ["jfif", "jpe", "jif", "JPEG", "jpg", "png", "dat", "tif", "dcm", "nii.gz", ""])
+def test_the_content_says_what_a_file_is_and_not_its_suffix(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / (f"photo.{suffix}" if suffix else "photo")
+    Image.fromarray(gradient()).save(path, "JPEG", quality=95, subsampling=0)
+
+    reader = reader_for(path)
+
+    assert isinstance(reader, FileReader)
+    assert np.abs(reader.read(path, "").pixels.astype(int) - gradient()).max() < 12
+
+
+def test_a_gif_counts_as_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((4, 6), value, np.uint8)) for value in (10, 200)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+
+    assert (read(tmp_path / "a.gif") == 10).all()
+
+
+def test_pages_of_different_compressions_are_each_read(tmp_path: Path) -> None:
+    pages = [Image.fromarray(np.full((4, 5, 3), value, np.uint8)) for value in (10, 20, 30)]
+    for compression in (None, "tiff_lzw", "tiff_adobe_deflate"):
+        pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:], compression=compression)
+        reader = FileReader()
+
+        found = [int(reader.read(tmp_path / "a.tif", p).pixels[0, 0, 0]) for p in reader.parts(tmp_path / "a.tif")]
+
+        assert found == [10, 20, 30]
+
+
+@pytest.mark.parametrize(("mark", "channels"), [(b"P5", 1), (b"P6", 3)])
+@pytest.mark.parametrize("top", [4095, 65535])
+def test_a_pnm_of_more_than_eight_bits_keeps_its_values(top: int, mark: bytes, channels: int, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, top, (5, 6, channels), dtype=np.uint16)
+    data = mark + f" 6 5 {top}\n".encode() + pixels.astype(">u2").tobytes()
+    (tmp_path / "a.pnm").write_bytes(data)
+    (tmp_path / "cut.pnm").write_bytes(data[:-9])
+
+    assert np.array_equal(read(tmp_path / "a.pnm"), pixels)
+    with pytest.raises(DataError, match=r"file is truncated \(ends after"):
+        read(tmp_path / "cut.pnm")
+
+
+def test_the_head_of_a_jpeg_is_found_behind_whatever_stands_before_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "x" * 5000  # a description
+    path = tmp_path / "a.jpg"
+    Image.fromarray(gradient()).save(path, exif=exif)
+
+    for head in (b"", path.read_bytes()[:2048], path.read_bytes()):
+        assert head_of(path, head) == (8, 12, 16)
+    path.write_bytes(path.read_bytes()[:1000])
+    assert head_of(path) is None

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from isthmus.core.config import read_yaml
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.data.register import add_section, dvc_add, has_section
 
@@ -51,6 +52,49 @@ def test_adding_twice_is_adding_once(tmp_path: Path) -> None:
 
     assert params.read_text() == once
     assert has_section(params, "new")
+
+
+def test_every_name_that_a_folder_can_have_comes_back_as_it_was(tmp_path: Path) -> None:
+    names = [
+        "a\tb",
+        "a\nb",
+        " lead",
+        "trail ",
+        "#1: [a], {b}",
+        "${item}",
+        "R&D \"q\" 'x'",
+        "-x",
+        "- y",
+        "\\",
+        "%",
+        "@a",
+        "`b`",
+    ]
+    names += [
+        "no",
+        "0x1",
+        "1e3",
+        "1_000",
+        "12:30",
+        "~",
+        "null",
+        "!t",
+        "*a",
+        "&a",
+        "? b",
+        "|",
+        ">",
+        "=",
+        "<<",
+        "\U0001f44d\U0001f3fd",
+    ]
+    names += ["\u0915\u094d\u0937", "\u2028", "\x85", "\x7f", "Ma\u00dfe\x81", "\ufeffb", "'", '"', "a" * 255]
+    params = tmp_path / "params.yaml"
+    params.write_text(TEXT)
+
+    add_section(params, "new", {"target": names[0], "classes": names})
+
+    assert read_yaml(params)["scenarios"]["new"] == {"target": names[0], "classes": names}
 
 
 @pytest.mark.parametrize(

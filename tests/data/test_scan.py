@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from isthmus.core.errors import DataError
-from isthmus.data.scan import find_images, image_id, read_image_facts
+from isthmus.data.scan import find_images, image_id, read_image_facts, scan
 from isthmus.data.table import Bad, Found
 from tests.raw_folders import CLASSES, scenario, write_raw
 
@@ -219,6 +219,100 @@ def test_a_wrong_line_of_a_table_is_refused(column: str, value: str, message: st
 
     with pytest.raises(DataError, match=message):
         find_images(raw, scenario(target_labels="table"))
+
+
+def test_one_stray_quote_drops_no_image_but_is_refused_with_its_line(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=10)
+    write_table(raw)
+    lines = (raw / "images.csv").read_text().splitlines()
+    lines[5], lines[20] = f'"{lines[5]}', f'{lines[20]}"'  # what lies between becomes one field
+    (raw / "images.csv").write_text("\n".join(lines) + "\n")
+
+    with pytest.raises(DataError, match=r"images\.csv: line 6: a field begins with a quote .*it runs to line 21"):
+        find_images(raw, scenario(target_labels="table"))
+
+
+def test_a_quote_that_swallows_lines_and_keeps_the_number_of_fields_is_refused_too(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=10)
+    write_table(raw)
+    lines = (raw / "images.csv").read_text().splitlines()
+    lines[5], lines[20] = f'"{lines[5]}', lines[20].replace(".png", '.png"')
+    (raw / "images.csv").write_text("\n".join(lines) + "\n")
+
+    with pytest.raises(DataError, match=r"images\.csv: line 6: .*it runs over 16 lines"):
+        find_images(raw, scenario(target_labels="table"))
+
+
+@pytest.mark.parametrize(
+    ("domain", "message"),
+    [
+        ("Line_A", r"line 2: domain 'Line_A'\. Did you mean 'line_a'\?"),
+        ("", r"line 2: domain is empty\. Allowed: line_a"),
+    ],
+)
+def test_a_domain_that_is_nearly_one_is_refused(domain: str, message: str, tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=2)
+    frame = write_table(raw)
+    frame.loc[0, "domain"] = domain
+    frame.to_csv(raw / "images.csv", index=False)
+
+    with pytest.raises(DataError, match=message):
+        find_images(raw, scenario(target_labels="table"))
+
+
+def test_lines_of_other_domains_and_files_without_a_line_are_counted(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=3)
+    frame = write_table(raw)
+    frame.loc[0, "domain"] = "another"
+    frame.iloc[:-1].to_csv(raw / "images.csv", index=False)
+
+    seen = scan(raw, scenario(target_labels="table"))
+
+    assert (len(seen.found), seen.elsewhere, seen.unlisted) == (10, 1, 2)
+
+
+def test_a_table_and_the_disk_may_spell_accents_and_spaces_in_their_own_ways(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=2)
+    (raw / "line_a" / "crack").rename(raw / "line_a" / "cafe\u0301")
+    (raw / "line_a" / "good" / "img-000.png").rename(raw / "line_a" / "good" / "two\nlines.png")
+    frame = write_table(raw)
+    frame["label"] = [{"cafe\u0301": "caf\u00e9", "crack": " caf\u00e9"}.get(v, v) for v in frame["label"]]
+    frame["path"] = [p.replace("cafe\u0301", "caf\u00e9") for p in frame["path"]]
+    frame.to_csv(raw / "images.csv", index=False)
+
+    found, bad = find_images(raw, scenario(target_labels="table", classes=["caf\u00e9", "good"]))
+
+    assert bad == []
+    assert [f.label for f in found if f.domain == "line_a"] == ["caf\u00e9"] * 2 + ["good"] * 2
+    assert all((raw / f.path).is_file() for f in found)
+
+
+def test_folders_may_spell_accents_apart(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=2)
+    (raw / "line_a" / "crack").rename(raw / "line_a" / "cafe\u0301")
+    (raw / "line_b").rename(raw / "e\u0301")
+
+    found, _ = find_images(raw, scenario(target="\u00e9", target_labels="none", classes=["caf\u00e9", "good"]))
+
+    assert {f.label for f in found} == {"caf\u00e9", "good", None}
+    assert {f.domain for f in found} == {"line_a", "\u00e9"}
+
+
+def test_files_beside_images_are_counted_a_domain_and_kind(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=2)
+    (raw / "line_a" / "notes.txt").write_text("words")
+    (raw / "line_a" / "annotations").mkdir()
+    (raw / "line_a" / "annotations" / "a.xml").write_text("<a/>")
+    (raw / "line_b" / "good" / "img-000.png.aux.xml").write_text("<a/>")
+    (raw / "line_b" / ".DS_Store").write_bytes(b"x")
+
+    seen = scan(raw, scenario())
+
+    assert len(seen.found) == 8
+    assert seen.beside == {
+        "line_a": {"annotations and tables": 2},
+        "line_b": {"annotations and tables": 1, "hidden": 1},
+    }
 
 
 def test_a_line_without_its_file_goes_to_quarantine(tmp_path: Path) -> None:

@@ -101,6 +101,7 @@ def test_artifacts_hold_report_results_params_lock_and_the_whole_lineage(publish
     lineage = json.loads(Path(client.download_artifacts(found.run, "lineage.json", str(tmp_path))).read_text())
     assert lineage["lock_entries"]["train@demo-coral"]["outs"][0]["path"] == "out/demo/train/coral"
     assert lineage["snapshot"] == found.snapshot
+    assert lineage["classes"] == {"class_0": "crack", "class_1": "dent", "class_2": "good"}
 
 
 def test_publishing_again_logs_nothing_and_keeps_the_version(published):

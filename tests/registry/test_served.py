@@ -121,7 +121,7 @@ def test_no_image_is_an_empty_answer(folder):
         ("/etc/hosts", "characters of text are not an image file"),
         ("/etc/passwd4", "bytes beginning with .* are no image file"),  # a path that happens to be base64
         (b"<html>no image</html>", "21 bytes beginning with b'<html>no' are no image file of a known format"),
-        (Path("/no/such.png"), "/no/such.png: no such file"),
+        (Path("/no/such.png"), "^no such file"),
         (np.zeros((2, 2, 2, 2)), r"array of shape \[2, 2, 2, 2\], float64. Allowed: numbers, \[H, W\]"),
         (np.array([["a"]]), r"array of shape \[1, 1\], <U1"),
         (np.zeros((0, 4)), r"array of shape \[0, 4\]"),
@@ -226,7 +226,7 @@ def test_a_model_of_tiles_takes_tiles_by_name_and_refuses_whole_frames(folder, p
     for frame in (picture, picture.read_bytes(), pixels):
         with pytest.raises(DataError, match=message):
             predictor.predict([pixels[:12, :12], frame])
-    with pytest.raises(DataError, match=r"image 0: 6 x 12 pixels; this model takes one tile"):
+    with pytest.raises(DataError, match=r"image 0: .@24-0-12-12. lies outside its frame of 30 x 24 pixels"):
         predictor.predict([(picture, "@24-0-12-12")])  # beyond the frame's end
     with pytest.raises(DataError, match=r"'@24-0' names no tile. Allowed: PART@top-left-height-width"):
         predictor.predict([(picture, "@24-0")])
@@ -249,7 +249,7 @@ def test_a_file_with_several_pages_is_refused(tmp_path):
     pages = [Pillow.new("L", (8, 8), value) for value in (0, 255)]
     pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
 
-    with pytest.raises(DataError, match=r"pages.tif: holds 2 images; one is expected"):
+    with pytest.raises(DataError, match=r"^holds 2 images; one is expected"):
         decode(tmp_path / "pages.tif")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.errors import StoreError
+from isthmus.registry.contents import flat, numbered, numbers
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import PART, PUBLICATION, DatasetRecord, Point
 
@@ -26,6 +27,33 @@ def test_the_default_store_lies_in_the_project_and_so_do_its_artifacts(store):
     assert store.file.name == "mlflow.db"
     store.log_file(run, Path(__file__), "tests")
     assert (store.file.parent / "mlartifacts/demo" / run / "artifacts/tests/test_stores.py").is_file()
+
+
+def test_numbers_and_options_by_class_are_logged_whatever_classes_and_domains_are_called(store):
+    classes = [
+        "Corn_(maize)___healthy",
+        "R&D",
+        "50% worn",
+        "a/../b",
+        "\U0001f44d\U0001f3fd",
+        "\u0915\u094d\u0937",
+        "x" * 255,
+    ]
+    run = store.start_run(store.experiment("odd"), "one", 1000, {})
+    truth = {"class_shift": {"coral": {name: {"mmd2": k / 10} for k, name in enumerate(classes)}}, "count": 3}
+    config = {"model": {"class_shares": dict.fromkeys(classes, 0.1)}}
+
+    points = [Point(key, value, 0) for key, value in numbers(numbered({"truth": truth}, classes)).items()]
+    store.log(run, 1000, flat(numbered(config, classes)), points)
+    store.log_datasets(
+        run, [DatasetRecord(f"demo/{name}", "0" * 32, "raw", {"classes": classes}, "source") for name in classes]
+    )
+
+    seen = store._client.get_run(run)
+    assert seen.data.metrics["truth.class_shift.coral.class_2.mmd2"] == 0.2
+    assert seen.data.metrics["truth.count"] == 3
+    assert seen.data.params["model.class_shares.class_6"] == "0.1"
+    assert {d.dataset.name for d in seen.inputs.dataset_inputs} == {f"demo/{name}" for name in classes}
 
 
 def test_logging_the_same_again_adds_nothing(store):

@@ -23,6 +23,7 @@ from PIL import Image
 from isthmus.core.errors import DataError
 from isthmus.data.near import small_picture
 from isthmus.data.readers import reader_for
+from tests.tiff_files import tiff
 
 ADDRESS_SPACE = 6 * 2**30  # [byte]: over it an allocation fails; a reader must say so or have refused before
 SECRET = (37, 41)  # [pixel] of a raster outside the folder, a size that no seed has
@@ -83,7 +84,9 @@ def pictures(_: Path) -> Seeds:
                 stream = io.BytesIO()
                 images[name].save(stream, formats.get(suffix, suffix[1:].upper()), **option)
                 seeds.append((suffix, stream.getvalue()))
-    return seeds
+    stream = io.BytesIO()
+    images["rgb"].save(stream, "TIFF", save_all=True, append_images=[images["grey"], images["palette"]])
+    return [*seeds, (".tif", stream.getvalue())]
 
 
 def dicom(_: Path) -> Seeds:
@@ -126,6 +129,15 @@ def geotiff(outside: Path) -> Seeds:
                 with memory.open(driver="GTiff", **place, **shape, **layout) as scene:
                     scene.write(np.random.default_rng(0).integers(0, 100, (5, 40, 50)).astype(dtype))
                 seeds.append((".tif", memory.read()))
+    for count, dtype in ((1, "uint16"), (3, "uint8")):
+        with MemoryFile(ext=".jp2") as memory:
+            with memory.open(driver="JP2OpenJPEG", count=count, height=40, width=50, dtype=dtype, **place) as scene:
+                scene.write(np.random.default_rng(0).integers(0, 100, (count, 40, 50)).astype(dtype))
+            seeds.append((".jp2", memory.read()))
+    rng = np.random.default_rng(0)
+    for shape, tags in (((20, 30, 3), {284: 2}), ((20, 30, 1), {259: 8}), ((20, 30, 4), {262: 2, 338: 2, 274: 6})):
+        page = rng.normal(size=shape)  # pictures that Pillow cannot read
+        seeds.append((".tif", tiff((page, tags), (page, {**tags, 254: 1}), (page, tags))))
     with rasterio.open(
         outside, "w", driver="GTiff", count=1, height=SECRET[0], width=SECRET[1], dtype="uint8"
     ) as scene:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 import shutil
 import struct
 from pathlib import Path
@@ -136,14 +137,14 @@ def test_broken_files_are_quarantined_by_reason_and_counted(tmp_path: Path) -> N
     raw = write_raw(tmp_path / "raw")
     (raw / "line_a" / "good" / "empty.png").touch()
     (raw / "line_a" / "good" / "words.jpg").write_text("these are words\n")
-    (raw / "line_b" / "good" / "notes.txt").write_text("these are words\n")
+    (raw / "line_b" / "good" / "animated.gif").write_bytes(b"GIF89a")
 
     out = run(raw, tmp_path / "out")
 
     reasons = {q["path"]: q["reason"] for q in json.loads((out / "quarantine.json").read_text())}
     assert reasons["line_a/good/empty.png"] == "file is empty (0 bytes)"
     assert reasons["line_a/good/words.jpg"] == "content is text, not an image"
-    assert reasons["line_b/good/notes.txt"].startswith("no reader for '.txt'. Known: ")
+    assert reasons["line_b/good/animated.gif"].startswith("no reader for '.gif'. Known: ")
     assert audit(out)["bad"] == 3
     assert audit(out)["bad_by_reason"]["file is empty"] == 1
 
@@ -173,6 +174,29 @@ def test_hostile_files_are_quarantined_with_what_they_are_and_nothing_elsewhere_
     assert "content is a GDAL VRT" in reasons["vrt.geotiff"]
     assert "too many pixels" in reasons["huge.bmp"]
     assert not (manifest(out)["height"] == 37).any()
+
+
+def test_nothing_that_lies_in_a_folder_hangs_or_stops_ingest(tmp_path: Path) -> None:
+    raw, good = write_raw(tmp_path / "raw"), tmp_path / "raw" / "line_a" / "good"
+    os.mkfifo(good / "pipe.png")
+    with (good / "sparse.tif").open("wb") as stream:
+        stream.truncate(30_000_000_000)
+    (good / Path(*["d"] * 70)).mkdir(parents=True)
+    shutil.copy(good / "img-000.png", os.fsencode(good) + b"/caf\xe9.png")
+    (raw / "line_b" / "Thumbs.db").write_bytes(b"x")
+
+    out = run(raw, tmp_path / "out")
+
+    reasons = [q["reason"].partition(" (")[0] for q in json.loads((out / "quarantine.json").read_text())]
+    assert sorted(reasons) == [
+        "a named pipe and no file: refused, not opened",
+        "folder is more than 64 folders deep: not entered",
+        "its name, or that of its folder, is not UTF-8: rename it",
+        "sparse file: refused",
+    ]
+    assert audit(out)["bad"] == 4
+    assert audit(out)["beside"] == {"line_b": {"system": 1}}
+    assert len(manifest(out)) == 96
 
 
 def test_more_broken_files_than_allowed_stop_the_run_and_write_nothing(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import csv
+import html
 import json
 import re
 from pathlib import Path
@@ -272,6 +274,7 @@ def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
     _edited(
         own.files.audit,
         own.files.audit,
+        assumed={"no unit of length is stated: taken for mm": {"line_a": 3, "line_b": 1}},
         shares={"line_a": {"cal": {"images": 0.071, "groups": 0.082, "wanted": 0.1}}},
         classes={"line_a": {"crack": {"train": 30}, "dent": {"train": 10}, "good": {}}},
         labels={
@@ -298,6 +301,7 @@ def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
         "1 source images lie under two classes",
         "1 pairs of source images look the same",
         "test split has no image of class dent",
+        "3 files of line_a, 1 files of line_b: no unit of length is stated: taken for mm.",
         "2 sizes, most often 20x20x3",
         "<td>75.0%</td><td>25.0%</td><td>0.0%</td>",
         "<td>10.0%</td><td>8.2%</td><td>7.1%</td>",
@@ -328,6 +332,38 @@ def _medical_page(made: ReportFiles) -> str:
         **{name: root / f"{name}.json" for name in names},
     )
     return report_page(findings, files.prepared, Extras([], Explained(None, []), {"measured": False}))
+
+
+def test_groups_on_both_sides_are_the_first_thing_on_page_and_card(own: ReportFiles):
+    audit = json.loads(own.files.audit.read_text())
+    assert "Warning." not in _page(own.make())
+    own.edit_scenario(group="patient")
+    own.files.audit.write_text(json.dumps(audit | {"groups_trained_and_tested": 12, "groups": {"line_a": 40}}))
+
+    folder = own.make()
+
+    sentence = "12 'patient' groups are trained on in the source and tested on in the target."
+    page, card = html.unescape(_page(folder)), json.loads((folder / "model_card.json").read_text())
+    assert page.index(sentence) < page.index('id="verdict"')
+    assert "groups trained and tested" in page.partition('id="data"')[2]
+    assert card["warnings"][0].startswith(sentence)
+    text = (folder / "model_card.md").read_text()
+    assert 0 < text.index(sentence) < text.index("## Intended use")
+
+
+def test_names_that_folders_can_have_are_escaped_on_page_card_and_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    names = ["<b>R&D", "=1+1 | \"q\" 'x'", "50% {{worn}} $x$ \U0001f44d\U0001f3fd \u0915\u094d\u0937"]
+    monkeypatch.setattr(tests.scenario_files, "CLASSES", names)
+
+    folder = write_report_files(tmp_path, {"source_only": 0.5, "coral": 0.9}).make()
+
+    page = _page(folder)
+    assert "<b>R&D" not in page and "&lt;b&gt;R&amp;D" in page
+    assert all(name in html.unescape(page) for name in names)
+    card = (folder / "model_card.md").read_text()
+    assert "<b>" not in card and "=1+1 \\|" in card
+    rows = list(csv.DictReader((folder / "label_first.csv").read_text().splitlines()))
+    assert {row["predicted"] for row in rows} <= {names[0], f"'{names[1]}", names[2]}
 
 
 def test_hostile_reasons_and_sentences_are_escaped(labelled: ReportFiles, tmp_path: Path):

@@ -105,6 +105,13 @@ class Method(nn.Module, ABC):
     def adapt(self, model: Model, target: Iterator[Batch]) -> None:
         """Adapts a copy of the model to target training images without labels, in place (only if `adapts`)."""
 
+    def check(self, model: Model) -> None:
+        """Refuses a model that the method cannot adapt, before a training run is spent on it; most take any.
+
+        Raises:
+            ConfigError: with what the model lacks.
+        """
+
     def fit(self, session: "Session") -> None:
         """Trains. The default is the shared loop; a method with another loop (alternating steps, source-free)
         writes its own from the session's parts.

@@ -78,24 +78,92 @@ def validated(kind: type[C], values: Mapping[str, Any], where: str, places: Mapp
     """Builds a config from plain values.
 
     Raises:
-        ConfigError: all mistakes at once, each beginning with `where` and the dotted key.
+        ConfigError: all mistakes at once, one a line, each beginning with `where` and the dotted key.
     """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = []
-        for mistake in error.errors():
-            location = [str(part) for part in mistake["loc"]]
-            if places and location:
-                location[0] = places.get(location[0], location[0])
-            key = ".".join(location) or "(all)"
-            got = "" if mistake["type"] == "missing" else f" (got {mistake['input']!r})"
-            hint = ""
-            if mistake["type"] == "extra_forbidden":
-                allowed = _allowed(kind, list(mistake["loc"])[:-1])
-                hint = f".{plugins.did_you_mean(location[-1], allowed)} Allowed: {', '.join(allowed)}"
-            lines.append(f"{where}{key}: {mistake['msg']}{got}{hint}")
-        raise ConfigError("\n".join(lines)) from None
+        raise ConfigError("\n".join(_mistakes(error, kind, values, where, places or {}))) from None
+
+
+def _mistakes(
+    error: ValidationError, kind: type[BaseModel], values: Mapping[str, Any], where: str, places: Mapping[str, str]
+) -> list[str]:
+    """Returns a line a mistake, without pydantic's own words for what is behind it."""
+    found: dict[tuple[Any, ...], dict[str, str]] = {}  # place -> sentence -> what it got and what is allowed
+    alternatives: set[tuple[Any, ...]] = set()
+    for mistake in error.errors():
+        location = _within(values, mistake["loc"], missing=mistake["type"] == "missing")
+        if len(location) < len(mistake["loc"]):
+            alternatives.add(location)
+        sentence = _sentence(mistake, location)
+        after = "" if mistake["type"] == "missing" or "(got" in sentence else _got(mistake["input"])
+        if mistake["type"] == "extra_forbidden":
+            allowed = _allowed(kind, list(mistake["loc"])[:-1])
+            after += (
+                f".{plugins.did_you_mean(str(location[-1]), allowed)} Allowed: {', '.join(allowed) or 'no options'}"
+            )
+        if mistake["type"] == "missing" and isinstance(location[-1], int):
+            location = location[:-1]
+        found.setdefault(location, {})[sentence] = after
+    lines = []
+    for location, told in found.items():
+        # of a value that may be this or that, only the complaint of the form that was meant
+        deeper = [other for other in found if other[: len(location)] == location and len(other) > len(location)]
+        if deeper and location in alternatives:
+            continue
+        named = [places.get(str(location[0]), str(location[0])), *map(str, location[1:])] if location else []
+        before = f"{where}{'.'.join(named)}" if named else where.rstrip(": .")
+        lines.append(f"{before}: {'; or '.join(told)}{next(filter(None, told.values()), '')}")
+    return lines
+
+
+def _within(values: Any, location: tuple[Any, ...], missing: bool) -> tuple[Any, ...]:
+    """Returns a mistake's place in the user's values: without the parts that name alternatives of a field's type."""
+    place: list[Any] = []
+    for part in location:
+        is_key = isinstance(values, Mapping) and part in values
+        is_item = isinstance(values, list | tuple) and isinstance(part, int) and part < len(values)
+        if is_key or is_item:
+            place.append(part)
+            values = values[part]
+    return (*place, location[-1]) if missing else tuple(place)
+
+
+def _sentence(mistake: Any, location: tuple[Any, ...]) -> str:
+    what, context = mistake["type"], mistake.get("ctx", {})
+    if what == "missing":
+        return f"Field required: entry {location[-1] + 1}" if isinstance(location[-1], int) else "Field required"
+    if what in ("value_error", "assertion_error"):
+        return str(context.get("error", mistake["msg"]))
+    if what in ("too_short", "too_long"):
+        short = what == "too_short"
+        limit, there = context["min_length" if short else "max_length"], context["actual_length"]
+        return f"{'at least' if short else 'at most'} {limit} needed, {there or 'none'} there"
+    return _PLAIN.get(what, str(mistake["msg"]))
+
+
+_PLAIN = {
+    **dict.fromkeys(
+        ("model_type", "model_attributes_type", "dataclass_type", "dict_type", "mapping_type"),
+        "must be a section: 'name: value' lines, or {name: value}",
+    ),
+    **dict.fromkeys(("list_type", "tuple_type", "set_type"), "must be a list, such as [a, b]"),
+    "string_type": "Input should be a valid string: put it in quotes",
+    "path_type": "must be a path",
+    "none_required": "must be null",
+}
+_LONGEST = 80  # characters of a value in a message
+
+
+def _got(value: Any) -> str:
+    """Returns what a user wrote, as far as it fits on a line; a whole section says nothing."""
+    text = repr(value)
+    return "" if isinstance(value, Mapping | BaseModel) and value else f" (got {_cut(text)})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _section(document: dict[str, Any], place: str, path: Path) -> tuple[Any, str]:

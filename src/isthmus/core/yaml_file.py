@@ -4,6 +4,7 @@ A key that stands twice in one mapping would silently lose a value, and a few li
 than fit into memory. A file that another program is writing at this moment is read again.
 """
 
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping.
 
     Raises:
-        ConfigError: the file cannot be read, is not YAML, names a key twice, or is not a mapping.
+        ConfigError: the file cannot be read, is not YAML, holds the marks of a merge, names a key twice, or is not a
+            mapping.
     """
     before: bytes | None = None
     for tried in range(_TRIES):
@@ -55,6 +57,7 @@ def _bytes(path: Path) -> bytes:
 def _mapping(data: bytes, path: Path) -> dict[str, Any]:
     try:
         text = data.decode("utf-8-sig")
+        _check_merged(path, text)
         if problems := _problems(text):
             raise ConfigError("\n".join(f"{path}: {problem}" for problem in problems))
         document = yaml.load(text, _LOADER)  # noqa: S506 - a safe one
@@ -70,6 +73,17 @@ def _mapping(data: bytes, path: Path) -> dict[str, Any]:
         what = "nothing" if document is None else type(document).__name__
         raise ConfigError(f"{path}: the top level must be a mapping of sections (got {what})")
     return document
+
+
+def _check_merged(path: Path, text: str) -> None:
+    if found := re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE):
+        line = text.count("\n", 0, found.start()) + 1
+        after = " Then run 'dvc repro': it makes again what the other side had" if path.name == "dvc.lock" else ""
+        raise ConfigError(
+            f"{path}: line {line}: git conflict markers ('{found.group(1)}') of a merge that was not settled. Keep one"
+            f" side with 'git checkout --ours {path.name}' or 'git checkout --theirs {path.name}', or edit the file,"
+            f" then 'git add {path.name}'.{after}"
+        )
 
 
 @dataclass

@@ -2,22 +2,33 @@
 
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
 
-from isthmus.core.config import validated
-from isthmus.core.errors import ConfigError, DataError
-from isthmus.core.files import atomic_folder
+from isthmus.core.config import Config, load_params
+from isthmus.core.errors import ConfigError, DataError, StoreError
+from isthmus.core.files import atomic_folder, write_text
 from isthmus.core.names import NAME_PATTERN
-from isthmus.core.progress import say
-from isthmus.data.register import add_section, dvc_add, has_section
-from isthmus.data.scan import find_images, read_image_facts
-from isthmus.data.scenario import Scenario
-from isthmus.data.table import Bad, Found
+from isthmus.core.progress import say, track
+from isthmus.data.adding import (
+    TABLE,
+    Contradictions,
+    Copy,
+    Plan,
+    check_contradictions,
+    check_folders_are_classes,
+    check_readable,
+    make_plan,
+)
+from isthmus.data.ingest import IngestConfig
+from isthmus.data.layout import TargetLabels
+from isthmus.data.names import shown_name
+from isthmus.data.register import add_section, dvc_add, has_section, with_section
+from isthmus.data.scan import find_images
 
-_SAMPLE = 20  # files a domain that are decoded before anything is copied
-_NO_KEY = b"only whether a file can be read counts here"
-TargetLabels = Literal["folders", "none"]
+
+class _IngestParams(Config):
+    ingest: IngestConfig = IngestConfig()
 
 
 def add_pair(
@@ -28,49 +39,60 @@ def add_pair(
     kind: str,
     classes: list[str] | None = None,
     target_labels: TargetLabels | None = None,
+    *,
+    group: str | None = None,
+    contradictions: Contradictions = "refuse",
+    dry_run: bool = False,
 ) -> Path:
-    """Adds a pair and returns its raw folder. The folders' names become the names of the domains.
+    """Adds a pair, says what was decided, and returns its raw folder. The folders' names become the domains' names.
 
     Args:
         project: the folder with `params.yaml`.
         name: of the new scenario.
-        sources: folders with one sub-folder a class.
-        target: a folder with images, or with one sub-folder a class.
+        sources: folders of labelled images, in one of the layouts of `data/layout.py`.
+        target: a folder with images, labelled or not.
         kind: a module of `data/kinds`.
-        classes: None: the names of the sources' sub-folders.
-        target_labels: None: `folders` if each sub-folder of the target is one of the classes, else `none`.
+        classes: that are wanted, others are left out; None: all of the sources.
+        target_labels: None: what is found.
+        group: what crosses no splits: `folder`, `none`, a column of a table or an entity of file names; None: what is
+            found.
+        contradictions: what to do where the same bytes have two classes, or lie in source and target.
+        dry_run: say what would be done, and do nothing.
 
     Raises:
         ConfigError: the name is taken or cannot be used, or the scenario contradicts itself.
-        DataError: a folder is missing, a class is unknown, or the images cannot be decoded.
+        DataError: a folder is missing, its layout is not clear, or its images cannot be used.
         StoreError: DVC refused.
     """
     params, raw = project / "params.yaml", project / "data" / "raw" / name
     _check_name(params, raw, name)
-    _check_folders([*sources, target])
-    classes = classes or sorted({p.name for source in sources for p in _folders(source)})
-    section: dict[str, Any] = {
-        "kind": kind,
-        "raw": f"data/raw/{name}",
-        "source": [source.resolve().name for source in sources],
-        "target": target.resolve().name,
-        "target_labels": target_labels or _labels_of(target, classes),
-        "classes": classes,
-        "model": "vit",
-    }
-    scenario = validated(Scenario, section, f"scenarios.{name}: ")
-    older = params.read_text(encoding="utf-8")
+    config = load_params(_IngestParams, params, {}).ingest
+    plan = make_plan(name, sources, target, kind, classes, target_labels, group)
+    with_section(params, name, plan.section)  # before anything is copied: can the section be written at all?
+    if classes is None:
+        check_folders_are_classes(plan)
+    say("\n".join(plan.lines()))
+    people = check_readable(plan, config.max_bad_share, config.files)
+    if people and config.identity_key is None and "group" not in plan.section:
+        say(
+            "  files name patients: before the first run set 'ingest.identity_key' in params.yaml to a key file outside"
+            " git, under which they become groups, or give groups with --group"
+        )
+    for line in check_contradictions(plan, contradictions):
+        say(line)
+    if dry_run:
+        say(f"{name}: a dry run, nothing was done")
+        return raw
+    _check_room(plan, project)
+    kept = _Before(project, raw)
     try:
         with atomic_folder(raw) as folder:
-            for origin in [*sources, target]:
-                say(f"copy {origin} to {raw / origin.resolve().name}")
-                # links are kept as links, so that the checks below see and refuse them; nothing they name is copied
-                shutil.copytree(origin, folder / origin.resolve().name, symlinks=True)
-            _check_images(folder, scenario, [*sources, target])
-        add_section(params, name, section)
-        dvc_add(project, raw.relative_to(project))  # last: DVC takes back its own half-done work
+            _copy(plan, folder)
+            _check_copied(folder, plan)
+        _versioned(project, raw.relative_to(project), kind)
+        add_section(params, name, plan.section)
     except BaseException:
-        _undo(params, older, raw)
+        kept.restore()
         raise
     say(f"{raw}: ready. Next: dvc repro report@{name}")
     return raw
@@ -85,58 +107,70 @@ def _check_name(params: Path, raw: Path, name: str) -> None:
         raise DataError(f"{raw}: is there already. Choose another name, or move the folder and its .dvc file away")
 
 
-def _check_folders(folders: list[Path]) -> None:
-    problems = [f"{folder}: no such folder" for folder in folders if not folder.is_dir()]
-    names = [folder.resolve().name for folder in folders]
-    problems += [
-        f"two folders are named '{name}': a folder's name becomes its domain's. Rename one"
-        for name in sorted({n for n in names if names.count(n) > 1})
-    ]
-    if problems:
-        raise DataError("\n".join(problems))
+def _check_room(plan: Plan, project: Path) -> None:
+    needed = sum(layout.walked.files[f.path] for layout in plan.layouts.values() for f in layout.files)
+    free = shutil.disk_usage(project).free
+    if needed > free:
+        raise DataError(
+            f"{project}: {needed / 1e9:.2f} GB are to be copied, and {free / 1e9:.2f} GB are free. Make room"
+        )
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+def _copy(plan: Plan, folder: Path) -> None:
+    copies = list(plan.copies())
+    made: set[Path] = set()
+    for number, copy in enumerate(track(copies, f"copy to {plan.section['raw']}", len(copies), "file"), 1):
+        to = folder / copy.to
+        try:
+            if to.parent not in made:
+                to.parent.mkdir(parents=True, exist_ok=True)
+                made.add(to.parent)
+            shutil.copyfile(copy.origin, to, follow_symlinks=False)
+        except OSError as error:
+            raise DataError(_not_copied(copy, number, plan, error)) from None
+    if plan.table:
+        write_text(folder / TABLE, plan.table_text())
 
 
-def _labels_of(target: Path, classes: list[str]) -> TargetLabels:
-    inside = [p.name for p in _folders(target)]
-    loose = any(p.is_file() and not p.name.startswith(".") for p in target.iterdir())
-    return "folders" if inside and not loose and set(inside) <= set(classes) else "none"
+def _not_copied(copy: Copy, number: int, plan: Plan, error: OSError) -> str:
+    shown = shown_name(str(copy.origin), plan.scenario.kind, f"image {number} of {plan.name}")
+    return f"{shown}: cannot be copied to {plan.section['raw']} ({error.strerror}). Nothing was added"
 
 
-def _check_images(raw: Path, scenario: Scenario, origins: list[Path]) -> None:
+def _check_copied(folder: Path, plan: Plan) -> None:
+    """Reads the raw folder as `ingest` will: what was planned must be what it finds."""
+    found, bad = find_images(folder, plan.scenario, "of the new scenario")
+    planned = sum(len(layout.files) for layout in plan.layouts.values())
+    if bad or len(found) != planned:
+        raise DataError(f"{plan.name}: {len(found)} of {planned} images can be found again ({len(bad)} refused)")
+
+
+def _versioned(project: Path, raw: Path, kind: str) -> None:
     try:
-        found, bad = find_images(raw, scenario, "of the new scenario")
-    except DataError as error:
-        raise DataError(_in_users_words(str(error), raw, origins)) from None
-    links = [b for b in bad if "symbolic link" in b.reason]
-    if links:
-        raise DataError(f"{links[0].path}: {links[0].reason} ({len(links)} in all). Give the files themselves")
-    for domain in scenario.domains:
-        files = [f for f in found if f.domain == domain]
-        broken = [b for b in (read_image_facts(raw, f, _NO_KEY) for f in _spread(files)) if isinstance(b, Bad)]
-        if len(broken) * 2 > len(_spread(files)):
-            raise DataError(
-                f"domain '{domain}': {len(broken)} of {len(_spread(files))} sampled files cannot be read. First:"
-                f" {broken[0].path}: {broken[0].reason}"
-            )
+        dvc_add(project, raw)
+    except StoreError as error:
+        told = shown_name(str(error), kind, "")
+        raise StoreError(
+            told or f"{raw}: 'dvc add' failed in {project}; its words may name files and are not shown"
+        ) from None
 
 
-def _in_users_words(message: str, copied: Path, origins: list[Path]) -> str:
-    """Names the user's own folders instead of their copies, which are gone when the message is read."""
-    for origin in origins:
-        message = message.replace(str(copied / origin.resolve().name), str(origin))
-    return message.replace("Then run 'dvc repro' again", "Then run the same command again")
+class _Before:
+    """What was there before a pair is added, so that nothing of a refused one stays."""
 
+    def __init__(self, project: Path, raw: Path) -> None:
+        self._raw, self._ignored = raw, raw.with_name(".gitignore")
+        self._text = self._ignored.read_bytes() if self._ignored.is_file() else None
+        self._new: Sequence[Path] = [p for p in (project / "data" / "raw", project / "data") if not p.exists()]
 
-def _spread(files: list[Found]) -> list[Found]:
-    return files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
-
-
-def _undo(params: Path, older: str, raw: Path) -> None:
-    shutil.rmtree(raw, ignore_errors=True)
-    raw.with_name(f"{raw.name}.dvc").unlink(missing_ok=True)
-    if params.read_text(encoding="utf-8") != older:
-        params.write_text(older, encoding="utf-8")
+    def restore(self) -> None:
+        """Removes what was made since."""
+        shutil.rmtree(self._raw, ignore_errors=True)
+        self._raw.with_name(f"{self._raw.name}.dvc").unlink(missing_ok=True)
+        if self._text is not None:
+            self._ignored.write_bytes(self._text)
+        else:
+            self._ignored.unlink(missing_ok=True)
+        for folder in self._new:
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()

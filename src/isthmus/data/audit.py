@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -90,6 +91,20 @@ def audit(manifest: pd.DataFrame, bad: list[Bad], files: int, target: str, class
         "bad_by_reason": dict(sorted(Counter(re.sub(r"\s*[(:].*", "", b.reason) for b in bad).items())),
         "bad_by_domain": dict(sorted(Counter(b.domain for b in bad).items())),
     }
+
+
+def assumed_counts(files: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, int]]:
+    """Returns what files do not say and their reader took for granted -> domain -> how many files.
+
+    Args:
+        files: path, domain and what was assumed, empty for nothing; a file of several images may come several times.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for _, domain, assumed in sorted(set(files)):
+        if assumed:
+            here = counts.setdefault(assumed, {})
+            here[domain] = here.get(domain, 0) + 1
+    return counts
 
 
 def near_counts(near: list[tuple[str, str]], domain: dict[str, str], domains: list[str]) -> dict[str, Any]:

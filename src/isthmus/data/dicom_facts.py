@@ -31,6 +31,9 @@ SURVIVES = {
     "ConversionType": "secondary_capture",
     "ImageOrientationPatient": "plane",
     "ImagePositionPatient": "slice",
+    "PixelPaddingValue": "valid",
+    "PixelPaddingRangeLimit": "valid",
+    "PixelRepresentation": "valid",
 }
 # DICOM PS3.3, C.7.3.1.1.1: defined terms of Modality that images have.
 _MODALITIES = {
@@ -40,6 +43,7 @@ _MODALITIES = {
 }  # fmt: skip
 _UNITS = {"HU": "HU", "US": "unspecified", "MGML": "mg/ml", "Z_EFF": "atomic number", "ED": "electron density"}
 _FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
+_GREY = ("MONOCHROME1", "MONOCHROME2")
 _LARGEST_LUT = 65_536  # entries
 
 
@@ -87,6 +91,34 @@ def rescale(dataset: Any, frame: int) -> tuple[float, float, str]:
     if not stated and (dose := numbers(dataset, "DoseGridScaling")):
         return dose[0], 0.0, "dose"
     return (slope[0], intercept[0], unit) if stated else (1.0, 0.0, "")
+
+
+def padding_of(dataset: Any) -> tuple[int, int] | None:
+    """Returns the lowest and highest stored value that stand for no data, None where the header names none.
+
+    DICOM PS3.3, C.7.5.1.1.2: PixelPaddingValue alone, or all from it to PixelPaddingRangeLimit, both inclusive, in
+    stored values, before slope and intercept. Many scanners write them as unsigned beside signed pixels, or the other
+    way round, and in more bits than are stored.
+    """
+    found = [numbers(dataset, keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    allocated = numbers(dataset, "BitsAllocated")
+    stored = numbers(dataset, "BitsStored") or allocated
+    if not found[0] or not stored or _word(dataset, "PhotometricInterpretation") not in _GREY:
+        return None
+    signed = numbers(dataset, "PixelRepresentation") == [1.0]
+    ends = [_as_stored(int(values[0]), int(allocated[0]), int(stored[0]), signed) for values in found if values]
+    return min(ends), max(ends)
+
+
+def _as_stored(value: int, allocated: int, stored: int, signed: bool) -> int:
+    """Returns a value of two's complement as the pixels hold it, whichever sign the header gives it.
+
+    >>> _as_stored(63536, 16, 16, True), _as_stored(-2000, 16, 16, False), _as_stored(63536, 16, 12, False)
+    (-2000, 63536, 2096)
+    """
+    if value >= 2 ** (allocated - 1):
+        value -= 2**allocated
+    return value if signed or value >= 0 else value % 2**stored
 
 
 def group(dataset: Any, frame: int, keyword: str) -> Any:

@@ -9,15 +9,17 @@ import pandas as pd
 from pydantic import Field
 
 from isthmus.core.progress import track
-from isthmus.data.audit import audit, check_bad_share, near_counts, source_contradictions
+from isthmus.data.audit import assumed_counts, audit, check_bad_share, near_counts, source_contradictions
+from isthmus.data.bounds import Bounds
 from isthmus.data.identity import read_key
 from isthmus.data.labels import label_facts
 from isthmus.data.limits import Limits, check_limits
 from isthmus.data.manifest import LOCATIONS, MANIFEST
+from isthmus.data.names import private_reason, shown_name
 from isthmus.data.near import near_pairs
 from isthmus.data.pictures import Pictures
 from isthmus.data.pixel_facts import PixelFacts, pixel_summary
-from isthmus.data.scan import Row, count_unlisted, find_images, image_id, read_image_facts
+from isthmus.data.scan import Row, image_id, read_image_facts, scan
 from isthmus.data.scenario import Scenario
 from isthmus.data.shortcut import shortcuts
 from isthmus.data.split import Splits, assign_splits, group_key, joined_groups, realised_shares
@@ -32,6 +34,7 @@ class IngestConfig(Limits):
 
     max_bad_share: float = Field(0.2, ge=0, le=1, description="[share] of files that may be broken")
     splits: Splits = Splits()
+    files: Bounds = Bounds()
     workers: int = Field(2, ge=1, le=64, description="processes that decode")
     near_duplicates: float = Field(
         0.05,
@@ -64,15 +67,17 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     Raises:
         DataError: the raw folder does not hold what the scenario says, or too much of it is broken.
     """
-    found, bad = find_images(raw, scenario)
+    seen = scan(raw, scenario)
+    found, bad = seen.found, seen.bad
     files = len(found) + len(bad)
     rows: list[Row] = []
     key = None if config.identity_key is None else read_key(config.identity_key)
     with Pictures() as pictures:
-        decoded = in_order(partial(read_image_facts, raw, key=key, tiles=scenario.tiles), found, config.workers)
+        read = partial(read_image_facts, raw, key=key, tiles=scenario.tiles, bounds=config.files)
+        decoded = in_order(read, found, config.workers)
         for result in track(decoded, "decode", len(found), "file"):
             if isinstance(result, Bad):
-                bad.append(result)
+                bad.append(result._replace(reason=private_reason(result.reason, result.path, scenario.kind)))
             else:
                 rows += [_without_pixels(row, pictures) for row in result]
         taken = None if scenario.volumes is None else volumes(rows, scenario.volumes, raw)
@@ -81,7 +86,7 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
         frame = _frame(rows)
         near = _near(frame, pictures, config.near_duplicates)
     contradicting = source_contradictions(frame, scenario.target)
-    bad = sorted([*bad, *contradicting])
+    bad = [b._replace(path=seen.names[b.path]) for b in sorted([*bad, *contradicting])]
     check_bad_share(bad, files, config.max_bad_share)
     twice = frame["path"].isin({b.path for b in contradicting})
     names = _names(frame, scenario)
@@ -92,7 +97,8 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     counts |= near_counts(near, dict(zip(frame["image_id"], frame["domain"], strict=True)), scenario.domains)
     if taken is not None:
         counts["volumes"] = taken.counts()
-    counts["files_not_in_table"] = count_unlisted(raw, scenario, {f.path for f in found} | {b.path for b in bad})
+    counts |= {"files_not_in_table": seen.unlisted, "lines_of_other_domains": seen.elsewhere, "beside": seen.beside}
+    counts["assumed"] = assumed_counts((row.found.path, row.found.domain, row.assumed) for row in rows)
     counts |= _odd(frame, manifest, near, scenario, config, seed)
     counts["labels"]["two_labels"] = two_labels
     check_limits(config, counts, names)
@@ -100,10 +106,10 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
 
 
 def _names(frame: pd.DataFrame, scenario: Scenario) -> dict[str, str]:
-    """Returns image id -> its paths, for messages; empty for medical images, whose paths may name a patient."""
-    if scenario.kind == "medical":
-        return {}
-    return {str(i): " and ".join(rows) for i, rows in frame.groupby("image_id")["path"]}
+    """Returns image id -> its files, as messages may name them."""
+    ids, paths = list(frame["image_id"]), list(frame["path"])
+    rows = pd.DataFrame({"id": ids, "name": [shown_name(p, scenario.kind, i) for p, i in zip(paths, ids, strict=True)]})
+    return {str(i): " and ".join(names) for i, names in rows.drop_duplicates().groupby("id")["name"]}
 
 
 def _odd(
@@ -198,9 +204,12 @@ def _tables(
 
 def _to_say(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
     """Returns the frame with groups and files as messages may name them: of medical images neither name nor path."""
-    if scenario.kind == "medical":
-        return frame.assign(named=frame["group"], path=frame["image_id"])
-    return frame.assign(named=[name or path for name, path in zip(frame["named"], frame["path"], strict=True)])
+    path = [shown_name(p, scenario.kind, i) for p, i in zip(frame["path"], frame["image_id"], strict=True)]
+    named = [
+        shown_name(name if isinstance(name, str) else here, scenario.kind, group)
+        for name, here, group in zip(frame["named"], path, frame["group"], strict=True)
+    ]
+    return frame.assign(named=named, path=path)
 
 
 def _target_labels(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:

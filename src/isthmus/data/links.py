@@ -7,7 +7,6 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-REFUSED = "symbolic link: refused, a raw folder holds its own files"
 _OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
 _BLOCK = 1 << 20  # [byte] read at a time
 

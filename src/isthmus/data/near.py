@@ -26,16 +26,17 @@ def small_picture(image: Image) -> NDArray[np.float32]:
     return np.stack([np.asarray(channel.resize(size, box)) for channel in _channels(image)], axis=2)
 
 
-def _channels(image: Image) -> list[Pillow.Image]:
-    """Returns the first channels as float32 pictures."""
+def _channels(image: Image) -> Iterator[Pillow.Image]:
+    """Yields the first channels as float32 pictures, one at a time: of a large frame each is a third of a gigabyte."""
     if image.pixels.dtype == np.uint8 and image.pixels.shape[2] in (1, 3) and image.valid is None:
         # the same values, made by Pillow out of a quarter of the bytes: half of the time of `ingest` on photographs
         picture = Pillow.fromarray(image.pixels if image.pixels.shape[2] == 3 else image.pixels[..., 0])
-        return [channel.convert("F") for channel in picture.split()]
+        yield from (channel.convert("F") for channel in picture.split())
+        return
     pixels = image.pixels[..., :_CHANNELS].astype(np.float32)
     if image.valid is not None:
         pixels = np.where(image.valid[..., None], pixels, np.float32(0))
-    return [Pillow.fromarray(pixels[..., c]) for c in range(pixels.shape[2])]
+    yield from (Pillow.fromarray(pixels[..., c]) for c in range(pixels.shape[2]))
 
 
 def near_pairs(pictures: Sequence[NDArray[np.float32]], tolerance: float) -> list[tuple[int, int]]:

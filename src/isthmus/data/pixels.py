@@ -1,6 +1,7 @@
 """Pixels of any depth and number of channels -> uint8 squares: what several kinds share."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from isthmus.core.errors import DataError
 from isthmus.data.image import Image
 
 LOW, HIGH = 0.005, 0.995  # quantiles of a domain's training pixels that become 0 and 255
+_MARKS = ("alpha", "premultiplied", "white_is_zero")  # facts that say how stored values are shown
 _QUANTILES = 257  # kept of each image, so that memory grows by a kilobyte an image and not with its pixels
 
 
@@ -37,6 +39,56 @@ class DepthFit:
             dtype: [float(v) for v in np.quantile(np.concatenate(steps), [LOW, HIGH])]
             for dtype, steps in sorted(self._quantiles.items())
         }
+
+
+def as_seen(image: Image) -> Image:
+    """Returns an image as a viewer shows it: transparency on white, and white where the least value means white.
+
+    Args:
+        image: comes back as it is where its file marks neither.
+    """
+    facts = {name: value for name, value in image.facts.items() if name not in _MARKS}
+    pixels, mode = image.pixels, image.mode
+    if (place := image.facts.get("alpha")) is not None:
+        colour = np.delete(pixels, place, axis=2)
+        pixels = on_white(colour, pixels[..., place : place + 1], image.facts.get("premultiplied", False))
+        mode = {1: "grey", 3: "rgb"}.get(pixels.shape[2], "bands")
+    if image.facts.get("white_is_zero"):
+        pixels = ~pixels if pixels.dtype.kind in "ui" else -pixels  # ~x is the largest less x, and -1 - x where signed
+    return image if pixels is image.pixels else replace(image, pixels=pixels, mode=mode, facts=facts)
+
+
+def on_white(colour: NDArray[Any], alpha: NDArray[Any], premultiplied: bool = False) -> NDArray[Any]:
+    """Composites on white: c a + white (1 - a), or c + white (1 - a) where colours are multiplied by alpha already.
+
+    White is the largest value of a whole-number dtype, whose results are rounded, and 1 of floats.
+
+    Args:
+        colour: `[H, W, C]`.
+        alpha: `[H, W, 1]`, of the same dtype.
+        premultiplied: whether the file stores c a.
+    """
+    if colour.dtype.kind != "u" or colour.dtype.itemsize > 4:
+        top = 1.0 if colour.dtype.kind == "f" else float(np.iinfo(colour.dtype).max)
+        share = np.clip(alpha / top, 0, 1)
+        shown = (colour if premultiplied else colour * share) + top * (1 - share)
+        return shown.astype(colour.dtype)
+    white = int(np.iinfo(colour.dtype).max)
+    c, a = colour.astype(np.uint64), alpha.astype(np.uint64)
+    if premultiplied:
+        return np.minimum(c + white - a, white).astype(colour.dtype)
+    return ((c * a + white * (white - a) + white // 2) // white).astype(colour.dtype)
+
+
+def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Applies the EXIF orientation (CIPA DC-008, tag 274): where row 0 and column 0 of the file lie in the scene."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return pixels
 
 
 def without_gaps(pixels: NDArray[Any], valid: NDArray[np.bool_] | None) -> NDArray[Any]:
@@ -98,7 +150,9 @@ def with_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]
     """
     have = pixels.shape[2]
     if have not in (1, 3):
-        raise DataError(f"image has {have} channels; this kind takes 1 (grey) or 3 (RGB)")
+        raise DataError(
+            f"image has {have} channels; this kind takes 1 (grey) or 3 (RGB). 'kind: remote_sensing' takes more"
+        )
     if have == 1 and channels == 3:
         return np.repeat(pixels, 3, axis=2)
     if have == 3 and channels == 1:

@@ -17,10 +17,11 @@ from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind
 from isthmus.data.manifest import INDEX, write_table
 from isthmus.data.moments import Moments, Progress, Sums, sums_of
+from isthmus.data.names import private_reason, shown_name
 from isthmus.data.rows import RowFormat, copy_row, create_shards, synchronise, write_row
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import plan_shards
-from isthmus.data.tiling import ChangedError, is_tile, read_part
+from isthmus.data.tiling import ChangedError, is_tile, order_of, read_part
 from isthmus.data.workers import in_order
 
 _SHOWN = 10
@@ -70,18 +71,18 @@ def prepare(
         DataError: an image changed since `ingest`, or a domain has no image left to train on.
     """
     both = manifest.merge(places, on=["image_id", "part"], validate="1:1")
-    if both["part"].map(is_tile).any():  # frame by frame, so that a frame is decoded once and not once a tile
-        both = both.sort_values(["sha256", "part"], kind="stable")
     items = [Item(*row) for row in both[list(Item._fields)].itertuples(index=False)]
+    if any(is_tile(item.part) for item in items):  # frame by frame, so that a frame is decoded once and not once a tile
+        items.sort(key=lambda item: (item.sha256, order_of(item.part)))
     if len(items) != len(manifest):
         raise DataError("manifest and locations name different images. Run 'dvc repro' to write both again")
     train = set(manifest.loc[manifest["split"] == "train", "image_id"])
     fitted = _fitted(raw, manifest, items, train, scenario, kind, work, workers)
-    first = _first(partial(_prepared, raw, kind, fitted), items)
+    first = _first(partial(_prepared, raw, scenario.kind, kind, fitted), items)
     rows = RowFormat(first.shape, first.dtype.name)
     index = plan_shards(scenario.domains, manifest, first.nbytes)
     sums = {domain: Moments(rows) for domain in scenario.domains}
-    refused = _write_shards(raw, kind, fitted, items, train, index, rows, sums, work, workers)
+    refused = _write_shards(raw, scenario.kind, kind, fitted, items, train, index, rows, sums, work, workers)
     if refused:
         index = _without(work, index, {r.image_id for r in refused}, manifest, scenario, rows)
     for domain in scenario.domains:
@@ -129,7 +130,9 @@ def _fitted(
             here = [item for item in items if item.domain == domain and item.image_id in train]
             chosen = [item for item in here if kind.learns_from(dtypes[item.image_id])]
             # large images one at a time: a decoded photograph can be a hundred times its prepared array
-            images = track(in_order(partial(_decoded, raw), chosen, workers, chunk), f"fit {domain}", len(chosen))
+            images = track(
+                in_order(partial(_decoded, raw, scenario.kind), chosen, workers, chunk), f"fit {domain}", len(chosen)
+            )
             write_json(kept, kind.fit(image for image in images if isinstance(image, Image)))
         fitted[domain] = read_json(kept)
     return fitted
@@ -142,17 +145,19 @@ def _first(one: Callable[[Item], NDArray[Any] | Refused], items: list[Item]) -> 
     return first
 
 
-def _decoded(raw: Path, item: Item) -> Image | Refused:
+def _decoded(raw: Path, kind_name: str, item: Item) -> Image | Refused:
     try:
         return read_part(raw / item.path, item.part, item.sha256)
-    except ChangedError:
-        raise
+    except ChangedError as error:
+        raise ChangedError(f"{raw}: {shown_name(item.path, kind_name, item.image_id)}: {error}") from None
     except DataError as error:
-        return Refused(item.image_id, str(error))
+        return Refused(item.image_id, private_reason(str(error), item.path, kind_name))
+    except OSError as error:
+        return Refused(item.image_id, f"cannot be opened ({error.strerror})")
 
 
-def _prepared(raw: Path, kind: Kind, fitted: dict[str, Fitted], item: Item) -> NDArray[Any] | Refused:
-    image = _decoded(raw, item)
+def _prepared(raw: Path, kind_name: str, kind: Kind, fitted: dict[str, Fitted], item: Item) -> NDArray[Any] | Refused:
+    image = _decoded(raw, kind_name, item)
     if isinstance(image, Refused):
         return image
     try:
@@ -162,11 +167,17 @@ def _prepared(raw: Path, kind: Kind, fitted: dict[str, Fitted], item: Item) -> N
 
 
 def _row(
-    raw: Path, kind: Kind, fitted: dict[str, Fitted], shards: Path, rows: RowFormat, job: tuple[Item, str, int, bool]
+    raw: Path,
+    kind_name: str,
+    kind: Kind,
+    fitted: dict[str, Fitted],
+    shards: Path,
+    rows: RowFormat,
+    job: tuple[Item, str, int, bool],
 ) -> Refused | Sums | None:
     """Prepares one image into its row; returns why not, or the sums of a training image."""
     item, shard, row, counts = job
-    array = _prepared(raw, kind, fitted, item)
+    array = _prepared(raw, kind_name, kind, fitted, item)
     if isinstance(array, Refused):
         return array
     assert (array.shape, array.dtype.name) == tuple(rows), f"{kind} gave {array.dtype} {array.shape}, not {rows}"
@@ -176,6 +187,7 @@ def _row(
 
 def _write_shards(
     raw: Path,
+    kind_name: str,
     kind: Kind,
     fitted: dict[str, Fitted],
     items: list[Item],
@@ -199,7 +211,7 @@ def _write_shards(
     rest = jobs[state.done :]
     if state.done:
         say(f"prepare: {state.done} of {len(jobs)} images are there from a run that was cut off")
-    results = in_order(partial(_row, raw, kind, fitted, shards, rows), rest, workers)
+    results = in_order(partial(_row, raw, kind_name, kind, fitted, shards, rows), rest, workers)
     for job, result in zip(rest, track(results, "prepare", len(rest)), strict=True):
         if isinstance(result, Refused):
             state.refused.append(list(result))

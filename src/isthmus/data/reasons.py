@@ -1,5 +1,6 @@
 """Why a file cannot be read, as a person would say it and without its path."""
 
+import re
 from pathlib import Path
 
 _TEXT_HEAD = 512  # [byte] looked at to tell words from data
@@ -33,7 +34,9 @@ def without_path(text: str, path: Path) -> str:
 
     >>> without_path("no such bands in /data/jones.tif", Path("/data/jones.tif"))
     'no such bands in the file'
+    >>> without_path("WebPDecode: c.tif cannot be read", Path("c.tif"))
+    'WebPDecode: the file cannot be read'
     """
     for name in (str(path.absolute()), str(path), path.name, path.stem):
-        text = text.replace(name, "the file") if name else text
+        text = re.sub(rf"(?<!\w){re.escape(name)}(?!\w)", "the file", text) if name else text
     return " ".join(text.split())

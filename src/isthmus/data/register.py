@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import subprocess
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,12 +45,16 @@ def add_section(params: Path, name: str, section: dict[str, Any]) -> None:
         if (params.parent / ".dvc").is_dir():
             # `dvc exp run` puts the last commit's params.yaml into its place for a while, and empties the file
             stack.enter_context(flocked(params.parent / DVC_LOCK, _SECONDS_TO_WAIT))
-        _add_section(params, name, section)
+        if not has_section(params, name):
+            write_text(params, with_section(params, name, section))
 
 
-def _add_section(params: Path, name: str, section: dict[str, Any]) -> None:
-    if has_section(params, name):
-        return
+def with_section(params: Path, name: str, section: dict[str, Any]) -> str:
+    """Returns the text of `params.yaml` with one scenario more.
+
+    Raises:
+        ConfigError: the file cannot be used, or is laid out so that the section must be added by hand.
+    """
     text = params.read_text(encoding="utf-8")
     document = YAML().load(text)
     scenarios = document.get("scenarios")
@@ -75,7 +80,7 @@ def _add_section(params: Path, name: str, section: dict[str, Any]) -> None:
     expected["scenarios"] = {**(expected.get("scenarios") or {}), name: section}
     if yaml.safe_load(text) != expected:
         raise ConfigError(f"{params}: cannot add 'scenarios.{name}' to a file laid out like this. Add it by hand")
-    write_text(params, text)
+    return text
 
 
 def dvc_add(project: Path, folder: Path) -> None:
@@ -83,6 +88,7 @@ def dvc_add(project: Path, folder: Path) -> None:
 
     Raises:
         StoreError: DVC refused, with its own words.
+        ConfigError: DVC will not find the folder's pointer.
     """
     environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
     command = [*DVC, "--wait-for-lock", "add", folder.as_posix()]
@@ -94,7 +100,7 @@ def dvc_add(project: Path, folder: Path) -> None:
     command = [*DVC, "ls", "--dvc-only", ".", folder.parent.as_posix()]
     seen = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
     if folder.name not in seen.stdout.splitlines():
-        raise StoreError(hidden_pointer(folder))
+        raise ConfigError(hidden_pointer(folder))
 
 
 def hidden_pointer(folder: Path) -> str:
@@ -116,7 +122,7 @@ def _mapped(section: dict[str, Any]) -> CommentedMap:
     """Returns the section with its lists and options in flow style, as the shipped file writes them."""
     out = CommentedMap()
     for key, value in section.items():
-        out[key] = _quoted(value)
+        out[key] = _quoted(value)  # a folder can be called anything, and so can a class or a domain
         if isinstance(value, list):
             out[key] = CommentedSeq(map(_quoted, value))
             out[key].fa.set_flow_style()
@@ -128,8 +134,9 @@ def _mapped(section: dict[str, Any]) -> CommentedMap:
 
 def _quoted(value: Any) -> Any:
     # ruamel writes YAML 1.2, where a class named `no` needs no quotes; PyYAML reads 1.1, where it is False
-    plain = not isinstance(value, str) or yaml.safe_load(value) == value
-    return value if plain else DoubleQuotedScalarString(value)
+    if not isinstance(value, str) or (re.fullmatch(r"[A-Za-z][\w./+-]*", value) and yaml.safe_load(value) == value):
+        return value
+    return DoubleQuotedScalarString(value)
 
 
 def _dumped(value: Any) -> str:

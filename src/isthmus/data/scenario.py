@@ -1,6 +1,5 @@
 """What a user says of one source/target pair: a section under `scenarios:` in `params.yaml`."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +10,7 @@ from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
 from isthmus.core.names import path_problem
 from isthmus.data.kinds import KindConfig
+from isthmus.data.names import Name, name_problem, printable
 from isthmus.data.slices import VolumeConfig
 from isthmus.data.tiles import Tiles
 
@@ -28,12 +28,12 @@ class Scenario(Config):
     raw: Annotated[Path, AfterValidator(_inside_project)] = Field(
         description="folder with <domain>/<class>/file or <domain>/file, or with images.csv / images.parquet"
     )
-    source: list[str] = Field(min_length=1, description="labelled domains, one or several")
-    target: str = Field(description="the domain to carry the model to")
+    source: list[Name] = Field(min_length=1, description="labelled domains, one or several")
+    target: Name = Field(description="the domain to carry the model to")
     target_labels: Literal["folders", "table", "none"] = Field(
         "none", description="where labels of the target can be found for evaluation, if anywhere"
     )
-    classes: list[str] = Field(min_length=2, description="closed set, in the order of the model's outputs")
+    classes: list[Name] = Field(min_length=2, description="closed set, in the order of the model's outputs")
     group: str | None = Field(
         None,
         description="what must not cross splits (patient, scene, lot): a column of the table, or a 'lot-<value>_' "
@@ -54,9 +54,10 @@ class Scenario(Config):
         if self.target in self.source:
             raise ValueError(f"target '{self.target}' is also a source. Name a different folder as the target")
         for name in [*self.source, self.target, *self.classes]:
-            if not re.fullmatch(r"[\w][\w .+-]*", name):
+            if problem := name_problem(name):
                 raise ValueError(
-                    f"'{name}' cannot be a folder's name. Allowed: letters, digits, ' ', '_', '-', '.', '+'"
+                    f"'{printable(name)}' cannot be a folder's name: it {problem}. Allowed: all signs but '/' and NUL,"
+                    " and no dot at the beginning"
                 )
         if self.tiles and isinstance(self.tiles.scale, dict) and set(self.tiles.scale) != set(self.domains):
             raise ValueError(f"tiles.scale must have one number for each of {', '.join(self.domains)}")

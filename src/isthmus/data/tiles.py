@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from isthmus.core.config import Config
+from isthmus.data.names import Name
 
 
 class Tiles(Config):
@@ -16,7 +17,7 @@ class Tiles(Config):
     size: float = Field(gt=0, description="side of a tile [unit]")
     overlap: float = Field(0, ge=0, description="of a tile with its neighbour [unit]; the last of a row may share more")
     unit: Literal["pixel", "mm", "m"] = Field("pixel", description="of size and overlap")
-    scale: float | dict[str, float] | None = Field(
+    scale: float | dict[Name, float] | None = Field(
         None, description="[unit/pixel], one number or one a domain; none: what each file states (DICOM, GeoTIFF)"
     )
 

@@ -2,7 +2,8 @@
 
 A tile is a part of its file, as a page or a slice is: its name ends in `@top-left-height-width` [pixel], its identity
 is that of the file's bytes and this name, and its group is that of the whole file, so that the tiles of one frame never
-lie in two splits, overlap or not. Tiles of a raster that its reader already gives in windows lie inside these.
+lie in two splits, overlap or not. Frames that GDAL reads are cut as they are decoded, so that they may be of any size;
+others are decoded whole, once for all of their tiles.
 
 A tile takes its frame's label. That is a weak label: a frame called 'scratch' has tiles without a scratch, and a model
 learns from all of them that they show one. Tile where the class fills the frame (a texture, a land cover), or label the
@@ -11,42 +12,43 @@ tiles themselves.
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
 
 from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_file
-from isthmus.data.image import Image
-from isthmus.data.readers import reader_for
+from isthmus.data.bounds import HELD, Bounds, Declared, check_declared
+from isthmus.data.image import Box, Frame, Image
+from isthmus.data.readers import Reader, reader_for
 from isthmus.data.tiles import Tiles
 
 _MARK = "@"  # no reader's own names hold it
-_MOST = 4096  # tiles of one frame
 _STATED = {"mm": "pixel_spacing_mm", "m": "gsd_m"}  # facts of a file, [unit/pixel] of rows and of columns
 
 
-class Box(NamedTuple):
-    """Where a tile lies in its frame [pixel]."""
+def images_in(
+    path: Path, reader: Reader, bounds: Bounds, tiles: Tiles | None, domain: str
+) -> Iterator[tuple[str, str, Image]]:
+    """Yields the images of a file one after the other: the reader's part, the name, the pixels.
 
-    top: int
-    left: int
-    height: int
-    width: int
-
-
-def tiled(frame: Image, part: str, tiles: Tiles | None, domain: str) -> Iterator[tuple[str, Image]]:
-    """Yields the parts of a decoded frame with their names; without `tiles` the frame itself.
+    Args:
+        path: the file.
+        reader: of it.
+        bounds: what it may declare.
+        tiles: how its frames are cut; None: not at all, and the name is the reader's part.
+        domain: of the file.
 
     Raises:
-        DataError: the frame is smaller than a tile, makes too many, or its scale is not known.
+        DataError: it cannot be read, or declares too much; a frame is smaller than a tile, or its scale is not known.
     """
-    if tiles is None:
-        yield part, frame
-        return
-    for box in _boxes(frame, tiles, domain):
-        yield f"{part}{_MARK}{'-'.join(map(str, box))}", _cut(frame, box)
+    parts = reader.parts(path, bounds, frames=tiles is not None)
+    for part in parts:
+        if tiles is None:
+            yield part, part, reader.read(path, part, bounds)
+            continue
+        frame = reader.frame(path, part, bounds)
+        for box in boxes_of(frame, tiles, domain, bounds):
+            yield part, f"{part}{_MARK}{'-'.join(map(str, box))}", frame.cut(box)
 
 
 def read_part(path: Path, part: str, sha256: str) -> Image:
@@ -57,14 +59,28 @@ def read_part(path: Path, part: str, sha256: str) -> Image:
         ChangedError: the file's bytes are not those that were ingested.
     """
     name, mark, box = part.partition(_MARK)
+    state = _checked(path, sha256)
     if not mark:
-        return _checked(path, name, sha256)
+        return reader_for(path).read(path, name, HELD)
     if not re.fullmatch(r"\d+-\d+-\d+-\d+", box):
         raise DataError(f"'{part}' names no tile. Allowed: PART@top-left-height-width [pixel], as in '@0-64-32-32'")
-    return _cut(_frame(path, name, sha256), Box(*map(int, box.split("-"))))
+    place, frame = Box(*map(int, box.split("-"))), _frame(path, name, *state)
+    if place.top + place.height > frame.height or place.left + place.width > frame.width or not place.size:
+        raise DataError(f"'{part}' lies outside its frame of {frame.height} x {frame.width} pixels")
+    return frame.cut(place)
 
 
-def tile_shape(frame: Image, tiles: Tiles, domain: str) -> tuple[int, int]:
+def order_of(part: str) -> tuple[str, list[int]]:
+    """Returns what sorts the tiles of a frame from top to bottom, as their file is read.
+
+    >>> sorted(["@100-0-9-9", "@20-0-9-9", "1"], key=order_of)
+    ['@20-0-9-9', '@100-0-9-9', '1']
+    """
+    name, _, box = part.partition(_MARK)
+    return name, [int(number) for number in box.split("-")] if box else []
+
+
+def tile_shape(frame: Frame, tiles: Tiles, domain: str) -> tuple[int, int]:
     """Returns height and width of a tile [pixel], at the frame's scale; that of a tile of it is the same.
 
     Raises:
@@ -84,22 +100,39 @@ def is_tile(part: str) -> bool:
 
 
 class ChangedError(DataError):
-    """A raw file that is not what it was."""
+    """A raw file that is not what it was. Its message names no file: whoever knows the kind of the images does."""
 
 
-@lru_cache(maxsize=1)  # one frame: tiles come frame by frame
-def _frame(path: Path, part: str, sha256: str) -> Image:
-    return _checked(path, part, sha256)
+# One frame a process: tiles come frame by frame. `changed` and `size` renew what is kept.
+@lru_cache(maxsize=1)
+def _frame(path: Path, part: str, changed: int, size: int) -> Frame:
+    return reader_for(path).frame(path, part, HELD)
 
 
-def _checked(path: Path, part: str, sha256: str) -> Image:
-    if not path.is_file() or sha256_file(path) != sha256:
-        raise ChangedError(f"{path}: changed or gone since 'ingest' read it. Run 'dvc repro' to ingest again")
-    return reader_for(path).read(path, part)
+def _checked(path: Path, sha256: str) -> tuple[int, int]:
+    """Returns when the file was changed and its size, after its bytes are found to be those that were ingested."""
+    try:
+        if path.is_file():
+            state = path.stat()
+            if _sha256(path, state.st_mtime_ns, state.st_size) == sha256:
+                return state.st_mtime_ns, state.st_size
+    except OSError:
+        pass  # the same to its reader: it is not what it was
+    raise ChangedError("changed or gone since 'ingest' read it. Run 'dvc repro' to ingest again")
 
 
-def _boxes(frame: Image, tiles: Tiles, domain: str) -> list[Box]:
-    sides = frame.pixels.shape[:2]
+@lru_cache(maxsize=1)  # once for all pages, slices and tiles of a file
+def _sha256(path: Path, changed: int, size: int) -> str:
+    return sha256_file(path)
+
+
+def boxes_of(frame: Frame, tiles: Tiles, domain: str, bounds: Bounds) -> list[Box]:
+    """Returns where the tiles of a frame lie.
+
+    Raises:
+        DataError: the frame is smaller than a tile, makes too many, or its scale is not known.
+    """
+    sides = frame.height, frame.width
     lengths = tile_shape(frame, tiles, domain)
     steps = [max(1, round((tiles.size - tiles.overlap) / scale)) for scale in _scales(frame, tiles, domain)]
     if any(length > side for length, side in zip(lengths, sides, strict=True)):
@@ -108,12 +141,16 @@ def _boxes(frame: Image, tiles: Tiles, domain: str) -> list[Box]:
             " ('tiles.size' of the scenario)"
         )
     tops, lefts = (_starts(side, length, step) for side, length, step in zip(sides, lengths, steps, strict=True))
-    if len(tops) * len(lefts) > _MOST:
-        raise DataError(f"{len(tops) * len(lefts)} tiles in one frame; the limit is {_MOST}. Raise 'tiles.size'")
+    if len(tops) * len(lefts) > bounds.max_images:
+        raise DataError(
+            f"{len(tops) * len(lefts)} tiles in one frame; the limit is {bounds.max_images}. Raise 'tiles.size', or"
+            " 'ingest.files.max_images' in params.yaml"
+        )
+    check_declared(Declared(*lengths, 1, 0, 0), 0, bounds)
     return [Box(top, left, *lengths) for top in tops for left in lefts]
 
 
-def _scales(frame: Image, tiles: Tiles, domain: str) -> tuple[float, float]:
+def _scales(frame: Frame, tiles: Tiles, domain: str) -> tuple[float, float]:
     """Returns [unit/pixel] of rows and of columns."""
     if tiles.unit == "pixel":
         return 1.0, 1.0
@@ -136,28 +173,3 @@ def _starts(side: int, length: int, step: int) -> list[int]:
     """
     starts = list(range(0, side - length + 1, step))
     return starts if starts[-1] == side - length else [*starts, side - length]
-
-
-def _cut(frame: Image, box: Box) -> Image:
-    rows, columns = slice(box.top, box.top + box.height), slice(box.left, box.left + box.width)
-    facts = dict(frame.facts)
-    if "bounds" in facts:
-        facts["bounds"] = _bounds(facts["bounds"], frame.pixels.shape[0], frame.pixels.shape[1], box)
-    valid = None if frame.valid is None else frame.valid[rows, columns]
-    return replace(frame, pixels=frame.pixels[rows, columns], facts=facts, valid=valid)
-
-
-def _bounds(bounds: list[float], height: int, width: int, box: Box) -> list[float]:
-    """Returns left, bottom, right, top of a tile, of a north-up raster's.
-
-    >>> _bounds([0.0, 0.0, 100.0, 50.0], 5, 10, Box(1, 2, 2, 3))
-    [20.0, 20.0, 50.0, 40.0]
-    """
-    left, bottom, right, top = bounds
-    across, down = (right - left) / width, (top - bottom) / height
-    return [
-        left + box.left * across,
-        top - (box.top + box.height) * down,
-        left + (box.left + box.width) * across,
-        top - box.top * down,
-    ]

@@ -19,9 +19,28 @@ def audit_facts(audit: dict[str, Any], truth: dict[str, Any], classes: list[str]
         "shares": _shares(audit.get("shares", {})),
         "balance": _balance(audit.get("classes", {})),
         "labels": [*_label_notes(audit.get("labels")), *_target_notes(truth, classes)],
+        "assumed": _assumed_notes(audit.get("assumed", {})),
         "pixels": _pixels(audit),
         "shortcuts": _shortcuts(audit.get("shortcuts", {"domain": {}, "class": {}})),
     }
+
+
+def warnings(audit: dict[str, Any], group: str | None) -> list[str]:
+    """Returns what makes the numbers of a report doubtful: what whoever reads it must see first.
+
+    Args:
+        audit: `audit.json`.
+        group: what the user calls a group, such as `patient`.
+    """
+    found = []
+    if count := audit.get("groups_trained_and_tested", 0):
+        what = f"'{group}' groups" if group else "groups"
+        found.append(
+            f"{count} {what} are trained on in the source and tested on in the target. The model has seen them with"
+            " their labels, so the scores on the target are too high for new ones. Give each of them one split in the"
+            " table's column 'split', in both domains the same, or leave that column empty, and run the line again."
+        )
+    return found
 
 
 def _shares(shares: dict[str, Any]) -> list[dict[str, Any]]:
@@ -73,6 +92,13 @@ def _target_notes(truth: dict[str, Any], classes: list[str]) -> list[str]:
     missing = [name for name in classes if scores[name]["count"] == 0]
     note = f"The target's test split has no image of class {', '.join(missing)}: its recall is not known."
     return [note] if missing else []
+
+
+def _assumed_notes(assumed: dict[str, dict[str, int]]) -> list[str]:
+    return [
+        f"{', '.join(f'{files} files of {domain}' for domain, files in domains.items())}: {what}."
+        for what, domains in assumed.items()
+    ]
 
 
 def _pixels(audit: dict[str, Any]) -> list[dict[str, Any]]:

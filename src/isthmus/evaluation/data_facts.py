@@ -59,7 +59,7 @@ def data_facts(findings: Findings) -> dict[str, Any]:
         "files": files,
         "unlisted": len(findings.quarantine) - len(files),
         **audit_facts(findings.audit, findings.truth, findings.facts["classes"]),
-        "audit": [leaf for leaf in _numbers(findings.audit) if not leaf[0].startswith(_SHOWN_ABOVE)],
+        "audit": _numbers({name: part for name, part in findings.audit.items() if name not in _SHOWN_ABOVE}),
     }
 
 

@@ -72,14 +72,18 @@ def as_csv(lines: list[Line], classes: list[str], kind: str, locations: Path) ->
         query = line.query
         numbers = [f"{value:.4f}" for value in (query.probability, query.uncertainty, query.novelty)]
         place = _place(places, line.image_id) if places is not None else []
-        writer.writerow([rank, line.image_id, *place, classes[query.first], *numbers, line.reason])
+        texts = [_no_formula(text) for text in (classes[query.first], line.reason)]
+        writer.writerow([rank, line.image_id, *place, texts[0], *numbers, texts[1]])
     return stream.getvalue()
 
 
 def _place(places: pd.DataFrame, image_id: str) -> list[str]:
     found = places.loc[[image_id]].iloc[0]
-    path, part = str(found["path"]), str(found["part"])
-    return [f"'{path}" if path.startswith(_FORMULA) else path, part]
+    return [_no_formula(str(found["path"])), str(found["part"])]
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _probabilities(findings: Findings, samples: Samples, trained: Path) -> NDArray[np.float64]:

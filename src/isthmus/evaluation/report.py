@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from isthmus.evaluation.audit_facts import warnings
 from isthmus.evaluation.charts import curves, maps, predicted_shares, reliability
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.data_facts import data_facts, shift_facts
@@ -86,6 +87,7 @@ def view(findings: Findings, prepared: Path, extras: Extras) -> dict[str, Any]:
         "predicted": predicted_shares(findings),
         "settings": {m: json.dumps(run["config"], indent=2, sort_keys=True) for m, run in findings.runs.items()},
         "data": data_facts(findings),
+        "warnings": warnings(findings.audit, findings.scenario.group),
         "queries": extras.queries,
         "explained": extras.explained,
         "robustness": extras.robustness,

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from isthmus.core import plugins
 from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
+from isthmus.data.names import Name
 from isthmus.models.backbones import BackboneConfig
 from isthmus.models.recipe import Augment, EarlyStop, Neighbours, Optimiser, Schedule, Tuning
 
@@ -57,11 +58,11 @@ class ModelConfig(Config):
     sampling: Literal["as_is", "balanced"] = Field(
         "as_is", description="balanced: source rows are drawn with equal shares of the classes"
     )
-    class_shares: dict[str, float] = Field(
+    class_shares: dict[Name, float] = Field(
         default_factory=dict,
         description="class -> [share]; source rows are drawn so (re-weighting), e.g. as the `priors` of shift.json say",
     )
-    target_shares: dict[str, float] = Field(
+    target_shares: dict[Name, float] = Field(
         default_factory=dict,
         description="class -> [share] of the target, e.g. the `priors` of shift.json; shot, bnm and mcc aim at them "
         "instead of at equal shares, other methods do not look at them",

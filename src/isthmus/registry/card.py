@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+from isthmus.evaluation.audit_facts import warnings
 from isthmus.evaluation.choice import SOURCE_ONLY
 from isthmus.evaluation.findings import Findings
 from isthmus.evaluation.leaderboard import candidate_of
@@ -16,6 +17,7 @@ def model_card(findings: Findings) -> dict[str, Any]:
     return {
         "name": findings.name,
         "simulated": findings.simulated,
+        "warnings": warnings(findings.audit, findings.scenario.group),
         "verdict": {"label": verdict.label, "headline": verdict.headline, "detail": verdict.detail},
         "intended_use": (
             f"Sort {scenario.kind.replace('_', ' ')} images of '{scenario.target}' into these classes:"

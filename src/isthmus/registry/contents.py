@@ -3,6 +3,7 @@
 import json
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ def log_results(record: Publication, lineage: Lineage, store: Store, run: str) -
     )  # fmt: skip
     chosen = read_json(choice)["chosen"]
     params = {f"chosen.{key}": str(value) for key, value in chosen.items()}
-    finals = numbers(read_json(metrics)) | numbers({"truth": read_json(truth)})
+    classes: list[str] = read_json(lineage.path("prepare", "prepared") / "facts.json")["classes"]
+    finals = numbers(numbered(read_json(metrics) | {"truth": read_json(truth)}, classes))
     store.log(run, record.started, params, [Point(key, value, 0) for key, value in finals.items()])
     store.log_datasets(run, _datasets(lineage))
     report = lineage.path("report", "report")
@@ -38,7 +40,8 @@ def log_results(record: Publication, lineage: Lineage, store: Store, run: str) -
         if file.exists():
             store.log_file(run, file)
     with tempfile.TemporaryDirectory() as folder:
-        write_json(Path(folder) / "lineage.json", lineage_facts(record, lineage))
+        named = {f"class_{k}": name for k, name in enumerate(classes)}
+        write_json(Path(folder) / "lineage.json", lineage_facts(record, lineage) | {"classes": named})
         store.log_file(run, Path(folder) / "lineage.json")
 
 
@@ -79,6 +82,22 @@ def curves(path: Path) -> list[Point]:
     return [
         Point(key, value, line["epoch"]) for line in lines for key, value in numbers(line).items() if key != "epoch"
     ]
+
+
+def numbered(values: Any, classes: Sequence[str]) -> Any:
+    """Returns a tree whose mappings by class are by `class_<number>`: MLflow's keys take few signs, and a class any.
+
+    `classes` in the run's `lineage.json` says which number is which.
+
+    >>> numbered({"R&D": 1, "50% worn": 2}, ["R&D", "50% worn", "good"])
+    {'class_0': 1, 'class_1': 2}
+    """
+    if not isinstance(values, dict):
+        return values
+    by_class = bool(values) and set(values) <= set(classes)
+    return {
+        f"class_{classes.index(key)}" if by_class else key: numbered(value, classes) for key, value in values.items()
+    }
 
 
 def flat(values: dict[str, Any], before: str = "") -> dict[str, str]:

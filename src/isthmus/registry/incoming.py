@@ -15,6 +15,7 @@ from isthmus.core.files import atomic_folder, sha256_file, write_text
 from isthmus.data.register import dvc_add
 from isthmus.data.scan import TABLES
 from isthmus.data.scenario import Scenario
+from isthmus.data.walk import walk
 from isthmus.registry.packaging import ScenarioParams
 
 
@@ -146,7 +147,7 @@ def _write_rows(table: Path, target: str, aside: str, paths: list[str]) -> None:
 def _target_hashes(incoming: Incoming) -> set[str]:
     table, target = _table(incoming.raw), incoming.section.target
     if table is None:
-        return {sha256_file(path) for path in (incoming.raw / target).rglob("*") if path.is_file()}
+        return {sha256_file(incoming.raw / target / path) for path in walk(incoming.raw / target).files}
     rows = pd.read_csv(table, dtype=str) if table.suffix == ".csv" else pd.read_parquet(table)
     paths = [incoming.raw / path for path in rows.loc[rows["domain"] == target, "path"]]
     return {sha256_file(path) for path in paths if path.is_file()}

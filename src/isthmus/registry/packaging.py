@@ -13,6 +13,7 @@ from isthmus.core.files import read_json, write_json
 from isthmus.data.scenario import Scenario
 from isthmus.registry.contents import lineage_facts
 from isthmus.registry.lineage import REQUIREMENTS, Lineage
+from isthmus.registry.model_files import SPEC, TYPICALITY
 from isthmus.registry.records import Publication
 from isthmus.registry.tracking import Store
 
@@ -34,7 +35,6 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
     from isthmus.evaluation.typicality import write_typicalities
     from isthmus.models.trained import export_trained
     from isthmus.registry.promise import promise, typicalities
-    from isthmus.registry.served import SPEC, TYPICALITY
 
     name = lineage.scenario
     scenario = load_params(ScenarioParams, lineage.path("report", "params"), {"scenario": f"scenarios.{name}"}).scenario

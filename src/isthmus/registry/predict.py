@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,14 +19,15 @@ from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.failures import other_words
 from isthmus.core.files import atomic_file, write_json
 from isthmus.core.progress import say, track
-from isthmus.data.links import is_foreign
+from isthmus.data.names import as_text, private_reason, shown_name
+from isthmus.data.walk import refusal, walk
 from isthmus.registry import prediction_process
 from isthmus.registry.addresses import Address, resolve
 from isthmus.registry.batch_statistics import keep, summarise
+from isthmus.registry.model_files import read_spec
 from isthmus.registry.stores import open_store
 
 BATCH = 32  # images handed over at once
-_IGNORED = {"thumbs.db", "desktop.ini"}
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,14 @@ class Predicted:
     Attributes:
         address: the model that answered.
         count: number of predicted images.
-        bad: path -> why it could not be used.
+        bad: file, as it may be named -> why it could not be used.
+        beside: number of files beside the images, which were ignored.
     """
 
     address: Address
     count: int
     bad: dict[str, str]
+    beside: int
 
     @property
     def exit_status(self) -> int:
@@ -52,8 +55,10 @@ class Predicted:
 def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statistics: Path | None = None) -> Predicted:
     """Predicts files and all files in folders, and writes `out` and `<out>.bad.json`, each whole or not at all.
 
-    Columns of `out`: `path` as given or found, `class`, `confidence` (the largest probability), then what the model
-    answers. A file that cannot be read or is no image of the model's kind is listed with its reason.
+    Both hold the paths of files, also of medical ones: whoever asks needs them. What is logged does not.
+    Columns of `out`: `path` as given or found (bytes that are no UTF-8 as `\\xe9`), `class`, `confidence` (the largest
+    probability), then what the model answers. A file that cannot be read or is no image of the model's kind is listed
+    with its reason.
 
     Args:
         project: its root.
@@ -69,23 +74,24 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
     """
     store = open_store(project)
     address = resolve(store, given)
-    files = list_files(paths)
+    kind = (read_spec(store, address.model_id) or {}).get("kind", "")
+    listed = list_files(paths, kind)
     if statistics is not None:
         check_statistics(statistics)
-    bad: dict[str, str] = {}
-    count = 0
+    bad, count = dict(listed.refused), 0
     with atomic_file(out) as partial, _Table(partial) as table:
-        for good, failed in answers(store.uri, address, files, "predict"):
-            bad |= {str(path): reason for path, reason in failed.items()}
-            table.append([{"path": str(path), **_with_confidence(row)} for path, row in good.items()])
+        for good, failed in answers(store.uri, address, listed.files, "predict"):
+            bad |= failed
+            table.append([{"path": as_text(str(path)), **_with_confidence(row)} for path, row in good.items()])
             count += len(good)
             if statistics is not None and good:
                 keep(statistics, summarise(list(good.values()), address.model_id, address.version, datetime.now(UTC)))
         if not count:
-            reasons = "; ".join(f"{path}: {reason}" for path, reason in list(bad.items())[:3])
-            raise DataError(f"none of {len(files)} files could be predicted, so {out} was not written ({reasons})")
-    write_json(out.with_name(f"{out.name}.bad.json"), [{"path": p, "reason": r} for p, r in sorted(bad.items())])
-    return Predicted(address, count, bad)
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in list(listed.shown(bad, kind).items())[:3])
+            raise DataError(f"none of {len(bad)} files could be predicted, so {out} was not written ({reasons})")
+    rows = [{"path": as_text(str(path)), "reason": as_text(bad[path])} for path in sorted(bad)]
+    write_json(out.with_name(f"{out.name}.bad.json"), rows)
+    return Predicted(address, count, listed.shown(bad, kind), listed.beside)
 
 
 def answers(
@@ -124,29 +130,64 @@ def check_statistics(path: Path) -> None:
         ) from None
 
 
-def list_files(paths: Sequence[Path]) -> list[Path]:
-    """Returns the files, folders walked in name order; hidden files and symbolic links in folders are left out.
+@dataclass(frozen=True)
+class Listing:
+    """Files to predict.
+
+    Attributes:
+        files: that may be images.
+        refused: file or folder -> why it is refused unopened.
+        beside: number of files that lie beside images in folders.
+        numbers: of files and refused ones, from 1, in the order in which they were found.
+    """
+
+    files: list[Path]
+    refused: dict[Path, str]
+    beside: int
+    numbers: dict[Path, int]
+
+    def shown(self, bad: Mapping[Path, str], kind: str) -> dict[str, str]:
+        """Returns file, as a message may name it -> reason, in the order of the files."""
+        return {
+            shown_name(str(path), kind, f"file {self.numbers[path]}"): private_reason(bad[path], str(path), kind)
+            for path in sorted(bad, key=lambda path: self.numbers[path])
+        }
+
+
+def list_files(paths: Sequence[Path], kind: str = "") -> Listing:
+    """Lists files, and those in folders in the order of their names; hidden files in folders are left out.
+
+    Args:
+        paths: files and folders.
+        kind: of the model, which says what a message may name.
 
     Raises:
         DataError: paths that are not there, or no file in them: all at once.
     """
-    missing = [str(path) for path in paths if not path.exists()]
-    if missing:
+    named = {path: shown_name(str(path), kind, f"path {number}") for number, path in enumerate(paths, 1)}
+    if missing := [named[path] for path in paths if not path.exists()]:
         raise DataError(f"no such file or folder: {', '.join(missing)}")
-    found = [file for path in paths for file in ([path] if path.is_file() else _walk(path))]
-    if not found:
-        raise DataError(f"{', '.join(map(str, paths))}: no files. Name image files, or folders that hold some")
-    return list(dict.fromkeys(found))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith(".") or entry.name.lower() in _IGNORED or is_foreign(entry):
+    files: list[Path] = []
+    refused: dict[Path, str] = {}
+    numbers: dict[Path, int] = {}
+    beside = 0
+    for path in paths:
+        if not path.is_dir():  # it was asked for by its name, so a link is followed
+            reason = refusal(path.resolve())
+            numbers.setdefault(path, len(numbers) + 1)
+            files += [] if reason else [path]
+            refused |= {path: reason} if reason else {}
             continue
-        if entry.is_dir():
-            yield from _walk(entry)
-        elif entry.is_file():
-            yield entry
+        found = walk(path)
+        beside += sum(found.beside.values())
+        for inside in found.numbers():
+            numbers.setdefault(path / inside, len(numbers) + 1)
+        files += [path / inside for inside in found.files]
+        refused |= {path / inside: reason for inside, reason in found.refused.items()}
+    if not files:
+        told = "; ".join(sorted(set(refused.values()))[:3]) if refused else "no files"
+        raise DataError(f"{', '.join(named.values())}: {told}. Name image files, or folders that hold some")
+    return Listing(list(dict.fromkeys(files)), refused, beside, numbers)
 
 
 def _with_confidence(row: dict[str, Any]) -> dict[str, Any]:

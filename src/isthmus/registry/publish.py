@@ -7,7 +7,7 @@ from pathlib import Path
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json
 from isthmus.core.progress import say, track
-from isthmus.registry.contents import curves, flat, log_results
+from isthmus.registry.contents import curves, flat, log_results, numbered
 from isthmus.registry.lineage import Lineage, read_lineage
 from isthmus.registry.locks import exclusive
 from isthmus.registry.packaging import write_model
@@ -169,7 +169,8 @@ def _publish_runs(record: Publication, lineage: Lineage, store: Store, path: Pat
         if part in record.finished:
             continue
         run = _run(record, store, path, part, f"{method}-seed{seed}", tags | {"isthmus.method": method}, parent)
-        params = flat(read_json(folder / "run.json")["config"]) | {"method": method, "seed": str(seed)}
+        told = read_json(folder / "run.json")
+        params = flat(numbered(told["config"], told["classes"])) | {"method": method, "seed": str(seed)}
         store.log(run, record.started, params, curves(folder / "seeds" / str(seed) / "curves.jsonl"))
         store.end_run(run)
         _done(record, path, part)

@@ -10,23 +10,12 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_file
+from isthmus.data.bounds import HELD
 from isthmus.data.image import Image
-from isthmus.data.readers import Reader, reader_for
+from isthmus.data.readers import Reader, family_of, reader_for
 from isthmus.data.tiles import Tiles
 from isthmus.data.tiling import is_tile, read_part, tile_shape
 
-# (place in the file, bytes found there, suffix): bytes come without a name, and readers are chosen by suffix.
-_SIGNATURES = [
-    (0, b"\x89PNG", ".png"),
-    (0, b"\xff\xd8\xff", ".jpg"),
-    (0, b"II*\x00", ".tif"),
-    (0, b"MM\x00*", ".tif"),
-    (0, b"BM", ".bmp"),
-    (8, b"WEBP", ".webp"),
-    (0, b"GIF8", ".gif"),
-    (128, b"DICM", ".dcm"),
-    (344, b"n+1\x00", ".nii"),
-]
 _MODES = {1: "grey", 3: "rgb"}
 
 
@@ -70,7 +59,8 @@ def check_tile(image: Image, tiles: Tiles, domain: str) -> None:
 
 def _part(path: Path, part: str) -> Image:
     reader = _existing(path)
-    return read_part(path, part, sha256_file(path)) if is_tile(part) else reader.read(path, part)
+    # whoever names a part has listed those of the file: `ingest` has held it against the scenario's own bounds
+    return read_part(path, part, sha256_file(path)) if is_tile(part) else reader.read(path, part, HELD)
 
 
 def _from_base64(text: str) -> Image:
@@ -98,26 +88,21 @@ def _from_array(pixels: NDArray[Any]) -> Image:
 
 
 def _from_bytes(data: bytes) -> Image:
-    suffix = _suffix(data)
-    if not suffix:
+    if not family_of(data):
         # `instances` requests reach a model as the bytes of their base64 text: MLflow 3.17 does not decode them
         unpacked = _unpacked(data)
-        if unpacked is None or not _suffix(unpacked):
+        if unpacked is None or not family_of(unpacked):
             raise DataError(f"{len(data)} bytes beginning with {data[:8]!r} are no image file of a known format")
-        data, suffix = unpacked, _suffix(unpacked)
+        data = unpacked
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"image{suffix}"
+        path = Path(folder) / "image"
         path.write_bytes(data)
         return _from_file(path)
 
 
-def _suffix(data: bytes) -> str:
-    return next((suffix for place, magic, suffix in _SIGNATURES if data[place : place + len(magic)] == magic), "")
-
-
 def _existing(path: Path) -> Reader:
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError("no such file")
     return reader_for(path)
 
 
@@ -125,5 +110,5 @@ def _from_file(path: Path) -> Image:
     reader = _existing(path)
     parts = reader.parts(path)
     if len(parts) != 1:
-        raise DataError(f"{path.name}: holds {len(parts)} images; one is expected. Pass (path, part) for each of them")
+        raise DataError(f"holds {len(parts)} images; one is expected. Pass (path, part) for each of them")
     return reader.read(path, parts[0])

@@ -30,6 +30,7 @@ from isthmus.evaluation.conformal import answered, scores
 from isthmus.evaluation.typicality import read_typicalities
 from isthmus.evaluation.validators import softmax
 from isthmus.models.trained import load_trained
+from isthmus.registry.model_files import SPEC, TYPICALITY
 from isthmus.registry.raw_images import check_tile, decode
 
 with warnings.catch_warnings():
@@ -37,7 +38,6 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
     from mlflow.pyfunc.model import PythonModel
 
-SPEC, TYPICALITY = "served.json", "typicality.safetensors"
 BATCH = 32  # images decoded and predicted at once
 
 
@@ -63,7 +63,8 @@ class Predictor:
         """Returns a row an image: `class`, `probability_<class>` for each class, `set`, `answered`, `domain_score`.
 
         Probabilities are softmax(logits / T) with the domain's temperature. `set` names the classes that hold the true
-        one with the promised coverage (`registry/promise.py`), separated by `|`; `answered` says that it is one class.
+        one with the promised coverage (`registry/promise.py`), separated by `|` (one in a name is written `\\|`);
+        `answered` says that it is one class.
         `domain_score` is the share of the domain's held-out images that are at least as far from its training images
         (`evaluation/typicality.py`): 1 typical, near 0 unlike anything seen there.
 
@@ -83,7 +84,8 @@ class Predictor:
         names = [self.classes[place] for place in probabilities.argmax(axis=1)]
         columns = {f"probability_{name}": probabilities[:, place] for place, name in enumerate(self.classes)}
         inside = self._sets(probabilities, domain)
-        sets = ["|".join(name for name, here in zip(self.classes, row, strict=True) if here) for row in inside]
+        told = [name.replace("\\", "\\\\").replace("|", "\\|") for name in self.classes]
+        sets = ["|".join(name for name, here in zip(told, row, strict=True) if here) for row in inside]
         promised = {"set": pd.Series(sets, dtype=object), "answered": answered(inside), "domain_score": typical}
         return pd.DataFrame({"class": pd.Series(names, dtype=object), **columns, **promised})
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -188,6 +189,11 @@ class Store:
             metadata: JSON types, shown on the model's page.
         """
         import pandas as pd
+
+        with warnings.catch_warnings():
+            # While it is imported, MLflow 3.17 warns of a type hint of its own (mlflow/types/responses.py).
+            warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
+            import mlflow.pyfunc.model
 
         signature = ModelSignature(
             Schema([ColSpec("binary", "image")]),

@@ -9,10 +9,12 @@ from typing import Any
 
 from isthmus.core.config import load_params
 from isthmus.core.errors import DataError, StoreError
-from isthmus.core.files import read_json, write_json
+from isthmus.core.files import write_json
 from isthmus.registry.addresses import Address
 from isthmus.registry.batch_statistics import BINS, BatchStatistics, read_kept, summarise
 from isthmus.registry.drift import Drift, WatchConfig, WatchParams, judge_drift
+from isthmus.registry.model_files import FOLDER as MODEL_FOLDER
+from isthmus.registry.model_files import TYPICALITY, read_spec
 from isthmus.registry.packaging import ScenarioParams
 from isthmus.registry.predict import answers, list_files
 from isthmus.registry.publish import CHAMPION, model_name
@@ -32,7 +34,7 @@ class Seen:
     Attributes:
         batches: in whose statistics the images are counted.
         files: that could be used; empty where statistics were kept and no images.
-        bad: file -> why it could not be used.
+        bad: file, as it may be named -> why it could not be used.
         since: where kept statistics were read from, empty for a folder.
     """
 
@@ -122,14 +124,14 @@ def watch(project: Path, scenario: str, place: Path | None = None, now: datetime
     """
     project, params = project.resolve(), project / "params.yaml"
     config = load_params(WatchParams, params, {}).watch
-    load_params(ScenarioParams, params, {"scenario": f"scenarios.{scenario}"})
+    kind = load_params(ScenarioParams, params, {"scenario": f"scenarios.{scenario}"}).scenario.kind
     store = open_store(project)
     champion = _champion(store, scenario)
     domain, held_out = _adapted_to(store, champion)
     place = place or kept_path(project, champion.model_id)
     _check_place(place, scenario, champion, project)
     moment = now or datetime.now(UTC)
-    seen = _asked(store, champion, place, moment) if place.is_dir() else _kept(place, champion, config, moment)
+    seen = _asked(store, champion, place, kind, moment) if place.is_dir() else _kept(place, champion, config, moment)
     drift = judge_drift(_summed(seen.batches), held_out, config)
     watched = Watched(scenario, champion, domain, place, seen, drift, config, project / FOLDER / scenario)
     write_json(watched.folder / "drift.json", watched.as_json())
@@ -150,21 +152,18 @@ def _champion(store: Store, scenario: str) -> Address:
 
 def _adapted_to(store: Store, champion: Address) -> tuple[str, int]:
     """Returns the domain that a model was adapted to, and how many held-out images its scores rest on."""
-    # Here and not above: they bring torch and MLflow's model code, two seconds that a mistake need not wait for.
+    # Here and not above: it brings torch, a second that a mistake need not wait for.
     from isthmus.evaluation.typicality import read_typicalities
-    from isthmus.registry.served import SPEC, TYPICALITY
 
+    spec = read_spec(store, champion.model_id)
     with tempfile.TemporaryDirectory() as temporary:
-        spec, typicality = (
-            store.fetch_model_file(champion.model_id, f"artifacts/model/{name}", Path(temporary))
-            for name in (SPEC, TYPICALITY)
-        )
+        typicality = store.fetch_model_file(champion.model_id, f"{MODEL_FOLDER}/{TYPICALITY}", Path(temporary))
         if spec is None or typicality is None:
             raise StoreError(
                 f"{champion.model} version {champion.version}: answers no domain_score, so no drift can be told."
                 " It was published before there were any: publish and promote a newer one"
             )
-        domain: str = read_json(spec)["domain"]
+        domain: str = spec["domain"]
         return domain, len(read_typicalities(typicality, [domain])[domain].held_out)
 
 
@@ -179,17 +178,17 @@ def _check_place(place: Path, scenario: str, champion: Address, project: Path) -
     raise DataError(f"{place}: no such folder of images, and no such file of kept statistics")
 
 
-def _asked(store: Store, champion: Address, folder: Path, moment: datetime) -> Seen:
-    files = list_files([folder])
-    seen = Seen([], [], {}, "")
-    for good, bad in answers(store.uri, champion, files, "watch"):
+def _asked(store: Store, champion: Address, folder: Path, kind: str, moment: datetime) -> Seen:
+    listed = list_files([folder], kind)
+    seen = Seen([], [], listed.shown(listed.refused, kind), "")
+    for good, bad in answers(store.uri, champion, listed.files, "watch"):
         seen.files.extend(good)
-        seen.bad.update({str(path): reason for path, reason in bad.items()})
+        seen.bad.update(listed.shown(bad, kind))
         if good:
             seen.batches.append(summarise(list(good.values()), champion.model_id, champion.version, moment))
     if not seen.files:
         reasons = "; ".join(f"{path}: {reason}" for path, reason in sorted(seen.bad.items())[:3])
-        raise DataError(f"{folder}: none of {len(files)} files could be used ({reasons})")
+        raise DataError(f"{folder}: none of {len(listed.files)} files could be used ({reasons})")
     return seen
 
 

@@ -3,8 +3,9 @@
 manifest: `data/manifest.py: MANIFEST`, one row a distinct (domain, bytes, part), ordered by `image_id`.
 locations: `LOCATIONS`, where each of them lies below the raw folder.
 labels_target: `TARGET_LABELS`, labels of the target; empty with `target_labels: none`.
-audit: counts by domain, split and source class, duplicates, bad files by reason; no file names.
-quarantine: `[{"path", "domain", "reason"}]`, files that are not used, sorted.
+audit: counts by domain, split and source class, duplicates, bad files by reason, files beside images; no file names.
+quarantine: `[{"path", "domain", "reason"}]`, files that are not used; of medical images `path` is the file's number,
+by which `isthmus where` finds it.
 """
 
 from pathlib import Path
@@ -40,7 +41,18 @@ def run(
     write_json(quarantine, [bad._asdict() for bad in done.bad])
     write_json(audit, done.audit)
     counts = ", ".join(f"{domain} {count}" for domain, count in done.audit["images"].items())
+    for assumed, domains in done.audit["assumed"].items():
+        say(f"ingest: {assumed} ({', '.join(f'{domain} {files} files' for domain, files in domains.items())})")
     say(f"ingest: {counts} images; {len(done.bad)} files in quarantine; {done.audit['duplicates']} exact copies")
+    beside = sum(sum(kinds.values()) for kinds in done.audit["beside"].values())
+    for count, what in (
+        (beside, "files beside the images, ignored (audit.json: beside)"),
+        (done.audit["files_not_in_table"], "files that the table does not name, not used"),
+        (done.audit["lines_of_other_domains"], "lines of the table are of other domains, not used"),
+        (done.audit["groups_trained_and_tested"], "groups are trained on as source and tested on as target"),
+    ):
+        if count:
+            say(f"ingest: {count} {what}")
 
 
 if __name__ == "__main__":

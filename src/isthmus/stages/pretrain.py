@@ -63,6 +63,20 @@ class Params(Config):
     seed: int
 
 
+def check_backbone(params: Params, channels: int) -> None:
+    """Checks that there are patches to mask.
+
+    Raises:
+        ConfigError: the model is no timm vision transformer, or the images have other channels than it masks.
+    """
+    if params.model.backbone.get("name") != "timm" or channels != 3:
+        raise ConfigError(
+            f"params.yaml: pretraining needs a timm vision transformer and images of 3 channels (got"
+            f" {params.model.backbone.get('name')}, {channels}). Change models: backbone.name or preprocess, or drop"
+            " the section"
+        )
+
+
 def run(params: Params, *, manifest: Path, prepared: Path, cache: Path, checkpoints: Path, pretrained: Path) -> None:
     """Writes the pretrained backbone."""
     chosen, scenario = params.pretraining, params.scenario
@@ -79,11 +93,7 @@ def run(params: Params, *, manifest: Path, prepared: Path, cache: Path, checkpoi
     images = Rows(prepared / "shards", index)
     height, _, channels = images.shape
     options = {**params.model.backbone, "weights": chosen.weights}
-    if options.get("name") != "timm" or channels != 3:
-        raise ConfigError(
-            f"params.yaml: pretraining needs a timm vision transformer and images of 3 channels (got"
-            f" {options.get('name')}, {channels}). Change models: backbone.name or preprocess, or drop the section"
-        )
+    check_backbone(params, channels)
     config = params.model.model_copy(update={"backbone": options}).backbone_config("params.yaml: pretraining.")
     built = config.build(channels, height, cache)
     seed = derive_seed(params.seed, "pretrain")

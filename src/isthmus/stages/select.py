@@ -88,16 +88,25 @@ class Params(Config):
     select: SelectConfig
 
 
-def run(
-    params: Params, *, manifest: Path, prepared: Path, features: Path, trained: Path, shift: Path, choice: Path
-) -> None:
-    """Reads what was trained, measures every candidate, chooses, writes."""
-    scenario, config = params.scenario, params.select
+def check_methods(params: Params) -> None:
+    """Checks that the floor is among the methods.
+
+    Raises:
+        ConfigError: it is not.
+    """
     if SOURCE_ONLY not in params.methods:
         raise ConfigError(
             f"params.yaml: methods: '{SOURCE_ONLY}' is missing (got {', '.join(params.methods) or 'none'}). It is the"
             f" floor that every choice is held against: add '{SOURCE_ONLY}: {{}}' and run 'dvc repro'"
         )
+
+
+def run(
+    params: Params, *, manifest: Path, prepared: Path, features: Path, trained: Path, shift: Path, choice: Path
+) -> None:
+    """Reads what was trained, measures every candidate, chooses, writes."""
+    scenario, config = params.scenario, params.select
+    check_methods(params)
     samples = read_samples(manifest, prepared)
     runs = open_trained(trained, params.methods, scenario.classes, len(samples.label))
     validators = {name: options.build() for name, options in config.validators.items()}

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
+from torch import nn
 
 from isthmus.adapt import Method, MethodConfig, Shape
 from isthmus.core.config import Config, plugin
@@ -32,8 +33,8 @@ from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import checkpoint_key
 from isthmus.training.data import TrainingData, training_data
 from isthmus.training.devices import Devices, open_devices
-from isthmus.training.loop import LoopSession, Settings, kept_epochs
-from isthmus.training.memory import memorise
+from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs
+from isthmus.training.memory import check_trains_nothing, memorise
 from isthmus.training.statistics import feature_statistics
 
 
@@ -181,13 +182,7 @@ def open_session(
     model_config, scenario = params.model, params.scenario
     width = model_config.bottleneck if model_config.head == "bottleneck" else read_facts(features).feature_dim
     sizes = (len(scenario.classes), width, len(scenario.source), len(data.target_train))
-    shape = Shape(*sizes, derived, _target_shares(params))
-    method = params.method.build(shape)
-    if method.needs == "images" and model_config.mode == "frozen":
-        raise ConfigError(
-            f"params.yaml: methods: {name.partition(',')[0]} needs images, but model '{scenario.model}' is frozen and"
-            " gives features. Set scenarios: model to one whose mode is 'full', or drop the method"
-        )
+    method = build_method(params, name.partition(",")[0], Shape(*sizes, derived, _target_shares(params)))
     model = _classifier(params, method, data, prepared, features, derived)
     settings = Settings(
         model_config.epochs,
@@ -208,6 +203,59 @@ def open_session(
         model_config.tuning,
     )
     return LoopSession(model.to(device), method.to(device), data, settings, device, folder, name, devices)
+
+
+def build_method(params: Params, name: str, shape: Shape) -> Method:
+    """Returns the method.
+
+    Raises:
+        ConfigError: the scenario's model gives features, and the method needs images.
+    """
+    method = params.method.build(shape)
+    if method.needs == "images" and params.model.mode == "frozen":
+        raise ConfigError(
+            f"params.yaml: methods: {name} needs images, but model '{params.scenario.model}' is frozen and gives"
+            " features. Set scenarios: model to one whose mode is 'full', or drop the method"
+        )
+    return method
+
+
+def empty_network(params: Params, channels: int, image_size: int) -> nn.Module:
+    """Returns the scenario's backbone without values, for checks that cost no memory and next to no time.
+
+    Raises:
+        ConfigError: the backbone takes no such images, or cannot be tuned so.
+    """
+    config = params.model.backbone_config(f"params.yaml: models.{params.scenario.model}.backbone.")
+    with torch.device("meta"):
+        network = config.skeleton(channels, image_size)
+    if params.model.mode == "full":
+        prepare(network, params.model.tuning, 0)
+    return network
+
+
+def check_method(params: Params, name: str, network: nn.Module) -> None:
+    """Refuses, before any image is read, what training would refuse.
+
+    Args:
+        params: as `run` takes them.
+        name: of the method.
+        network: of `empty_network`.
+
+    Raises:
+        ConfigError: method, model and scenario do not go together.
+    """
+    config, scenario, width = params.model, params.scenario, 8
+    _class_shares(params)
+    shape = Shape(len(scenario.classes), width, len(scenario.source), 2, 0, _target_shares(params))
+    method = build_method(params, name, shape)
+    check_early_stop(config.early_stop, method, name)
+    if config.head == "knn":
+        check_trains_nothing(method, name)
+    standardise = Standardise(torch.zeros(len(scenario.domains), 1), torch.ones(len(scenario.domains), 1))
+    backbone: Any = Encoder(network, standardise) if config.mode == "full" else Features(standardise)
+    linear = config.head != "bottleneck"
+    method.check(Classifier(backbone, width, len(scenario.classes), width, config.norm, 0, linear))
 
 
 def _classifier(

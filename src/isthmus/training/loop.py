@@ -83,6 +83,20 @@ class Settings:
         return (*used, self.tuning.layer_decay, self.tuning.l2_sp) == ("adamw", 1, "none", 0.0, 1.0, 0.0)
 
 
+def check_early_stop(config: EarlyStop, method: Method, name: str) -> None:
+    """Checks that a method's loop can be stopped early, where that is asked for.
+
+    Raises:
+        ConfigError: it has a loop of its own.
+    """
+    own_loop = type(method).fit is not Method.fit
+    if config.patience and own_loop:
+        raise ConfigError(
+            f"params.yaml: models: early_stop: {name} has a loop of its own, which needs all its epochs."
+            " Set early_stop.patience: 0, or drop the method"
+        )
+
+
 class LoopSession:
     """A session (see `adapt.Session`) over one model, one method, one seed.
 
@@ -177,12 +191,7 @@ class LoopSession:
 
     def _prepare_options(self) -> None:
         settings = self._settings
-        own_loop = type(self.method).fit is not Method.fit
-        if settings.early_stop.patience and own_loop:
-            raise ConfigError(
-                f"params.yaml: models: early_stop: {self._name} has a loop of its own, which needs all its epochs."
-                " Set early_stop.patience: 0, or drop the method"
-            )
+        check_early_stop(settings.early_stop, self.method, self._name)
         for group in self.optimiser.param_groups:
             group["plain_step"] = settings.plain_step  # `adapt.alternating` refuses to stand beside another
         self.model.precision = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.precision]

@@ -2,9 +2,23 @@
 
 import torch
 
+from isthmus.adapt import Method
 from isthmus.core.errors import ConfigError
 from isthmus.models.neighbours import NeighbourHead
 from isthmus.training.loop import LoopSession
+
+
+def check_trains_nothing(method: Method, name: str) -> None:
+    """Checks that a method is no more than a way of standardising: with a head that remembers, nothing trains.
+
+    Raises:
+        ConfigError: it is more.
+    """
+    if method.standardises is None:
+        raise ConfigError(
+            f"params.yaml: methods: {name} trains a model, and head: knn has nothing to train. Allowed: source_only,"
+            " zscore. Set head: bottleneck or linear in the scenario's model, or drop the method"
+        )
 
 
 def memorise(session: LoopSession, method: str) -> None:
@@ -19,11 +33,7 @@ def memorise(session: LoopSession, method: str) -> None:
     """
     head = session.model.head
     assert isinstance(head, NeighbourHead)
-    if session.method.standardises is None:
-        raise ConfigError(
-            f"params.yaml: methods: {method} trains a model, and head: knn has nothing to train. Allowed: source_only,"
-            " zscore. Set head: bottleneck or linear in the scenario's model, or drop the method"
-        )
+    check_trains_nothing(session.method, method)
     for _ in session.epochs():
         session.model.eval()
         with torch.no_grad():

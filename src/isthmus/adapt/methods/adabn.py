@@ -39,13 +39,13 @@ class Adaptation(Method):
         outputs = model(batch.inputs[rows], batch.domains[rows])
         return {"source": source_loss(outputs.logits, batch)}
 
-    def fit(self, session: Session) -> None:
-        """Trains by the shared loop.
+    def check(self, model: Model) -> None:
+        """Refuses a model whose bottleneck has no BatchNorm."""
+        _norm(model)
 
-        Raises:
-            ConfigError: the bottleneck has no BatchNorm.
-        """
-        _norm(session.model)
+    def fit(self, session: Session) -> None:
+        """Trains by the shared loop."""
+        self.check(session.model)
         session.run_shared_loop()
 
     @torch.no_grad()

@@ -50,13 +50,13 @@ class Adaptation(Method):
         outputs = model(batch.inputs[rows], batch.domains[rows])
         return {"source": source_loss(outputs.logits, batch)}
 
-    def fit(self, session: Session) -> None:
-        """Trains by the shared loop.
+    def check(self, model: Model) -> None:
+        """Refuses a model without LayerNorm."""
+        require_layer_norms(model, "tent")
 
-        Raises:
-            ConfigError: the model has no LayerNorm.
-        """
-        require_layer_norms(session.model, "tent")
+    def fit(self, session: Session) -> None:
+        """Trains by the shared loop."""
+        self.check(session.model)
         session.run_shared_loop()
 
     def adapt(self, model: Model, target: Iterator[Batch]) -> None:

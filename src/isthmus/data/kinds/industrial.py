@@ -16,7 +16,7 @@ from pydantic import Field
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind, KindConfig
-from isthmus.data.pixels import DepthFit, centre_square, to_eight_bit, with_channels, without_gaps
+from isthmus.data.pixels import DepthFit, as_seen, centre_square, to_eight_bit, with_channels, without_gaps
 
 _FIELD = 16  # side of the fitted illumination map: light varies slowly, defects do not
 _MEAN, _STD = 128.0, 48.0  # where `exposure` puts every line's grey values
@@ -93,7 +93,7 @@ class Industrial(Kind):
         range is known: one pass over the training images is enough.
         """
         depth, sums = DepthFit(), dict[str, _Sums]()
-        for image in depth.watch(images):
+        for image in depth.watch(map(as_seen, images)):
             if self.flat_field or self.exposure:
                 try:
                     region = self._region(without_gaps(image.pixels, image.valid))
@@ -120,6 +120,7 @@ class Industrial(Kind):
 
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:
         """Returns the prepared frame, uint8 `[image_size, image_size, channels]`."""
+        image = as_seen(image)
         pixels = self._region(to_eight_bit(image.pixels, fitted.get("range", {}), image.valid))
         if self.flat_field and "field" in fitted:
             pixels = _flattened(pixels, np.asarray(fitted["field"], np.float32))

@@ -19,7 +19,7 @@ from pydantic import Field
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind, KindConfig
-from isthmus.data.pixels import DepthFit, to_eight_bit, with_channels
+from isthmus.data.pixels import DepthFit, as_seen, to_eight_bit, with_channels
 from isthmus.data.resample import around_middle, middle, resampled
 from isthmus.data.stain import StainFit, normalised
 
@@ -37,6 +37,10 @@ class Config(KindConfig):
         description="[centre, width] in [HU]; 'file': the image's own window, where it has none as 'range'; 'range': "
         "0.5 % to 99.5 % quantile of the domain's training images, 8-bit ones as they are",
     )
+    values: Literal["stated", "hu"] = Field(
+        "stated",
+        description="'hu': grey values are Hounsfield units also where the file does not say so, as NIfTI never does",
+    )
     spacing: float | None = Field(
         None, gt=0, le=100, description="[mm/pixel] that all images are brought to, cut or padded; none: resized"
     )
@@ -49,7 +53,9 @@ class Config(KindConfig):
 
     def build(self) -> "Medical":
         """Returns the kind with these options."""
-        return Medical(self.image_size, self.channels, self.window, self.spacing, self.stain, self.burned_in)
+        return Medical(
+            self.image_size, self.channels, self.window, self.spacing, self.stain, self.burned_in, self.values
+        )
 
 
 class Medical(Kind):
@@ -63,6 +69,7 @@ class Medical(Kind):
         spacing: float | None = None,
         stain: str = "none",
         burned_in: str = "refuse",
+        values: str = "stated",
     ) -> None:
         self.image_size = image_size
         self.channels = channels
@@ -70,11 +77,12 @@ class Medical(Kind):
         self.spacing = spacing
         self.stain = stain
         self.burned_in = burned_in
+        self.values = values
 
     def fit(self, images: Iterable[Image]) -> Fitted:
         """Returns `range` of deep images and `stain` of RGB ones, where there are any and it is asked for."""
         depth, stain = DepthFit(), StainFit(self.stain)
-        for image in depth.watch(i for i in images if not self._refusal(i)):
+        for image in depth.watch(as_seen(i) for i in images if not self._refusal(i)):
             if self.stain != "none" and _is_eight_bit_rgb(image):
                 stain.add(image.pixels / 255.0)
         ranges = depth.ranges()
@@ -89,12 +97,15 @@ class Medical(Kind):
         """Returns the prepared image, uint8 `[image_size, image_size, channels]`."""
         if refusal := self._refusal(image):
             raise DataError(refusal)
+        image = as_seen(image)
+        if image.valid is not None and not image.valid.any():
+            raise DataError("no pixel of the image has data")
         if self.stain != "none" and _is_eight_bit_rgb(image):
             unit = normalised(image.pixels / 255.0, self.stain, fitted["stain"])
         else:
             unit = self._windowed(image, fitted)
         # Hounsfield units say which end is air; MONOCHROME1 only tells a viewer to show them as a negative
-        if image.facts.get("monochrome1") and image.mode != "hu":
+        if image.facts.get("monochrome1") and not self._in_hounsfield(image):
             unit = 1 - unit
         height, width = unit.shape[:2]
         box = middle(height, width)
@@ -115,12 +126,16 @@ class Medical(Kind):
             return f"burned-in annotation: not stated, and {named} may carry it; the pixels may name a patient"
         return ""
 
+    def _in_hounsfield(self, image: Image) -> bool:
+        return image.mode == "hu" or (self.values == "hu" and image.mode == "grey")
+
     def _windowed(self, image: Image, fitted: Fitted) -> NDArray[np.float64]:
         """Returns values in [0, 1] `[H, W, C]`."""
         if image.pixels.shape[2] == 1 and isinstance(self.window, tuple):
-            if image.mode != "hu":
+            if not self._in_hounsfield(image):
                 raise DataError(
-                    "not in Hounsfield units, which 'preprocess.window' is in. Set 'window: file' or 'range'"
+                    "not in Hounsfield units, which 'preprocess.window' is in. Set 'values: hu' if the values are in"
+                    " them, as in a CT that was saved as NIfTI; else 'window: file' or 'range'"
                 )
             centre, width = self.window
             return window(image.pixels, centre, width, "LINEAR_EXACT")

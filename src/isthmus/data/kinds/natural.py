@@ -14,7 +14,7 @@ from pydantic import Field
 
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind, KindConfig
-from isthmus.data.pixels import DepthFit, centre_square, to_eight_bit, with_channels
+from isthmus.data.pixels import DepthFit, as_seen, centre_square, to_eight_bit, with_channels
 
 
 class Config(KindConfig):
@@ -37,7 +37,7 @@ class Natural(Kind):
     def fit(self, images: Iterable[Image]) -> Fitted:
         """Returns the range of deep images, if there are any: `{"range": {dtype: [low, high]}}`."""
         depth = DepthFit()
-        deque(depth.watch(images), maxlen=0)
+        deque(depth.watch(map(as_seen, images)), maxlen=0)
         ranges = depth.ranges()
         return {"range": ranges} if ranges else {}
 
@@ -47,5 +47,6 @@ class Natural(Kind):
 
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:
         """Returns the centre of the image, uint8 `[image_size, image_size, channels]`."""
+        image = as_seen(image)
         pixels = with_channels(to_eight_bit(image.pixels, fitted.get("range", {}), image.valid), self.channels)
         return centre_square(pixels, self.image_size)

@@ -1,10 +1,11 @@
 """Satellite and aerial images: bands by name, place or wavelength, one [m/pixel], percentile stretch, NDVI and NDWI.
 
-Order: bands, resampling, indices, stretch, fill. Nodata (`Image.valid`) is never averaged in (`data/resample.py`),
-never counted by a percentile and never a zero: what stays without data becomes the median of its domain's training
-pixels. Indices are made of resampled real values, for a ratio of means is what a coarser sensor measures. The
-stretch takes a percentile of each band of one domain's training images to 0 and another to 1; each image weighs the
-same.
+Order: transparency, bands, resampling, indices, stretch, fill. A band that the file marks as transparency is believed
+only where it looks like it and is not asked for (`data/bands.py: without_transparency`). Nodata (`Image.valid`) is
+never averaged in (`data/resample.py`), never counted by a percentile and never a zero: what stays without data becomes
+the median of its domain's training pixels. Indices are made of resampled real values, for a ratio of means is what a
+coarser sensor measures. The stretch takes a percentile of each band of one domain's training images to 0 and another to
+1; each image weighs the same.
 """
 
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from isthmus.core.errors import DataError
-from isthmus.data.bands import COLOURS, INDICES, find_band, normalised_difference
+from isthmus.data.bands import COLOURS, INDICES, band_list, find_band, normalised_difference, without_transparency
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind, KindConfig
 from isthmus.data.resample import around_middle, middle, resampled
@@ -93,8 +94,9 @@ class RemoteSensing(Kind):
         """Returns `{dtype: {"low", "median", "high"}}`, a number a band each, of valid training pixels."""
         seen: dict[str, list[NDArray[np.float64]]] = {}
         steps = np.linspace(0, 1, _QUANTILES)
-        for image in images:
+        for whole in images:
             try:
+                image = without_transparency(whole, self.bands)
                 pixels = self._chosen(image)
             except DataError:  # `prepare` puts it into quarantine with this reason
                 continue
@@ -114,10 +116,14 @@ class RemoteSensing(Kind):
 
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """Returns the prepared scene, `[image_size, image_size, channels]`."""
+        image = without_transparency(image, self.bands)
+        chosen, needed = self._chosen(image), self._index_bands(image)
         dtype = image.pixels.dtype.name
         if dtype not in fitted:
-            raise DataError(f"pixels are {dtype} but no training image of this domain is: no range to stretch them by")
-        chosen, needed = self._chosen(image), self._index_bands(image)
+            raise DataError(
+                f"pixels are {dtype}, and no training image of this domain that could be used is: no range to stretch"
+                " them by"
+            )
         share = 1.0 if image.valid is None else float(image.valid.mean())
         if share < self.min_valid:
             raise DataError(f"{share:.1%} of the image has data; 'preprocess.min_valid' asks for {self.min_valid:.1%}")
@@ -141,7 +147,10 @@ class RemoteSensing(Kind):
         if have == 1:
             return np.repeat(image.pixels.astype(np.float32), wanted, axis=2)
         if have != wanted:
-            raise DataError(f"image has {have} bands; say which {wanted} of them with 'preprocess.bands'")
+            raise DataError(
+                f"image has {have} bands. Which {wanted} of them? Set 'preprocess.bands', or 'preprocess.channels' to"
+                f" {have + len(self.indices)} for all. There are: {band_list(image)}"
+            )
         return image.pixels.astype(np.float32)
 
     def _index_bands(self, image: Image) -> NDArray[np.float32]:
@@ -154,7 +163,10 @@ class RemoteSensing(Kind):
             return middle(height, width)
         distance = image.facts.get("gsd_m")
         if distance is None:
-            raise DataError("file does not state its ground distance, which 'preprocess.gsd' needs. Set 'gsd: null'")
+            why = image.facts.get("no_gsd", "it has no coordinate system")
+            raise DataError(
+                f"file does not state its ground distance ({why}), which 'preprocess.gsd' needs. Set 'gsd: null'"
+            )
         return around_middle(height, width, *(self.image_size * self.gsd / metres for metres in distance))
 
     def _stretched(self, bands: NDArray[np.float32], dtype: np.dtype[Any], fitted: dict[str, Any]) -> NDArray[Any]:

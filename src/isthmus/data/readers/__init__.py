@@ -1,5 +1,7 @@
 """Files -> decoded images. One module a family of formats; the folder is the registry."""
 
+import importlib.util
+import zlib
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
@@ -7,9 +9,16 @@ from typing import ClassVar
 
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
-from isthmus.data.image import Image
+from isthmus.data import tiff
+from isthmus.data.bounds import DEFAULT, Bounds
+from isthmus.data.image import Frame, Image
+from isthmus.data.picture_heads import is_gdals
 from isthmus.data.slices import Slice
-from isthmus.data.tiff import is_raster
+
+_HEAD = 2048  # [byte]: DICOM's mark is at 128, NIfTI's at 344 at most, also when it is packed
+_JP2 = (b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")  # ISO/IEC 15444-1: a JP2 file, a bare codestream
+_PICTURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")
+_NIFTI = {(344, b"n+1\0"), (344, b"ni1\0"), (4, b"n+2\0"), (4, b"ni2\0")}
 
 
 class Reader(ABC):
@@ -18,16 +27,36 @@ class Reader(ABC):
     suffixes: ClassVar[frozenset[str]]  # lower case, with the dot; ".nii.gz" counts as one
 
     @abstractmethod
-    def parts(self, path: Path) -> list[str]:
+    def parts(self, path: Path, bounds: Bounds = DEFAULT, frames: bool = False) -> list[str]:
         """Returns the names of the images in the file: `[""]` for one, `["0", "1"]` for pages or frames.
+
+        Args:
+            path: the file.
+            bounds: what it may declare.
+            frames: names whole images, each to be cut by `frame`, also where `read` would give windows of them.
 
         Raises:
             DataError: with the reason why the file cannot be read, true and without its path.
         """
 
     @abstractmethod
-    def read(self, path: Path, part: str) -> Image:
+    def read(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Image:
         """Decodes one image of the file wholly, so that a truncated file fails here.
+
+        Args:
+            path: the file.
+            part: a name out of `parts`.
+            bounds: what the image may declare; `HELD` where the file has been held against them before.
+
+        Raises:
+            DataError: with the reason why the file cannot be read, true and without its path.
+        """
+
+    @abstractmethod
+    def frame(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Frame:
+        """Returns one image of which parts will be cut: decoded, or to be read window by window.
+
+        Arguments as of `read`; `part` as `parts` names frames.
 
         Raises:
             DataError: with the reason why the file cannot be read, true and without its path.
@@ -53,37 +82,87 @@ class Reader(ABC):
 
 
 def reader_for(path: Path) -> Reader:
-    """Returns the reader for a file: by its suffix, and by content where the suffix does not decide.
+    """Returns the reader for a file: by its content, and by its suffix where no reader knows the content.
 
-    A `.tif` with geographic tags or more than four bands is a raster, any other a picture. Scanners write DICOM
-    without a suffix, or with a number as one: a file that no suffix claims is looked into for its mark.
+    What a suffix claims and the content does not hold is refused by the suffix's reader, with the reason.
 
     Raises:
-        DataError: no reader knows the suffix.
+        DataError: no reader knows content or suffix.
     """
-    name = path.name.lower()
-    table = _by_suffix()
+    if name := _by_content(path):
+        return _reader(name)
+    table, lower = _by_suffix(), path.name.lower()
     for suffix in sorted(table, key=len, reverse=True):
-        if name.endswith(suffix):
-            raster = suffix in (".tif", ".tiff") and is_raster(path)
-            return _reader("geotiff" if raster else table[suffix])
-    if _is_dicom(path):
-        return _reader("dicom")
+        if lower.endswith(suffix):
+            return _reader(table[suffix])
     raise DataError(f"no reader for '{path.suffix or 'a file without suffix'}'. Known: {', '.join(sorted(table))}")
+
+
+def require(module: str, extra: str) -> None:
+    """Checks that a package which decodes is installed.
+
+    Raises:
+        DataError: it is not, and how to install it.
+    """
+    if importlib.util.find_spec(module) is None:
+        raise DataError(f"needs the package '{module}', which is not installed: pip install 'isthmus[{extra}]'")
+
+
+def family_of(data: bytes) -> str:
+    """Returns which family of formats a file's first 2048 bytes show, empty where no reader knows them.
+
+    >>> family_of(b"GIF89a..."), family_of(b"no image")
+    ('picture', '')
+    """
+    head = data[:_HEAD]
+    if head[128:132] == b"DICM":  # PS3.10, 7.1: a preamble of 128 bytes, which may be another format's header
+        return "dicom"
+    if head.startswith(tiff.MARKS):
+        return "tiff"
+    if head.startswith(_JP2):
+        return "jpeg 2000"
+    if head.startswith(_PICTURES) or _is_picture(head):
+        return "picture"
+    if head.startswith(b"\x1f\x8b"):
+        head = _unpacked(head)
+    return "nifti" if any(head[place:].startswith(mark) for place, mark in _NIFTI) else ""
+
+
+def _by_content(path: Path) -> str:
+    """Returns the name of the reader that knows the first bytes, empty where none does."""
+    try:
+        with path.open("rb") as stream:
+            head = stream.read(_HEAD)
+    except OSError:
+        return ""
+    family = family_of(head)
+    if family == "tiff":
+        return "geotiff" if tiff.needs_gdal(path) else "image"
+    if family == "picture":
+        return "geotiff" if is_gdals(path, head) else "image"
+    return {"jpeg 2000": "geotiff"}.get(family, family)
+
+
+def _is_picture(head: bytes) -> bool:
+    """Returns whether a head is that of a WebP, BMP or PNM, whose marks are short: what follows must fit."""
+    return (
+        (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+        or (head.startswith(b"BM") and head[6:10] == bytes(4))
+        or (head[:2] in (b"P5", b"P6") and head[2:3].isspace())
+    )
+
+
+def _unpacked(head: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, _HEAD)
+    except zlib.error:
+        return b""
 
 
 @lru_cache  # a reader keeps nothing, and looking through the folder costs as much as opening a photograph
 def _reader(name: str) -> Reader:
     reader: Reader = plugins.load("data.readers", name).FileReader()
     return reader
-
-
-def _is_dicom(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"  # PS3.10, 7.1: a preamble of 128 bytes, then the mark
-    except OSError:
-        return False
 
 
 @lru_cache(maxsize=1)

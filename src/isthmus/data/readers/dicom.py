@@ -1,4 +1,4 @@
-"""DICOM through pydicom: real values after the file's own rescale, one part a frame, colour as RGB.
+"""DICOM through pydicom: real values after the file's own rescale, one part a frame, colour as RGB, padding not valid.
 
 Not done here: window, inversion of MONOCHROME1, resampling (`kinds/medical.py` does them, from `facts`). MONAI's own
 DICOM reader is not used: it stacks files to volumes and hides which frame failed and why, and its import costs 9 s.
@@ -10,6 +10,7 @@ transfer syntax would be a guess; pydicom's warnings on slightly wrong headers a
 
 import hashlib
 import hmac
+import math
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -23,14 +24,14 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_bytes
-from isthmus.data.dicom_facts import facts_of, group, rescale, slice_place
+from isthmus.data.bounds import ALWAYS, DEFAULT, Bounds, Declared, check_declared
+from isthmus.data.dicom_facts import facts_of, group, padding_of, rescale, slice_place
 from isthmus.data.image import Image
-from isthmus.data.readers import Reader
+from isthmus.data.readers import Reader, require
 from isthmus.data.reasons import reason_for
 from isthmus.data.slices import Slice
 
-PIXEL_LIMIT = 89_478_485  # [pixel] of one frame
-_INFLATED_LIMIT = 2**30  # [byte] of a deflated data set
+_INFLATED_LIMIT = ALWAYS  # [byte] of a deflated data set: pydicom inflates the whole of it at once
 _DEFLATED = "1.2.840.10008.1.2.1.99"
 _SMALLEST_FRAME = 8  # [byte] of a compressed frame: the header of its item
 # Transfer syntax -> the package whose decoder pydicom finds by itself once it is installed.
@@ -51,23 +52,30 @@ class FileReader(Reader):
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".dcm", ".dicom", ".ima"})
 
-    def parts(self, path: Path) -> list[str]:
+    def parts(self, path: Path, bounds: Bounds = DEFAULT, frames: bool = False) -> list[str]:
         """Returns `[""]`, or one name a frame."""
         with _reasons(path):
-            count = _checked(_dataset(path))
-        return [""] if count == 1 else [str(frame) for frame in range(count)]
+            size = path.stat().st_size
+            check_declared(Declared(0, 0, 1, size, size), size, bounds)  # pydicom reads the whole file
+            count = _checked(_dataset(path), size, bounds)
+        return [""] if count == 1 else [str(number) for number in range(count)]
 
-    def read(self, path: Path, part: str) -> Image:
+    def read(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Image:
         """Decodes one frame `[H, W, 1 or 3]`: the stored dtype, or float32 where a slope and intercept apply."""
         frame = int(part or 0)
         with _reasons(path):
             dataset = _dataset(path)
-            _checked(dataset)
+            _checked(dataset, path.stat().st_size, bounds)
             stored = _stored(dataset, frame)
             if stored.ndim == 3:
                 return Image(stored, "rgb", facts_of(dataset, frame))
             pixels, unit = _real(dataset, frame, stored)
-            return Image(pixels[..., None], "hu" if unit == "HU" else "grey", facts_of(dataset, frame))
+            valid = _valid(dataset, stored)
+            return Image(pixels[..., None], "hu" if unit == "HU" else "grey", facts_of(dataset, frame), valid)
+
+    def frame(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Image:
+        """Decodes the frame."""
+        return self.read(path, part, bounds)
 
     def slice_of(self, path: Path, part: str) -> Slice | None:
         """Returns the place of a frame in its series, None where the header does not state it."""
@@ -93,6 +101,7 @@ class FileReader(Reader):
 
 @contextmanager
 def _reasons(path: Path) -> Iterator[None]:
+    require("pydicom", "medical")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # header values that pydicom repairs; wrong pixels raise
@@ -143,8 +152,13 @@ def _check_inflated(path: Path) -> None:
                     raise DataError(f"inflates to more than {_INFLATED_LIMIT} bytes; refused")
 
 
-def _checked(dataset: Any) -> int:
+def _checked(dataset: Any, size: int, bounds: Bounds) -> int:
     """Returns the number of frames, after everything that decoding needs is there and of a possible size.
+
+    Args:
+        dataset: a `pydicom.Dataset`.
+        size: of its file [byte].
+        bounds: what it may declare.
 
     Raises:
         DataError: with what is missing, or too large, or shorter than it says.
@@ -159,19 +173,19 @@ def _checked(dataset: Any) -> int:
         raise DataError("header lacks TransferSyntaxUID: how the pixels are encoded is not known")
     rows, columns, samples = int(dataset.Rows), int(dataset.Columns), int(dataset.SamplesPerPixel)
     frames = int(dataset.get("NumberOfFrames") or 1)
-    if rows * columns > PIXEL_LIMIT:
-        raise DataError(f"too many pixels ({columns} x {rows}); the limit is {PIXEL_LIMIT}")
     if min(rows, columns, frames) < 1:
         raise DataError(f"header declares no pixels ({columns} x {rows}, {frames} frames)")
+    frame = rows * columns * samples * math.ceil(int(dataset.BitsAllocated) / 8)
+    check_declared(Declared(rows, columns, 1, 2 * frame, 0), size, bounds)
     have = len(dataset.PixelData)
+    chroma = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else samples
+    expected = frames * (rows * columns * chroma * int(dataset.BitsAllocated) // 8)
     if syntax.is_compressed and not syntax.is_deflated:
         if frames * _SMALLEST_FRAME > have:
             raise DataError(f"file is truncated ({frames} frames declared, {have} bytes of pixels)")
-        return frames
-    chroma = 2 if dataset.PhotometricInterpretation == "YBR_FULL_422" else samples
-    expected = frames * (rows * columns * chroma * int(dataset.BitsAllocated) // 8)
-    if have < expected:
+    elif have < expected:
         raise DataError(f"file is truncated ({have} of {expected} bytes of pixels)")
+    check_declared(Declared(rows, columns, frames, 2 * frame, frames * frame), size, bounds)
     return frames
 
 
@@ -241,6 +255,15 @@ def _real(dataset: Any, frame: int, stored: NDArray[Any]) -> tuple[NDArray[Any],
     if (slope, intercept) == (1.0, 0.0):
         return stored, unit
     return (stored * np.float64(slope) + intercept).astype(np.float32), unit
+
+
+def _valid(dataset: Any, stored: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Returns where a grey frame has data: beyond a scanner's round field of view it holds its padding value."""
+    padding = padding_of(dataset)
+    if padding is None or stored.dtype.kind not in "ui":
+        return None
+    valid = (stored < padding[0]) | (stored > padding[1])
+    return None if valid.all() else valid
 
 
 def _identity(dataset: Any) -> str:

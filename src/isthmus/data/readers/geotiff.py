@@ -1,78 +1,102 @@
-"""GeoTIFF and COG through rasterio: all bands in their own dtype, nodata and masks in `valid`, places in `facts`.
+"""Rasters through rasterio: all bands in their own dtype, nodata and masks in `valid`, places in `facts`.
 
-What is not obvious: the driver is named, because GDAL opens by content and a `.tif` that holds VRT XML would read
-any file of this machine; files beside the image (`.aux.xml`, `.msk`, `.ovr`) are not opened, because an image is
-identified by its own bytes; a scene longer than `LONGEST` on a side comes as windows, so that it is never whole in
-memory; the last window of a row or column is moved back to full size and overlaps its neighbour.
+GeoTIFF, COG and JPEG 2000; TIFF pictures of which Pillow would lose something; JPEG of more than 8 bits; and TIFF, PNG,
+JPEG and BMP of so many pixels that they are read window by window. `readers.reader_for` decides by the content.
 
-`.tif` belongs to `image.py` unless `data/tiff.py` finds a raster in it; `readers.reader_for` decides.
+What is not obvious: the driver is named by the content, because GDAL would try all it has and a `.tif` that holds VRT
+XML would read any file of this machine; files beside the image (`.aux.xml`, `.msk`, `.ovr`) are not opened, because an
+image is identified by its own bytes; a scene longer than `LONGEST` on a side comes as windows, so that it is never
+whole in memory; the last window of a row or column is moved back to full size and overlaps its neighbour. A band that
+is marked as transparency stays a band, with its place in `facts`: programs mark near infrared so by default.
 """
 
+import logging
 import math
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from contextvars import ContextVar
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image as Pillow
 
 from isthmus.core.errors import DataError
-from isthmus.data.image import Image
-from isthmus.data.readers import Reader
+from isthmus.data import tiff
+from isthmus.data.bounds import DEFAULT, Bounds, Declared, check_declared
+from isthmus.data.ground import ground_distance
+from isthmus.data.image import Box, Image
+from isthmus.data.picture_heads import head_of
+from isthmus.data.pixels import upright
+from isthmus.data.readers import Reader, require
 from isthmus.data.reasons import reason_for, without_path
 from isthmus.data.slices import Slice
 
 LONGEST = 2048  # [pixel] of a side that is read at once
 WINDOW = 1024  # [pixel] of a side of a window of a longer scene
-_MAX_WINDOWS = 4096
-_MAX_BYTES = 2**30  # of one part, and of one block of the file: GDAL decodes whole blocks
-_METRES_PER_DEGREE = 111_320.0  # along a meridian: 40,075 km / 360
-_ENVIRONMENT = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO", "GDAL_NUM_THREADS": "1"}
+_ENVIRONMENT = {
+    "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+    "GDAL_PAM_ENABLED": "NO",
+    "GDAL_NUM_THREADS": "1",
+    "GDAL_CACHEMAX": 2**28,  # [byte] of decoded blocks, which the tiles of a row share
+}
+_ENTERED: ContextVar[bool] = ContextVar("_ENTERED", default=False)  # to enter GDAL's settings costs 0.4 ms
+_DRIVERS = {b"\x89PNG": "PNG", b"\xff\xd8\xff": "JPEG", b"BM": "BMP", b"\0\0\0\x0cjP  ": "JP2OpenJPEG",
+            b"\xff\x4f\xff\x51": "JP2OpenJPEG"}  # fmt: skip
+_NAMES = {"GTiff": "a TIFF", "JP2OpenJPEG": "a JPEG 2000 file", "PNG": "a PNG", "JPEG": "a JPEG", "BMP": "a BMP"}
 _COLOURS = ("red", "green", "blue")
+_LYING = (5, 6, 7, 8)  # orientations whose rows are the picture's columns
+_ORIENTATION = 0x0112  # EXIF tag
+_PICTURE = 4  # bands; more are no picture
+_MOST_WHOLE = 2**30  # [byte] of a picture that is kept decoded for its tiles
+_LEAST_POINTS = 3  # ground control points that fix a plane
+_COLOUR_TABLE = {"uint8": 2**8, "uint16": 2**16}  # entries
+
+
+class _Place(NamedTuple):
+    """What a part's name says: `''`, page `'2'`, window `'0-1024'`, both `'2:0-1024'`."""
+
+    page: str
+    corner: tuple[int, int] | None  # top, left
+
+    @classmethod
+    def of(cls, part: str) -> "_Place":
+        page, _, window = part.rpartition(":") if "-" in part else (part, "", "")
+        top, _, left = window.partition("-")
+        return cls(page, (int(top), int(left)) if window else None)
 
 
 class FileReader(Reader):
-    """Decodes with GDAL's GTiff driver alone."""
+    """Decodes with GDAL, one driver for each mark that a file begins with."""
 
-    suffixes: ClassVar[frozenset[str]] = frozenset({".geotiff", ".gtiff"})
+    suffixes: ClassVar[frozenset[str]] = frozenset(
+        {".geotiff", ".gtiff", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"}
+    )
 
-    def parts(self, path: Path) -> list[str]:
-        """Returns `[""]`, or one name a window: `["0-0", "0-1024"]`, row and column of its upper left corner."""
-        with _opened(path) as scene:
-            if max(scene.height, scene.width) <= LONGEST:
-                return [""]
-            rows, columns = _starts(scene.height), _starts(scene.width)
-            if len(rows) * len(columns) > _MAX_WINDOWS:
-                raise DataError(
-                    f"too many pixels ({scene.width} x {scene.height}); the limit is {_MAX_WINDOWS} windows"
-                )
-            return [f"{row}-{column}" for row in rows for column in columns]
+    def parts(self, path: Path, bounds: Bounds = DEFAULT, frames: bool = False) -> list[str]:
+        """Returns `[""]`, a name a page, or one a window: row and column of its corner, as in `["0-0", "0-1024"]`."""
+        with _reasons(path):
+            return _parts(path, bounds, frames)
 
-    def read(self, path: Path, part: str) -> Image:
-        """Decodes one scene or window, `[H, W, C]`: the stored dtype, or float32 where a scale and offset apply."""
-        from rasterio.windows import Window
+    def read(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Image:
+        """Decodes one picture, scene or window, `[H, W, C]`: as stored, or float32 where scale and offset apply."""
+        place, size = _Place.of(part), path.stat().st_size
+        check_declared(Declared(*_declared_size(path), 1, 0, 0), size, bounds)
+        with _reasons(path), closing(Scene(path, place.page)) as scene:
+            check_declared(scene.declared(1, whole=place.corner is None), size, bounds)
+            if place.corner is None:
+                return scene.cut(Box(0, 0, scene.height, scene.width))
+            return scene.cut(Box(*place.corner, min(scene.height, WINDOW), min(scene.width, WINDOW)))
 
-        with _opened(path) as scene:
-            row, _, column = part.partition("-")
-            top, left = int(row or 0), int(column or 0)
-            window = Window(left, top, _length(scene.width, part), _length(scene.height, part))
-            bands = [b for b, c in zip(scene.indexes, scene.colorinterp, strict=True) if c.name != "alpha"]
-            pixels = np.moveaxis(scene.read(bands, window=window), 0, -1)
-            valid = scene.read_masks(bands, window=window).all(axis=0)
-            pixels = _coloured(scene, pixels)
-            scales = [(scene.scales[b - 1], scene.offsets[b - 1]) for b in bands]
-            if any(pair != (1.0, 0.0) for pair in scales):
-                slope, offset = np.array(scales).T
-                pixels = (pixels * slope + offset).astype(np.float32)
-            if pixels.dtype.kind == "f":
-                valid &= np.isfinite(pixels).all(axis=2)
-            mode = _mode(scene, bands, pixels)
-            return Image(
-                np.ascontiguousarray(pixels), mode, _facts(scene, bands, window), None if valid.all() else valid
-            )
+    def frame(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> "Scene":
+        """Returns an image that is read window by window."""
+        scene = Scene(path, _Place.of(part).page)
+        check_declared(scene.declared(1, whole=False), path.stat().st_size, bounds)
+        return scene
 
     def slice_of(self, path: Path, part: str) -> Slice | None:
         """Returns None: a raster is a slice of nothing."""
@@ -83,36 +107,291 @@ class FileReader(Reader):
         return None
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    import rasterio
-    from rasterio.errors import RasterioError
+class Scene:
+    """One image of a file that GDAL has open."""
 
+    def __init__(self, path: Path, page: str) -> None:
+        """Opens the file, or one page of a TIFF.
+
+        Raises:
+            DataError: with the reason why it cannot be opened.
+        """
+        self._path = path
+        with _reasons(path):
+            import rasterio
+
+            self._page = tiff.image_at(path, page)[1] if tiff.is_tiff(path) and tiff.pages_of(path) else None
+            self._data = rasterio.open(_address(path, self._page), driver=_driver(path))
+            if complex_ones := sorted({name for name in self._data.dtypes if name.startswith("complex")}):
+                raise DataError(f"pixels are {complex_ones[0]} numbers. Save amplitude or phase as real bands")
+            self._orientation = self._page.orientation if self._page else _exif_orientation(path)
+            if self.is_map:
+                self._orientation = 1  # a map's own geotransform says where its rows lie
+            self._names = [colour.name for colour in self._data.colorinterp]
+            self._is_bits = self._data.tags(1, ns="IMAGE_STRUCTURE").get("NBITS") == "1"
+            white_is_zero = self._page is not None and self._page.photometric == tiff.WHITE_IS_ZERO
+            self._white_is_zero = white_is_zero and not self._is_bits
+            if self._white_is_zero:
+                self._names[0] = "gray"  # GDAL makes a table of colours for it, which would turn the values over
+            self._crs, self._transform = self._georeference()
+            self._whole: Image | None = None
+            # PNG and JPEG are decoded from their first row on: a picture that lies on its side or head would be
+            # decoded once for each of its tiles
+            size = self._data.height * self._data.width * self._data.count * np.dtype(self._data.dtypes[0]).itemsize
+            sequential = self._data.driver in ("PNG", "JPEG") and self._orientation not in (1, 2)
+            self._against_rows = sequential and size <= _MOST_WHOLE
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What the file says of itself, as in `Image`."""
+        with _reasons(self._path):
+            return self._facts()
+
+    @property
+    def height(self) -> int:
+        """Rows [pixel], the right way up."""
+        return int(self._data.width if self._orientation in _LYING else self._data.height)
+
+    @property
+    def width(self) -> int:
+        """Columns [pixel], the right way up."""
+        return int(self._data.height if self._orientation in _LYING else self._data.width)
+
+    @property
+    def is_map(self) -> bool:
+        """Whether it is a raster with a place on the ground or many bands, and no picture."""
+        data = self._data
+        placed = data.crs is not None or bool(data.gcps[0])
+        return self._page.is_scene if self._page else data.driver == "JP2OpenJPEG" and (placed or data.count > _PICTURE)
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._data.close()
+
+    def declared(self, images: int, whole: bool) -> Declared:
+        """Returns what the file declares; `whole`: it is decoded at once, and not window by window."""
+        data = self._data
+        item = max(np.dtype(name).itemsize for name in data.dtypes)
+        block = max(height * width for height, width in data.block_shapes) * item
+        if data.interleaving is not None and data.interleaving.name == "pixel":
+            block *= data.count
+        side = None if whole or self._against_rows else LONGEST
+        part = min(data.height, side or data.height) * min(data.width, side or data.width) * data.count * item
+        total = data.height * data.width * data.count * item
+        return Declared(self.height, self.width, images, max(part, block), total, windowed=not whole)
+
+    def cut(self, box: Box) -> Image:
+        """Decodes a part of the image, wholly inside."""
+        if not self._against_rows:
+            return self._decoded(box)
+        self._whole = self._whole or self._decoded(Box(0, 0, self.height, self.width))
+        return self._whole.cut(box)
+
+    def _decoded(self, box: Box) -> Image:
+        from rasterio.windows import Window
+
+        data = self._data
+        with _reasons(self._path):
+            top, left, height, width = self._stored(box)
+            window = Window(left, top, width, height)
+            bands = self._bands()
+            pixels = self._shown(np.moveaxis(data.read(bands, window=window), 0, -1))
+            valid = self._valid(bands, window)
+            scales = [(data.scales[b - 1], data.offsets[b - 1]) for b in bands]
+            if any(pair != (1.0, 0.0) for pair in scales):
+                slope, offset = np.array(scales).T
+                pixels = (pixels * slope + offset).astype(np.float32)
+            if pixels.dtype.kind == "f":
+                finite = np.isfinite(pixels).all(axis=2)
+                valid = finite if valid is None else valid & finite
+            facts = self.facts | ({"bounds": self._bounds(self._stored(box))} if "bounds" in self.facts else {})
+        pixels = np.ascontiguousarray(upright(pixels, self._orientation))
+        valid = None if valid is None or valid.all() else np.ascontiguousarray(upright(valid, self._orientation))
+        return Image(pixels, self._mode(pixels), facts, valid)
+
+    def _bands(self) -> list[int]:
+        """Returns the bands that are the file's own: GDAL makes RGB and a full alpha of ink and of Lab."""
+        made = self._page is not None and self._page.photometric > tiff.PALETTE and self._names[-1:] == ["alpha"]
+        return list(self._data.indexes)[: -1 if made else None]
+
+    def _stored(self, box: Box) -> Box:
+        """Returns where a box of the upright image lies in the image as it is stored."""
+        top, left, height, width = box
+        if self._orientation in (3, 4, 7, 8):
+            top = self.height - top - height
+        if self._orientation in (2, 3, 6, 7):
+            left = self.width - left - width
+        return Box(left, top, width, height) if self._orientation in _LYING else Box(top, left, height, width)
+
+    def _valid(self, bands: list[int], window: Any) -> NDArray[np.bool_] | None:
+        """Returns where every band has data, by nodata and masks; transparency is no mask, for it may be a band."""
+        from rasterio.enums import MaskFlags
+
+        flags = self._data.mask_flag_enums
+        masked = [b for b in bands if not {MaskFlags.all_valid, MaskFlags.alpha} & set(flags[b - 1])]
+        return self._data.read_masks(masked, window=window).all(axis=0) if masked else None
+
+    def _shown(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Returns the colours of a band that holds their numbers, black and white of bits, anything else as it is."""
+        if self._names[0] == "palette" and pixels.shape[2] == 1 and pixels.dtype.name in _COLOUR_TABLE:
+            table = np.zeros((_COLOUR_TABLE[pixels.dtype.name], 3), np.uint8)
+            for number, colour in self._data.colormap(1).items():
+                table[number] = colour[:3]
+            return table[pixels[..., 0]][..., : 1 if self._is_bits else 3]
+        return pixels * np.uint8(255) if self._is_bits and not self.is_map else pixels
+
+    def _mode(self, pixels: NDArray[Any]) -> str:
+        count = pixels.shape[2]
+        if count == 1:
+            return "grey"
+        named = tuple(self._names[:3]) == _COLOURS or self._names[0] == "palette"
+        return "rgb" if count == 3 and named else "bands"
+
+    def _facts(self) -> dict[str, Any]:
+        data, bands = self._data, self._bands()
+        facts: dict[str, Any] = {"bands": [self._name(band) for band in bands]}
+        wavelengths = [_wavelength(data, band) for band in bands]
+        if any(wavelengths):
+            facts["wavelengths_nm"] = wavelengths
+        if "alpha" in (marked := [self._names[band - 1] for band in bands]):
+            facts["alpha"] = marked.index("alpha")
+            facts |= {"premultiplied": True} if self._page and self._page.premultiplied else {}
+        if self._white_is_zero:
+            facts["white_is_zero"] = True
+        return facts | self._place()
+
+    def _name(self, band: int) -> str:
+        """Returns a band's description, else its colour, else an empty text."""
+        colour = self._names[band - 1]
+        described = self._data.descriptions[band - 1]
+        return (described or (colour if colour in (*_COLOURS, "nir") else "")).strip().lower()
+
+    def _place(self) -> dict[str, Any]:
+        """Returns where the raster lies: its coordinates, bounds, and distance of pixels on the ground."""
+        crs, transform = self._crs, self._transform
+        if crs is None:
+            return {}
+        code = crs.to_epsg()
+        facts: dict[str, Any] = {"crs": f"EPSG:{code}" if code else crs.to_wkt()}
+        if transform is None:
+            return facts | {"no_gsd": "its header places no pixel on the map"}
+        facts["bounds"] = self._bounds(Box(0, 0, self._data.height, self._data.width))
+        try:
+            facts["gsd_m"] = ground_distance(crs, transform, self._data.height, self._data.width)
+        except DataError as error:
+            facts["no_gsd"] = str(error)
+        return facts
+
+    def _georeference(self) -> tuple[Any, Any]:
+        """Returns coordinate system and transform, each None where there is none; control points give the best fit."""
+        from rasterio.errors import RasterioError
+        from rasterio.transform import from_gcps
+
+        data = self._data
+        points, system = data.gcps
+        if not data.transform.is_identity:
+            return data.crs, data.transform
+        if system is None or len(points) < _LEAST_POINTS:
+            return data.crs or system, None
+        try:
+            return system, from_gcps(points)
+        except (ValueError, RasterioError):  # points on one line
+            return system, None
+
+    def _bounds(self, box: Box) -> list[float]:
+        """Returns left, bottom, right, top of a box of the image as it is stored."""
+        from rasterio.windows import Window, bounds
+
+        return [float(v) for v in bounds(Window(box.left, box.top, box.width, box.height), self._transform)]
+
+
+def _parts(path: Path, bounds: Bounds, frames: bool) -> list[str]:
+    size, pages = path.stat().st_size, tiff.parts_of(path) if tiff.is_tiff(path) else [""]
+    check_declared(Declared(*_declared_size(path), len(pages), 0, 0, windowed=frames), size, bounds)
+    names: list[str] = []
+    total = 0
+    known: dict[Any, tuple[Declared, list[str]]] = {}
+    for page in pages:
+        layout = tiff.image_at(path, page)[1].layout if page else None
+        if layout not in known:  # pages of one layout are opened once here
+            with closing(Scene(path, page)) as scene:
+                windows = [] if frames or not scene.is_map else _windows(scene.height, scene.width)
+                known[layout] = scene.declared(1, whole=not windows and not frames), windows
+        declared, windows = known[layout]
+        names += [f"{page}:{window}" if page else window for window in windows] or [page]
+        total += declared.total
+        check_declared(declared._replace(total=total, images=len(names)), size, bounds)
+    return names
+
+
+@contextmanager
+def _reasons(path: Path) -> Iterator[None]:
+    """Gives GDAL its settings and translates what goes wrong; inside another one it does nothing more."""
+    if _ENTERED.get():
+        yield
+        return
+    require("rasterio", "remote_sensing")
+    import rasterio
+
+    # GDAL's complaints name the file, which may name a patient; what they say is in the reason
+    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    token = _ENTERED.set(True)
     try:
         with warnings.catch_warnings(), rasterio.Env(**_ENVIRONMENT):
             warnings.simplefilter("ignore")  # a raster without georeference is one
-            with rasterio.open(path.absolute(), driver="GTiff") as scene:
-                _check(scene)
-                yield scene
+            yield
     except DataError:
         raise
     except MemoryError:
         raise DataError("too large for the memory of this machine") from None
-    except RasterioError as error:
-        raise DataError(_reason(path, error)) from None
     except Exception as error:  # a hostile file makes a decoder raise nearly anything; each of it means: unreadable
-        raise DataError(reason_for(path, error, "a GeoTIFF")) from None
+        raise DataError(_reason(path, error)) from None
+    finally:
+        _ENTERED.reset(token)
+
+
+def _driver(path: Path) -> str:
+    with path.open("rb") as stream:
+        head = stream.read(8)
+    return next((driver for mark, driver in _DRIVERS.items() if head.startswith(mark)), "GTiff")
+
+
+def _address(path: Path, page: tiff.Page | None) -> str:
+    """Returns how GDAL names a file, or a page of a TIFF that is not its first: by its place, walking through none."""
+    whole = str(path.absolute())
+    return whole if page is None or page == tiff.pages_of(path)[0] else f"GTIFF_DIR:off:{page.place}:{whole}"
+
+
+def _declared_size(path: Path) -> tuple[int, int]:
+    """Returns height and width of a PNG, JPEG or BMP, which GDAL may not even open; 0 of what it reads in windows."""
+    head = head_of(path)
+    return (head.height, head.width) if head else (0, 0)
+
+
+def _exif_orientation(path: Path) -> int:
+    """Returns how a large PNG or JPEG lies; 1 where it does not say, or Pillow does not know the file."""
+    before = Pillow.MAX_IMAGE_PIXELS
+    try:
+        Pillow.MAX_IMAGE_PIXELS = None  # nothing is decoded here
+        with Pillow.open(path, formats=("PNG", "JPEG")) as image:
+            exif = Pillow.Exif()
+            exif.load(image.info.get("exif", b""))  # `getexif` of a PNG would decode it
+            return int(exif.get(_ORIENTATION, 1))
+    except Exception:  # GDAL reads it, or says why not
+        return 1
+    finally:
+        Pillow.MAX_IMAGE_PIXELS = before
 
 
 def _reason(path: Path, error: Exception) -> str:
-    reason = reason_for(path, error, "a GeoTIFF")
+    reason = reason_for(path, error, _NAMES[_driver(path)])
     with path.open("rb") as stream:
         head = stream.read(64)
     if b"<VRTDataset" in head:
         return "content is a GDAL VRT, which names pixels of other files: refused"
     if not reason.startswith("cannot be decoded"):
         return reason
-    if head[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if not head.startswith((*tiff.MARKS, *_DRIVERS)):
         return f"not a GeoTIFF: unknown content, begins with {head[:8].hex(' ')}"
     # GDAL's own words are in the first cause; rasterio's say no more than 'read failed, see previous exception'
     causes = [str(cause) for cause in _causes(error)]
@@ -124,20 +403,11 @@ def _causes(error: BaseException) -> list[BaseException]:
     return [error, *(_causes(below) if below is not None else [])]
 
 
-def _check(scene: Any) -> None:
-    complex_ones = sorted({name for name in scene.dtypes if name.startswith("complex")})
-    if complex_ones:
-        raise DataError(f"pixels are {complex_ones[0]} numbers. Save amplitude or phase as real bands")
-    item = max(np.dtype(name).itemsize for name in scene.dtypes)
-    part = min(scene.height, LONGEST) * min(scene.width, LONGEST) * scene.count * item
-    block = max(height * width for height, width in scene.block_shapes) * item
-    if scene.interleaving is not None and scene.interleaving.name == "pixel":
-        block *= scene.count
-    if max(part, block) > _MAX_BYTES:
-        raise DataError(
-            f"too large to decode ({scene.width} x {scene.height}, {scene.count} bands, blocks of"
-            f" {scene.block_shapes[0][1]} x {scene.block_shapes[0][0]}); the limit is {_MAX_BYTES} bytes at once"
-        )
+def _windows(height: int, width: int) -> list[str]:
+    """Returns the names of a long scene's windows; none where it is read at once."""
+    if max(height, width) <= LONGEST:
+        return []
+    return [f"{row}-{column}" for row in _starts(height) for column in _starts(width)]
 
 
 def _starts(length: int) -> list[int]:
@@ -149,50 +419,6 @@ def _starts(length: int) -> list[int]:
     if length <= WINDOW:
         return [0]
     return [min(start, length - WINDOW) for start in range(0, length, WINDOW)]
-
-
-def _length(side: int, part: str) -> int:
-    return min(side, WINDOW) if part else side
-
-
-def _coloured(scene: Any, pixels: NDArray[Any]) -> NDArray[Any]:
-    """Returns RGB of a band that holds numbers of colours, anything else as it is."""
-    if pixels.shape[2] != 1 or pixels.dtype != np.uint8 or scene.colorinterp[0].name != "palette":
-        return pixels
-    table = np.zeros((256, 3), np.uint8)
-    for number, colour in scene.colormap(1).items():
-        table[number] = colour[:3]
-    return table[pixels[..., 0]]
-
-
-def _mode(scene: Any, bands: list[int], pixels: NDArray[Any]) -> str:
-    if pixels.shape[2] == 1:
-        return "grey"
-    names = tuple(scene.colorinterp[b - 1].name for b in bands)
-    return "rgb" if pixels.shape[2] == 3 and (names == _COLOURS or len(bands) == 1) else "bands"
-
-
-def _facts(scene: Any, bands: list[int], window: Any) -> dict[str, Any]:
-    facts: dict[str, Any] = {"bands": _names(scene, bands)}
-    wavelengths = [_wavelength(scene, band) for band in bands]
-    if any(wavelengths):
-        facts["wavelengths_nm"] = wavelengths
-    if scene.crs is not None:
-        code = scene.crs.to_epsg()
-        facts["crs"] = f"EPSG:{code}" if code else scene.crs.to_wkt()
-        facts["bounds"] = [float(v) for v in scene.window_bounds(window)]
-        if distance := _ground_distance(scene):
-            facts["gsd_m"] = distance
-    return facts
-
-
-def _names(scene: Any, bands: list[int]) -> list[str]:
-    """Returns a name a band: its description, else its colour, else an empty text."""
-    names = []
-    for band in bands:
-        colour = scene.colorinterp[band - 1].name
-        names.append((scene.descriptions[band - 1] or (colour if colour in (*_COLOURS, "nir") else "")).strip().lower())
-    return names
 
 
 def _wavelength(scene: Any, band: int) -> float | None:
@@ -212,16 +438,3 @@ def _number(text: str, scale: float) -> float | None:
     found = re.match(r"\s*([0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?)", text)
     value = float(found.group(1)) * scale if found else math.nan
     return round(value, 3) if math.isfinite(value) and value > 0 else None
-
-
-def _ground_distance(scene: Any) -> list[float]:
-    """Returns the distance between rows and between columns on the ground [m/pixel], empty where it is unknown."""
-    t = scene.transform
-    down, across = math.hypot(t.b, t.e), math.hypot(t.a, t.d)
-    if not (math.isfinite(down) and math.isfinite(across) and down > 0 and across > 0):
-        return []
-    if scene.crs.is_geographic:
-        latitude = math.radians((scene.bounds.top + scene.bounds.bottom) / 2)
-        return [down * _METRES_PER_DEGREE, across * _METRES_PER_DEGREE * max(math.cos(latitude), 1e-6)]
-    factor = scene.crs.linear_units_factor[1] if scene.crs.is_projected else 0.0
-    return [down * factor, across * factor] if factor > 0 else []
