@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.pipelines.tiny_project import REPOSITORY, write_project
-from tests.require import require
+from tests.raw_folders import pixels
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 # In a name space of its own the process owns the files, bears an id that has no name, and has no rights of root.
@@ -19,8 +21,8 @@ DEAD_PROXY = dict.fromkeys(PROXIES, "http://127.0.0.1:9")
 
 
 def nameless(project: Path, *command: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    works = shutil.which("unshare") and subprocess.run([*NAMELESS, "true"], capture_output=True).returncode == 0
-    require("unshare with name spaces of users", bool(works))
+    if not shutil.which("unshare") or subprocess.run([*NAMELESS, "true"], capture_output=True).returncode:
+        pytest.skip("this machine makes no name spaces of users")  # a matter of its kernel, not of a package
     unset = ("HOME", "USER", "LOGNAME", "PREFECT_API_URL", "NO_PROXY", "no_proxy")
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     environment |= {"PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}", **DEAD_PROXY, **extra}
@@ -44,8 +46,11 @@ def test_a_nameless_user_without_a_home_behind_a_dead_proxy_runs_the_line(tmp_pa
 )
 def test_a_project_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, command: list[str]) -> None:
     project = write_project(tmp_path / "project")
+    rng = np.random.default_rng(0)
     for name in ("a/x", "a/y", "b"):
         (project / name).mkdir(parents=True)
+        for number in range(2):
+            Image.fromarray(pixels(rng)).save(project / name / f"{number}.png")
     (project / ".dvc/tmp").chmod(0o555)
     project.chmod(0o555)
     try:

@@ -169,8 +169,8 @@ def make_plan(
     elif group not in (None, "none"):
         raise DataError(_no_groups(group, layouts))
     section["model"] = "vit"
+    _check_counts(domains[:-1], domains[-1], chosen, layouts)
     scenario = validated(Scenario, section, f"scenarios.{name}: ")
-    _check_counts(scenario, layouts)
     return Plan(name, section, scenario, layouts, table)
 
 
@@ -354,22 +354,22 @@ def _shown(layout: Layout, path: str, numbers: dict[str, int], plan: Plan) -> st
     return shown_name(str(layout.folder / path), plan.scenario.kind, stand_in)
 
 
-def _check_counts(scenario: Scenario, layouts: dict[str, Layout]) -> None:
+def _check_counts(sources: list[str], target: str, classes: Sequence[str], layouts: dict[str, Layout]) -> None:
     problems = []
     for domain, layout in layouts.items():
-        key = "target" if domain == scenario.target else "source"
+        key = "target" if domain == target else "source"
         if len(layout.files) < 2:
             problems.append(
                 f"domain '{domain}', named by '{key}' of the new scenario: {len(layout.files)} images"
                 f" ({len(layout.walked.refused)} refused) in {layout.folder}. At least 2 are needed"
             )
-    there = {f.label for d in scenario.source for f in layouts[d].files}
-    left_out = sorted({name for d in scenario.source for name in layouts[d].left_out})
+    there = {f.label for d in sources for f in layouts[d].files}
+    left_out = sorted({name for d in sources for name in layouts[d].left_out})
     besides = f". Left out: {_few(left_out)}" if left_out else ""
     problems += [
-        f"class '{label}' of 'classes' of the new scenario: no image in the source ({', '.join(scenario.source)})."
+        f"class '{label}' of 'classes' of the new scenario: no image in the source ({', '.join(sources)})."
         f" Classes with images: {_few(sorted(v for v in there if v)) or 'none'}{besides}. Add images or remove it"
-        for label in scenario.classes
+        for label in classes
         if label not in there
     ]
     if problems:
