@@ -14,6 +14,7 @@ from isthmus.core.environment import settle_environment
 from isthmus.core.errors import ConfigError
 from isthmus.core.failures import one_message
 from isthmus.core.project import check_repository, find_project
+from isthmus.registry.request_limits import Limits
 
 # Nothing heavier than typer is imported above: `isthmus --help` answers at once. Each verb imports what it needs.
 app = typer.Typer(
@@ -263,18 +264,29 @@ def serve(
     model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
     host: Annotated[str, typer.Option(help="address to listen on; by default this machine alone")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    max_megabytes: Annotated[int, typer.Option(min=1, max=1024, help="largest request; a larger one gets 413")] = 32,
+    max_megabytes: Annotated[int, typer.Option(min=1, max=1024, help="largest request [MB]")] = Limits.megabytes,
+    max_images: Annotated[int, typer.Option(min=1, max=10_000, help="images in a request")] = Limits.images,
+    max_megapixels: Annotated[
+        int, typer.Option(min=1, max=10_000, help="pixels in a request, as its files declare them [million]")
+    ] = Limits.megapixels,
+    max_waiting: Annotated[int, typer.Option(min=1, help="requests that wait for an answer")] = Limits.waiting,
+    max_seconds: Annotated[int, typer.Option(min=1, help="from a whole request to its answer [s]")] = Limits.seconds,
+    max_body_seconds: Annotated[int, typer.Option(min=1, help="for a body to arrive [s]")] = Limits.body_seconds,
+    max_memory: Annotated[
+        int, typer.Option(min=256, help="that requests may take beside the loaded model [MB]")
+    ] = Limits.memory,
     keep_statistics: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="file for statistics of batches; default: .isthmus/served/<model id>/statistics.jsonl"),
     ] = None,
 ) -> None:
-    """Answers HTTP requests with MLflow's scoring server (docs/serving.md); Ctrl-C ends it."""
+    """Answers HTTP requests as MLflow's scoring server does (docs/serving.md); Ctrl-C ends it."""
     from isthmus.registry.serve import serve as run_serve
 
+    limits = Limits(max_megabytes, max_images, max_megapixels, max_waiting, max_seconds, max_body_seconds, max_memory)
     project = _project()
     kept = _given(keep_statistics) if keep_statistics else None
-    run_serve(project, model, host, port, max_megabytes, kept)
+    run_serve(project, model, host, port, limits, kept)
 
 
 def _one_of(option: str, given: Optional[str], allowed: tuple[str, ...]) -> Any:  # noqa: UP045

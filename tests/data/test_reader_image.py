@@ -253,6 +253,17 @@ def test_a_picture_with_too_many_pixels_is_refused_before_it_is_decoded(suffix: 
     assert FileReader().read(path, "", Bounds(max_pixels=192)).pixels.shape == (12, 16, 3)
 
 
+def test_a_jpeg_of_many_passes_is_refused_and_one_of_the_usual_ten_is_read(tmp_path: Path) -> None:
+    Image.fromarray(gradient()).save(tmp_path / "a.jpg", progressive=True)
+    data = (tmp_path / "a.jpg").read_bytes()
+    last = data.rindex(b"\xff\xda")  # where the last pass begins
+    (tmp_path / "b.jpg").write_bytes(data[:last] + data[last:-2] * 100 + b"\xff\xd9")
+
+    assert FileReader().read(tmp_path / "a.jpg", "").pixels.shape == (12, 16, 3)
+    with pytest.raises(DataError, match=r"^JPEG of 1\d\d passes over its pixels; the limit is 100\. Save the image"):
+        FileReader().read(tmp_path / "b.jpg", "")
+
+
 def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
     header = (200_000).to_bytes(4, "big") + (200_000).to_bytes(4, "big") + bytes([8, 0, 0, 0, 0])
     data = b"\x89PNG\r\n\x1a\n" + len(header).to_bytes(4, "big") + b"IHDR" + header

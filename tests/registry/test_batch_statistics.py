@@ -9,10 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from isthmus.core.errors import ConfigError
-from isthmus.registry import batch_statistics
-from isthmus.registry.batch_statistics import BINS, BatchStatistics, histogram, keep, read_kept, summarise
+from isthmus.registry.batch_statistics import BINS, Batches, BatchStatistics, histogram, keep, read_kept, summarise
 from isthmus.registry.predict import check_statistics
-from isthmus.registry.serving_process import Batches
 
 TIME = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 WRITER = """
@@ -108,7 +106,7 @@ def test_a_line_that_a_killed_writer_cut_off_is_passed_over_and_costs_no_other(t
 
 def test_a_server_keeps_32_images_together_and_the_rest_when_it_ends(tmp_path):
     path = tmp_path / "kept.jsonl"
-    batches = Batches(batch_statistics, path, "m-1", "3")
+    batches = Batches(path, "m-1", "3")
 
     for _ in range(40):
         batches.add([answer()])
@@ -121,7 +119,7 @@ def test_a_server_keeps_32_images_together_and_the_rest_when_it_ends(tmp_path):
 
 
 def test_a_server_that_cannot_write_says_so_and_goes_on(tmp_path, capfd):
-    batches = Batches(batch_statistics, tmp_path, "m-1", "3")
+    batches = Batches(tmp_path, "m-1", "3")
 
     batches.add([answer()] * 33)
 
@@ -129,7 +127,7 @@ def test_a_server_that_cannot_write_says_so_and_goes_on(tmp_path, capfd):
 
 
 def test_a_model_without_domain_scores_is_served_and_nothing_is_kept(tmp_path):
-    batches = Batches(batch_statistics, tmp_path / "kept.jsonl", "m-1", "3")
+    batches = Batches(tmp_path / "kept.jsonl", "m-1", "3")
 
     batches.add([{"class": "good", "probability_good": 1.0}] * 40)
     batches.write()

@@ -1,6 +1,7 @@
 import base64
 import io
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from PIL import Image as Pillow
 from isthmus.core.config import load_params
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
+from isthmus.data.bounds import TooManyPixelsError
 from isthmus.data.manifest import LOCATIONS, read_table
 from isthmus.evaluation.choice import parts
 from isthmus.evaluation.trained import read_samples
@@ -25,7 +27,7 @@ from isthmus.registry.packaging import ScenarioParams
 from isthmus.registry.promise import promise, typicalities
 from isthmus.registry.publish import publish
 from isthmus.registry.raw_images import decode
-from isthmus.registry.served import SPEC, TYPICALITY, Predictor
+from isthmus.registry.served import SPEC, TYPICALITY, Allowance, Predictor
 from isthmus.registry.stores import open_store
 from tests.registry.asked_project import RAW, drawn_image
 from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3, SIZE, dvc
@@ -130,6 +132,35 @@ def test_no_image_is_an_empty_answer(folder):
 def test_what_is_no_image_is_refused_with_its_reason(given, message):
     with pytest.raises(DataError, match=message):
         decode(given)
+
+
+def test_an_image_that_cannot_be_prepared_spoils_no_other_and_is_named_by_its_place(folder, picture, monkeypatch):
+    predictor = Predictor(folder)
+
+    def prepare(image, fitted):
+        raise MemoryError if image.pixels.shape[0] == 1 else ZeroDivisionError("in /home/jones")
+
+    monkeypatch.setattr(predictor._kind, "prepare", prepare)
+    with pytest.raises(DataError, match=r"^image 0: cannot be prepared \(ZeroDivisionError\)$"):
+        predictor.predict([picture])
+    with pytest.raises(DataError, match=r"^image 0: cannot be prepared \(MemoryError\)$"):
+        predictor.predict([np.zeros((1, 1, 3), np.uint8)])
+
+
+def test_images_of_one_call_have_no_more_pixels_together_than_they_may(folder, picture):
+    predictor, size = Predictor(folder), math.prod(decode(picture).pixels.shape[:2])
+    bands = np.zeros((10, 10, 9), np.uint8)
+
+    assert len(predictor.predict([picture] * 40, most_pixels=40 * size)) == 40
+    with pytest.raises(
+        TooManyPixelsError, match=rf"^image 2: .* may have {3 * size - 1} .*; {size - 1} of them are le"
+    ):
+        predictor.predict([picture] * 3, most_pixels=3 * size - 1)
+    left = Allowance(300 + size)
+    left.decoded(bands)
+    left.decoded(picture)
+    with pytest.raises(TooManyPixelsError, match="; 0 of them are left, and its file declares more. Send fewer"):
+        left.decoded(picture.read_bytes())
 
 
 def test_base64_text_as_in_an_instances_request_gets_the_answer_of_its_bytes(folder, picture):

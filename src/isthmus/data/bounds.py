@@ -15,6 +15,10 @@ from isthmus.core.errors import DataError
 ALWAYS = 2**29  # [byte] that any file may decode to, however small it is: a blank page of 80 million pixels is honest
 
 
+class TooManyPixelsError(DataError):
+    """An image that has more pixels than are decoded."""
+
+
 class Bounds(Config):
     """`ingest.files`: what one file may hold."""
 
@@ -58,9 +62,9 @@ class Declared(NamedTuple):
     windowed: bool = False
 
 
-def too_many_pixels(count: str, bounds: Bounds) -> str:
+def too_many_pixels(count: str, bounds: Bounds) -> TooManyPixelsError:
     """Returns why an image is not decoded, and what can be done."""
-    return (
+    return TooManyPixelsError(
         f"too many pixels ({count}); the limit is {bounds.max_pixels} ('ingest.files.max_pixels' in params.yaml; with"
         " 'tiles' of the scenario larger frames are cut)"
     )
@@ -92,7 +96,7 @@ def check_declared(declared: Declared, size: int, bounds: Bounds) -> None:
     """
     height, width, images, at_once, total, windowed = declared
     if not windowed and height * width > bounds.max_pixels:
-        raise DataError(too_many_pixels(f"{width} x {height} = {width * height}", bounds))
+        raise too_many_pixels(f"{width} x {height} = {width * height}", bounds)
     if total > max(ALWAYS, bounds.max_expansion * size):
         raise DataError(
             f"too many pixels for its size: {size} bytes decode to {total}; the limit is {bounds.max_expansion} times"

@@ -1,6 +1,9 @@
 """Pixels of any depth and number of channels -> uint8 squares: what several kinds share."""
 
-from collections.abc import Iterable
+import threading
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +17,8 @@ from isthmus.data.image import Image
 LOW, HIGH = 0.005, 0.995  # quantiles of a domain's training pixels that become 0 and 255
 _MARKS = ("alpha", "premultiplied", "white_is_zero")  # facts that say how stored values are shown
 _QUANTILES = 257  # kept of each image, so that memory grows by a kilobyte an image and not with its pixels
+
+_PILLOWS_LIMIT = threading.Lock()  # the limit is one for all threads, and `isthmus serve` decodes in several
 
 
 class DepthFit:
@@ -173,3 +178,20 @@ def centre_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         (side, side), Pillow.Resampling.BICUBIC, box=(left, top, left + short, top + short)
     )
     return np.asarray(square).reshape(side, side, channels)
+
+
+@contextmanager
+def pillow_limit(pixels: int | None) -> Iterator[None]:
+    """Has Pillow refuse larger images when it opens a file, for which some of its decoders take memory already.
+
+    Args:
+        pixels: the limit; None: no limit.
+    """
+    with _PILLOWS_LIMIT, warnings.catch_warnings():
+        before = Pillow.MAX_IMAGE_PIXELS
+        warnings.simplefilter("error", Pillow.DecompressionBombWarning)
+        try:
+            Pillow.MAX_IMAGE_PIXELS = pixels
+            yield
+        finally:
+            Pillow.MAX_IMAGE_PIXELS = before

@@ -1,8 +1,4 @@
-"""What is kept of served inputs to see a drift: counts, a histogram and moments, never an image or a single answer.
-
-Only the standard library is imported here: the scoring server loads this file by its path, beside a model whose bundled
-code is another `isthmus`.
-"""
+"""What is kept of served inputs to see a drift: counts, a histogram and moments, never an image or a single answer."""
 
 import json
 import os

@@ -1,14 +1,14 @@
 """What is kept of inputs so that `isthmus watch` can tell a drift: counts and means, one line of JSON a batch.
 
 Neither an image nor a file's name nor a single answer is kept. Several servers and `isthmus predict` may write to one
-file at once: a line is one write under a lock. Only the standard library is imported here: the scoring server loads
-this file by its path, beside a model whose bundled code is another `isthmus`.
+file at once: a line is one write under a lock.
 """
 
 import fcntl
 import json
 import math
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -16,8 +16,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from isthmus.core.progress import say
+
 BINS = 20  # of `domain_score`: (0, 0.05], (0.05, 0.1], ... the test of drift needs the upper edge inside
 LIMIT = 8_000_000  # [byte] a file may grow to; then the older half of its lines goes, some 10,000 batches
+_IMAGES_A_BATCH = 32  # answers are kept together: the line of a single one would tell that answer
+_SECONDS_A_BATCH = 3600.0  # then a smaller batch is kept, so that an idle server's last images are seen in time
 _ROUNDING = 1e-9  # a score is a share k / n; its 20-fold may lie a rounding above a whole number
 
 
@@ -105,6 +109,40 @@ def read_kept(path: Path) -> Iterator[BatchStatistics]:
             yield BatchStatistics(**json.loads(line))
         except (ValueError, TypeError):
             continue
+
+
+class Batches:
+    """Gathers a server's answers and appends a line for every 32 images, for an hour, and at the end.
+
+    Args:
+        path: the file.
+        model_id: of the model that answers.
+        version: its number in the registry.
+    """
+
+    def __init__(self, path: Path, model_id: str, version: str) -> None:
+        self._path = path
+        self._model = (model_id, version)
+        self._rows: list[dict[str, Any]] = []
+        self._began = 0.0
+
+    def add(self, rows: list[dict[str, Any]]) -> None:
+        """Takes the answers to one request in."""
+        self._began = self._began if self._rows else time.monotonic()
+        # A model that was published before there were domain scores answers all the same.
+        self._rows += [row for row in rows if "domain_score" in row]
+        if len(self._rows) >= _IMAGES_A_BATCH or time.monotonic() - self._began > _SECONDS_A_BATCH:
+            self.write()
+
+    def write(self) -> None:
+        """Appends what was gathered. A full disk is logged and stops no answer."""
+        if not self._rows:
+            return
+        try:
+            keep(self._path, summarise(self._rows, *self._model, datetime.now(UTC)))
+        except OSError as error:
+            say(f"statistics of {len(self._rows)} images are lost: {error}")
+        self._rows = []
 
 
 def _ends_whole(stream: Any, size: int) -> bool:

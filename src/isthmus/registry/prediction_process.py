@@ -7,23 +7,57 @@ out: a list, for each path its row of the answer, or {"bad": reason}. The first 
 """
 
 import json
+import os
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from queue import SimpleQueue
+from typing import Any, BinaryIO, TextIO, TypeVar
 
+T = TypeVar("T")
 _Row = dict[str, Any]
 
 
 def main() -> None:
     """Serves standard input until it ends."""
-    answers = sys.stdout
-    sys.stdout = sys.stderr  # what a library prints must not stand between two answers
+    answers, asked = own_output(), read_ahead(_read_paths)
     import mlflow
 
     model = mlflow.pyfunc.load_model(sys.argv[1])
-    _say(answers, "ready")
-    for line in sys.stdin:
-        _say(answers, _rows(model, json.loads(line)))
+    answers.write('"ready"\n')
+    while True:
+        answers.write(json.dumps(_rows(model, asked.get())) + "\n")
+
+
+def own_output() -> TextIO:
+    """Returns standard output by lines; what libraries print goes to standard error, not between two answers."""
+    output = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
+    return output
+
+
+def read_ahead(read: Callable[[BinaryIO], T | None]) -> "SimpleQueue[T]":
+    """Returns what is read of standard input, in a thread: at its end, so with whoever asks, the process ends at once.
+
+    Args:
+        read: returns the next item of a stream, None at its end.
+    """
+    items: SimpleQueue[T] = SimpleQueue()
+    stream = os.fdopen(os.dup(0), "rb")  # a thread that reads sys.stdin makes the interpreter abort at its end
+
+    def follow() -> None:
+        while (item := read(stream)) is not None:
+            items.put(item)
+        os._exit(0)
+
+    threading.Thread(target=follow, daemon=True).start()
+    return items
+
+
+def _read_paths(stream: BinaryIO) -> list[str] | None:
+    line = stream.readline()
+    return json.loads(line) if line else None
 
 
 def _rows(model: Any, paths: list[str]) -> list[_Row]:
@@ -47,12 +81,8 @@ def _predicted(model: Any, paths: list[str]) -> list[_Row]:
 
 def _about_data(error: BaseException | None) -> bool:
     # by name: the class is that of the bundled code, which is not ours to import
-    return error is not None and (type(error).__name__ == "DataError" or _about_data(error.__cause__))
-
-
-def _say(stream: TextIO, value: Any) -> None:
-    stream.write(json.dumps(value) + "\n")
-    stream.flush()
+    named = error is not None and any(kind.__name__ == "DataError" for kind in type(error).__mro__)
+    return error is not None and (named or _about_data(error.__cause__))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_file
-from isthmus.data.bounds import HELD
+from isthmus.data.bounds import DEFAULT, HELD, Bounds
 from isthmus.data.image import Image
 from isthmus.data.readers import Reader, family_of, reader_for
 from isthmus.data.tiles import Tiles
@@ -19,24 +19,29 @@ from isthmus.data.tiling import is_tile, read_part, tile_shape
 _MODES = {1: "grey", 3: "rgb"}
 
 
-def decode(given: object) -> Image:
+def decode(given: object, bounds: Bounds = DEFAULT) -> Image:
     """Decodes the file at a `Path`, one part of it, the bytes of a file (as they are or in base64), or an array.
 
+    Args:
+        given: one of these.
+        bounds: what a file may declare.
+
     Raises:
+        TooManyPixelsError: the file declares more than `bounds.max_pixels`.
         DataError: it is none of these, it is broken, or the file holds several images.
     """
     if isinstance(given, np.ndarray):
         return _from_array(given)
     if isinstance(given, bytes | bytearray | memoryview):
-        return _from_bytes(bytes(given))
+        return _from_bytes(bytes(given), bounds)
     if isinstance(given, Path):
-        return _from_file(given)
+        return _from_file(given, bounds)
     if isinstance(given, tuple) and len(given) == 2 and isinstance(given[0], Path):
         return _part(*given)
     if isinstance(given, str):
         # Never a path: a request to the scoring server arrives as text, and a client could have the server open any
         # of its files. Nothing that comes over the network can be a Path.
-        return _from_base64(given)
+        return _from_base64(given, bounds)
     raise DataError(
         f"cannot take a {type(given).__name__}. Allowed: a pathlib.Path, the bytes of an image file, an array"
     )
@@ -63,14 +68,14 @@ def _part(path: Path, part: str) -> Image:
     return read_part(path, part, sha256_file(path)) if is_tile(part) else reader.read(path, part, HELD)
 
 
-def _from_base64(text: str) -> Image:
+def _from_base64(text: str, bounds: Bounds) -> Image:
     data = _unpacked(text.encode())
     if data is None:
         raise DataError(
             f"{len(text)} characters of text are not an image file in base64. Allowed: a pathlib.Path, the bytes of an"
             " image file, those bytes in base64, an array; the text of a path is not opened"
         )
-    return _from_bytes(data)
+    return _from_bytes(data, bounds)
 
 
 def _unpacked(text: bytes) -> bytes | None:
@@ -87,7 +92,7 @@ def _from_array(pixels: NDArray[Any]) -> Image:
     return Image(shaped, _MODES.get(shaped.shape[2], "bands"))
 
 
-def _from_bytes(data: bytes) -> Image:
+def _from_bytes(data: bytes, bounds: Bounds) -> Image:
     if not family_of(data):
         # `instances` requests reach a model as the bytes of their base64 text: MLflow 3.17 does not decode them
         unpacked = _unpacked(data)
@@ -97,7 +102,7 @@ def _from_bytes(data: bytes) -> Image:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image"
         path.write_bytes(data)
-        return _from_file(path)
+        return _from_file(path, bounds)
 
 
 def _existing(path: Path) -> Reader:
@@ -106,9 +111,9 @@ def _existing(path: Path) -> Reader:
     return reader_for(path)
 
 
-def _from_file(path: Path) -> Image:
+def _from_file(path: Path, bounds: Bounds) -> Image:
     reader = _existing(path)
-    parts = reader.parts(path)
+    parts = reader.parts(path, bounds)
     if len(parts) != 1:
         raise DataError(f"holds {len(parts)} images; one is expected. Pass (path, part) for each of them")
-    return reader.read(path, parts[0])
+    return reader.read(path, parts[0], bounds)

@@ -1,32 +1,32 @@
-"""Starts MLflow's scoring server for a registered model, in a process of its own."""
+"""Serves a registered model over HTTP: this process becomes the server, and a child of it runs the model."""
 
+import json
 import os
 import socket
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import NoReturn
 
 from isthmus.core.errors import ConfigError
 from isthmus.core.progress import say
-from isthmus.registry import serving_process
 from isthmus.registry.addresses import resolve
-from isthmus.registry.predict import check_statistics
+from isthmus.registry.predict import check_statistics, model_environment
+from isthmus.registry.request_limits import Limits
 from isthmus.registry.stores import open_store
 
 FOLDER = Path(".isthmus") / "served"
 
 
-def serve(
-    project: Path, given: str, host: str, port: int, max_megabytes: int, statistics: Path | None = None
-) -> NoReturn:
-    """Becomes the scoring server: this process is replaced, so that signals reach the server itself.
+def serve(project: Path, given: str, host: str, port: int, limits: Limits, statistics: Path | None = None) -> NoReturn:
+    """Becomes the server: without MLflow, which took to find the model, it is small, and ends in an instant.
 
     Args:
         project: its root.
         given: `NAME@ALIAS`, `NAME/VERSION` or `NAME`.
         host: address to listen on.
         port: likewise.
-        max_megabytes: largest request [MB].
+        limits: of requests.
         statistics: file that statistics of batches are appended to; None: that of `kept_path`.
 
     Raises:
@@ -38,14 +38,15 @@ def serve(
     _check_port(host, port)
     if host not in ("127.0.0.1", "::1", "localhost"):
         say(f"serve: {host} can be reached from other machines, and the server asks nobody for a password")
-    say(f"serve: {address.model} version {address.version}")
     kept = (statistics or kept_path(project, address.model_id)).resolve()
     check_statistics(kept)
-    aggregates = statistics_path(project.resolve(), address.model_id, port)
-    command = [sys.executable, "-P", serving_process.__file__, f"models:/{address.model_id}", host, str(port)]
-    command += [str(max_megabytes * 1_000_000), str(aggregates), str(kept), address.version]
-    quiet = {"MLFLOW_TRACKING_URI": store.uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
-    os.execve(sys.executable, command, os.environ | quiet)  # noqa: S606 - a fixed argument list, no shell
+    job = {
+        "model": address.model, "version": address.version, "model_id": address.model_id, "host": host, "port": port,
+        "limits": asdict(limits), "counted": str(statistics_path(project.resolve(), address.model_id, port)),
+        "kept": str(kept),
+    }  # fmt: skip
+    command = [sys.executable, "-P", "-m", "isthmus.registry.http_server", json.dumps(job)]
+    os.execve(sys.executable, command, model_environment(store.uri))  # noqa: S606 - a fixed argument list, no shell
 
 
 def statistics_path(project: Path, model_id: str, port: int) -> Path:

@@ -24,6 +24,8 @@ from isthmus.core.config import validated
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json
 from isthmus.core.seeds import derive_seed
+from isthmus.data.bounds import DEFAULT, TooManyPixelsError
+from isthmus.data.image import Image
 from isthmus.data.kinds import Kind
 from isthmus.data.tiles import Tiles
 from isthmus.evaluation.conformal import answered, scores
@@ -39,6 +41,7 @@ with warnings.catch_warnings():
     from mlflow.pyfunc.model import PythonModel
 
 BATCH = 32  # images decoded and predicted at once
+_BANDS = 4  # of a pixel
 
 
 class Predictor:
@@ -59,7 +62,7 @@ class Predictor:
         self._typicality = read_typicalities(folder / TYPICALITY, list(self._fitted))
         self._classifier = load_trained(folder)
 
-    def predict(self, images: Iterable[object], domain: str = "") -> pd.DataFrame:
+    def predict(self, images: Iterable[object], domain: str = "", most_pixels: int | None = None) -> pd.DataFrame:
         """Returns a row an image: `class`, `probability_<class>` for each class, `set`, `answered`, `domain_score`.
 
         Probabilities are softmax(logits / T) with the domain's temperature. `set` names the classes that hold the true
@@ -71,14 +74,17 @@ class Predictor:
         Args:
             images: of one domain, each as `decode` takes it.
             domain: whose images they are; empty: the target's.
+            most_pixels: of all images together, as their files declare them; None: only each by itself is bounded.
 
         Raises:
+            TooManyPixelsError: there are more.
             DataError: the domain is unknown, or an image cannot be read or prepared; the message says which.
         """
         given, domain = list(images), domain or self._domain
         if domain not in self._fitted:
             raise DataError(f"the model knows no domain '{domain}'. Allowed: {', '.join(self._fitted)}")
-        parts = [self._answers(given[first : first + BATCH], first, domain) for first in range(0, len(given), BATCH)]
+        left = Allowance(most_pixels)
+        parts = [self._answers(given[at : at + BATCH], at, domain, left) for at in range(0, len(given), BATCH)]
         probabilities = np.concatenate([np.empty((0, len(self.classes))), *(part[0] for part in parts)])
         typical = np.concatenate([np.empty(0), *(part[1] for part in parts)])
         names = [self.classes[place] for place in probabilities.argmax(axis=1)]
@@ -90,20 +96,21 @@ class Predictor:
         return pd.DataFrame({"class": pd.Series(names, dtype=object), **columns, **promised})
 
     def _answers(
-        self, images: list[object], first: int, domain: str
+        self, images: list[object], first: int, domain: str, left: "Allowance"
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         prepared = []
         for place, image in enumerate(images, first):
             try:
-                prepared.append(self._prepared(image, domain))
+                prepared.append(self._prepared(left.decoded(image), domain))
             except DataError as error:
-                raise DataError(f"image {place}: {error}") from None
+                raise type(error)(f"image {place}: {error}") from None
+            except Exception as error:  # this image's fault alone: the others of a batch shall have their answers
+                raise DataError(f"image {place}: cannot be prepared ({type(error).__name__})") from error
         embeddings, logits = self._classifier.predict(np.stack(prepared), domain)
         shares = softmax(logits.astype(np.float64) / self._promise["temperature"][self._role(domain)])
         return shares, self._typicality[domain].scores(embeddings)
 
-    def _prepared(self, given: object, domain: str) -> NDArray[Any]:
-        image = decode(given)
+    def _prepared(self, image: Image, domain: str) -> NDArray[Any]:
         if self._tiles is not None:
             check_tile(image, self._tiles, domain)
         return self._kind.prepare(image, self._fitted[domain])
@@ -121,6 +128,38 @@ class Predictor:
         return "target" if domain == self._domain else "source"
 
 
+class Allowance:
+    """Decodes images as long as they have no more pixels together than they may.
+
+    Args:
+        most: pixels, more than four bands of one counted once for each four; None: any number.
+    """
+
+    def __init__(self, most: int | None) -> None:
+        self._most = most
+        self._left = most or 0
+
+    def decoded(self, given: object) -> Image:
+        """Decodes the next image, after its header was held against what is left.
+
+        Raises:
+            TooManyPixelsError: it declares more.
+            DataError: it cannot be read.
+        """
+        if self._most is None:
+            return decode(given)
+        try:
+            image = decode(given, DEFAULT.model_copy(update={"max_pixels": self._left}))
+        except TooManyPixelsError:
+            raise TooManyPixelsError(
+                f"the images of a request may have {self._most} pixels together; {max(0, self._left)} of them are left,"
+                " and its file declares more. Send fewer or smaller images"
+            ) from None
+        rows, columns, bands = image.pixels.shape
+        self._left -= rows * columns * -(-bands // _BANDS)
+        return image
+
+
 def _build_kind(name: str, options: dict[str, Any]) -> Kind:
     config = validated(plugins.load("data.kinds", name).Config, options, f"{SPEC}: ")
     kind: Kind = config.build()
@@ -128,7 +167,13 @@ def _build_kind(name: str, options: dict[str, Any]) -> Kind:
 
 
 class ServedClassifier(PythonModel):
-    """What MLflow loads and calls."""
+    """What MLflow loads and calls.
+
+    Attributes:
+        most_pixels: of all images of a call together; who serves strangers sets it.
+    """
+
+    most_pixels: int | None = None
 
     def load_context(self, context: Any) -> None:
         """Loads weights and facts from the model's own artifacts."""
@@ -136,7 +181,7 @@ class ServedClassifier(PythonModel):
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Returns class and probabilities of the images in column `image`; `params` may name their `domain`."""
-        return self._predictor.predict(model_input["image"], (params or {}).get("domain", ""))
+        return self._predictor.predict(model_input["image"], (params or {}).get("domain", ""), self.most_pixels)
 
 
 set_model(ServedClassifier())

@@ -31,7 +31,7 @@ from isthmus.data.bounds import DEFAULT, Bounds, Declared, check_declared
 from isthmus.data.ground import ground_distance
 from isthmus.data.image import Box, Image
 from isthmus.data.picture_heads import head_of
-from isthmus.data.pixels import upright
+from isthmus.data.pixels import pillow_limit, upright
 from isthmus.data.readers import Reader, require
 from isthmus.data.reasons import reason_for, without_path
 from isthmus.data.slices import Slice
@@ -370,17 +370,13 @@ def _declared_size(path: Path) -> tuple[int, int]:
 
 def _exif_orientation(path: Path) -> int:
     """Returns how a large PNG or JPEG lies; 1 where it does not say, or Pillow does not know the file."""
-    before = Pillow.MAX_IMAGE_PIXELS
     try:
-        Pillow.MAX_IMAGE_PIXELS = None  # nothing is decoded here
-        with Pillow.open(path, formats=("PNG", "JPEG")) as image:
+        with pillow_limit(None), Pillow.open(path, formats=("PNG", "JPEG")) as image:  # nothing is decoded here
             exif = Pillow.Exif()
             exif.load(image.info.get("exif", b""))  # `getexif` of a PNG would decode it
             return int(exif.get(_ORIENTATION, 1))
     except Exception:  # GDAL reads it, or says why not
         return 1
-    finally:
-        Pillow.MAX_IMAGE_PIXELS = before
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -10,7 +10,6 @@ animated PNG, WebP or GIF counts as its first frame. `geotiff.py` reads a TIFF o
 import importlib
 import importlib.util
 import re
-import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -26,7 +25,7 @@ from isthmus.core.errors import DataError
 from isthmus.data import tiff
 from isthmus.data.bounds import DEFAULT, HELD, Bounds, Declared, check_declared, too_many_pixels
 from isthmus.data.image import Image
-from isthmus.data.pixels import on_white, upright
+from isthmus.data.pixels import on_white, pillow_limit, upright
 from isthmus.data.readers import Reader
 from isthmus.data.slices import Slice
 
@@ -39,6 +38,7 @@ Pillow.core.set_blocks_max(8)  # type: ignore[attr-defined]
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "GIF", "PPM")  # JPEG takes the MPO of phones too
 _BYTES = {"1": 1, "L": 1, "P": 3, "RGB": 3, "I;16": 2}  # [byte] of a decoded pixel, 4 of any other mode
 _BYTE = 255
+_PASSES = 100  # over a progressive JPEG, GDAL's limit too: encoders write about ten, and each costs a whole decoding
 _ORIENTATION = 0x0112  # EXIF tag
 _SWAPPED = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B"}  # 16N is 16L on every machine torch has a wheel for
 _LOOKS_LIKE = {
@@ -75,6 +75,7 @@ class FileReader(Reader):
     def read(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Image:
         """Decodes one image: uint8, uint16, int16, int32 or float32 `[H, W, 1 or 3]`, a TIFF's alpha beside these."""
         with _opened(path, part, bounds) as image:
+            _check_passes(path, image)
             facts: dict[str, Any] = {}
             pixels: NDArray[Any] | None = _deep_pnm(path, image) if image.format == "PPM" else _jpeg(path, image)
             if pixels is None:
@@ -115,7 +116,7 @@ def _opened(path: Path, part: str, bounds: Bounds) -> Iterator[ImageFile.ImageFi
             given.seek(0)
             if is_tiff and tiff.pages_of(path):
                 given = open_files.enter_context(tiff.page_alone(path, tiff.image_at(path, part)[1]))
-            with _limited(bounds.max_pixels):
+            with pillow_limit(bounds.max_pixels):
                 image = open_files.enter_context(Pillow.open(given, formats=_FORMATS))
             deep = 2 if ";16" in _raw_mode(image) and not image.mode.startswith("I") else 1
             count = image.width * image.height * _BYTES.get(image.mode, 4) * deep
@@ -125,22 +126,16 @@ def _opened(path: Path, part: str, bounds: Bounds) -> Iterator[ImageFile.ImageFi
         raise
     except (Pillow.DecompressionBombError, Pillow.DecompressionBombWarning) as error:
         number = re.search(r"\d+", str(error))  # the first one of Pillow's sentence
-        raise DataError(too_many_pixels(number.group() if number else "unknown", bounds)) from None
+        raise too_many_pixels(number.group() if number else "unknown", bounds) from None
     except Exception as error:  # a hostile file makes a decoder raise nearly anything; each of it means: unreadable
         raise DataError(_reason(path, error)) from None
 
 
-@contextmanager
-def _limited(pixels: int) -> Iterator[None]:
-    """Lets Pillow refuse what some of its decoders would find memory for while they open a file."""
-    before = Pillow.MAX_IMAGE_PIXELS
-    try:
-        Pillow.MAX_IMAGE_PIXELS = pixels
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Pillow.DecompressionBombWarning)
-            yield
-    finally:
-        Pillow.MAX_IMAGE_PIXELS = before
+def _check_passes(path: Path, image: ImageFile.ImageFile) -> None:
+    """Refuses a progressive JPEG of a few kilobytes that takes minutes to decode."""
+    passes = path.read_bytes().count(b"\xff\xda") if image.info.get("progressive") else 0  # what a pass begins with
+    if passes > _PASSES:
+        raise DataError(f"JPEG of {passes} passes over its pixels; the limit is {_PASSES}. Save the image again")
 
 
 def _jpeg(path: Path, image: ImageFile.ImageFile) -> NDArray[np.uint8] | None:

@@ -1,0 +1,172 @@
+"""How long a client waits for `isthmus serve`, by the number of clients, and how much of it is the model.
+
+python -m benchmarks.serving [MODEL@ALIAS] [--image FILE] [--clients 1,4,16,64] [--seconds 20]
+
+Run in a project that has the model, such as after `make demo`. Each client sends one image, waits for the answer and
+sends again, on a connection that it keeps. The model alone is MLflow's `predict` on the same bytes in a process of its
+own, in the same environment, by turns with the server. 503 is counted apart: the server says at once that it is full,
+and is asked again after `Retry-After`. Start-up is from the command to the first 200 of `/ping`.
+"""
+
+import argparse
+import base64
+import http.client
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from isthmus.registry.addresses import resolve
+from isthmus.registry.predict import model_environment
+from isthmus.registry.stores import open_store
+
+_PAIRS = 30
+_ALONE = """
+import sys, time
+import mlflow, pandas as pd
+model = mlflow.pyfunc.load_model(sys.argv[1])
+images = pd.DataFrame({"image": [open(sys.argv[2], "rb").read()]})
+for line in sys.stdin:
+    start = time.perf_counter()
+    model.predict(images)
+    print(time.perf_counter() - start, flush=True)
+"""
+
+
+class Waited(NamedTuple):
+    """What the clients of one round saw.
+
+    Attributes:
+        seconds: of each answer, sorted.
+        refused: number of 503.
+        rate: answers a second.
+    """
+
+    seconds: list[float]
+    refused: int
+    rate: float
+
+    def at(self, share: float) -> float:
+        """Returns the time that so large a share of answers took at most [ms]."""
+        return 1000 * self.seconds[min(len(self.seconds) - 1, int(share * len(self.seconds)))]
+
+
+def measured(port: int, body: bytes, clients: int, seconds: float) -> Waited:
+    """Has so many clients ask for so long."""
+    found: list[float] = []
+    refused: list[int] = []
+    end = time.monotonic() + seconds
+
+    def ask() -> None:
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=300)
+        while True:
+            start = time.perf_counter()
+            line.request("POST", "/invocations", body, {"Content-Type": "application/json"})
+            answer = line.getresponse()
+            answer.read()
+            if answer.status == 200:
+                found.append(time.perf_counter() - start)
+            else:
+                refused.append(answer.status)
+                time.sleep(float(answer.headers.get("Retry-After", 1)))
+            if time.monotonic() >= end:
+                break
+        line.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(clients)]
+    start = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return Waited(sorted(found), len(refused), len(found) / (time.monotonic() - start))
+
+
+@contextmanager
+def serving(model: str, port: int) -> Iterator[float]:
+    """Starts `isthmus serve` and yields the seconds until it can answer."""
+    command = [sys.executable, "-m", "isthmus.cli", "serve", model, "--port", str(port)]
+    start = time.monotonic()
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    try:
+        while not _pings(port):
+            if process.poll() is not None:
+                raise SystemExit(f"isthmus serve {model} ended with status {process.returncode}")
+            time.sleep(0.05)
+        yield time.monotonic() - start
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def _pings(port: int) -> bool:
+    line = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        line.request("GET", "/ping")
+        return line.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        line.close()
+
+
+def in_turns(tracking_uri: str, model_id: str, image: Path, port: int, body: bytes) -> tuple[float, float]:
+    """Returns the medians of the model alone and of the server, one image each, asked by turns [ms]."""
+    environment = model_environment(tracking_uri)
+    command = [sys.executable, "-P", "-W", "ignore", "-c", _ALONE, f"models:/{model_id}", str(image)]
+    pairs = []
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as child:
+        assert child.stdin and child.stdout
+        for _ in range(_PAIRS + 2):  # the first two warm up
+            child.stdin.write("\n")
+            child.stdin.flush()
+            alone = float(child.stdout.readline())
+            pairs.append((alone, measured(port, body, 1, 0).seconds[0]))
+        child.stdin.close()
+    return 1000 * median(pair[0] for pair in pairs[2:]), 1000 * median(pair[1] for pair in pairs[2:])
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default="isthmus-industrial@candidate")
+    parser.add_argument("--image", type=Path, help="default: the first of data/raw/industrial")
+    parser.add_argument("--clients", default="1,4,16,64")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    given = parser.parse_args()
+    image = given.image or min(Path("data/raw/industrial").glob("*/*/*"))
+    store = open_store(Path.cwd())
+    address = resolve(store, given.model)
+    body = json.dumps({"dataframe_records": [{"image": base64.b64encode(image.read_bytes()).decode()}]}).encode()
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    with serving(given.model, port) as start:
+        model, one = in_turns(store.uri, address.model_id, image, port, body)
+        rounds = {count: measured(port, body, count, given.seconds) for count in map(int, given.clients.split(","))}
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "mlflow", "uvicorn"))
+    loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
+    print(f"{address.model} version {address.version}, {image}; {packages}; Python {platform.python_version()}")
+    print(f"{os.cpu_count()} processors ({platform.machine()}), load average {loads}")
+    turns = f"by turns, median of {_PAIRS}: the model alone {model:.0f} ms, the server {one:.0f} ms ({model / one:.0%})"
+    print(f"start-up {start:.1f} s; {turns}\n")
+    print("| clients | p50 [ms] | p95 [ms] | p99 [ms] | images/s | 503 |\n| --- | --- | --- | --- | --- | --- |")
+    for count, waited in rounds.items():
+        times = " | ".join(f"{waited.at(share):.0f}" for share in (0.5, 0.95, 0.99))
+        print(f"| {count} | {times} | {waited.rate:.1f} | {waited.refused} |")
+
+
+if __name__ == "__main__":
+    main()
