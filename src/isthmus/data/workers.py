@@ -47,14 +47,7 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
             done += 1
         ready.result()
         for begin in range(done, len(items), chunk):
-            try:
-                pending.append(pool.submit(_each, function, items[begin : begin + chunk]))
-            except OSError:
-                # To submit may start a worker, over pipes that a pool closes when one of its workers was killed; what
-                # was submitted before it then raises BrokenProcessPool.
-                for future in pending:
-                    future.result()
-                raise
+            pending.append(pool.submit(_each, function, items[begin : begin + chunk]))
             if len(pending) >= 3 * workers:
                 yield from pending.popleft().result()
         while pending:
