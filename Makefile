@@ -54,7 +54,7 @@ $(UV):
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
 
 # --no-deps: the lock names every package, so nothing (no CUDA package either) comes that is not written there.
-$(VENV)/installed: requirements.lock pyproject.toml | $(UV)
+$(VENV)/installed: requirements.lock pyproject.toml src/isthmus_torchvision.pth src/isthmus/core/torchvision_schemas.py | $(UV)
 	@echo "installing the locked packages into $(VENV)"
 	@$(INSTALL) -r requirements.lock
 	@$(INSTALL) -e .

@@ -127,6 +127,7 @@ def _write_prepared(files: ScenarioFiles, manifest: pd.DataFrame, rng: np.random
     write_json(files.features / "embed.json", embed | {"image_size": 20, "mean": [0.5] * 3, "std": [0.5] * 3})
     both = {"line_a": [0.3] * 3, "line_b": [0.5] * 3}
     facts = {"classes": CLASSES, "channels": 3, "height": 20, "width": 20, "dtype": "uint8", "sources": 1}
+    facts |= {"preprocess": {"image_size": 20, "channels": 3}}
     facts |= {"domains": ["line_a", "line_b"], "fitted": {"line_a": {}, "line_b": {}}, "mean": both, "std": both}
     facts |= {"count": {d: int((manifest["domain"] == d).sum()) for d in both}, "quarantine": []}
     write_json(files.prepared / "facts.json", facts)

@@ -289,13 +289,17 @@ def test_check_finds_what_ingest_will_find_in_the_raw_folder(
             {"kind": "remote_sensing", "preprocess": {"channels": 4}, "model": "waves"},
             ["models: backbone.wavelengths names 2 bands, but the prepared images have 4 channels"],
         ),
+        (
+            {"model": "no_file"},
+            ["models: backbone.weights: 'weights/dino.pth' is neither a file nor one of: auto, hub"],
+        ),
         ({"model": "frozen_cnn"}, ["methods: fixmatch needs images, but model 'frozen_cnn' is frozen"]),
         ({"model": "shares"}, ["models.shares.class_shares: must name each class once (got x, z). Classes: x, y"]),
         ({"model": "knn"}, ["methods: coral trains a model, and head: knn has nothing to train"]),
         ({"model": "stops"}, ["early_stop: shot has a loop of its own"]),
         ({"model": "lora"}, ["tuning.how: lora changes the attention of a vision transformer"]),
     ],
-    ids=["group", "size", "patch", "roi", "bands", "waves", "images", "shares", "knn", "stop", "tuning"],
+    ids=["group", "size", "patch", "roi", "bands", "waves", "weights", "images", "shares", "knn", "stop", "tuning"],
 )
 def test_check_refuses_what_a_later_stage_would_refuse(
     tmp_path: Path, section: dict[str, Any], messages: list[str], capsys: pytest.CaptureFixture[str]
@@ -304,6 +308,7 @@ def test_check_refuses_what_a_later_stage_would_refuse(
     models = {
         "small_cnn": cnn,
         "vit": {"mode": "frozen", "backbone": {"name": "timm", "architecture": "vit_small_patch14_dinov2"}},
+        "no_file": cnn | {"backbone": {"name": "timm", "architecture": "test_vit", "weights": "weights/dino.pth"}},
         "frozen_cnn": cnn | {"mode": "frozen"},
         "waves": cnn | {"backbone": {"name": "small_cnn", "bands": "rgb", "wavelengths": [665, 842]}},
         "shares": cnn | {"class_shares": {"x": 1, "z": 1}},

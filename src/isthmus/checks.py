@@ -22,6 +22,7 @@ from isthmus.data.scenario_names import scenario_names, section_names
 from isthmus.data.table import Bad, Found
 from isthmus.data.tiling import read_part
 from isthmus.gates.judge import read_rules
+from isthmus.models.preprocessing import with_defaults_of_weights
 from isthmus.registry.drift import WatchParams
 from isthmus.stages import (
     embed,
@@ -94,9 +95,10 @@ def _check_model(
 ) -> None:
     """Checks that kind, backbone and methods go together."""
     loaded: Any = _load(params, train, scenario=name, method=methods[0])
-    scenario: Scenario = loaded.scenario
+    scenario = with_defaults_of_weights(loaded.scenario, loaded.model.backbone)
     kind = scenario.kind_config(f"params.yaml: scenarios.{name}.preprocess.")
     network = train.empty_network(loaded, kind.channels, kind.image_size)
+    _collect(problems, lambda: loaded.model.backbone_config("").check_weights(kind.image_size))
     for method in methods:
         given: Any = _load(params, train, scenario=name, method=method)
         _collect(problems, lambda given=given, method=method: train.check_method(given, method, network))

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
@@ -112,6 +113,25 @@ def test_a_square_of_the_right_side_is_untouched() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (20, 20, 3)).astype(np.uint8)
 
     assert centre_square(pixels, 20) is pixels
+
+
+@pytest.mark.parametrize(("crop", "mode"), [(0.9, "center"), (0.875, "center"), (1.0, "center"), (0.9, "squash")])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_crop_and_interpolation_are_those_of_timms_evaluation(crop: float, mode: str, interpolation: str) -> None:
+    from timm.data import create_transform
+
+    y, x = np.indices((150, 210)) / 210
+    pixels = np.stack([255 * x, 255 * y, 127 + 60 * np.sin(4 * x + 3 * y)], axis=2).astype(np.uint8)
+    transform = create_transform((3, 64, 64), crop_pct=crop, crop_mode=mode, interpolation=interpolation)
+    timms = transform.transforms[:-2]  # all but the conversion and the normalisation
+
+    wanted = Pillow.fromarray(pixels)
+    for step in timms:
+        wanted = step(wanted)
+    found = centre_square(pixels, 64, crop, interpolation, mode == "squash")
+
+    # timm rounds the resized image to whole pixels before it cuts; we do both in one pass. Another crop is 4 off.
+    assert np.abs(found.astype(int) - np.asarray(wanted).astype(int)).mean() < 1.7
 
 
 @pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])

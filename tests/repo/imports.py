@@ -21,7 +21,7 @@ STAGES = sorted(path.stem for path in (SOURCE / "isthmus" / "stages").glob("[a-z
 CHOSEN: dict[str, dict[str, str]] = {
     "simulate": {"data.pairs": "${key}.py"},
     "ingest": {"data.readers": ""},
-    "prepare": {"data.readers": "", "data.kinds": "${item.kind}.py"},
+    "prepare": {"data.readers": "", "data.kinds": "${item.kind}.py", "models.backbones": ""},
     "pretrain": {"models.backbones": ""},
     "embed": {"models.backbones": ""},
     "train": {"models.backbones": "", "adapt.methods": "${item.method}.py"},

@@ -32,7 +32,7 @@ EXCEPTED = {
     "isthmus.training.loop": {"time"},  # decides how often the checkpoint for a crash is written, never what is in it
     "isthmus.training.masked": {"time"},  # the same
     # where pretrained bytes come from, once; they are cached under their hash, and their origin is in embed.json
-    "isthmus.models.weights": {"urllib", "socket", "httpx"},
+    "isthmus.models.weights.sources": {"urllib", "socket", "httpx"},
 }
 # where a run keeps the copy of params.yaml that all its stages read in place of the file
 READS_ENVIRONMENT = {"isthmus.core.params_copy"}

@@ -28,10 +28,10 @@ def go(raw: Path, out: Path, **changes: object) -> Path:
     return out
 
 
-def again(raw: Path, out: Path, **changes: object) -> None:
+def again(raw: Path, out: Path, backbone: dict | None = None, **changes: object) -> None:
     files = {name: out / f"{name}.parquet" for name in ("manifest", "locations")}
     prepare.run(
-        prepare.Params(scenario=scenario(**changes)),
+        prepare.Params(scenario=scenario(**changes), backbone=backbone or {}),
         raw=raw,
         checkpoints=out / "checkpoints",
         prepared=out / "prepared",
@@ -71,6 +71,17 @@ def test_images_of_the_right_size_reach_the_shards_unchanged_and_in_order(tmp_pa
     assert list(found) == manifest(out)["image_id"].tolist()
     for path in sorted(raw.rglob("*.png")):
         assert np.array_equal(found[ids[path.relative_to(raw).as_posix()]], np.asarray(Image.open(path)))
+
+
+def test_size_and_crop_that_the_scenario_leaves_open_are_those_of_the_models_weights(tmp_path: Path) -> None:
+    raw, out = write_raw(tmp_path / "raw", each=6), tmp_path / "out"
+    run(raw, out, preprocess={"channels": 3})
+
+    again(raw, out, {"name": "timm", "architecture": "test_vit"}, preprocess={"channels": 3})
+
+    assert facts(out)["height"] == facts(out)["width"] == 160
+    made_for = {"image_size": 160, "crop": 0.95, "crop_mode": "center", "interpolation": "bicubic"}
+    assert facts(out)["preprocess"] == made_for | {"channels": 3}
 
 
 def test_facts_hold_mean_and_std_of_the_training_images(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmResta
 
 from isthmus.core.config import validated
 from isthmus.core.errors import ConfigError
+from isthmus.models.classifier import Classifier, Encoder, Standardise
 from isthmus.models.recipe import Optimiser, Schedule
 from isthmus.training.loop import kept_epochs
-from isthmus.training.optim import make_optimiser, rate_factor, set_rate
+from isthmus.training.optim import make_optimiser, rate_factor, set_rate, weight_decay_groups
 
 
 class Parts(nn.Module):
@@ -22,7 +23,7 @@ class Parts(nn.Module):
 def test_the_backbone_learns_at_its_share_and_empty_groups_are_left_out() -> None:
     optimiser = make_optimiser(Parts(), nn.Identity(), 0.01, 0.1, 0.0)
 
-    assert {g["name"]: g["full_rate"] for g in optimiser.param_groups} == {
+    assert {g["name"]: g["full_rate"] for g in optimiser.param_groups} == {  # with weight decay and without
         "backbone": pytest.approx(0.001),
         "bottleneck": 0.01,
         "head": 0.01,
@@ -33,9 +34,9 @@ def test_frozen_parameters_are_not_in_the_optimiser() -> None:
     model = Parts()
     model.head.requires_grad_(False)
 
-    names = [g["name"] for g in make_optimiser(model, nn.Linear(1, 1), 0.01, 0.1, 0.0).param_groups]
+    names = {g["name"] for g in make_optimiser(model, nn.Linear(1, 1), 0.01, 0.1, 0.0).param_groups}
 
-    assert names == ["backbone", "bottleneck", "method"]
+    assert names == {"backbone", "bottleneck", "method"}
 
 
 def test_the_rate_warms_up_and_ends_at_zero_and_never_leaves_its_range() -> None:
@@ -60,13 +61,6 @@ def test_set_rate_moves_every_group_and_returns_the_largest() -> None:
 )
 def test_kept_epochs_are_evenly_spaced_and_end_with_the_last(epochs: int, keep: int, kept: list[int]) -> None:
     assert kept_epochs(epochs, keep) == kept
-
-
-def test_torch_is_imported_beside_a_torchvision_of_another_build() -> None:
-    import torchvision  # the package's import hook has declared what its CUDA build asks for
-
-    assert torchvision.__version__
-    assert torch.__version__
 
 
 def torch_factors(schedule: Callable[[torch.optim.Optimizer], object], count: int) -> list[float]:
@@ -135,7 +129,8 @@ def test_sgd_with_momentum_takes_torchs_steps() -> None:
     model, reference = Parts(), Parts()
     reference.load_state_dict(model.state_dict())
     ours = make_optimiser(model, nn.Identity(), 0.1, 1.0, 0.01, Optimiser(name="sgd", momentum=0.8, nesterov=True))
-    theirs = torch.optim.SGD(reference.parameters(), lr=0.1, momentum=0.8, nesterov=True, weight_decay=0.01)
+    groups = weight_decay_groups(reference, 0.01)
+    theirs = torch.optim.SGD(groups, lr=0.1, momentum=0.8, nesterov=True)
 
     for optimiser, part in ((ours, model), (theirs, reference)):
         for _ in range(3):
@@ -149,3 +144,55 @@ def test_sgd_with_momentum_takes_torchs_steps() -> None:
 def test_nesterov_without_momentum_is_refused() -> None:
     with pytest.raises(ConfigError, match="nesterov needs name: sgd and momentum above 0"):
         validated(Optimiser, {"nesterov": True}, "models.vit.optimiser.")
+
+
+def held(groups: list[dict[str, Any]]) -> dict[tuple[float, float], set[int]]:
+    """(rate, weight decay) -> which parameters have them."""
+    found: dict[tuple[float, float], set[int]] = {}
+    for group in groups:
+        rate = round(group.get("lr_scale", group.get("full_rate", 1.0)), 9)
+        found.setdefault((rate, group["weight_decay"]), set()).update(map(id, group["params"]))
+    return found
+
+
+def test_norms_and_biases_have_no_weight_decay_in_any_part() -> None:
+    model = Classifier(
+        Encoder(timm_network("test_vit"), Standardise(torch.zeros(1, 3), torch.ones(1, 3))), 64, 3, 8, "batch", 0
+    )
+
+    for layer_decay in (1.0, 0.7):
+        optimiser = make_optimiser(model, nn.Linear(2, 2), 0.01, 0.1, 0.05, layer_decay=layer_decay)
+        decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+
+        for name, parameter in model.named_parameters():
+            spared = parameter.ndim < 2 or name.rpartition(".")[2] in ("pos_embed", "cls_token")
+            assert decays[id(parameter)] == (0.0 if spared else 0.05), name
+
+
+def timm_network(architecture: str) -> nn.Module:
+    import timm
+
+    network: nn.Module = timm.create_model(architecture, num_classes=0)
+    return network
+
+
+@pytest.mark.parametrize("architecture", ["test_vit", "test_efficientnet", "resnet18"])
+def test_groups_are_those_of_timm(architecture: str) -> None:
+    from timm.optim import param_groups_layer_decay, param_groups_weight_decay
+
+    network = timm_network(architecture)
+    network.requires_grad_(True)
+    next(network.parameters()).requires_grad_(False)
+    excepted = getattr(network, "no_weight_decay", set)()
+    model = Parts()
+    model.backbone = nn.Module()
+    model.backbone.network = network
+
+    layered = make_optimiser(model, nn.Identity(), 1.0, 1.0, 0.05, layer_decay=0.7).param_groups
+
+    assert held([g for g in layered if g["name"] == "backbone"]) == held(
+        param_groups_layer_decay(network, 0.05, excepted, layer_decay=0.7)
+    )
+    assert held(weight_decay_groups(network, 0.05)) == held(
+        param_groups_weight_decay(network, 0.05, no_weight_decay_list=excepted)
+    )

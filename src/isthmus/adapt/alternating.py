@@ -1,6 +1,7 @@
 """Optimisers of a method's own, for loops whose steps take turns over parts of the model."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ _CLIP = 10.0  # largest gradient norm; as the shared loop's default
 
 
 def own_optimiser(parts: Mapping[str, Iterable[nn.Parameter]], like: torch.optim.Optimizer) -> torch.optim.AdamW:
-    """Returns AdamW over some parts, with the weight decay of the session's optimiser.
+    """Returns AdamW over some parts, with the weight decay of the session's optimiser; norms and biases have none.
 
     Args:
         parts: by the name of the session's group whose learning rate they take; empty parts are left out.
@@ -26,9 +27,13 @@ def own_optimiser(parts: Mapping[str, Iterable[nn.Parameter]], like: torch.optim
             " turns over parts of the model, nor do tuning.layer_decay and l2_sp. Leave them at adamw, 1, none, 0, 1"
             " and 0, or drop adda and mcd"
         )
-    groups = [{"params": list(parameters), "name": name} for name, parameters in parts.items()]
-    filled = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(filled, lr=0.0, weight_decay=float(like.defaults["weight_decay"]))
+    decay = float(like.defaults["weight_decay"])
+    groups: list[dict[str, Any]] = []
+    for name, parameters in parts.items():
+        here = list(parameters)
+        groups.append({"params": [p for p in here if p.ndim > 1], "name": name, "weight_decay": decay})
+        groups.append({"params": [p for p in here if p.ndim <= 1], "name": name, "weight_decay": 0.0})
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0)
 
 
 def minimise(loss: Tensor, optimiser: torch.optim.Optimizer, like: torch.optim.Optimizer) -> None:

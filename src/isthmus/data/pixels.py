@@ -165,17 +165,29 @@ def with_channels(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]
     return pixels
 
 
-def centre_square(pixels: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Returns `[side, side, C]`: the short side resized to `side` (bicubic, antialiased), then the centre crop."""
+def centre_square(
+    pixels: NDArray[np.uint8], side: int, crop: float = 1.0, interpolation: str = "bicubic", squash: bool = False
+) -> NDArray[np.uint8]:
+    """Returns `[side, side, C]`: resized, antialiased, and the centre cut out.
+
+    Args:
+        pixels: uint8 `[H, W, C]`.
+        side: [pixel].
+        crop: [share] of the short side that is kept, as timm rounds it: side / floor(side / crop).
+        interpolation: bicubic, bilinear, lanczos or nearest.
+        squash: of both sides that share is kept, and a long image is squeezed.
+    """
     height, width, channels = pixels.shape
-    if (height, width) == (side, side):
+    kept = side / int(side / crop)
+    if (height, width) == (side, side) and kept == 1:
         return pixels
     short = min(height, width)
-    left, top = (width - short) / 2, (height - short) / 2
+    tall, wide = (height * kept, width * kept) if squash else (short * kept, short * kept)
+    left, top = (width - wide) / 2, (height - tall) / 2
     squeezed = np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
     # box: crop and resize in one pass, so that an odd margin is not rounded to a whole pixel
     square = Pillow.fromarray(squeezed).resize(
-        (side, side), Pillow.Resampling.BICUBIC, box=(left, top, left + short, top + short)
+        (side, side), Pillow.Resampling[interpolation.upper()], box=(left, top, left + wide, top + tall)
     )
     return np.asarray(square).reshape(side, side, channels)
 

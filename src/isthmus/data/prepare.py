@@ -101,6 +101,7 @@ def prepare(
         "domains": scenario.domains,
         "sources": len(scenario.source),
         "fitted": fitted,
+        "preprocess": scenario.kind_config("params.yaml: preprocess.").model_dump(mode="json"),
         "mean": {domain: sums[domain].mean() for domain in scenario.domains},
         "std": {domain: sums[domain].std() for domain in scenario.domains},
         "count": {domain: int(counts[domain]) for domain in scenario.domains},

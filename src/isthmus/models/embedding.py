@@ -1,6 +1,6 @@
 """The backbone that `embed` stored beside its features: how to have it again, with the very same weights."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ class StoredBackbone:
         image_size: [pixel].
         mean: per channel, the network's own.
         std: per channel.
+        data_config: what images the weights were made for, and on whose word mean and std are.
     """
 
     backbone: dict[str, Any]
@@ -38,6 +39,7 @@ class StoredBackbone:
     image_size: int
     mean: list[float]
     std: list[float]
+    data_config: dict[str, Any] = field(default_factory=dict)
 
 
 def store_backbone(
@@ -45,8 +47,9 @@ def store_backbone(
 ) -> StoredBackbone:
     """Writes `embed.json` and `backbone.safetensors`: provenance is the bytes, not a name on a hub."""
     facts = StoredBackbone(
-        config.backbone, built.origin, built.feature_dim, channels, image_size, list(built.mean), list(built.std)
-    )
+        config.backbone, built.origin, built.feature_dim, channels, image_size, list(built.mean), list(built.std),
+        built.data_config,
+    )  # fmt: skip
     with atomic_file(folder / _WEIGHTS) as partial:
         save_file({name: tensor.contiguous() for name, tensor in built.network.state_dict().items()}, partial)
     write_json(folder / _FACTS, facts.__dict__)

@@ -108,6 +108,7 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
         "mode": model.mode,
         "backbone": stored.backbone,
         "origin": stored.origin,
+        "data_config": stored.data_config,
         "feature_dim": stored.feature_dim,
         "channels": stored.channels,
         "image_size": stored.image_size,

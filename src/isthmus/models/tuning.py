@@ -1,11 +1,14 @@
 """How much of a backbone trains, and how: plain functions on the network of an `Encoder`.
 
-A network is a stack of layers. In a vision transformer what stands before the blocks is layer 0, block i (from 0) is
-layer i + 1, and a final norm belongs to the last block; elsewhere each child with parameters is a layer.
+A network is a stack of layers, numbered from its input. timm says of each of its networks which these are
+(`group_matcher`): what stands before the blocks is layer 0, every block of every stage one more. A layer of norms alone
+at the end belongs to the block before it. Where timm says nothing, or counts whole stages, a layer is a child, and a
+child that holds more than a third of all weights and is a stack of blocks gives way to these.
 """
 
 import copy
 import math
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,12 +25,80 @@ def layers(network: nn.Module) -> dict[str, int]:
     >>> layers(nn.Sequential(nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1)))
     {'0.weight': 0, '0.bias': 0, '2.weight': 1, '2.bias': 1}
     """
-    blocks = getattr(network, "blocks", None)
-    names = [name for name, _ in network.named_parameters()]
-    if isinstance(blocks, nn.ModuleList | nn.Sequential) and hasattr(network, "patch_embed"):
-        return {name: _layer_of_transformer(name, len(blocks)) for name in names}
-    children = list(dict.fromkeys(name.partition(".")[0] for name in names))
-    return {name: children.index(name.partition(".")[0]) for name in names}
+    sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
+    depth = _layers_of_timm(network)
+    if not depth or _counts_stages(network, depth, sizes):
+        depth = _layers_by_children(network, sizes)
+    last = max(depth.values(), default=0)
+    flat = {name for name, parameter in network.named_parameters() if parameter.ndim < 2}
+    if all(name in flat for name, layer in depth.items() if layer == last):
+        depth = {name: min(layer, max(last - 1, 0)) for name, layer in depth.items()}
+    return depth
+
+
+def _layers_of_timm(network: nn.Module) -> dict[str, int]:
+    matcher: Any = getattr(network, "group_matcher", None)
+    if matcher is None:
+        return {}
+    from timm.models import group_parameters  # timm is there: it made this network
+
+    found: dict[str, int] = group_parameters(network, matcher(coarse=False), reverse=True)
+    return {name: found[name] for name, _ in network.named_parameters()}
+
+
+def _counts_stages(network: nn.Module, depth: dict[str, int], sizes: dict[str, int]) -> bool:
+    """Returns whether several blocks of one stack are one layer that holds more than a third of all weights."""
+    weights = Counter[int]()
+    for name, layer in depth.items():
+        weights[layer] += sizes[name]
+    large = {layer for layer, count in weights.items() if 3 * count > sum(sizes.values())}
+    for path, stack in network.named_modules():
+        if isinstance(stack, nn.Sequential | nn.ModuleList):
+            blocks = {
+                f"{path}.{name}." for name, block in stack.named_children() if any(True for _ in block.children())
+            }
+            seen = Counter(layer for block in blocks for layer in {depth[n] for n in depth if n.startswith(block)})
+            if any(seen[layer] > 1 for layer in large):
+                return True
+    return False
+
+
+def _layers_by_children(network: nn.Module, sizes: dict[str, int]) -> dict[str, int]:
+    paths = _opened(network, "", sum(sizes.values()))
+    place = {name: next(n for n, path in enumerate(paths) if f"{name}.".startswith(path)) for name in sizes}
+    order = sorted(set(place.values()))
+    return {name: order.index(layer) for name, layer in place.items()}
+
+
+def _opened(network: nn.Module, path: str, total: int) -> list[str]:
+    """Returns where layers lie: a network's own tensors, then its children, or theirs where one is a large stack."""
+    own = [f"{path}{name}." for name, _ in network.named_parameters(recurse=False)]
+    for name, child in network.named_children():
+        large = 3 * sum(parameter.numel() for parameter in child.parameters()) > total
+        own += _opened(child, f"{path}{name}.", total) if large and _stacks(child) else [f"{path}{name}."]
+    return own
+
+
+def _stacks(module: nn.Module) -> bool:
+    """Returns whether a module is, or has, a list of like blocks; a block itself has none."""
+    for part in (module, *module.children()):
+        if isinstance(part, nn.Sequential | nn.ModuleList):
+            kinds = Counter(type(block) for block in part if any(True for _ in block.children()))
+            if max(kinds.values(), default=0) > 1 or any(_stacks(block) for block in part):
+                return True
+    return False
+
+
+def trained_share(network: nn.Module) -> float:
+    """Returns the share of a network's weights that train now; 0 where it has none.
+
+    >>> network = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 5))
+    >>> trained_share(network), trained_share(network[0].requires_grad_(False))
+    (1.0, 0.0)
+    """
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+    total = sum(count for count, _ in counts)
+    return sum(count for count, trains in counts if trains) / total if total else 0.0
 
 
 def prepare(network: nn.Module, tuning: Tuning, seed: int) -> None:
@@ -183,10 +254,3 @@ def distance_to_start(parameters: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     equation 3 (L2-SP), its first term; the second, on new layers, is weight decay.
     """
     return 0.5 * torch.stack([((weight - start) ** 2).sum() for weight, start in parameters]).sum()
-
-
-def _layer_of_transformer(name: str, blocks: int) -> int:
-    parts = name.split(".")
-    if parts[0] == "blocks":
-        return int(parts[1]) + 1
-    return blocks if parts[0] in ("norm", "fc_norm") else 0

@@ -42,7 +42,7 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
     chosen = made["chosen"]
     prepared = lineage.path("prepare", "prepared")
     facts = read_json(prepared / "facts.json")
-    spec = {"scenario": name, "kind": scenario.kind, "preprocess": scenario.preprocess, "classes": facts["classes"]}
+    spec = {"scenario": name, "kind": scenario.kind, "preprocess": facts["preprocess"], "classes": facts["classes"]}
     spec |= {"domain": scenario.target, "fitted": facts["fitted"], "promise": promise(lineage, scenario)}
     spec["tiles"] = scenario.tiles.model_dump(mode="json") if scenario.tiles else None
     with tempfile.TemporaryDirectory() as temporary:

@@ -2,13 +2,17 @@
 
 prepared: `index.parquet` (`data/manifest.py: INDEX`, in the manifest's order, images the kind refuses left out),
 `shards/*.npy` (`[N, H, W, C]` in the kind's dtype, uint8 for photographs and inspection lines) and `facts.json`
-(classes, shape, what was fitted, mean and std of each domain's training images, refused images with reasons).
+(classes, shape, resolved options of the kind, what was fitted, mean and std of each domain's training images, refused
+images with reasons). What `preprocess` leaves open (size; of photographs crop and interpolation) is as the model's
+weights want it.
 A run that was cut off is taken up again below `checkpoints`, in a folder named by its inputs, params and code.
 """
 
 import shutil
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 import isthmus
 from isthmus.core.config import Config
@@ -24,31 +28,40 @@ from isthmus.stages._cli import stage
 class Params(Config):
     """What `prepare` reads of `params.yaml`."""
 
-    SECTIONS: ClassVar[dict[str, str]] = {"scenario": "scenarios.{scenario}"}
-
+    SECTIONS: ClassVar[dict[str, str]] = {
+        "scenario": "scenarios.{scenario}",
+        "backbone": "models.[scenarios.{scenario}.model].backbone",
+    }
     scenario: Scenario
+    backbone: dict[str, Any] = Field(
+        default_factory=dict, description="whose weights decide what `preprocess` leaves open; empty: the kind does"
+    )
 
 
 def run(params: Params, *, raw: Path, manifest: Path, locations: Path, checkpoints: Path, prepared: Path) -> None:
     """Writes index, shards and facts; an older folder is replaced as a whole."""
-    kind = params.scenario.kind_config("params.yaml: preprocess.").build()
+    # Here and not above: torch takes seconds, and each worker process imports this file.
+    from isthmus.models.preprocessing import with_defaults_of_weights
+
+    scenario = with_defaults_of_weights(params.scenario, params.backbone)
+    kind = scenario.kind_config("params.yaml: preprocess.").build()
     images, places = read_table(manifest, MANIFEST), read_table(locations, LOCATIONS)
-    work = checkpoints / _key(params, manifest, locations)
+    work = checkpoints / _key(scenario, manifest, locations)
     work.mkdir(parents=True, exist_ok=True)
     with atomic_folder(prepared) as folder:
         # how many processes there are changes the speed and not a byte
-        facts = prepare(raw, images, places, params.scenario, kind, folder, work, processors())
+        facts = prepare(raw, images, places, scenario, kind, folder, work, processors())
     shutil.rmtree(work)
     counts = ", ".join(f"{domain} {count}" for domain, count in facts["count"].items())
     say(f"prepare: {counts} images of {facts['height']} x {facts['width']}; {len(facts['quarantine'])} refused")
 
 
-def _key(params: Params, manifest: Path, locations: Path) -> str:
+def _key(scenario: Scenario, manifest: Path, locations: Path) -> str:
     # The raw files are in the manifest by their hashes, which `prepare` checks as it reads them.
     code = Path(isthmus.__file__).parent
     sources = [path for part in ("core", "data", "stages") for path in sorted((code / part).rglob("*.py"))]
     inputs = hash_files([manifest, locations, *sources])
-    return f"prepare-{sha256_bytes(f'{inputs}{params.model_dump_json()}'.encode())[:32]}"
+    return f"prepare-{sha256_bytes(f'{inputs}{scenario.model_dump_json()}'.encode())[:32]}"
 
 
 if __name__ == "__main__":

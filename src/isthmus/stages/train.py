@@ -1,8 +1,9 @@
 """Trains one method on one scenario, all seeds.
 
-`run.json`: what was run, resolved. `seeds/K/curves.jsonl`: one line an epoch. `seeds/K/epochs/EEE.*` for each kept
-epoch: `safetensors` weights (in frozen mode without the backbone), `logits.npy` float32 `[N, K]` and `embeddings.npy`
-float16 `[N, B]` of all images, rows in the order of `prepared/index.parquet`. No target label is read, by any path.
+`run.json`: what was run, resolved, and which share of the backbone's weights trained. `seeds/K/curves.jsonl`: one line
+an epoch. `seeds/K/epochs/EEE.*` for each kept epoch: `safetensors` weights (in frozen mode without the backbone),
+`logits.npy` float32 `[N, K]` and `embeddings.npy` float16 `[N, B]` of all images, rows in the order of
+`prepared/index.parquet`. No target label is read, by any path.
 """
 
 import shutil
@@ -86,6 +87,7 @@ def run(
     for seed in params.train.seeds:
         folder = work / "seeds" / str(seed)
         session = open_session(params, data, prepared, features, folder, seed, f"{method}, seed {seed}", devices)
+        facts["trained_share"] = round(session.trained_share, 4)
         if params.model.head == "knn":
             memorise(session, method)
         else:

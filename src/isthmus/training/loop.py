@@ -25,7 +25,7 @@ from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch, softened
 from isthmus.models.classifier import Classifier, Encoder
 from isthmus.models.recipe import EarlyStop, Optimiser, Schedule, Tuning
-from isthmus.models.tuning import distance_to_start, merged, unfreeze
+from isthmus.models.tuning import distance_to_start, merged, trained_share, unfreeze
 from isthmus.training.checkpoint import Checkpoint
 from isthmus.training.data import TrainingData
 from isthmus.training.devices import Devices
@@ -230,6 +230,11 @@ class LoopSession:
         return min(1.0, self._steps / self._planned)
 
     @property
+    def trained_share(self) -> float:
+        """Share of the backbone's weights that train, in the end where they join one after another; frozen: 0."""
+        return trained_share(self._network)
+
+    @property
     def full_rate(self) -> float:
         """The learning rate of all but the backbone, before the schedule."""
         return self._settings.learning_rate
@@ -315,6 +320,8 @@ class LoopSession:
             "source_val_accuracy": float((predicted == truth).mean()) if len(val) else None,
             "source_val_balanced_accuracy": balanced_accuracy(predicted, truth) if len(val) else None,
         }
+        if isinstance(self.model.backbone, Encoder):
+            line["trained_share"] = trained_share(self._network)
         kept = self._epoch in self._settings.kept
         if self._settings.schedule.name == "plateau":
             line["plateau_watch"] = self._watch(self._settings.schedule.watch, logits, truth)

@@ -25,7 +25,7 @@ from isthmus.models.classifier import Standardise
 from isthmus.models.recipe import Schedule
 from isthmus.training.checkpoint import Checkpoint
 from isthmus.training.data import Inputs
-from isthmus.training.optim import rate_factor
+from isthmus.training.optim import rate_factor, weight_decay_groups
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 _CLIP = 5.0  # largest gradient norm; the authors'
@@ -39,7 +39,7 @@ class Masking:
         epochs: in all.
         batch_size: [image].
         learning_rate: of AdamW; it rises over a tenth of the steps and falls by cosine.
-        weight_decay: of AdamW.
+        weight_decay: of AdamW; norms and biases have none.
         unit: side of a masked square [patch].
         ratio: of masked squares [share].
         shift_pixels: each image is moved by up to this many [pixel].
@@ -143,7 +143,7 @@ def pretrain(
         device: where batches go.
         checkpoint: of this run.
     """
-    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=settings.weight_decay)
+    optimiser = torch.optim.AdamW(weight_decay_groups(model, settings.weight_decay))
     losses: list[float] = []
     if saved := checkpoint.load():
         model.load_state_dict(saved["model"])

@@ -1,7 +1,7 @@
 """Parameter groups, the optimiser, and the learning rate's course."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -22,27 +22,32 @@ def make_optimiser(
     chosen: Optimiser = Optimiser(),  # noqa: B008 - frozen
     layer_decay: float = 1.0,
 ) -> torch.optim.Optimizer:
-    """Returns the optimiser over the named groups backbone, bottleneck, head and method; empty groups are left out.
+    """Returns the optimiser over groups named backbone, bottleneck, head and method; empty groups are left out.
 
     Args:
         model: with parts `backbone`, `bottleneck`, `head`.
         method: its own layers.
         rate: learning rate of all but the backbone.
         backbone_rate: the backbone's [share] of `rate`.
-        weight_decay: of every group (AdamW: Loshchilov and Hutter, ICLR 2019; SGD: added to the gradient).
+        weight_decay: of matrices and kernels; norms, biases and what a network of timm excepts (position embeddings,
+            class token) have none, in groups of their own (AdamW: Loshchilov and Hutter, ICLR 2019; SGD: added to the
+            gradient).
         chosen: which optimiser.
         layer_decay: each layer of the backbone's network learns at this share of the one after it (Clark et al.,
             ELECTRA, ICLR 2020, appendix A); its groups are all named backbone.
     """
-    parts = {name: getattr(model, name) for name in ("backbone", "bottleneck", "head")} | {"method": method}
-    groups = []
-    for name, part in parts.items():
-        parameters = [p for p in part.parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = []
+    for name in ("backbone", "bottleneck", "head", "method"):
+        part = method if name == "method" else getattr(model, name)
         full = rate * backbone_rate if name == "backbone" else rate
-        if parameters and name == "backbone" and layer_decay < 1:
-            groups += _layer_groups(part.network, full, layer_decay)
-        elif parameters:
-            groups.append({"params": parameters, "lr": full, "full_rate": full, "name": name})
+        network = getattr(part, "network", part)
+        if name == "backbone" and layer_decay < 1:
+            found = _layer_groups(network, weight_decay, layer_decay)
+        else:
+            found = weight_decay_groups(network, weight_decay)
+        for group in found:
+            here = full * group.pop("lr_scale", 1.0)
+            groups.append(group | {"lr": here, "full_rate": here, "name": name})
     if not groups:  # a head that remembers: torch refuses an optimiser of nothing, not one of an empty group
         groups.append({"params": [], "lr": rate, "full_rate": rate, "name": "head"})
     if chosen.name == "sgd":
@@ -50,15 +55,46 @@ def make_optimiser(
     return torch.optim.AdamW(groups, weight_decay=weight_decay)
 
 
-def _layer_groups(network: nn.Module, rate: float, decay: float) -> list[dict[str, Any]]:
-    depth = layers(network)
-    groups = []
-    for layer in sorted(set(depth.values())):
-        parameters = [p for name, p in network.named_parameters() if depth[name] == layer and p.requires_grad]
-        full = rate * decay ** (max(depth.values()) - layer)
-        if parameters:
-            groups.append({"params": parameters, "lr": full, "full_rate": full, "name": "backbone"})
-    return groups
+def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Returns the parameters that train in up to two groups: with weight decay, and without.
+
+    As `timm.optim.param_groups_weight_decay`, which a test compares it with: timm takes seconds to import, and heads on
+    frozen features train without it.
+    """
+    parameters = [(name, p) for name, p in network.named_parameters() if p.requires_grad]
+    spared = {name for name, p in parameters if p.ndim <= 1 or name.endswith(".bias")} | _excepted(network)
+    with_decay = [p for name, p in parameters if name not in spared]
+    without = [p for name, p in parameters if name in spared]
+    groups = [{"params": with_decay, "weight_decay": weight_decay}, {"params": without, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
+def _excepted(network: nn.Module) -> set[str]:
+    """Returns the names of the parameters that a network of timm wants no weight decay on."""
+    named: set[str] = set(getattr(network, "no_weight_decay", set)())
+    return named
+
+
+def _layer_groups(network: nn.Module, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+    import timm.optim
+
+    group: Any = timm.optim.param_groups_layer_decay  # type: ignore[attr-defined]
+    found: list[dict[str, Any]] = group(
+        _Layered(network), weight_decay, no_weight_decay_list=_excepted(network), layer_decay=layer_decay
+    )
+    return found
+
+
+class _Layered:
+    """A network with the layers that `models.tuning.layers` counts, as timm's grouping asks for them."""
+
+    def __init__(self, network: nn.Module) -> None:
+        self.named_parameters = network.named_parameters
+        self._depth = layers(network)
+
+    def group_matcher(self, coarse: bool) -> Callable[[str], int]:
+        """Returns what gives each parameter's layer by its name."""
+        return self._depth.__getitem__
 
 
 def rate_factor(

@@ -39,7 +39,9 @@ class KindConfig(Config):
 
     whole_frame: ClassVar[tuple[str, ...]] = ()  # options that a tile, which knows no place in its frame, cannot have
 
-    image_size: int = Field(154, ge=14, le=2048, description="side of the prepared square [pixel]")
+    image_size: int = Field(
+        154, ge=14, le=2048, description="side of the prepared square [pixel]; unset: that of the model's weights"
+    )
     channels: int = Field(3, ge=1, le=64, description="channels of the prepared array")
 
     def build(self) -> Kind:

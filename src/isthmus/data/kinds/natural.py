@@ -1,4 +1,4 @@
-"""Photographs and everything that looks like them: short side resized, centre crop, grey or RGB.
+"""Photographs and everything that looks like them: resized and cropped as the model's weights want it, grey or RGB.
 
 8-bit pixels are used as they are. Deeper ones are brought to 8 bit by the 0.5 % and 99.5 % quantiles of their
 domain's training images, one range a domain and dtype (`data/pixels.py`).
@@ -21,18 +21,30 @@ class Config(KindConfig):
     """Options of natural images."""
 
     channels: Literal[1, 3] = Field(3, description="1: grey; 3: RGB, grey images repeated")
+    crop: float = Field(1.0, gt=0, le=1, description="[share] of the short side that is kept; unset: the weights' own")
+    crop_mode: Literal["center", "squash"] = Field(
+        "center", description="squash: long images are squeezed to a square; unset: the weights' own"
+    )
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] = Field(
+        "bicubic", description="of resizing; unset: the weights' own"
+    )
 
     def build(self) -> "Natural":
         """Returns the kind with these options."""
-        return Natural(self.image_size, self.channels)
+        return Natural(self.image_size, self.channels, self.crop, self.crop_mode == "squash", self.interpolation)
 
 
 class Natural(Kind):
     """Resizes and crops; uint8 `[image_size, image_size, channels]`."""
 
-    def __init__(self, image_size: int, channels: int) -> None:
+    def __init__(
+        self, image_size: int, channels: int, crop: float = 1.0, squash: bool = False, interpolation: str = "bicubic"
+    ) -> None:
         self.image_size = image_size
         self.channels = channels
+        self.crop = crop
+        self.squash = squash
+        self.interpolation = interpolation
 
     def fit(self, images: Iterable[Image]) -> Fitted:
         """Returns the range of deep images, if there are any: `{"range": {dtype: [low, high]}}`."""
@@ -49,4 +61,4 @@ class Natural(Kind):
         """Returns the centre of the image, uint8 `[image_size, image_size, channels]`."""
         image = as_seen(image)
         pixels = with_channels(to_eight_bit(image.pixels, fitted.get("range", {}), image.valid), self.channels)
-        return centre_square(pixels, self.image_size)
+        return centre_square(pixels, self.image_size, self.crop, self.interpolation, self.squash)

@@ -1,13 +1,15 @@
 """Backbones: images -> features. One module a family; the folder is the registry."""
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import nn
 
 from isthmus.core.config import Config
+from isthmus.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Backbone:
         mean: per channel, for values in [0, 1]; the network's own, or it reads garbage.
         std: per channel.
         origin: where the weights came from, one line a person can check.
+        data_config: what images the weights were made for, and on whose word (`statistics_from`); JSON types.
     """
 
     network: nn.Module
@@ -27,6 +30,7 @@ class Backbone:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     origin: str
+    data_config: dict[str, Any] = field(default_factory=dict)
 
 
 class BackboneConfig(Config):
@@ -43,6 +47,57 @@ class BackboneConfig(Config):
         description="[nm] of each prepared channel, null where it has none; none: red, green, blue and then unknown",
     )
 
+    mean: list[float] | None = Field(
+        None,
+        description="of each channel, values in [0, 1], instead of the weights' own; also three for red, green, blue",
+    )
+    std: list[float] | None = Field(None, description="likewise")
+    image_size: int | None = Field(
+        None,
+        ge=14,
+        le=2048,
+        description="[pixel] of scenarios that set no preprocess.image_size; none: the weights' own",
+    )
+    interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = Field(
+        None, description="of scenarios that set none in preprocess; none: the weights' own"
+    )
+    crop: float | None = Field(
+        None, gt=0, le=1, description="[share] of the short side, of scenarios that set none; none: the weights' own"
+    )
+
+    def preprocessing(self, names: Collection[str]) -> dict[str, Any]:
+        """Returns defaults for a scenario's `preprocess`, of those named: as set here, or as the weights were made for.
+
+        Args:
+            names: of image_size, interpolation, crop and crop_mode; others have no default here.
+        """
+        given = {"image_size": self.image_size, "interpolation": self.interpolation, "crop": self.crop}
+        known = {name: value for name, value in given.items() if value is not None and name in names}
+        open_ = {"image_size", "interpolation", "crop", "crop_mode"} & set(names) - set(known)
+        own = self.made_for() if open_ else {}
+        return {name: value for name, value in own.items() if name in open_} | known
+
+    def made_for(self) -> dict[str, Any]:
+        """Returns image_size, interpolation, crop and crop_mode of the images that the weights were made for."""
+        return {}
+
+    def set_statistic(self, name: Literal["mean", "std"], channels: int) -> tuple[float, ...] | None:
+        """Returns `mean` or `std` as it is set, one value a channel or three for red, green and blue; None: not set.
+
+        Raises:
+            ConfigError: there are neither as many as channels nor three, or a std is not above zero.
+        """
+        values: list[float] | None = getattr(self, name)
+        if values is None:
+            return None
+        if len(values) not in (channels, 3) or (name == "std" and min(values) <= 0):
+            above = ", above 0" if name == "std" else ""
+            raise ConfigError(
+                f"models: backbone.{name}: one number a channel{above} (got {values}). The prepared images have"
+                f" {channels} channels; three numbers are of red, green and blue"
+            )
+        return tuple(values)
+
     def takes_rgb(self, channels: int) -> bool:
         """Returns whether the images are what a network for three colours takes as it is."""
         return channels == 3 and self.wavelengths is None
@@ -50,6 +105,9 @@ class BackboneConfig(Config):
     def build(self, channels: int, image_size: int, cache: Path) -> Backbone:
         """Returns the network with its weights; downloads and conversions go to `cache`."""
         raise TypeError(f"{type(self).__module__}: Config has no build()")
+
+    def check_weights(self, image_size: int) -> None:
+        """Refuses, before any image is read, a file of weights that `build` would refuse."""
 
     def skeleton(self, channels: int, image_size: int) -> nn.Module:
         """Returns the network without its weights, for tensors that were stored before."""

