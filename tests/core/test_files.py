@@ -1,9 +1,11 @@
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from isthmus.core.errors import DataError
-from isthmus.core.files import atomic_file, atomic_folder, hash_files, read_json, write_json
+from isthmus.core.files import atomic_file, atomic_folder, hash_files, read_json, sweep_leftovers, write_json
 
 
 def test_a_file_appears_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -62,3 +64,36 @@ def test_the_hash_of_files_tells_contents_and_places_apart(tmp_path: Path) -> No
     (tmp_path / "one" / "b").write_text("23")
 
     assert hash_files([tmp_path / "one"]) != before
+
+
+def test_what_killed_processes_left_of_a_folder_is_swept_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    living = os.getppid()
+    left = [
+        f".out.{dead.pid}.partial",
+        f".out.{dead.pid}.older",
+        f".out.{living}.partial",
+        ".outer.1.partial",
+        ".out.a",
+    ]
+    for name in [*left, "out"]:
+        (tmp_path / name).mkdir()
+
+    with atomic_folder(tmp_path / "out") as partial:
+        (partial / "new").write_text("1")
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["out", *left[2:]])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["new"]
+
+
+def test_a_folder_that_a_kill_left_put_aside_comes_back(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / f".raw.{dead.pid}.older").mkdir()
+    (tmp_path / f".raw.{dead.pid}.older" / "image.png").write_text("the only one")
+
+    sweep_leftovers(tmp_path / "raw")
+
+    assert (tmp_path / "raw" / "image.png").read_text() == "the only one"
+    assert [path.name for path in tmp_path.iterdir()] == ["raw"]

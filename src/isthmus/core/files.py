@@ -1,8 +1,10 @@
 """Atomic writes and content hashes: a file is either whole or not there."""
 
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -21,11 +23,16 @@ def atomic_file(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         yield partial
-        with partial.open("rb") as written:
-            os.fsync(written.fileno())
+        flush(partial)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Returns when a file's bytes are on the disk."""
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 @contextmanager
@@ -35,6 +42,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     An older folder at `path` is replaced as a whole, so that no file of an earlier run stays behind.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    sweep_leftovers(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
@@ -49,6 +57,32 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             partial.replace(path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def sweep_leftovers(path: Path) -> None:
+    """Removes what killed processes left of `atomic_folder(path)`; a folder that one had put aside comes back.
+
+    A kill between the two moves leaves no folder at all: the older one, which may hold what nobody can make again, is
+    the one that counts then.
+    """
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        found = re.fullmatch(r"\.(\d+)\.(partial|older)", left.name.removeprefix(f".{path.name}"))
+        if found is None or not left.is_dir() or _is_alive(int(found[1])):
+            continue
+        if found[2] == "older" and not path.exists():
+            left.replace(path)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True  # somebody else's
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
