@@ -23,6 +23,7 @@ from isthmus.data.table import Bad, Found
 from isthmus.data.tiling import read_part
 from isthmus.gates.judge import read_rules
 from isthmus.registry.drift import WatchParams
+from isthmus.registry.git_remote import LineageParams
 from isthmus.stages import (
     embed,
     evaluate,
@@ -63,6 +64,7 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
         problems += _scenario_problems(params, document, name)
     _collect(problems, lambda: read_rules(params))
     _collect(problems, lambda: load_params(WatchParams, params, {}))
+    _collect(problems, lambda: load_params(LineageParams, params, {}))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     for name in wanted:

@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,20 @@ from isthmus.registry.contents import flat, numbered, numbers
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import PART, PUBLICATION, DatasetRecord, Point
 
-OPEN = "import sys, pathlib; from isthmus.registry.stores import open_store; open_store(pathlib.Path(sys.argv[1]))"
+OPEN = """
+import sys, pathlib
+from isthmus.registry.stores import open_store
+open_store(pathlib.Path(sys.argv[1]), make=True)
+"""
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(fresh_store, tmp_path_factory):
+    place = tmp_path_factory.mktemp("store")
+    shutil.copy(fresh_store, place)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return open_store(tmp_path_factory.mktemp("store"))
+        return open_store(place)
 
 
 def test_the_default_store_lies_in_the_project_and_so_do_its_artifacts(store):
@@ -108,7 +115,7 @@ def test_a_server_that_is_down_is_a_clear_error(tmp_path, monkeypatch):
 def test_a_file_that_is_no_database_is_a_clear_error(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database, but long enough to look like a file with a header" * 20)
 
-    with pytest.raises(StoreError, match=r"the MLflow store sqlite:///.*mlflow.db cannot be reached"):
+    with pytest.raises(StoreError, match=r"mlflow.db: the store cannot be used \(.*not a database.*\). Nothing is"):
         open_store(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """What was published from which results: one small file a publication, so that nothing is ever found by search."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -47,6 +48,25 @@ class Publication:
 def record_path(project: Path, key: str, tracking_uri: str) -> Path:
     """Returns where the record of these results in this store lies."""
     return project / FOLDER / f"{sha256_bytes(f'{key} {tracking_uri}'.encode())}.json"
+
+
+def find_record(project: Path, key: str, tracking_uri: str, is_of: Callable[[Publication], bool]) -> Publication | None:
+    """Returns the record of these results in a store, None where there is none.
+
+    Its file is named for the store's address. A store that was moved is known by the runs that are in it.
+
+    Args:
+        project: its root.
+        key: of the lock entries.
+        tracking_uri: address of the store.
+        is_of: says whether a store has what a record names.
+    """
+    own = record_path(project, key, tracking_uri)
+    for path in (own, *sorted(set((project / FOLDER).glob("*.json")) - {own})):
+        record = read_record(path)
+        if record is not None and record.key == key and (record.runs or path == own) and is_of(record):
+            return record
+    return None
 
 
 def read_record(path: Path) -> Publication | None:
