@@ -61,7 +61,7 @@ def test_to_ask_a_folder_without_a_store_makes_none_and_says_what_to_do(tmp_path
         open_store(tmp_path)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "params.yaml").write_text("{}")
-    with pytest.raises(StoreError, match=r"mlflow.db: no such store: nothing was published here. Run 'isthmus publish"):
+    with pytest.raises(StoreError, match=r"mlflow.db: no such store: nothing was published to it. Run 'isthmus"):
         open_store(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
 

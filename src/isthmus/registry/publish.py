@@ -14,6 +14,7 @@ from isthmus.registry.locks import exclusive
 from isthmus.registry.packaging import scenario_of, write_model
 from isthmus.registry.records import Publication, find_record, record_path
 from isthmus.registry.snapshot import take_snapshot
+from isthmus.registry.store_file import NoStoreError
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import PART, PUBLICATION, Store
 
@@ -100,7 +101,12 @@ def find_published(project: Path, scenario: str) -> tuple[Lineage, Published, St
         StoreError: these results were not published to this store.
     """
     lineage = read_lineage(project, scenario)
-    store = open_store(lineage.project)
+    try:
+        store = open_store(lineage.project)
+    except NoStoreError as error:
+        raise StoreError(
+            f"{scenario}: its results are not in {error.place}. Run 'isthmus publish {scenario}'"
+        ) from None
     record = _found(lineage, store)
     if record is None or not record.version:
         raise StoreError(f"{scenario}: its results are not in {store.place}. Run 'isthmus publish {scenario}'")

@@ -9,6 +9,7 @@ from sqlalchemy.pool import NullPool
 
 from isthmus.core.errors import StoreError
 from isthmus.registry import tables
+from isthmus.registry.store_file import NoStoreError
 
 _LOCK = 0x6973_7468_6D75_74  # any number that is ours in this database, and not that of the promotions
 
@@ -35,7 +36,7 @@ def ready(uri: str, artifacts: str, *, make: bool) -> None:
                 " database backs it up and runs 'mlflow db upgrade ADDRESS', or installs that MLflow here"
             )
         if not make:
-            raise StoreError(f"{place}: no MLflow store there: nothing was published. Run 'isthmus publish SCENARIO'")
+            raise NoStoreError(place)
         with _alone(engine):
             if tables.look(engine).condition != "whole":
                 tables.make(engine, uri, artifacts)
@@ -52,7 +53,7 @@ def _reached(uri: str) -> Iterator[Engine]:
         raise StoreError(
             f"MLFLOW_TRACKING_URI names a database that needs '{error.name}': pip install 'isthmus[postgres]'"
         ) from None
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:
         raise StoreError(
             f"MLFLOW_TRACKING_URI: not an address ({error})."
             " Allowed: sqlite:///PATH, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, http(s)://..."

@@ -29,6 +29,14 @@ _SECONDS_TO_WAIT = 120.0
 _PATIENCE = 60.0  # [s] for another process that is writing
 
 
+class NoStoreError(StoreError):
+    """There is no store where it should be."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(f"{place}: no such store: nothing was published to it. Run 'isthmus publish SCENARIO'")
+        self.place = place
+
+
 def ready(file: Path, artifacts: str, *, make: bool) -> None:
     """Sees to it that MLflow can use a file, at once where it can already.
 
@@ -44,7 +52,7 @@ def ready(file: Path, artifacts: str, *, make: bool) -> None:
     if condition == "whole":
         return
     if condition == "empty" and not make:
-        raise StoreError(f"{file}: no such store: nothing was published here. Run 'isthmus publish SCENARIO'")
+        raise NoStoreError(f"sqlite:///{file}")
     with making(file):
         for left in file.parent.glob(f".{file.name}.*.partial*"):
             left.unlink(missing_ok=True)  # who holds the lock is alone: it is a dead process's
