@@ -142,7 +142,8 @@ def test_remotes_without_a_default_are_refused(small):
 
 def test_a_commit_that_is_not_here_and_a_tag_that_is_taken_are_named(small):
     store = open_store(small)
-    git(small, "tag", TAG)
+    git(small, "tag", "-a", "-m", "as a signature needs one", TAG)
+    protect(small, store, "demo", MODEL, "1")
     git(small, "commit", "-q", "--allow-empty", "-m", "later")
     git(small, "tag", "--force", TAG)
     with pytest.raises(StoreError, match=rf"the tag {TAG} is on commit \w+, the version is of \w+: .*git tag --delete"):

@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import time
@@ -6,7 +7,9 @@ import pytest
 
 from isthmus.core.errors import StoreError
 from isthmus.registry.git import run_git
+from isthmus.registry.git_remote import push
 from isthmus.registry.snapshot import take_snapshot
+from pipelines.supervisor import descendants
 from tests.registry.project_files import commit, git
 
 
@@ -247,6 +250,23 @@ def test_a_git_that_does_not_end_is_stopped_with_a_clear_message(repository, tmp
         StoreError, match=r"'git rev-parse --show-toplevel' in .* took longer than 0 s and was stopped: "
     ):
         take_snapshot(repository)
+
+
+def test_a_remote_that_does_not_answer_is_given_up_with_all_that_was_started(repository, tmp_path, monkeypatch):
+    waits = tmp_path / "waits"
+    waits.write_text("#!/bin/sh\nsleep 600\n")
+    waits.chmod(0o755)
+    monkeypatch.setattr("isthmus.registry.git.SECONDS_AWAY", 1.0)
+    git(repository, "remote", "add", "far", "ssh://nowhere.invalid/x.git")
+    git(repository, "config", "core.sshCommand", str(waits))
+    before = descendants(os.getpid())
+
+    with pytest.raises(
+        StoreError, match=r"'git .*push --quiet far .*' in .* took longer than 1 s and was stopped: a remote"
+    ):
+        push(repository, "far", "refs/heads/main")
+
+    assert descendants(os.getpid()) == before
 
 
 def test_a_repository_without_a_commit_says_what_to_do(tmp_path):

@@ -104,6 +104,14 @@ def test_a_file_store_is_refused(tmp_path, monkeypatch):
         open_store(tmp_path)
 
 
+def test_a_path_that_an_address_cannot_hold_is_refused(tmp_path):
+    (tmp_path / "what?").mkdir()
+
+    with pytest.raises(StoreError, match=r"a '\?' in the path of a store would begin its options. Rename the folder"):
+        open_store(tmp_path / "what?", make=True)
+    assert list((tmp_path / "what?").iterdir()) == []
+
+
 def test_a_server_that_is_down_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")

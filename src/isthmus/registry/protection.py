@@ -84,7 +84,9 @@ def _checkout(project: Path, commit: str, remote: str) -> Iterator[Path]:
 
 
 def _tagged(project: Path, commit: str, tag: str, what: str) -> str:
-    there = run_git(project, "for-each-ref", "--format=%(objectname)", f"refs/tags/{tag}")
+    # of a tag with a message, which a signature needs, the commit that it stands on
+    commit_of = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
+    there = run_git(project, "for-each-ref", commit_of, f"refs/tags/{tag}")
     if there and there != commit:
         raise StoreError(
             f"{what}: the tag {tag} is on commit {there[:12]}, the version is of {commit[:12]}: another store had"

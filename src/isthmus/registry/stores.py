@@ -34,6 +34,8 @@ def open_store(project: Path, *, make: bool = False) -> Store:
         store_database.ready(uri, artifacts, make=make)
         return Store(uri, artifacts)
     file = Path(uri.removeprefix("sqlite:///")).resolve()
+    if "?" in str(file):
+        raise StoreError(f"{file}: a '?' in the path of a store would begin its options. Rename the folder")
     if not named and not make:
         _check_project(project, file)
     artifacts = (file.parent / ARTIFACTS).as_uri()
