@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.children import ended_in_order, run_child
-from tests.pipelines.tiny_project import processes_in, wait_until
+from tests.pipelines.tiny_project import default_signals, processes_in, wait_until
 
 # A child with a child of its own, as dvc has one in each stage.
 FAMILY = "import subprocess, sys, time; subprocess.run([sys.executable, '-c', 'import time; time.sleep(600)'])"
@@ -54,7 +54,9 @@ def test_a_child_that_takes_too_long_is_stopped_with_all_that_it_started(tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGKILL])
 def test_a_child_and_its_children_end_with_their_owner_whatever_ends_it(tmp_path: Path, number: int) -> None:
-    owner = subprocess.Popen([sys.executable, "-c", OWNER, str(tmp_path)], stderr=subprocess.DEVNULL)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(tmp_path)], stderr=subprocess.DEVNULL, preexec_fn=default_signals
+    )
     wait_until(lambda: len(processes_in(tmp_path)) == 3, "the child and its child")  # and what holds the lifeline
 
     owner.send_signal(number)

@@ -15,7 +15,7 @@ from isthmus.registry.worktrees import FOLDER, checked_out
 from pipelines.supervisor import descendants
 from tests.e2e.test_whole_line import project as small_project
 from tests.e2e.test_whole_line import repro
-from tests.pipelines.tiny_project import wait_until
+from tests.pipelines.tiny_project import default_signals, wait_until
 from tests.registry.project_files import MLFLOW_ON_PANDAS_3, ROOT, dvc, git
 from tests.registry.reproducible import slow_project
 
@@ -79,7 +79,7 @@ def test_raw_images_that_dvc_never_kept_cannot_be_had_again_and_the_worktree_is_
 def test_whoever_ends_it_no_process_of_it_lives_on_and_its_worktree_goes(tmp_path: Path, number: int) -> None:
     project = slow_project(tmp_path / "project", seconds=600)
     command = [sys.executable, "-m", "isthmus.cli", "reproduce", "demo/1"]
-    child = subprocess.Popen(command, cwd=project, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(command, cwd=project, stderr=subprocess.DEVNULL, preexec_fn=default_signals)
     wait_until(lambda: list((project / FOLDER).glob("*/started_[ab]")), "a stage that runs", 120)
     below = descendants(child.pid)
     assert len(below) >= 3  # what holds the lifeline, dvc, its stage

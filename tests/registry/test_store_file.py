@@ -16,6 +16,7 @@ import pytest
 from isthmus.core.errors import StoreError
 from isthmus.registry import store_file
 from isthmus.registry.stores import open_store
+from tests.pipelines.tiny_project import default_signals
 
 MAKE = """
 import sys
@@ -182,8 +183,9 @@ def test_a_kill_while_the_tables_are_made_leaves_no_store_or_a_whole_one(
     tmp_path: Path, number: int, delay: float
 ) -> None:
     child = subprocess.Popen(
-        [sys.executable, "-c", MAKE, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+        [sys.executable, "-c", MAKE, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        preexec_fn=default_signals,
+    )  # fmt: skip
     assert child.stdout
     child.stdout.readline()
     give_up = time.monotonic() + 60

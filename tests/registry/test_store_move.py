@@ -65,6 +65,10 @@ def test_every_verb_works_in_a_copy_and_after_a_renaming_and_the_original_stays_
     score(project, "demo")
     assert gate(project, "demo").verdict == "yes"
     assert promote(project, "demo").champion == found.version
+    assert trace(project, "demo@champion").differs == ""
+    open_store(project).delete_alias(found.model, "champion")
+    told = "in the registry the champion is none, but by the last promote in the record of promotions it is version 1"
+    assert f"DIFFERS   {found.model}: {told}" in trace(project, "demo@candidate").text()
     set_truth(project, truth(0.79, 0.5))
     assert publish(project, "demo").version != found.version
     ours = f"file://{tmp_path}/a%20copy%20of%20it/mlartifacts/"

@@ -9,7 +9,7 @@ import pytest
 
 from isthmus.core.errors import StoreError
 from isthmus.registry.worktrees import FOLDER, checked_out
-from tests.pipelines.tiny_project import wait_until
+from tests.pipelines.tiny_project import default_signals, wait_until
 from tests.registry.project_files import git
 
 HOLD = """
@@ -28,7 +28,8 @@ def left(project: Path) -> list[str]:
 
 
 def holder(project: Path, name: str) -> subprocess.Popen[str]:
-    child = subprocess.Popen([sys.executable, "-c", HOLD, str(project), name], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", HOLD, str(project), name]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, preexec_fn=default_signals)
     assert child.stdout
     assert child.stdout.readline().strip() == str(project / FOLDER / name)
     return child

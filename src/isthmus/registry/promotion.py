@@ -73,9 +73,11 @@ def promote(project: Path, scenario: str, approve: str | None = None, version: s
         chosen = version or aliases.get(CANDIDATE)
         if chosen is None:
             raise StoreError(f"{model}: no version is published. Run 'isthmus publish {scenario}'")
-        if differs := disagreement(ledger.last_done(model), model, aliases.get(CHAMPION)):
-            say(differs)
-        if aliases.get(CHAMPION) == chosen:
+        standing = aliases.get(CHAMPION) == chosen
+        differs = disagreement(ledger.last_done(model), model, aliases.get(CHAMPION))
+        if differs and (standing or approve):
+            say(differs)  # else it is the reason why nothing is promoted
+        if standing:
             return _standing(store, model, changed=False)
         decision = intact_decision(project, store, scenario, model, chosen)
         _check(decision, store, ledger, aliases.get(CHAMPION), approve)

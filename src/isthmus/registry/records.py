@@ -8,6 +8,7 @@ from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, sha256_bytes, write_json
 
 FOLDER = Path(".isthmus") / "published"
+_FILE = "sqlite:///"
 
 
 @dataclass
@@ -53,7 +54,7 @@ def record_path(project: Path, key: str, tracking_uri: str) -> Path:
 def find_record(project: Path, key: str, tracking_uri: str, is_of: Callable[[Publication], bool]) -> Publication | None:
     """Returns the record of these results in a store, None where there is none.
 
-    Its file is named for the store's address. A store that was moved is known by the runs that are in it.
+    Its file is named for the store's address. A store that was moved, a file, is known by the runs that are in it.
 
     Args:
         project: its root.
@@ -62,9 +63,12 @@ def find_record(project: Path, key: str, tracking_uri: str, is_of: Callable[[Pub
         is_of: says whether a store has what a record names.
     """
     own = record_path(project, key, tracking_uri)
-    for path in (own, *sorted(set((project / FOLDER).glob("*.json")) - {own})):
-        record = read_record(path)
-        if record is not None and record.key == key and (record.runs or path == own) and is_of(record):
+    record = read_record(own)
+    if record is not None and is_of(record):
+        return record
+    others = sorted(set((project / FOLDER).glob("*.json")) - {own}) if tracking_uri.startswith(_FILE) else []
+    for record in map(read_record, others):
+        if record and record.key == key and record.tracking_uri.startswith(_FILE) and record.runs and is_of(record):
             return record
     return None
 

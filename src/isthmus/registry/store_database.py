@@ -26,20 +26,25 @@ def ready(uri: str, artifacts: str, *, make: bool) -> None:
         StoreError: there are no tables, they are not this MLflow's, or the database is out of reach.
     """
     with _reached(uri) as engine:
-        found = tables.look(engine)
-        if found.condition == "whole":
-            return
-        place = engine.url.render_as_string(hide_password=True)
-        if found.condition == "newer" or found.used:
-            raise StoreError(
-                f"{place}: its tables are of another MLflow (revision {found.revision or 'none'}). Whoever runs the"
-                " database backs it up and runs 'mlflow db upgrade ADDRESS', or installs that MLflow here"
-            )
-        if not make:
-            raise NoStoreError(place)
-        with _alone(engine):
-            if tables.look(engine).condition != "whole":
+        if make:
+            with _alone(engine):
+                if _is_whole(engine):
+                    return
                 tables.make(engine, uri, artifacts)
+        elif not _is_whole(engine):
+            raise NoStoreError(engine.url.render_as_string(hide_password=True))
+
+
+def _is_whole(engine: Engine) -> bool:
+    # each statement on its own: a transaction over many tables would lock out, and be locked out by, who is making them
+    found = tables.look(engine.execution_options(isolation_level="AUTOCOMMIT"))
+    if found.condition == "newer" or found.used:
+        raise StoreError(
+            f"{engine.url.render_as_string(hide_password=True)}: its tables are of another MLflow (revision"
+            f" {found.revision or 'none'}). Whoever runs the database backs it up and runs 'mlflow db upgrade ADDRESS',"
+            " or installs that MLflow here"
+        )
+    return found.condition == "whole"
 
 
 @contextmanager

@@ -351,10 +351,11 @@ class Store:
                 "Nothing is lost: results and records are files of the project."
                 " Is it running and is MLFLOW_TRACKING_URI right? Then run the same command again"
             )
-            raise kind(f"the MLflow store {self.place} refused or did not answer: {_line(error)}. {hint}") from error
+            told = _line(error).replace(self.uri, self.place)  # it may quote the address, and so a password
+            raise kind(f"the MLflow store {self.place} refused or did not answer: {told}. {hint}") from error
         except (requests.RequestException, SQLAlchemyError, ConnectionError, PermissionError) as error:
             raise StoreError(
-                f"the MLflow store {self.place} cannot be reached: {_line(error)}."
+                f"the MLflow store {self.place} cannot be reached: {_line(error).replace(self.uri, self.place)}."
                 " Nothing is lost: results and records are files of the project."
                 " Start it, or correct MLFLOW_TRACKING_URI, and run the same command again"
             ) from error
