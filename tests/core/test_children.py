@@ -44,6 +44,20 @@ def test_a_child_has_no_terminal_to_ask_at(tmp_path: Path) -> None:
     assert "/dev/tty" in done.err
 
 
+def test_a_process_that_was_started_without_input_and_outputs_has_children_all_the_same(tmp_path: Path) -> None:
+    script = f"""
+import os
+from pathlib import Path
+from isthmus.core.children import run_child
+os.closerange(0, 3)
+done = run_child(["cat"], Path({str(tmp_path)!r}), given="words")
+Path({str(tmp_path)!r}, "done").write_text(f"{{done.status}} {{done.out}}")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+    assert (tmp_path / "done").read_text() == "0 words"
+
+
 @pytest.mark.parametrize("watched", [True, False])
 def test_a_child_that_takes_too_long_is_stopped_with_all_that_it_started(tmp_path: Path, watched: bool) -> None:
     with pytest.raises(subprocess.TimeoutExpired):

@@ -1,5 +1,6 @@
 """Child processes that end with their owner, in whatever way it ends, and that cannot ask anybody anything."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -59,7 +60,7 @@ def run_child(
     if program is None:
         raise FileNotFoundError(command[0])
     command = [program, *command[1:]]
-    read, write = os.pipe()
+    read, write = _pipe()
     if watched:
         command = [sys.executable, "-I", "-S", lifeline.__file__, str(read), *command]
     stream = 2 if shown else subprocess.PIPE
@@ -85,6 +86,15 @@ def run_child(
                 os.killpg(child.pid, signal.SIGKILL)
     status = child.returncode
     return Ended(status if status >= 0 else 128 - status, out or "", err or "")
+
+
+def _pipe() -> tuple[int, int]:
+    """Returns the ends of a pipe above the numbers 0 to 2, which a child has for itself; we may be started without."""
+    low = os.pipe()
+    read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in low)
+    for end in low:
+        os.close(end)
+    return read, write
 
 
 @contextmanager
