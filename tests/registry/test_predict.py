@@ -65,8 +65,8 @@ def test_the_command_predicts_a_folder_as_the_pipeline_does_and_lists_bad_files(
     assert [Path(path).name for path in table["path"]] == ["a.png", "b.jpg", r"caf\xe9.png", "c.tif"]
     bad = {Path(row["path"]).name: row["reason"] for row in read_json(Path(f"{out}.bad.json"))}
     assert set(bad) == {"broken.png", "animated.gif", "link.png", "pipe.png"}
-    assert "no reader for '.gif'" in bad["animated.gif"]
-    assert f"bad: {photos}/animated.gif: no reader" in done.stderr
+    assert "content is text, not an image" in bad["animated.gif"]
+    assert f"bad: {photos}/animated.gif: content is text" in done.stderr
     assert f"bad: {photos}/pipe.png: a named pipe and no file" in done.stderr
     kept = list(read_kept(tmp_path / "kept.jsonl"))
     assert [(batch.count, batch.model_id, batch.version) for batch in kept] == [(4, found.model_id, found.version)]
@@ -92,7 +92,7 @@ def test_no_usable_file_is_an_error_and_writes_nothing(published, photos, tmp_pa
     project, found = published
 
     with pytest.raises(
-        DataError, match=r"none of 1 files could be predicted, so .* was not written \(.*animated.gif: no"
+        DataError, match=r"none of 1 files could be predicted, so .* was not written \(.*animated.gif: content is"
     ):
         predict(project, f"{found.model}@candidate", [photos / "animated.gif"], tmp_path / "out.parquet")
     assert list(tmp_path.glob("*out.parquet*")) == []

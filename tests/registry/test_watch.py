@@ -63,13 +63,13 @@ def test_images_of_the_same_line_are_no_drift_and_broken_ones_are_counted_and_na
     assert (seen.drift.verdict, seen.exit_status, seen.drift.images) == ("no drift", 0, 30)
     kept = read_json(project / ".isthmus/watch/demo/drift.json")
     assert [Path(row["path"]).name for row in kept["bad"]] == ["animated.gif", "broken.png"]
-    assert "no reader for '.gif'" in kept["bad"][0]["reason"]
+    assert "content is text, not an image" in kept["bad"][0]["reason"]
     assert (kept["verdict"], kept["images"], kept["version"], kept["domain"]) == ("no drift", 30, "1", "line_b")
     assert kept["thresholds"] == {"significance": 0.01, "tail": 0.2, "min_images": 20, "hours": 24.0}
     assert sum(kept["classes"].values()) == pytest.approx(1)
     assert sum(kept["domain_score"]) == 30
     assert 0 < kept["mean_confidence"] <= 1
-    assert f"bad: {batch}/animated.gif: no reader" in seen.table()
+    assert f"bad: {batch}/animated.gif: content is text" in seen.table()
     assert re.search(r"files that could not be used +2\n", seen.table())
 
 
@@ -91,7 +91,7 @@ def test_images_that_look_otherwise_are_a_drift_with_its_size(champion, tmp_path
 def test_a_batch_without_one_usable_file_is_an_error(champion, tmp_path):
     (tmp_path / "animated.gif").write_bytes(b"GIF89a")
 
-    with pytest.raises(DataError, match=r"none of 1 files could be used \(.*animated.gif: no reader"):
+    with pytest.raises(DataError, match=r"none of 1 files could be used \(.*animated.gif: content is text"):
         watch(champion[0], "demo", tmp_path)
 
 
