@@ -37,7 +37,7 @@ check: install-dev ## Format, lint, types, import floors
 fast: install-dev ## The tests that take seconds
 	@pytest -n 2 -m "not slow and not soak" -q
 
-soak: install-dev ## The heavy lists: chaos, races, 20,000 images
+soak: install-dev ## The heavy lists: chaos, kills, races, 20,000 images; writes docs/reliability.md
 	@pytest -m soak -q --timeout 3600
 
 repro: install ## All shipped scenarios

@@ -24,6 +24,7 @@ from isthmus.data.tiling import read_part
 from isthmus.gates.judge import read_rules
 from isthmus.models.preprocessing import with_defaults_of_weights
 from isthmus.registry.drift import WatchParams
+from isthmus.registry.git_remote import LineageParams
 from isthmus.stages import (
     embed,
     evaluate,
@@ -64,6 +65,7 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
         problems += _scenario_problems(params, document, name)
     _collect(problems, lambda: read_rules(params))
     _collect(problems, lambda: load_params(WatchParams, params, {}))
+    _collect(problems, lambda: load_params(LineageParams, params, {}))
     if problems:
         raise ConfigError("\n".join(dict.fromkeys(problems)))
     for name in wanted:

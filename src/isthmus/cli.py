@@ -159,11 +159,15 @@ def promote(
 
 
 @app.command()
-def rollback(scenario: ScenarioName) -> None:
+def rollback(
+    scenario: ScenarioName,
+    withdraw: Annotated[bool, typer.Option(help="take the champion away and leave none")] = False,
+    approve: Annotated[Optional[str], typer.Option(help="name of the person who approves, where one must")] = None,  # noqa: UP045
+) -> None:
     """Makes the previous champion the champion again."""
     from isthmus.registry.promotion import rollback as run_rollback
 
-    _standing(run_rollback(_project(), scenario))
+    _standing(run_rollback(_project(), scenario, approve, withdraw))
 
 
 @app.command()
@@ -303,9 +307,8 @@ def _standing(promotion: object) -> None:
 
     assert isinstance(promotion, Promotion)
     news = "now" if promotion.changed else "already"
-    typer.echo(
-        f"{promotion.model}: champion is {news} version {promotion.champion}, previous {promotion.previous or 'none'}"
-    )
+    champion = f"version {promotion.champion}" if promotion.champion else "none"
+    typer.echo(f"{promotion.model}: champion is {news} {champion}, previous {promotion.previous or 'none'}")
 
 
 _started: Path | None = None  # the folder of the user, where it is not the project's root

@@ -202,9 +202,9 @@ def test_data_or_snapshot_missing_in_a_configured_remote_are_refused_each_with_i
     assert refused("retrievable", with_origin(lost, THERE)) == (
         "data: not in the remote 'store': data/raw/demo. Run 'dvc push' and 'dvc push data/raw/NAME.dvc', score again"
     )
-    lost = {"place": "origin, mirror", "found": False, "missing": ["commit 0123"]}
+    lost = {"place": "origin", "found": False, "missing": ["commit 0123"]}
     assert refused("retrievable", with_origin(THERE, lost)) == (
-        "snapshot: not in the remote 'origin, mirror': commit 0123."
+        "snapshot: not in the remote 'origin': commit 0123."
         " Run 'git push origin refs/isthmus/*:refs/isthmus/*', score again"
     )
     assert refused("retrievable", with_origin(THERE, THERE)) == ""

@@ -1,5 +1,6 @@
 """Writes a DVC project of a few trivial stages, and looks at what its processes leave behind."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -50,6 +51,12 @@ def write_project(folder: Path, *, seconds: float = 0.0, git: bool = False) -> P
     }
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
     return folder
+
+
+def default_signals() -> None:
+    """For `preexec_fn`: a shell that starts the tests in the background has all below it ignore SIGINT and SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def runs(project: Path) -> list[str]:

@@ -42,7 +42,7 @@ def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("fresh")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        open_store(place)
+        open_store(place, make=True)
     return place / "mlflow.db"
 
 
@@ -87,6 +87,7 @@ def bare_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("bare")
     git(place, "init", "-q")
     (place / ".gitignore").write_text("*.db*\nmlartifacts\n.isthmus\n")
+    (place / "params.yaml").write_text("gates: {absolute_floor: {}}\n")
     commit(place)
     return place
 

@@ -6,7 +6,7 @@ import yaml
 
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.files import read_json, sha256_file
-from isthmus.registry.decision import Decision, decision_path, gate, read_decision
+from isthmus.registry.decision import DECISION, Decision, decision_path, gate, read_decision
 from isthmus.registry.publish import publish
 from isthmus.registry.stores import open_store
 from tests.registry.project_files import MLFLOW_ON_PANDAS_3, set_truth, truth
@@ -26,6 +26,7 @@ def test_the_gate_binds_its_answer_to_version_evidence_thresholds_and_champion(p
     assert decision.rules["absolute_floor"] == {"min_balanced_accuracy": 0.3, "above_chance": 0.1}
     assert read_decision(project, "demo", found.version, found.model_id) == decision
     assert gate(project, "demo").sha256 == decision.sha256
+    assert open_store(project).version_tags(found.model, found.version)[DECISION] == decision.sha256
 
 
 @pytest.mark.slow
@@ -48,11 +49,10 @@ def test_a_low_score_or_negative_transfer_is_a_no_and_missing_labels_need_a_pers
 
 @pytest.mark.slow
 @MLFLOW_ON_PANDAS_3
-def test_the_champion_at_the_time_is_the_one_expected(published, tmp_path, monkeypatch):
+def test_the_champion_at_the_time_is_the_one_expected(published, fresh_store, tmp_path, monkeypatch):
     project, found = published
-    copy = tmp_path / "mlflow.db"
-    shutil.copy(project / "mlflow.db", copy)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{copy}")
+    shutil.copy(fresh_store, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(StoreError, match=r"demo: its results are not in .*Run 'isthmus publish demo'"):
         gate(project, "demo")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
@@ -62,7 +62,7 @@ def test_the_champion_at_the_time_is_the_one_expected(published, tmp_path, monke
     decision = gate(project, "demo")
 
     store.delete_alias(found.model, "champion")
-    assert decision.expected_champion == found.version
+    assert (decision.expected_champion, decision.champion_id) == (found.version, found.model_id)
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_the_table_shows_each_finding_with_number_and_threshold_then_the_verdict
     floor = {"rule": "absolute_floor", "verdict": "refuse", "number": 0.1, "threshold": 0.3, "text": "too low"}
     other = {"rule": "other", "verdict": "person", "number": None, "threshold": None, "text": "not known"}
 
-    table = Decision("demo", "isthmus-demo", "2", "m-1", "k", "1", "no", [floor, other], {}, {}).table()
+    table = Decision("demo", "isthmus-demo", "2", "m-1", "k", "1", "m-0", "no", [floor, other], {}, {}).table()
 
     assert table.splitlines()[1:] == [
         "absolute_floor  refuse  0.100   0.300      too low",
@@ -96,7 +96,7 @@ def test_the_table_shows_each_finding_with_number_and_threshold_then_the_verdict
 
 
 def test_a_first_promotion_says_so():
-    table = Decision("demo", "isthmus-demo", "1", "m-1", "k", None, "person", [], {}, {}).table()
+    table = Decision("demo", "isthmus-demo", "1", "m-1", "k", None, None, "person", [], {}, {}).table()
 
     assert table.splitlines()[-1] == "isthmus-demo version 1 (no champion yet: a first promotion): a person must decide"
 

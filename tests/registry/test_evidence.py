@@ -43,26 +43,28 @@ def test_data_is_missing_until_it_is_versioned_and_pushed(built: Path, tmp_path:
     assert not gone["found"]
 
 
-def test_a_snapshot_is_missing_until_it_is_pushed_and_a_remote_that_is_gone_is_said(
+def test_a_snapshot_is_missing_until_it_is_in_the_remote_that_is_named_and_one_that_is_gone_is_told(
     built: Path, tmp_path: Path
 ) -> None:
     project = Path(shutil.copytree(built, tmp_path / "project", symlinks=True))
     lineage = read_lineage(project, "demo")
     git(tmp_path, "init", "-q", "--bare", str(tmp_path / "git"))
-    git(project, "remote", "add", "origin", str(tmp_path / "git"))
-    (project / "uncommitted.txt").write_text("a change that only the snapshot has")
+    git(project, "remote", "add", "mirror", str(tmp_path / "git"))
+    assert origin(lineage, "0" * 40)["snapshot"]["place"] == ""
+    params = (project / "params.yaml").read_text()
+    (project / "params.yaml").write_text(params.replace("git_remote: null", "git_remote: mirror"))
     taken = take_snapshot(project)
-    git(project, "push", "-q", "origin", "HEAD:refs/heads/main")
+    git(project, "push", "-q", "mirror", "HEAD:refs/heads/main")
 
     before = origin(lineage, taken.snapshot)["snapshot"]
     committed = origin(lineage, taken.commit)["snapshot"]
-    git(project, "push", "-q", "origin", "refs/isthmus/*:refs/isthmus/*")
+    git(project, "push", "-q", "mirror", "refs/isthmus/*:refs/isthmus/*")
     after = origin(lineage, taken.snapshot)["snapshot"]
     shutil.rmtree(tmp_path / "git")
     gone = origin(lineage, taken.snapshot)["snapshot"]
 
-    assert before == {"place": "origin", "found": False, "missing": [f"commit {taken.snapshot[:12]}"]}
+    assert before == {"place": "mirror", "found": False, "missing": [f"commit {taken.snapshot[:12]}"]}
     assert committed["found"]
-    assert after == {"place": "origin", "found": True, "missing": []}
+    assert after == {"place": "mirror", "found": True, "missing": []}
     assert not gone["found"]
     assert "the remote does not answer" in gone["missing"][0]

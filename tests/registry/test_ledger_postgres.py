@@ -38,7 +38,13 @@ def test_promotions_and_rollbacks_are_recorded_in_the_database_and_nowhere_else(
 
 def test_the_record_cannot_be_rewritten_not_even_emptied(project):
     with ledger_connection(project) as connection:
-        for statement in ("UPDATE intents SET model = 'x'", "DELETE FROM outcomes", "TRUNCATE intents, outcomes"):
+        replacing = (
+            "INSERT INTO outcomes VALUES (1, '', 'x') ON CONFLICT (intent) DO UPDATE SET outcome = 'x'",
+            "MERGE INTO outcomes USING intents ON intent = id WHEN MATCHED THEN UPDATE SET outcome = 'x'",
+        )
+        for statement in (
+            "UPDATE intents SET model = 'x'", "DELETE FROM outcomes", "TRUNCATE intents, outcomes", *replacing,
+        ):  # fmt: skip
             with pytest.raises(DBAPIError, match="the record of promotions is append-only"):
                 connection.exec_driver_sql(statement)
 

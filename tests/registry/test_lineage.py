@@ -1,11 +1,13 @@
 import shutil
+import subprocess
+import sys
 
 import pytest
 import yaml
 
 from isthmus.core.errors import StoreError
 from isthmus.core.files import sha256_file, write_json
-from isthmus.registry.lineage import ancestors, read_lineage
+from isthmus.registry.lineage import ancestors, read_lineage, read_lock
 from tests.registry.project_files import dvc, set_truth, truth
 
 
@@ -90,6 +92,54 @@ def test_stale_results_are_refused_with_the_stage_that_changed(project, change):
 
     with pytest.raises(StoreError, match=rf"not up to date for 'report@demo'.*{stage}.*Run 'dvc repro report@demo'"):
         read_lineage(project, "demo")
+
+
+def test_a_lock_file_that_is_being_written_is_waited_for(project):
+    """As beside a running `isthmus run`: dvc empties the file and writes it again, while it holds its lock."""
+    text = (project / "dvc.lock").read_text()
+    expected = read_lineage(project, "demo").key
+    script = """
+import fcntl, sys, time
+from pathlib import Path
+path, text = Path("dvc.lock"), Path("dvc.lock").read_text()
+with open(".dvc/tmp/lock", "a") as lock:
+    for _ in range(30):
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for share in (0, 0.3, 0.6, 1):
+            path.write_text(text[:int(len(text) * share)])
+            time.sleep(0.05)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        time.sleep(0.1)
+"""
+    writer = subprocess.Popen([sys.executable, "-c", script], cwd=project)
+
+    keys = [read_lineage(project, "demo").key for _ in range(2)]
+
+    assert writer.wait() == 0
+    assert keys == [expected, expected]
+    assert (project / "dvc.lock").read_text() == text
+
+
+@pytest.mark.parametrize("text", ["", "stages:\n  report@demo: {cmd: [", "schema: '2.0'\n"])
+def test_a_lock_file_that_stays_half_written_says_so(tmp_path, monkeypatch, text):
+    monkeypatch.setattr("isthmus.registry.lineage._SECONDS_TO_WAIT", 0.3)
+    (tmp_path / "dvc.lock").write_text(text)
+
+    with pytest.raises(StoreError, match=r"dvc.lock: cannot be read \(.*\). Where 'isthmus run' or dvc is writing it"):
+        read_lock(tmp_path)
+
+
+def test_a_lock_file_with_conflict_markers_says_how_to_settle_it(tmp_path):
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\n>>>>>>> other\n")
+
+    with pytest.raises(StoreError, match=r"holds conflict markers of git. Take one side, 'git checkout --ours"):
+        read_lock(tmp_path)
+
+
+def test_a_folder_that_is_no_project_says_so_and_nothing_is_written(tmp_path):
+    with pytest.raises(StoreError, match=r"dvc.yaml: no such file: this folder is no project.*in the project's root"):
+        read_lineage(tmp_path, "demo")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_missing_results_say_which_command_makes_them(project):

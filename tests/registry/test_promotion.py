@@ -5,7 +5,8 @@ import pytest
 from sqlalchemy.exc import DBAPIError
 
 from isthmus.core.errors import StoreError
-from isthmus.registry.ledger import ledger_address
+from isthmus.registry.agreement import disagreement
+from isthmus.registry.ledger import last_done, ledger_address
 from isthmus.registry.ledger_sqlite import locked_file
 from isthmus.registry.promotion import ApprovalNeededError, PromotionRefusedError, promote, rollback
 from isthmus.registry.stores import open_store
@@ -86,11 +87,11 @@ def test_promoting_twice_is_promoting_once(second):
 
 
 def test_a_no_of_the_gate_is_refused_whoever_approves(first):
-    decide(first, add_version(first), "1", "no")
+    decide(first, add_version(first, "no"), "1")
 
     for name in (None, "Ada"):
         with pytest.raises(
-            PromotionRefusedError, match="version 2: the gate says no: the finding that means no"
+            PromotionRefusedError, match="version 2: the gate says no: target balanced accuracy of coral .* is below"
         ) as raised:
             promote(first, "demo", name)
     assert raised.value.exit_status == 3
@@ -98,7 +99,7 @@ def test_a_no_of_the_gate_is_refused_whoever_approves(first):
 
 
 def test_what_a_person_must_decide_needs_a_name_and_the_name_is_recorded(first):
-    decision = decide(first, add_version(first), "1", "person")
+    decision = decide(first, add_version(first, "person"), "1")
 
     with pytest.raises(
         ApprovalNeededError, match=r"a person must decide: .*'isthmus promote demo --approve NAME'"
@@ -114,20 +115,18 @@ def test_what_a_person_must_decide_needs_a_name_and_the_name_is_recorded(first):
 def test_a_decision_against_another_champion_is_refused(second):
     decide(second, "2", None)
 
-    with pytest.raises(
-        PromotionRefusedError, match=r"compared it with champion none, but the champion is now 1. Run 'isthmus gate"
-    ):
+    told = r"compared it with champion none, but the champion is now 1 \(m-\w+\). Run 'isthmus gate demo' again"
+    with pytest.raises(PromotionRefusedError, match=told):
         promote(second, "demo")
 
 
 def test_an_approval_ends_when_the_champion_changes(second):
-    decide(second, "2", "1", "person")
-    third = add_version(second)
-    decide(second, third, "1")
-    promote(second, "demo")
+    person = add_version(second, "person")
+    decide(second, person, "1")
+    promote(second, "demo", version="2")
 
-    with pytest.raises(PromotionRefusedError, match="the champion is now 3"):
-        promote(second, "demo", "Ada", version="2")
+    with pytest.raises(PromotionRefusedError, match="the champion is now 2"):
+        promote(second, "demo", "Ada", version=person)
 
 
 def test_nothing_published_and_an_unknown_version_are_named(empty):
@@ -153,9 +152,31 @@ def test_rollback_swaps_champion_and_previous(second):
     assert record(second)[-1][1:] == ("rollback", "2", "1", "done")
 
 
-def test_rollback_without_a_previous_champion_is_refused(first):
-    with pytest.raises(StoreError, match=r"there is no previous champion to go back to \(champion: 1\)"):
+def test_the_first_champion_has_nothing_to_go_back_to_and_can_be_withdrawn(first):
+    with pytest.raises(
+        StoreError, match=r"version 1 is the first champion: .*'isthmus rollback demo --withdraw' takes"
+    ):
         rollback(first, "demo")
+
+    done = rollback(first, "demo", withdraw=True)
+
+    assert (done.champion, done.previous, done.changed) == (None, None, True)
+    assert aliases(first) == {}
+    assert record(first)[-1][1:] == ("rollback", "1", "", "done")
+    with pytest.raises(StoreError, match="there is no champion, so there is nothing to roll back"):
+        rollback(first, "demo")
+    with pytest.raises(ApprovalNeededError, match="it was champion and was rolled back; a person must decide"):
+        promote(first, "demo")
+    decide(first, "1", None)
+    assert promote(first, "demo", "Ada").champion == "1"
+
+
+def test_a_champion_that_has_a_previous_one_can_be_withdrawn_too_and_the_previous_one_stays(second):
+    promote(second, "demo")
+
+    rollback(second, "demo", withdraw=True)
+
+    assert aliases(second) == {"previous": "1"}
 
 
 def test_a_version_that_was_rolled_back_comes_back_only_by_a_person(second):
@@ -169,9 +190,63 @@ def test_a_version_that_was_rolled_back_comes_back_only_by_a_person(second):
 
 def test_the_record_cannot_be_rewritten(first):
     with ledger_connection(first) as connection:
-        for statement in ("UPDATE intents SET model = 'x'", "DELETE FROM outcomes"):
+        row = "at, action, model, new_champion, decision, approved_by) VALUES ({id}'', '', 'isthmus-demo', '9', '', '')"
+        outcome = "outcomes (intent, at, outcome) VALUES (1, '', 'overtaken')"
+        postgres = connection.dialect.name == "postgresql"
+        replacing = [
+            f"INSERT INTO {outcome} ON CONFLICT (intent) DO UPDATE SET outcome = 'overtaken'",
+            *([] if postgres else [f"INSERT OR REPLACE INTO {outcome}", f"REPLACE INTO {outcome}"]),
+            *([] if postgres else [f"INSERT OR REPLACE INTO intents (id, {row.format(id='1, ')}"]),
+            *([] if postgres else [f"INSERT INTO intents (id, {row.format(id='-1, ')}"]),
+        ]
+        for statement in ("UPDATE intents SET model = 'x'", "DELETE FROM outcomes", *replacing):
             with pytest.raises(DBAPIError, match="the record of promotions is append-only"):
                 connection.exec_driver_sql(statement)
+    assert [row[1:] for row in record(first)] == [("promote", None, "1", "done")]
+
+
+def test_a_record_of_an_older_version_of_isthmus_gets_what_keeps_it_from_being_rewritten(first):
+    with ledger_connection(first) as connection:
+        if connection.dialect.name == "postgresql":
+            return
+        connection.exec_driver_sql("DROP TRIGGER no_replace_outcomes")
+    promote(first, "demo")
+
+    with ledger_connection(first) as connection, pytest.raises(DBAPIError, match="append-only"):
+        connection.exec_driver_sql("INSERT OR REPLACE INTO outcomes (intent, at, outcome) VALUES (1, '', 'x')")
+
+
+@pytest.mark.parametrize("last", ["promote", "rollback"])
+def test_a_registry_restored_from_an_older_copy_is_told_and_only_a_person_goes_on(second, last):
+    older = aliases(second)
+    promote(second, "demo")
+    if last == "rollback":
+        rollback(second, "demo")
+        older = {"champion": "2", "previous": "1"}
+    store = open_store(second)
+    store.delete_alias(MODEL, "previous")
+    for alias, version in older.items():
+        store.set_alias(MODEL, alias, version)
+    there, recorded = older["champion"], {"promote": "2", "rollback": "1"}[last]
+    told = rf"in the registry the champion is version {there}, but by the last {last} .* it is version {recorded}"
+
+    third = add_version(second)
+    decide(second, third, there)
+    with pytest.raises(ApprovalNeededError, match=rf"{told}: the registry was restored from .*--approve NAME'"):
+        promote(second, "demo")
+    with pytest.raises(ApprovalNeededError, match=rf"{told}.*might lead elsewhere than meant: previous is "):
+        rollback(second, "demo")
+    assert disagreement(last_done(store, MODEL), MODEL, there)
+    assert promote(second, "demo", "Ada").champion == third
+    assert disagreement(last_done(store, MODEL), MODEL, third) == ""
+
+
+def test_a_rollback_that_a_person_answers_for_goes_on_where_registry_and_record_differ(second):
+    promote(second, "demo")
+    open_store(second).set_alias(MODEL, "champion", add_version(second))
+
+    assert rollback(second, "demo", approve="Ada").champion == "1"
+    assert record(second)[-1][1:] == ("rollback", "3", "1", "done")
 
 
 def test_a_broken_record_is_named(tmp_path):
@@ -205,6 +280,12 @@ def test_a_server_needs_a_shared_record_named(tmp_path, monkeypatch):
 
     monkeypatch.setenv("ISTHMUS_PROMOTION_DB", f"sqlite:///{tmp_path}/shared.db")
     assert ledger_address(server) == tmp_path / "shared.db"
+    for relative in ("promotions.db", "../promotions.db", "sqlite:///promotions.db", "~/promotions.db"):
+        monkeypatch.setenv("ISTHMUS_PROMOTION_DB", relative)
+        with pytest.raises(
+            StoreError, match=r"is a relative path: each folder would have .* Name the whole path, such"
+        ):
+            ledger_address(server)
     monkeypatch.setenv("ISTHMUS_PROMOTION_DB", "mysql://ada:secret@somewhere")
     with pytest.raises(StoreError, match=r"cannot use 'mysql://...'. Allowed: .* or postgresql://USER") as raised:
         ledger_address(server)

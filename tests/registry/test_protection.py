@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.core.errors import StoreError
+from isthmus.core.errors import ConfigError, StoreError
 from isthmus.registry.promotion import promote
 from isthmus.registry.protection import protect
 from isthmus.registry.stores import open_store
@@ -48,22 +48,48 @@ def test_without_remotes_the_commit_gets_a_tag_and_local_only_is_said(small, cap
     assert git(small, "rev-parse", TAG) == git(small, "rev-parse", "HEAD")
     said = capsys.readouterr().err
     assert "isthmus-demo version 1: data: local only (no DVC remote)" in said
-    assert f"commit: tag {TAG}, local only (no git remote)" in said
+    assert f"commit: tag {TAG}, local only (lineage.git_remote in params.yaml names no git remote)" in said
 
 
-def test_the_tag_is_pushed_and_doing_it_again_changes_nothing(small, tmp_path, capsys):
+def name_remote(project, name):
+    params = project / "params.yaml"
+    params.write_text(params.read_text() + f"lineage: {{git_remote: {name}}}\n")
+
+
+def test_the_tag_is_pushed_to_the_remote_that_is_named_and_doing_it_again_changes_nothing(small, tmp_path, capsys):
     git(tmp_path, "init", "-q", "--bare", "origin.git")
+    git(small, "remote", "add", "other", str(tmp_path / "nowhere.git"))
     git(small, "remote", "add", "origin", str(tmp_path / "origin.git"))
+    git(small, "config", "push.followTags", "true")
+    git(small, "tag", "-a", "-m", "mine", "mine")
+    name_remote(small, "origin")
 
     promote(small, "demo")
     protect(small, open_store(small), "demo", MODEL, "1")
 
     assert git(tmp_path / "origin.git", "rev-parse", TAG) == git(small, "rev-parse", "HEAD")
+    assert git(tmp_path / "origin.git", "for-each-ref", "--format=%(refname)") == f"refs/tags/{TAG}"
     assert capsys.readouterr().err.count(f"tag {TAG}, pushed to 'origin'") == 2
+
+
+def test_no_remote_is_spoken_to_that_the_settings_do_not_name(small, tmp_path):
+    git(small, "remote", "add", "origin", str(tmp_path / "nowhere.git"))
+
+    assert promote(small, "demo").champion == "1"
+
+
+def test_a_remote_that_is_named_and_not_there_is_told_before_anything_is_moved(small):
+    git(small, "remote", "add", "origin", "nowhere.git")
+    name_remote(small, "orign")
+
+    with pytest.raises(ConfigError, match=r"no git remote 'orign'. Did you mean 'origin'\? There are: origin. Add it"):
+        promote(small, "demo")
+    assert aliases(small) == {}
 
 
 def test_a_git_remote_that_is_gone_stops_the_promotion_before_anything_is_moved(small, tmp_path):
     git(small, "remote", "add", "origin", str(tmp_path / "nowhere.git"))
+    name_remote(small, "origin")
 
     with pytest.raises(StoreError, match=rf"nothing was promoted: the tag could not .*Run 'git push origin {TAG}'"):
         promote(small, "demo")
@@ -116,7 +142,8 @@ def test_remotes_without_a_default_are_refused(small):
 
 def test_a_commit_that_is_not_here_and_a_tag_that_is_taken_are_named(small):
     store = open_store(small)
-    git(small, "tag", TAG)
+    git(small, "tag", "-a", "-m", "as a signature needs one", TAG)
+    protect(small, store, "demo", MODEL, "1")
     git(small, "commit", "-q", "--allow-empty", "-m", "later")
     git(small, "tag", "--force", TAG)
     with pytest.raises(StoreError, match=rf"the tag {TAG} is on commit \w+, the version is of \w+: .*git tag --delete"):

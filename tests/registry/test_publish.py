@@ -127,16 +127,19 @@ def test_publishing_leaves_the_environment_and_the_working_folder_alone(publishe
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_uncommitted_changes_are_recorded_and_other_results_are_a_new_version(published, tmp_path):
+def test_uncommitted_changes_are_recorded_and_other_results_are_a_new_version(published, tmp_path, capsys):
     project, first = published[0], published[1]
     copy = Path(shutil.copytree(project, tmp_path / "copy", symlinks=True))
     set_truth(copy, truth(0.7, 0.5))
     (copy / "notes.txt").write_text("an untracked file")
+    (copy / "prefect.yaml").write_text("name: demo")
 
     second = publish(copy, "demo")
 
     assert second.key != first.key
-    assert git(copy, "show", f"{second.snapshot}:notes.txt") == "an untracked file"
+    assert git(copy, "show", f"{second.snapshot}:prefect.yaml") == "name: demo"
+    assert "notes.txt" not in git(copy, "ls-tree", "--name-only", second.snapshot)
+    assert "snapshot: untracked files that are not in it: 1 (notes.txt)" in capsys.readouterr().err
     assert open_store(copy).aliases("isthmus-demo")["candidate"] == second.version
 
 

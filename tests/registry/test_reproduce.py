@@ -1,18 +1,23 @@
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from pipelines.supervisor import descendants
 
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, write_json
 from isthmus.registry.publish import publish
 from isthmus.registry.reproduce import Comparison, Reproduction, _have_commit, compare, reproduce
+from isthmus.registry.worktrees import FOLDER, checked_out
 from tests.e2e.test_whole_line import project as small_project
 from tests.e2e.test_whole_line import repro
+from tests.pipelines.tiny_project import default_signals, wait_until
 from tests.registry.project_files import MLFLOW_ON_PANDAS_3, ROOT, dvc, git
+from tests.registry.reproducible import slow_project
 
 
 @pytest.mark.soak
@@ -67,6 +72,27 @@ def test_raw_images_that_dvc_never_kept_cannot_be_had_again_and_the_worktree_is_
 
     assert git(project, "worktree", "list").count("\n") == 0
     assert not list((project / ".isthmus/worktrees").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_whoever_ends_it_no_process_of_it_lives_on_and_its_worktree_goes(tmp_path: Path, number: int) -> None:
+    project = slow_project(tmp_path / "project", seconds=600)
+    command = [sys.executable, "-m", "isthmus.cli", "reproduce", "demo/1"]
+    child = subprocess.Popen(command, cwd=project, stderr=subprocess.DEVNULL, preexec_fn=default_signals)
+    wait_until(lambda: list((project / FOLDER).glob("*/started_[ab]")), "a stage that runs", 120)
+    below = descendants(child.pid)
+    assert len(below) >= 3  # what holds the lifeline, dvc, its stage
+
+    child.send_signal(number)
+    child.wait()
+
+    wait_until(lambda: not [pid for pid in below if (Path("/proc") / str(pid)).exists()], "the end of all")
+    if number == signal.SIGKILL:
+        with checked_out(project, "HEAD", "next"):
+            pass
+    assert not list((project / FOLDER).iterdir())
+    assert git(project, "worktree", "list").count("\n") == 0
 
 
 def test_a_snapshot_that_is_nowhere_is_named(tmp_path: Path) -> None:

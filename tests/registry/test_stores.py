@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +10,20 @@ from isthmus.registry.contents import flat, numbered, numbers
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import PART, PUBLICATION, DatasetRecord, Point
 
-OPEN = "import sys, pathlib; from isthmus.registry.stores import open_store; open_store(pathlib.Path(sys.argv[1]))"
+OPEN = """
+import sys, pathlib
+from isthmus.registry.stores import open_store
+open_store(pathlib.Path(sys.argv[1]), make=True)
+"""
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
+def store(fresh_store, tmp_path_factory):
+    place = tmp_path_factory.mktemp("store")
+    shutil.copy(fresh_store, place)
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_TRACKING_URI", raising=False)
-        return open_store(tmp_path_factory.mktemp("store"))
+        return open_store(place)
 
 
 def test_the_default_store_lies_in_the_project_and_so_do_its_artifacts(store):
@@ -97,18 +104,29 @@ def test_a_file_store_is_refused(tmp_path, monkeypatch):
         open_store(tmp_path)
 
 
+def test_a_path_that_an_address_cannot_hold_is_refused(tmp_path):
+    (tmp_path / "what?").mkdir()
+
+    with pytest.raises(StoreError, match=r"a '\?' in the path of a store would begin its options. Rename the folder"):
+        open_store(tmp_path / "what?", make=True)
+    assert list((tmp_path / "what?").iterdir()) == []
+
+
 def test_a_server_that_is_down_is_a_clear_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 
-    with pytest.raises(StoreError, match=r"the MLflow store http://127.0.0.1:9 .*MLFLOW_TRACKING_URI"):
+    with pytest.raises(
+        StoreError, match=r"the MLflow store http://me:\*\*\*@127.0.0.1:9 .*MLFLOW_TRACKING_URI"
+    ) as raised:
         open_store(tmp_path).experiment("demo")
+    assert "secret" not in str(raised.value)
 
 
 def test_a_file_that_is_no_database_is_a_clear_error(tmp_path):
     (tmp_path / "mlflow.db").write_text("not a database, but long enough to look like a file with a header" * 20)
 
-    with pytest.raises(StoreError, match=r"the MLflow store sqlite:///.*mlflow.db cannot be reached"):
+    with pytest.raises(StoreError, match=r"mlflow.db: the store cannot be used \(.*not a database.*\). Nothing is"):
         open_store(tmp_path)
 
 

@@ -2,15 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 from sqlalchemy import URL, Connection, create_engine, make_url
 from sqlalchemy.pool import NullPool
 
 from isthmus.core.files import write_json
-from isthmus.registry.decision import Decision, decision_path
+from isthmus.gates.judge import judge
+from isthmus.registry.decision import Decision, write_decision
 from isthmus.registry.ledger import ledger_address
 from isthmus.registry.protection import SNAPSHOT
 from isthmus.registry.publish import CANDIDATE, model_name
@@ -18,30 +19,50 @@ from isthmus.registry.stores import open_store
 from tests.registry.project_files import git
 
 MODEL = model_name("demo")
+Verdict = Literal["yes", "no", "person"]
 
 
-def add_version(project: Path) -> str:
-    """Registers an empty model and makes it the candidate; returns its number."""
+_SCORES = {"yes": 0.9, "no": 0.1}
+
+
+def add_version(project: Path, verdict: Verdict = "yes") -> str:
+    """Registers an empty model and makes it the candidate; its run has results of which the gate says the verdict."""
     store = open_store(project)
     experiment = store.experiment(MODEL)
     run = store.start_run(experiment, "test", 1000, {})
+    for name, values in _results(verdict).items():
+        write_json(project / ".isthmus" / f"{name}.json", values)
+        store.log_file(run, project / ".isthmus" / f"{name}.json")
     snapshot = git(project, "rev-parse", "HEAD")
     version = store.register(MODEL, store.create_model(experiment, run, MODEL, {}), run, {SNAPSHOT: snapshot})
     store.set_alias(MODEL, CANDIDATE, version)
     return version
 
 
-def decide(
-    project: Path, version: str, expected: str | None, verdict: Literal["yes", "no", "person"] = "yes"
-) -> Decision:
-    """Writes a decision as `gate` would."""
-    model_id = open_store(project).model_of(MODEL, version) or ""
-    word = {"yes": "pass", "no": "refuse", "person": "person"}[verdict]
-    reason: dict[str, Any] = {"rule": "absolute_floor", "verdict": word, "number": 0.1, "threshold": 0.3}
-    reasons = [reason | {"text": f"the finding that means {verdict}"}]
-    decision = Decision("demo", MODEL, version, model_id, "key", expected, verdict, reasons, {}, {})
-    write_json(decision_path(project, model_id), asdict(decision))
+def decide(project: Path, version: str, expected: str | None) -> Decision:
+    """Writes a decision on a version's results as `gate` would."""
+    store = open_store(project)
+    run = store.run_of(MODEL, version) or ""
+    with TemporaryDirectory() as folder:
+        files = {name: store.fetch_file(run, f"{name}.json", Path(folder)) for name in ("metrics", "truth", "choice")}
+        found = judge(project / "params.yaml", **files)
+    decision = Decision(
+        "demo", MODEL, version, store.model_of(MODEL, version) or "", "key", expected,
+        None if expected is None else store.model_of(MODEL, expected),
+        found.verdict, found.reasons, found.rules, found.evidence,
+    )  # fmt: skip
+    write_decision(project, store, decision)
     return decision
+
+
+def _results(verdict: Verdict) -> dict[str, Any]:
+    truth: dict[str, Any] = {"available": False}
+    if verdict != "person":
+        score = {"mean": _SCORES[verdict], "per_seed": [_SCORES[verdict]]}
+        gain = {"mean": 0.1, "low": 0.1, "high": 0.1}
+        methods = {"coral": {"balanced_accuracy": score, "minus_source_only": gain}}
+        truth = {"available": True, "classes": ["crack", "good"], "methods": methods}
+    return {"metrics": {}, "truth": truth, "choice": {"chosen": {"method": "coral", "fallback": False}}}
 
 
 @contextmanager

@@ -47,6 +47,7 @@ def resolve(store: Store, asked: str) -> Address:
     model_id = store.model_of(model, version)
     if model_id is None:
         raise StoreError(f"'{asked}': {model} has no version {version} in {store.place}")
+    store.check_artifacts()
     return Address(model, version, model_id)
 
 

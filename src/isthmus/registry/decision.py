@@ -1,20 +1,26 @@
-"""The gate's answer for one version: `decision.json`, bound to the results it judged and the champion it expects."""
+"""The gate's answer for one version: `decision.json`, bound by hashes to version, evidence and expected champion.
+
+The hash of the whole decision is a tag of the version in the registry, set by the gate alone, and the record of
+promotions keeps it. `verification.py` holds a decision against all of that before anything is promoted.
+"""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from isthmus.core.errors import StoreError
+from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import read_json, sha256_bytes, write_json
 from isthmus.gates.judge import judge, needs_answers
 from isthmus.gates.scored import set_md5
 from isthmus.registry.acceptance import choice_of, refuse
 from isthmus.registry.publish import CHAMPION as CHAMPION
 from isthmus.registry.publish import find_published
-from isthmus.registry.score import check_champion, current_set, evidence_folder
+from isthmus.registry.score import check_champion, check_unchanged, current_set, evidence_folder
+from isthmus.registry.tracking import Store
 
 FOLDER = Path(".isthmus") / "decisions"
+DECISION = "isthmus.decision"  # tag of a version: sha256 of the decision that the gate made last
 _EXIT = {"yes": 0, "no": 3, "person": 4}
 
 
@@ -29,6 +35,7 @@ class Decision:
         model_id: the candidate's id, which binds the decision to this model in this store.
         lock_key: of the lock entries that were judged.
         expected_champion: the champion's number when this was decided, None where there was none.
+        champion_id: the champion's id: in a registry that was restored from a copy, numbers come again.
         verdict: `yes`, `no`, or `person`: a person must decide.
         reasons: every finding: rule, verdict, number, threshold, text.
         rules: thresholds of each rule that ran.
@@ -41,6 +48,7 @@ class Decision:
     model_id: str
     lock_key: str
     expected_champion: str | None
+    champion_id: str | None
     verdict: Literal["yes", "no", "person"]
     reasons: list[dict[str, Any]]
     rules: dict[str, dict[str, Any]]
@@ -72,12 +80,13 @@ class Decision:
 
 
 def gate(project: Path, scenario: str) -> Decision:
-    """Judges the published results of a scenario and writes `decision.json`.
+    """Evaluates the published results of a scenario by the rules and writes `decision.json`.
 
     The rules see files alone; the store is asked only which version these results are, and who is champion.
 
     Raises:
-        StoreError: the results are stale, were not published, or a rule needs scores and there are none of now.
+        StoreError: the results are stale, were not published, or a rule needs scores and there are none of now, or
+            others than were written down when the models were asked.
         ConfigError: a rule under `gates:` is wrong.
     """
     lineage, published, store = find_published(project, scenario)
@@ -86,6 +95,7 @@ def gate(project: Path, scenario: str) -> Decision:
     if needs_answers(params):
         scored = evidence_folder(lineage.project, published.model_id)
         check_champion(scored, scenario, champion)
+        check_unchanged(scored, scenario, store.version_tags(published.model, published.version))
     judgement = judge(
         params,
         metrics=lineage.path("evaluate", "metrics"),
@@ -101,15 +111,22 @@ def gate(project: Path, scenario: str) -> Decision:
         published.model_id,
         published.key,
         champion,
+        None if champion is None else store.model_of(published.model, champion),
         judgement.verdict,
         judgement.reasons,
         judgement.rules,
         judgement.evidence,
     )
-    write_json(decision_path(lineage.project, published.model_id), asdict(decision))
+    write_decision(lineage.project, store, decision)
     if scored and decision.verdict == "no":
         refuse(lineage.project, scenario, choice_of(lineage))
     return decision
+
+
+def write_decision(project: Path, store: Store, decision: Decision) -> None:
+    """Writes a decision, and its hash as a tag of the version that it is about."""
+    write_json(decision_path(project, decision.model_id), asdict(decision))
+    store.tag_version(decision.model, decision.version, {DECISION: decision.sha256})
 
 
 def decision_path(project: Path, model_id: str) -> Path:
@@ -127,9 +144,12 @@ def read_decision(project: Path, scenario: str, version: str, model_id: str) -> 
     if not path.exists():
         raise StoreError(f"{path}: no decision on version {version}. Run 'isthmus gate {scenario}'")
     try:
-        return Decision(**read_json(path))
-    except TypeError:
-        raise StoreError(f"{path}: not a decision of this version. Run 'isthmus gate {scenario}' again") from None
+        decision = Decision(**read_json(path))
+    except (TypeError, DataError):
+        decision = None
+    if decision is None or decision.verdict not in _EXIT:
+        raise StoreError(f"{path}: not a decision of this version of Isthmus. Run 'isthmus gate {scenario}' again")
+    return decision
 
 
 def _number(value: float | None) -> str:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError
-from isthmus.core.files import atomic_folder, sha256_file, write_text
+from isthmus.core.files import atomic_folder, sha256_file, sweep, write_text
 from isthmus.data.register import dvc_add
 from isthmus.data.scan import TABLES
 from isthmus.data.scenario import Scenario
@@ -68,6 +68,7 @@ def read_incoming(project: Path, scenario: str, folder: Path, files: list[Path])
             f"{params}: pairs.{scenario}: the stage 'simulate@{scenario}' writes {section.raw}, so no images can be"
             f" brought there. Bring them as a pair of their own with 'isthmus add'"
         )
+    sweep(incoming.raw.parent)
     if not incoming.raw.is_dir():
         raise DataError(f"{incoming.raw}: no such folder. Bring it with 'dvc checkout {section.raw}.dvc'")
     if incoming.folder.is_relative_to(incoming.raw.resolve()):

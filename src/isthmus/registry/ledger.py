@@ -6,7 +6,7 @@ It lies in an SQLite file or in a Postgres database; both hold the same tables a
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +15,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from isthmus.core.errors import StoreError
-from isthmus.registry.ledger_postgres import locked_database, without_password
-from isthmus.registry.ledger_sqlite import locked_file
+from isthmus.registry.ledger_postgres import locked_database, reading_database, without_password
+from isthmus.registry.ledger_sqlite import locked_file, reading_file
 from isthmus.registry.tracking import Store
 
 Action = Literal["promote", "rollback"]
@@ -38,7 +38,7 @@ class Intent:
         model: registered name.
         old_champion: version before, None where there was none.
         old_previous: likewise.
-        new_champion: version after.
+        new_champion: version after, None where there is none any more.
         new_previous: likewise; None where there was no champion before.
         decision: sha256 of the decision, empty for a rollback.
         approved_by: name of the person, empty where none was needed.
@@ -49,7 +49,7 @@ class Intent:
     model: str
     old_champion: str | None
     old_previous: str | None
-    new_champion: str
+    new_champion: str | None
     new_previous: str | None
     decision: str
     approved_by: str
@@ -70,6 +70,7 @@ class Ledger:
     def intend(self, intent: Intent) -> int:
         """Writes down what is about to be done and returns its number; on disk before anything is done."""
         values = {key: value for key, value in asdict(intent).items() if key != "id"}
+        values["new_champion"] = intent.new_champion or ""  # the column is never null
         return int(self._ask(_NEW_INTENT, {"at": _now()} | values)[0][0])
 
     def conclude(self, number: int, outcome: str) -> None:
@@ -96,7 +97,10 @@ class Ledger:
     def _last(self, model: str, condition: str) -> Intent | None:
         query = f"SELECT {_COLUMNS} FROM intents WHERE model = :model AND {condition} ORDER BY id DESC LIMIT 1"  # noqa: S608
         rows = self._ask(query, {"model": model})
-        return Intent(*rows[0]) if rows else None
+        if not rows:
+            return None
+        found = Intent(*rows[0])
+        return replace(found, new_champion=found.new_champion or None)
 
     def _ask(self, statement: str, values: dict[str, Any]) -> list[Any]:
         try:
@@ -106,6 +110,24 @@ class Ledger:
                 f"{self._place}: the record of promotions cannot be used ({_line(error)})."
                 " Nothing is lost: when it is back, run the same command again and it finishes what was begun"
             ) from error
+
+
+def last_done(store: Store, model: str) -> Intent | None:
+    """Returns the last change that took effect, without the lock; None without a record, or while one is under way.
+
+    Raises:
+        StoreError: the record cannot be read.
+    """
+    try:
+        address = ledger_address(store)
+    except StoreError:
+        return None  # a server, and nobody said here where its record lies
+    reading = reading_file(address) if isinstance(address, Path) else reading_database(address)
+    with reading as connection:
+        if connection is None:
+            return None
+        ledger = Ledger(connection, str(address) if isinstance(address, Path) else without_password(address))
+        return None if ledger.unfinished(model) else ledger.last_done(model)
 
 
 @contextmanager
@@ -143,7 +165,13 @@ def ledger_address(store: Store) -> Path | str:
                 f"ISTHMUS_PROMOTION_DB: cannot use '{named.partition('://')[0]}://...'."
                 " Allowed: the path of an SQLite file, or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
             )
-        return Path(named.removeprefix("sqlite:///")).absolute()
+        path = Path(named.removeprefix("sqlite:///"))
+        if not path.is_absolute():
+            raise StoreError(
+                f"ISTHMUS_PROMOTION_DB: '{named}' is a relative path: each folder would have a record and a lock of its"
+                f" own. Name the whole path, such as {path.absolute()}"
+            )
+        return path.resolve()  # the lock lies beside it: one, however many links lead there
     if store.file is None:
         raise StoreError(
             f"ISTHMUS_PROMOTION_DB is not set, and the store {store.place} is a server: promoters on other machines"

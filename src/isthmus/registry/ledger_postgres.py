@@ -57,6 +57,24 @@ def locked_database(address: str, patience: float = PATIENCE) -> Iterator[Connec
         yield connection
 
 
+@contextmanager
+def reading_database(address: str) -> Iterator[Connection | None]:
+    """Yields a connection to the record, without the lock; None where there is no record yet.
+
+    Raises:
+        StoreError: the address cannot be used, or the database is out of reach.
+    """
+    with _connected(address) as connection:
+        try:
+            there = connection.exec_driver_sql("SELECT to_regclass('isthmus.outcomes')").scalar() is not None
+            connection.exec_driver_sql(_SESSION)
+        except DBAPIError as error:
+            raise StoreError(
+                f"{without_password(address)}: the record of promotions cannot be read ({_line(error)})"
+            ) from error
+        yield connection if there else None
+
+
 def without_password(address: str) -> str:
     """Returns an address that may stand in a message.
 

@@ -1,10 +1,11 @@
 """The record of promotions in an SQLite file, and its lock in a file beside it."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import URL, Connection, create_engine
+from sqlalchemy import URL, Connection, create_engine, inspect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
@@ -24,6 +25,16 @@ _TABLES = [
         for table in ("intents", "outcomes")
         for verb in ("UPDATE", "DELETE")
     ),
+    # INSERT OR REPLACE deletes without a trigger's knowing, unless each connection asks for it
+    *(
+        f"CREATE TRIGGER IF NOT EXISTS no_replace_{table} BEFORE INSERT ON {table}"  # noqa: S608 - names of ours
+        f" WHEN NEW.{key} IN (SELECT {key} FROM {table})"
+        " BEGIN SELECT RAISE(ABORT, 'the record of promotions is append-only'); END"
+        for table, key in (("intents", "id"), ("outcomes", "intent"))
+    ),
+    # a number below one would stand for "no number given" in the trigger above, and stop all that come after
+    "CREATE TRIGGER IF NOT EXISTS numbers_of_intents AFTER INSERT ON intents WHEN NEW.id < 1"
+    " BEGIN SELECT RAISE(ABORT, 'the record of promotions is append-only'); END",
 ]
 
 
@@ -44,6 +55,23 @@ def locked_file(path: Path) -> Iterator[Connection]:
             for statement in ["PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", *_TABLES]:
                 connection.exec_driver_sql(statement)
             yield connection
+
+
+@contextmanager
+def reading_file(path: Path) -> Iterator[Connection | None]:
+    """Yields a connection that changes nothing, None where there is no record.
+
+    Raises:
+        StoreError: the file is no such record.
+    """
+    if not path.exists():
+        yield None
+        return
+    engine = create_engine(
+        "sqlite://", creator=lambda: sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True), poolclass=NullPool
+    )
+    with _usable(path), engine.connect() as connection:
+        yield connection if inspect(connection).has_table("outcomes") else None
 
 
 @contextmanager

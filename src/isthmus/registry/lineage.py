@@ -1,21 +1,27 @@
 """Where a scenario's report came from: the entries of `dvc.lock` that led to it, and what they rest on."""
 
+import fcntl
 import hashlib
 import json
+import os
 import shlex
-import subprocess
+import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from isthmus.core.children import run_child
 from isthmus.core.config import read_yaml
 from isthmus.core.dvc_process import DVC
-from isthmus.core.errors import StoreError
+from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.failures import other_words
 from isthmus.core.files import sha256_bytes, sha256_file
 
 REQUIREMENTS = "requirements.lock"
+_SECONDS_TO_WAIT = 10.0  # dvc writes its lock file in well under one
 
 
 @dataclass(frozen=True)
@@ -80,15 +86,19 @@ def read_lineage(project: Path, scenario: str) -> Lineage:
         StoreError: the report was not made, or something it rests on changed since.
     """
     project = project.resolve()
+    _check_made(project, scenario)
+    before = read_lock(project)
     with ThreadPoolExecutor(1) as pool:
-        listing = pool.submit(
-            run_dvc, project, "stage", "list", "--name-only"
-        )  # beside the check: a second of start-up
+        listing = pool.submit(_stage_names, project)  # beside the check: a second of start-up
         _check_fresh(project, scenario)
         # A stage that was dropped from dvc.yaml keeps its entry in dvc.lock: only names that dvc.yaml still has count.
-        names = listing.result().split()
-    lock = read_yaml(project / "dvc.lock")["stages"]
-    entries = ancestors({name: lock[name] for name in names if name in lock}, f"report@{scenario}")
+        names = listing.result()
+    entries = _entries(before, names, scenario)
+    if not entries or entries != _entries(read_lock(project), names, scenario):
+        raise StoreError(
+            f"{project / 'dvc.lock'}: another run changed 'report@{scenario}' just now. Wait for it to end, and run the"
+            " same command again"
+        )
     canonical = json.dumps(entries, sort_keys=True, separators=(",", ":"))
     params = json.dumps([entries[name].get("params") for name in sorted(entries)], sort_keys=True)
     requirements = project / REQUIREMENTS
@@ -101,6 +111,12 @@ def read_lineage(project: Path, scenario: str) -> Lineage:
         hashlib.md5(params.encode(), usedforsecurity=False).hexdigest(),
         sha256_file(requirements) if requirements.exists() else "",
     )
+
+
+def _entries(lock: dict[str, dict[str, Any]], names: list[str], scenario: str) -> dict[str, dict[str, Any]]:
+    """Returns the entries that led to a scenario's report, none where it has no entry itself."""
+    lock = {name: lock[name] for name in names if name in lock}
+    return ancestors(lock, f"report@{scenario}") if f"report@{scenario}" in lock else {}
 
 
 def ancestors(lock: dict[str, dict[str, Any]], stage: str) -> dict[str, dict[str, Any]]:
@@ -125,10 +141,75 @@ def ancestors(lock: dict[str, dict[str, Any]], stage: str) -> dict[str, dict[str
     return {name: lock[name] for name in sorted(found)}
 
 
+def read_lock(project: Path) -> dict[str, dict[str, Any]]:
+    """Returns stage name -> its entry in `dvc.lock`, while no dvc writes it.
+
+    Raises:
+        StoreError: it is missing, or stays unreadable: left half-written by a kill, or with conflict markers of git.
+    """
+    path, give_up = project / "dvc.lock", time.monotonic() + _SECONDS_TO_WAIT
+    while True:
+        with _kept_from_dvc(project):
+            try:
+                stages: dict[str, dict[str, Any]] = read_yaml(path)["stages"]
+                return stages or {}
+            except (ConfigError, KeyError) as error:
+                problem = " ".join(str(error).split())
+        conflict = path.exists() and "<<<<<<< " in path.read_text(encoding="utf-8", errors="replace")
+        if conflict:
+            raise StoreError(
+                f"{path}: holds conflict markers of git. Take one side, 'git checkout --ours dvc.lock' or --theirs, and"
+                " run 'dvc repro'"
+            )
+        if time.monotonic() > give_up or not path.exists():
+            raise StoreError(
+                f"{path}: cannot be read ({problem[:200]}). Where 'isthmus run' or dvc is writing it, wait for the end;"
+                " else bring it back with 'git checkout dvc.lock' or 'dvc commit', and run the same command again"
+            )
+        time.sleep(0.2)
+
+
+@contextmanager
+def _kept_from_dvc(project: Path) -> Iterator[None]:
+    """Holds the lock under which dvc writes its files, where there is one and it can be had; never makes it."""
+    path, give_up = project / ".dvc" / "tmp" / "lock", time.monotonic() + _SECONDS_TO_WAIT
+    try:
+        stream = path.open("rb")
+    except OSError:
+        yield  # no dvc ever ran here, or not as this user: the caller reads again where it reads nonsense
+        return
+    with stream:
+        while time.monotonic() < give_up:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                break
+            except OSError:
+                time.sleep(0.05)
+        yield
+
+
+def _stage_names(project: Path) -> list[str]:
+    give_up = time.monotonic() + _SECONDS_TO_WAIT
+    while True:
+        try:
+            return run_dvc(project, "stage", "list", "--name-only").split()
+        except StoreError as error:  # it reads dvc.lock without asking whether another dvc writes it
+            if "dvc.lock" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.2)
+
+
+def _check_made(project: Path, scenario: str) -> None:
+    if not (project / "dvc.yaml").exists():
+        raise StoreError(
+            f"{project / 'dvc.yaml'}: no such file: this folder is no project, and nothing was written here."
+            " Run the command in the project's root"
+        )
+    if not (project / "dvc.lock").exists():
+        raise StoreError(f"{project / 'dvc.lock'}: no such file, so nothing can be published. {_repro(scenario)}")
+
+
 def _check_fresh(project: Path, scenario: str) -> None:
-    for name in ("dvc.yaml", "dvc.lock"):
-        if not (project / name).exists():
-            raise StoreError(f"{project / name}: no such file, so nothing can be published. {_repro(scenario)}")
     status = json.loads(run_dvc(project, "status", "--json", "--with-deps", f"report@{scenario}", scenario=scenario))
     if status:
         changed = ", ".join(sorted(status))
@@ -143,14 +224,14 @@ def run_dvc(project: Path, *arguments: str, scenario: str | None = None) -> str:
     """
     # A child process: dvc's Python API belongs to pipelines/graph.py alone.
     command = [*DVC, "--wait-for-lock", *arguments]
-    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
-    if done.returncode:
+    done = run_child(command, project, os.environ | {"DVC_NO_ANALYTICS": "1"})
+    if done.status:
         names = run_dvc(project, "stage", "list", "--name-only").split() if scenario else []
         if scenario and f"report@{scenario}" not in names:
             there = ", ".join(name.partition("@")[2] for name in names if name.startswith("report@"))
             raise StoreError(f"dvc.yaml: there is no scenario '{scenario}'. There are: {there or 'none'}")
-        raise StoreError(f"'dvc {' '.join(arguments)}' failed in {project}: {other_words(done.stderr)}")
-    return done.stdout
+        raise StoreError(f"'dvc {' '.join(arguments)}' failed in {project}: {other_words(done.err)}")
+    return done.out
 
 
 def _raw(entries: dict[str, dict[str, Any]], scenario: str) -> tuple[str, str]:

@@ -28,6 +28,12 @@ class ScenarioParams(Config):
     scenario: Scenario
 
 
+def scenario_of(lineage: Lineage) -> Scenario:
+    """Returns the section of `params.yaml` that the results in `dvc.lock` were made by."""
+    sections = {"scenario": f"scenarios.{lineage.scenario}"}
+    return load_params(ScenarioParams, lineage.path("report", "params"), sections).scenario
+
+
 def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -> None:
     """Uploads the chosen method's model, as the script in `served.py` expects it."""
     # Here and not above: torch takes two seconds, and most calls find everything published.
@@ -37,7 +43,7 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
     from isthmus.registry.promise import promise, typicalities
 
     name = lineage.scenario
-    scenario = load_params(ScenarioParams, lineage.path("report", "params"), {"scenario": f"scenarios.{name}"}).scenario
+    scenario = scenario_of(lineage)
     made = read_json(lineage.path("select", "choice"))
     chosen = made["chosen"]
     prepared = lineage.path("prepare", "prepared")

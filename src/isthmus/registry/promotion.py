@@ -1,28 +1,27 @@
 """Moves the aliases `champion` and `previous`, one promoter at a time, so that a kill at any step loses nothing.
 
-Under the lock: finish what a killed promoter began; check that the champion is the one the decision expected; see to it
-that commit and data are kept; write the intent; set `previous`, then `champion`; read both back; write the outcome.
-Alias writes in MLflow are plain upserts: two promoters without this lost a promotion.
+Under the lock: finish what a killed promoter began; check that registry and record agree, and that the decision is the
+gate's own and expects this champion; see to it that commit and data are kept; write the intent; set `previous`, then
+`champion`; read both back; write the outcome. Alias writes in MLflow are plain upserts: two promoters without this lost
+a promotion.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isthmus.core.errors import IsthmusError, StoreError
-from isthmus.registry.decision import CHAMPION, Decision, read_decision
+from isthmus.core.progress import say
+from isthmus.registry.agreement import disagreement
+from isthmus.registry.decision import CHAMPION, Decision
 from isthmus.registry.ledger import Intent, Ledger, open_ledger
 from isthmus.registry.protection import protect
 from isthmus.registry.publish import CANDIDATE, model_name
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import Store
+from isthmus.registry.verification import PromotionRefusedError as PromotionRefusedError
+from isthmus.registry.verification import intact_decision, judge_again
 
 PREVIOUS = "previous"
-
-
-class PromotionRefusedError(IsthmusError):
-    """The gate is closed for this version. Exit status 3."""
-
-    exit_status = 3
 
 
 class ApprovalNeededError(IsthmusError):
@@ -37,14 +36,14 @@ class Promotion:
 
     Attributes:
         model: registered name.
-        champion: version.
+        champion: version, None where there is none any more.
         previous: version, None where there was no champion before.
         changed: False when everything was in place already.
         approved_by: name of the person, empty where none was needed.
     """
 
     model: str
-    champion: str
+    champion: str | None
     previous: str | None
     changed: bool
     approved_by: str
@@ -56,25 +55,33 @@ def promote(project: Path, scenario: str, approve: str | None = None, version: s
     Args:
         project: its root.
         scenario: a name under `scenarios:`.
-        approve: name of the person who approves a version that the gate leaves to a person.
+        approve: name of the person who approves a version that the gate leaves to a person, or a promotion where
+            registry and record of promotions disagree.
         version: number in the registry; by default the one that `candidate` points to.
 
     Raises:
-        PromotionRefusedError: the gate said no, or the champion is not the one it compared with.
-        ApprovalNeededError: the gate leaves it to a person, or the version was rolled back, and nobody approved.
+        PromotionRefusedError: the gate said no, its decision is not intact, or the champion is not the one it compared
+            with.
+        ApprovalNeededError: the gate leaves it to a person, the version was rolled back, or registry and record
+            disagree, and nobody approved.
         StoreError: there is no candidate or no decision, commit or data are not kept, or the store does not answer.
     """
-    store, model = open_store(project), model_name(scenario)
+    project, store, model = project.resolve(), open_store(project), model_name(scenario)
     with open_ledger(store) as ledger:
         _recover(store, ledger, model)
         aliases = store.aliases(model)
         chosen = version or aliases.get(CANDIDATE)
         if chosen is None:
             raise StoreError(f"{model}: no version is published. Run 'isthmus publish {scenario}'")
-        if aliases.get(CHAMPION) == chosen:
+        standing = aliases.get(CHAMPION) == chosen
+        differs = disagreement(ledger.last_done(model), model, aliases.get(CHAMPION))
+        if differs and (standing or approve):
+            say(differs)  # else it is the reason why nothing is promoted
+        if standing:
             return _standing(store, model, changed=False)
-        decision = _decision(project.resolve(), store, scenario, model, chosen)
-        _check(decision, ledger, aliases.get(CHAMPION), approve)
+        decision = intact_decision(project, store, scenario, model, chosen)
+        _check(decision, store, ledger, aliases.get(CHAMPION), approve)
+        judge_again(project, store, decision)
         protect(project, store, scenario, model, chosen)
         intent = Intent(
             0, "promote", model, aliases.get(CHAMPION), aliases.get(PREVIOUS), chosen, aliases.get(CHAMPION),
@@ -84,10 +91,17 @@ def promote(project: Path, scenario: str, approve: str | None = None, version: s
         return _standing(store, model, changed=True, approved_by=intent.approved_by)
 
 
-def rollback(project: Path, scenario: str) -> Promotion:
+def rollback(project: Path, scenario: str, approve: str | None = None, withdraw: bool = False) -> Promotion:
     """Swaps `champion` and `previous`; a rollback that was killed half-way is finished, not swapped again.
 
+    Args:
+        project: its root.
+        scenario: a name under `scenarios:`.
+        approve: name of the person who answers for it where registry and record of promotions disagree.
+        withdraw: take the champion away and leave none; `previous` stays as it is.
+
     Raises:
+        ApprovalNeededError: registry and record disagree, and nobody approved.
         StoreError: there is no previous champion, or the store does not answer.
     """
     store, model = open_store(project), model_name(scenario)
@@ -96,36 +110,49 @@ def rollback(project: Path, scenario: str) -> Promotion:
             return _standing(store, model, changed=True)
         aliases = store.aliases(model)
         champion, previous = aliases.get(CHAMPION), aliases.get(PREVIOUS)
-        if champion is None or previous is None:
-            raise StoreError(f"{model}: there is no previous champion to go back to (champion: {champion or 'none'})")
-        _carry_out(store, ledger, Intent(0, "rollback", model, champion, previous, previous, champion, "", ""))
+        if differs := disagreement(ledger.last_done(model), model, champion):
+            if not approve:
+                raise ApprovalNeededError(
+                    f"{differs}. A rollback might lead elsewhere than meant: previous is {previous or 'none'}. A person"
+                    f" must decide: 'isthmus rollback {scenario} --approve NAME'"
+                )
+            say(differs)
+        if champion is None:
+            raise StoreError(f"{model}: there is no champion, so there is nothing to roll back")
+        if previous is None and not withdraw:
+            raise StoreError(
+                f"{model}: version {champion} is the first champion: there is no previous one to roll back to."
+                f" 'isthmus rollback {scenario} --withdraw' takes it away and leaves no champion"
+            )
+        intent = Intent(
+            0, "rollback", model, champion, previous, None if withdraw else previous,
+            previous if withdraw else champion, "", approve or "",
+        )  # fmt: skip
+        _carry_out(store, ledger, intent)
         return _standing(store, model, changed=True)
 
 
-def _decision(project: Path, store: Store, scenario: str, model: str, version: str) -> Decision:
-    model_id = store.model_of(model, version)
-    if model_id is None:
-        raise StoreError(f"{model}: no version {version} in {store.place}. Run 'isthmus publish {scenario}'")
-    return read_decision(project, scenario, version, model_id)
-
-
-def _check(decision: Decision, ledger: Ledger, champion: str | None, approve: str | None) -> None:
+def _check(decision: Decision, store: Store, ledger: Ledger, champion: str | None, approve: str | None) -> None:
     what = f"{decision.model} version {decision.version}"
     if decision.verdict == "no":
         refused = "; ".join(reason["text"] for reason in decision.reasons if reason["verdict"] == "refuse")
         raise PromotionRefusedError(f"{what}: the gate says no: {refused}")
-    if decision.expected_champion != champion:
+    now = None if champion is None else store.model_of(decision.model, champion)
+    if (decision.expected_champion, decision.champion_id) != (champion, now):
         raise PromotionRefusedError(
             f"{what}: the decision compared it with champion {decision.expected_champion or 'none'},"
-            f" but the champion is now {champion or 'none'}. Run 'isthmus gate {decision.scenario}' again"
+            f" but the champion is now {champion or 'none'}{f' ({now})' if now else ''}."
+            f" Run 'isthmus gate {decision.scenario}' again"
         )
     if approve:
         return
     again = f"Run 'isthmus promote {decision.scenario} --approve NAME'"
+    last = ledger.last_done(decision.model)
+    if differs := disagreement(last, decision.model, champion):
+        raise ApprovalNeededError(f"{what}: {differs}. A person must decide. {again}")
     if decision.verdict == "person":
         open_questions = "; ".join(reason["text"] for reason in decision.reasons if reason["verdict"] == "person")
         raise ApprovalNeededError(f"{what}: a person must decide: {open_questions}. {again}")
-    last = ledger.last_done(decision.model)
     # Without this a scheduled promotion would undo, the same night, what an operator rolled back.
     if last is not None and last.action == "rollback" and last.old_champion == decision.version:
         raise ApprovalNeededError(f"{what}: it was champion and was rolled back; a person must decide. {again}")
@@ -143,7 +170,10 @@ def _set_aliases(store: Store, ledger: Ledger, intent: Intent) -> None:
         ledger.confirm_lock()
         store.set_alias(intent.model, PREVIOUS, intent.new_previous)
     ledger.confirm_lock()
-    store.set_alias(intent.model, CHAMPION, intent.new_champion)
+    if intent.new_champion is None:
+        store.delete_alias(intent.model, CHAMPION)
+    else:
+        store.set_alias(intent.model, CHAMPION, intent.new_champion)
     seen = store.aliases(intent.model)
     if seen.get(CHAMPION) != intent.new_champion or (intent.new_previous or seen.get(PREVIOUS)) != seen.get(PREVIOUS):
         raise StoreError(
@@ -162,7 +192,7 @@ def _recover(store: Store, ledger: Ledger, model: str) -> str:
     if intent is None:
         return ""
     champion = store.aliases(model).get(CHAMPION)
-    gone = store.model_of(model, intent.new_champion) is None
+    gone = intent.new_champion is not None and store.model_of(model, intent.new_champion) is None
     if gone or champion not in (intent.old_champion, intent.new_champion):
         _restore_previous(store, intent)
         ledger.conclude(intent.id, "overtaken")
@@ -184,4 +214,4 @@ def _restore_previous(store: Store, intent: Intent) -> None:
 
 def _standing(store: Store, model: str, *, changed: bool, approved_by: str = "") -> Promotion:
     aliases = store.aliases(model)
-    return Promotion(model, aliases[CHAMPION], aliases.get(PREVIOUS), changed, approved_by)
+    return Promotion(model, aliases.get(CHAMPION), aliases.get(PREVIOUS), changed, approved_by)

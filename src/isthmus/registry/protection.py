@@ -1,26 +1,26 @@
 """Keeps what a champion was made from: its commit under a git tag, its data in the DVC remote."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from isthmus.core.errors import StoreError
 from isthmus.core.progress import say
+from isthmus.registry.git import run_git
+from isthmus.registry.git_remote import push, snapshot_remote
 from isthmus.registry.lineage import run_dvc
 from isthmus.registry.remote import default_remote, kept_data, lend_pointer
-from isthmus.registry.snapshot import run_git
 from isthmus.registry.tracking import Store
+from isthmus.registry.worktrees import checked_out
 
 SNAPSHOT = "isthmus.snapshot"  # tag of a version: the commit of the tree that ran
-_ASK_NOBODY = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes -o ConnectTimeout=20"}
 
 
 def protect(project: Path, store: Store, scenario: str, model: str, version: str) -> None:
     """Sees to it that a version can be traced and made again when it is champion; doing it twice is doing it once.
 
     Its data must be in the DVC remote, and its snapshot commit gets a tag `isthmus/<model>/v<version>`, which is pushed
-    to the git remote. Where there is no remote it says that they are kept locally only.
+    to the git remote that `lineage.git_remote` names. Without a remote it says that they are kept locally only.
 
     Raises:
         StoreError: the commit or data is not there, the tag is taken, or a remote does not answer.
@@ -73,45 +73,36 @@ def _checked_data(project: Path, commit: str, scenario: str, what: str) -> str:
 @contextmanager
 def _checkout(project: Path, commit: str, remote: str) -> Iterator[Path]:
     """Yields the project as it was at a commit, with today's remotes and the project's own cache."""
-    top = Path(run_git(project, "rev-parse", "--show-toplevel"))
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        run_git(top, "worktree", "add", "--detach", str(tree), commit)
-        try:
-            place = tree / project.resolve().relative_to(top.resolve())
-            for name in ("config", "config.local"):  # the remote may be younger than the commit
-                if (project / ".dvc" / name).exists():
-                    (place / ".dvc" / name).write_bytes((project / ".dvc" / name).read_bytes())
-            run_dvc(place, "config", "--local", "cache.dir", run_dvc(project, "cache", "dir").strip())
-            url = run_dvc(project, "config", f"remote.{remote}.url").strip()
-            run_dvc(place, "config", "--local", f"remote.{remote}.url", url)  # absolute: it may have been relative
-            yield place
-        finally:
-            run_git(top, "worktree", "remove", "--force", str(tree))
+    with checked_out(project, commit, f"protect-{commit[:12]}") as place:
+        for name in ("config", "config.local"):  # the remote may be younger than the commit
+            if (project / ".dvc" / name).exists():
+                (place / ".dvc" / name).write_bytes((project / ".dvc" / name).read_bytes())
+        run_dvc(place, "config", "--local", "cache.dir", run_dvc(project, "cache", "dir").strip())
+        url = run_dvc(project, "config", f"remote.{remote}.url").strip()
+        run_dvc(place, "config", "--local", f"remote.{remote}.url", url)  # absolute: it may have been relative
+        yield place
 
 
 def _tagged(project: Path, commit: str, tag: str, what: str) -> str:
-    there = run_git(project, "for-each-ref", "--format=%(objectname)", f"refs/tags/{tag}")
+    # of a tag with a message, which a signature needs, the commit that it stands on
+    commit_of = "--format=%(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)"
+    there = run_git(project, "for-each-ref", commit_of, f"refs/tags/{tag}")
     if there and there != commit:
         raise StoreError(
             f"{what}: the tag {tag} is on commit {there[:12]}, the version is of {commit[:12]}: another store had"
             f" a version of this number. Rename it: git tag {tag}-old {there[:12]} && git tag --delete {tag}"
         )
     if not there:
-        run_git(project, "tag", tag, commit)
-    remote = _git_remote(project)
+        # not 'git tag': a user's settings may make it sign, which asks for a password
+        run_git(project, "update-ref", f"refs/tags/{tag}", commit, "0" * len(commit))
+    remote = snapshot_remote(project)
     if not remote:
-        return f"commit: tag {tag}, local only (no git remote)"
+        return f"commit: tag {tag}, local only (lineage.git_remote in params.yaml names no git remote)"
     try:
-        run_git(project, "push", "--quiet", remote, f"refs/tags/{tag}", **_ASK_NOBODY)
+        push(project, remote, f"refs/tags/{tag}")
     except StoreError as error:
         raise StoreError(
             f"{what}: nothing was promoted: the tag could not be pushed: {error}."
             f" Run 'git push {remote} {tag}', then the same command again"
         ) from None
     return f"commit: tag {tag}, pushed to '{remote}'"
-
-
-def _git_remote(project: Path) -> str:
-    remotes = run_git(project, "remote").split()
-    return "origin" if "origin" in remotes else next(iter(remotes), "")

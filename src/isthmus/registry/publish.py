@@ -8,11 +8,13 @@ from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json
 from isthmus.core.progress import say, track
 from isthmus.registry.contents import curves, flat, log_results, numbered
+from isthmus.registry.git_remote import keep_snapshot
 from isthmus.registry.lineage import Lineage, read_lineage
 from isthmus.registry.locks import exclusive
-from isthmus.registry.packaging import write_model
-from isthmus.registry.records import Publication, read_record, record_path
+from isthmus.registry.packaging import scenario_of, write_model
+from isthmus.registry.records import Publication, find_record, record_path
 from isthmus.registry.snapshot import take_snapshot
+from isthmus.registry.store_file import NoStoreError
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import PART, PUBLICATION, Store
 
@@ -78,10 +80,10 @@ def publish(project: Path, scenario: str, flow_run_id: str | None = None) -> Pub
         StoreError: the results are missing or stale, git has no commit, or the store does not answer.
     """
     lineage = read_lineage(project, scenario)
-    store = open_store(lineage.project)
+    store = open_store(lineage.project, make=True)
     path = record_path(lineage.project, lineage.key, store.uri)
     with exclusive(path.parent / f"{scenario}.lock", f"publishing {scenario}"):
-        record = _checked(read_record(path), store)
+        record = _found(lineage, store)
         new = record is None or not record.version
         if record is None or not record.version:
             record = _begun(record, lineage, store, path)
@@ -89,7 +91,7 @@ def publish(project: Path, scenario: str, flow_run_id: str | None = None) -> Pub
             _publish_model(record, lineage, store, path)
         if store.aliases(model_name(scenario)).get(CANDIDATE) != record.version:
             store.set_alias(model_name(scenario), CANDIDATE, record.version)
-    return _published(record, lineage, new)
+    return _published(record, lineage, store, new)
 
 
 def find_published(project: Path, scenario: str) -> tuple[Lineage, Published, Store]:
@@ -99,11 +101,17 @@ def find_published(project: Path, scenario: str) -> tuple[Lineage, Published, St
         StoreError: these results were not published to this store.
     """
     lineage = read_lineage(project, scenario)
-    store = open_store(lineage.project)
-    record = _checked(read_record(record_path(lineage.project, lineage.key, store.uri)), store)
+    try:
+        store = open_store(lineage.project)
+    except NoStoreError as error:
+        raise StoreError(
+            f"{scenario}: its results are not in {error.place}. Run 'isthmus publish {scenario}'"
+        ) from None
+    record = _found(lineage, store)
     if record is None or not record.version:
         raise StoreError(f"{scenario}: its results are not in {store.place}. Run 'isthmus publish {scenario}'")
-    return lineage, _published(record, lineage, new=False), store
+    store.check_artifacts()
+    return lineage, _published(record, lineage, store, new=False), store
 
 
 def model_name(scenario: str) -> str:
@@ -111,20 +119,22 @@ def model_name(scenario: str) -> str:
     return f"isthmus-{scenario}"
 
 
-def _published(record: Publication, lineage: Lineage, new: bool) -> Published:
+def _published(record: Publication, lineage: Lineage, store: Store, new: bool) -> Published:
     return Published(
         record.scenario, model_name(record.scenario), record.version, record.model_id, record.runs[PARENT],
-        record.tracking_uri, record.key, record.snapshot, lineage.flag(f"report@{record.scenario}", "report"), new,
+        store.uri, record.key, record.snapshot, lineage.flag(f"report@{record.scenario}", "report"), new,
     )  # fmt: skip
 
 
-def _checked(record: Publication | None, store: Store) -> Publication | None:
+def _found(lineage: Lineage, store: Store) -> Publication | None:
     """Returns the record if the store still has what it names: a store that was deleted is filled again."""
-    if record is None or not all(store.has_run(run) for name, run in record.runs.items() if name == PARENT):
-        return None
-    if record.version and store.model_of(model_name(record.scenario), record.version) != record.model_id:
-        return None
-    return record
+
+    def is_there(record: Publication) -> bool:
+        if not all(store.has_run(run) for name, run in record.runs.items() if name == PARENT):
+            return False
+        return not record.version or store.model_of(model_name(record.scenario), record.version) == record.model_id
+
+    return find_record(lineage.project, lineage.key, store.uri, is_there)
 
 
 def _begun(record: Publication | None, lineage: Lineage, store: Store, path: Path) -> Publication:
@@ -134,6 +144,10 @@ def _begun(record: Publication | None, lineage: Lineage, store: Store, path: Pat
         record.runs = store.runs_of(record.experiment, _tag(record)) | record.runs
         return record
     taken = take_snapshot(lineage.project)
+    medical = scenario_of(lineage).kind == "medical"
+    for line in taken.news(names=not medical):
+        say(line)
+    keep_snapshot(lineage.project, taken.snapshot)
     experiment = store.experiment(model_name(lineage.scenario))
     started = time.time_ns() // 1_000_000
     record = Publication(

@@ -1,5 +1,6 @@
 """What was published from which results: one small file a publication, so that nothing is ever found by search."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, sha256_bytes, write_json
 
 FOLDER = Path(".isthmus") / "published"
+_FILE = "sqlite:///"
 
 
 @dataclass
@@ -47,6 +49,28 @@ class Publication:
 def record_path(project: Path, key: str, tracking_uri: str) -> Path:
     """Returns where the record of these results in this store lies."""
     return project / FOLDER / f"{sha256_bytes(f'{key} {tracking_uri}'.encode())}.json"
+
+
+def find_record(project: Path, key: str, tracking_uri: str, is_of: Callable[[Publication], bool]) -> Publication | None:
+    """Returns the record of these results in a store, None where there is none.
+
+    Its file is named for the store's address. A store that was moved, a file, is known by the runs that are in it.
+
+    Args:
+        project: its root.
+        key: of the lock entries.
+        tracking_uri: address of the store.
+        is_of: says whether a store has what a record names.
+    """
+    own = record_path(project, key, tracking_uri)
+    record = read_record(own)
+    if record is not None and is_of(record):
+        return record
+    others = sorted(set((project / FOLDER).glob("*.json")) - {own}) if tracking_uri.startswith(_FILE) else []
+    for record in map(read_record, others):
+        if record and record.key == key and record.tracking_uri.startswith(_FILE) and record.runs and is_of(record):
+            return record
+    return None
 
 
 def read_record(path: Path) -> Publication | None:

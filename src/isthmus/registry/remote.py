@@ -4,11 +4,10 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import StoreError
-from isthmus.registry.lineage import run_dvc
+from isthmus.registry.lineage import read_lock, run_dvc
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def lend_pointer(project: Path, tree: Path, scenario: str) -> None:
     mine, theirs = project / f"{raw}.dvc", tree / f"{raw}.dvc"
     if not raw or theirs.exists() or not mine.is_file():
         return
-    wanted = {dep["md5"] for dep in _lock(tree)[f"ingest@{scenario}"]["deps"] if dep["path"] == raw}
+    wanted = {dep["md5"] for dep in read_lock(tree)[f"ingest@{scenario}"]["deps"] if dep["path"] == raw}
     if {out["md5"] for out in read_yaml(mine)["outs"]} == wanted:
         theirs.parent.mkdir(parents=True, exist_ok=True)
         theirs.write_bytes(mine.read_bytes())
@@ -94,17 +93,12 @@ def lend_pointer(project: Path, tree: Path, scenario: str) -> None:
 
 def raw_folder(tree: Path, scenario: str) -> str:
     """Returns the raw folder that a scenario's `ingest` read, empty where it has no such stage."""
-    entry = _lock(tree).get(f"ingest@{scenario}")
+    entry = read_lock(tree).get(f"ingest@{scenario}")
     words = shlex.split(entry["cmd"]) if entry else []
     return words[words.index("--raw") + 1] if "--raw" in words else ""
 
 
 def raw_is_versioned(tree: Path, raw: str) -> bool:
     """Says whether DVC has the raw images themselves: a plain folder that a stage reads is hashed and never kept."""
-    made = {out["path"] for entry in _lock(tree).values() for out in entry.get("outs", [])}
+    made = {out["path"] for entry in read_lock(tree).values() for out in entry.get("outs", [])}
     return raw in made or (tree / f"{raw}.dvc").is_file()
-
-
-def _lock(tree: Path) -> dict[str, dict[str, Any]]:
-    stages: dict[str, dict[str, Any]] = read_yaml(tree / "dvc.lock").get("stages") or {}
-    return stages

@@ -2,26 +2,23 @@
 
 import os
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from isthmus.core.children import run_child
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, sha256_file, write_json
 from isthmus.core.progress import say
 from isthmus.registry.contents import numbers
+from isthmus.registry.git import run_git, run_git_away
 from isthmus.registry.lineage import REQUIREMENTS, Lineage, read_lineage
-from isthmus.registry.snapshot import run_git
 from isthmus.registry.stores import open_store
 from isthmus.registry.trace import Version, fetched, find_version
+from isthmus.registry.worktrees import checked_out
 
-WORKTREES = Path(".isthmus") / "worktrees"
 REPORTS = Path(".isthmus") / "reproduced"
 TOLERANCE = 0.005  # of a number, in its own unit, or of its size where that is above one
 
@@ -97,7 +94,8 @@ def reproduce(project: Path, asked: str, tolerance: float = TOLERANCE) -> Reprod
             for name in ("lineage.json", "metrics.json", "truth.json")
         )
     recorded = numbers(metrics) | numbers({"truth": truth})
-    with _worktree(project, lineage["snapshot"], version) as tree:
+    _have_commit(project, lineage["snapshot"])
+    with checked_out(project, lineage["snapshot"], version.model_id) as tree:
         _bring_data(project, tree, lineage)
         say(f"reproduce: running every stage of report@{lineage['scenario']} in {tree}")
         _run(tree, "repro", "--force", "--no-run-cache", f"report@{lineage['scenario']}")
@@ -133,30 +131,11 @@ def compare(name: str, recorded: float | None, again: float | None, tolerance: f
     return Comparison(name, recorded, again, abs(recorded - again) <= tolerance * max(1.0, abs(recorded)))
 
 
-@contextmanager
-def _worktree(project: Path, snapshot: str, version: Version) -> Iterator[Path]:
-    """Yields the project's folder in a worktree at the snapshot; both are gone afterwards, whatever happened."""
-    top = Path(run_git(project, "rev-parse", "--show-toplevel"))
-    _have_commit(project, snapshot)
-    place = project / WORKTREES / version.model_id
-    _remove(project, place)  # of a call that was killed
-    run_git(project, "worktree", "add", "--quiet", "--detach", str(place), snapshot)
-    try:
-        yield place / project.relative_to(top)
-    finally:
-        _remove(project, place)
-
-
-def _remove(project: Path, place: Path) -> None:
-    shutil.rmtree(place, ignore_errors=True)
-    run_git(project, "worktree", "prune")
-
-
 def _have_commit(project: Path, snapshot: str) -> None:
     for remote in ["", *run_git(project, "remote").split()]:
         try:
             if remote:
-                run_git(project, "fetch", "--quiet", remote, f"refs/isthmus/{snapshot}")
+                run_git_away(project, "fetch", "--quiet", "--no-tags", remote, f"refs/isthmus/{snapshot}")
             run_git(project, "cat-file", "-e", f"{snapshot}^{{commit}}")
         except StoreError:
             continue
@@ -205,25 +184,16 @@ def _notes(project: Path, tree: Path, lineage: dict[str, Any]) -> list[str]:
 
 
 def _run(folder: Path, *arguments: str, quiet: bool = False) -> str:
-    """Runs dvc in a group of its own, which is gone when this returns; its stages import the folder's own code."""
+    """Runs dvc and all its stages so that nothing of them outlives us; the stages import the folder's own code."""
     environment = os.environ | {"PYTHONPATH": str(folder / "src"), "DVC_NO_ANALYTICS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     # a hook or a shell inside another repository must not decide which one dvc sees
     environment = {name: value for name, value in environment.items() if not name.startswith("GIT_")}
-    child = subprocess.Popen(
-        [sys.executable, "-m", "dvc", *arguments], cwd=folder, env=environment, text=True, start_new_session=True,
-        stdout=subprocess.PIPE if quiet else sys.stderr, stderr=subprocess.PIPE if quiet else None,
-    )  # fmt: skip
-    try:
-        said, wrong = child.communicate()
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
-    if child.returncode:
-        why = f": {' '.join((wrong or '').split())}" if quiet else ", see above"
+    done = run_child([sys.executable, "-m", "dvc", *arguments], folder, environment, shown=not quiet)
+    if done.status:
+        why = f": {' '.join(done.err.split())}" if quiet else ", see above"
         raise StoreError(f"'dvc {' '.join(arguments)}' failed in {folder}{why}")
-    return said or ""
+    return done.out
 
 
 def _shown(value: float | None) -> str:

@@ -1,7 +1,6 @@
 """Asks candidate and champion about the same frozen images, each in a process of its own, and writes the evidence."""
 
 import json
-import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from isthmus.core.config import load_params
+from isthmus.core.children import run_child
 from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import atomic_file, read_json, sha256_file, write_json
 from isthmus.core.progress import say
@@ -21,12 +20,13 @@ from isthmus.registry import acceptance
 from isthmus.registry.evidence import origin
 from isthmus.registry.lineage import Lineage
 from isthmus.registry.locks import exclusive
-from isthmus.registry.packaging import ScenarioParams
+from isthmus.registry.packaging import scenario_of
 from isthmus.registry.publish import CHAMPION, Published, find_published
 from isthmus.registry.trace import seen_by
 from isthmus.registry.tracking import Store
 
 FOLDER = Path(".isthmus") / "evidence"
+EVIDENCE = "isthmus.evidence"  # tag of a version: sha256 of the evidence.json that it was scored with
 TIMED = 20  # images timed one by one
 _SCORER = Path(__file__).with_name("scorer.py")
 _EMPTY = {"bundled": False, "classes": [], "inputs": {}, "outputs": {}, "size_bytes": 0, "latency": {}}
@@ -100,13 +100,8 @@ def evidence_folder(project: Path, model_id: str) -> Path:
 
 def current_set(lineage: Lineage) -> pd.DataFrame:
     """Returns the evaluation set of the results in `dvc.lock`."""
-    target = _scenario(lineage).target
+    target = scenario_of(lineage).target
     return evaluation_set(lineage.path("ingest", "manifest"), lineage.path("evaluate", "predictions"), target)
-
-
-def _scenario(lineage: Lineage) -> Any:
-    sections = {"scenario": f"scenarios.{lineage.scenario}"}
-    return load_params(ScenarioParams, lineage.path("report", "params"), sections).scenario
 
 
 def _job(lineage: Lineage, images: pd.DataFrame, store: Store) -> dict[str, Any]:
@@ -154,9 +149,9 @@ def run_scorer(job: dict[str, Any], place: Path) -> dict[str, Any]:
     """Runs the scorer in a bare process and returns what it found, with `failure` where it failed."""
     (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
     command = [sys.executable, "-I", str(_SCORER), str(place / "job.json")]
-    done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    done = run_child(command, place)
+    if done.status:
+        last = (done.err.strip().splitlines() or [f"exit status {done.status}"])[-1]
         return _EMPTY | {"failure": last[:400]}
     facts: dict[str, Any] = read_json(place / "answers.json")
     return facts | {"failure": ""}
@@ -174,11 +169,28 @@ def _write_facts(
     ids = set(images["sha256"])
     facts = {
         "candidate": versions["candidate"], "champion": versions.get("champion"), "set_md5": identity,
-        "classes": _scenario(lineage).classes, "acceptance": asked, "files": files,
+        "classes": scenario_of(lineage).classes, "acceptance": asked, "files": files,
         "origin": origin(lineage, published.snapshot),
         "seen": {who: seen_by(store, published.model, version, ids) for who, version in versions.items()},
     }  # fmt: skip
     write_json(folder / "evidence.json", facts)
+    # the gate takes no other evidence about this version than what was written down here
+    sha256 = sha256_file(folder / "evidence.json")
+    store.tag_version(published.model, published.version, {EVIDENCE: sha256})
+
+
+def check_unchanged(folder: Path, scenario: str, tags: dict[str, str]) -> None:
+    """Checks that the evidence is what `score` wrote down; it bears the hashes of all files that it rests on.
+
+    Raises:
+        StoreError: it was changed since.
+    """
+    path = folder / "evidence.json"
+    if tags.get(EVIDENCE) != sha256_file(path):
+        raise StoreError(
+            f"{path}: is not what 'isthmus score' wrote, of which the registry has the hash."
+            f" Run 'isthmus score {scenario}' again"
+        )
 
 
 def check_champion(folder: Path, scenario: str, champion: str | None) -> None:

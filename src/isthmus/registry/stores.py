@@ -1,21 +1,26 @@
-"""Which MLflow store a project uses, and its tables made once."""
+"""Which MLflow store a project uses. Publishing makes it where there is none; to ask it something never does."""
 
 import logging
 import os
 from pathlib import Path
 
 from isthmus.core.errors import StoreError
-from isthmus.registry.locks import exclusive
-from isthmus.registry.tracking import Store
+from isthmus.registry import store_database, store_file, store_move
+from isthmus.registry.tracking import ARTIFACTS, Store
 
 
-def open_store(project: Path) -> Store:
-    """Opens the store of `MLFLOW_TRACKING_URI`, by default `mlflow.db` in the project, its tables made where missing.
+def open_store(project: Path, *, make: bool = False) -> Store:
+    """Opens the store of `MLFLOW_TRACKING_URI`, by default `mlflow.db` in the project.
+
+    Args:
+        project: its root.
+        make: make it where there is none yet.
 
     Raises:
-        StoreError: the address is of no known kind, or the store does not answer.
+        StoreError: there is no store, its address is of no known kind, or it does not answer.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{project.resolve() / 'mlflow.db'}"
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = named or f"sqlite:///{project.resolve() / 'mlflow.db'}"
     if uri.startswith(("http://", "https://")):
         return Store(uri, None)  # the server owns its artifact location
     if "://" not in uri or uri.startswith("file:"):
@@ -23,14 +28,28 @@ def open_store(project: Path) -> Store:
             f"MLFLOW_TRACKING_URI: '{uri}' is a file store, which MLflow 3 no longer writes."
             " Allowed: sqlite:///PATH, postgresql://..., http(s)://...; or unset it for mlflow.db in the project"
         )
-    file = (
-        Path(uri.removeprefix("sqlite:///")).resolve() if uri.startswith("sqlite:///") else project.resolve() / "mlflow"
-    )
-    uri = f"sqlite:///{file}" if uri.startswith("sqlite:///") else uri
-    # Four processes on a fresh file at once: none or one survived. Opening makes the tables; one at a time does it.
-    with exclusive(file.with_name(f"{file.stem}.tables-lock.db"), "making MLflow's tables"):
-        _quiet(logging.getLogger("alembic"), logging.getLogger("mlflow"))
-        return Store(uri, (file.parent / "mlartifacts").as_uri())
+    _quiet(logging.getLogger("alembic"), logging.getLogger("mlflow"))
+    if not uri.startswith("sqlite:///"):
+        artifacts = (project.resolve() / ARTIFACTS).as_uri()
+        store_database.ready(uri, artifacts, make=make)
+        return Store(uri, artifacts)
+    file = Path(uri.removeprefix("sqlite:///")).resolve()
+    if "?" in str(file):
+        raise StoreError(f"{file}: a '?' in the path of a store would begin its options. Rename the folder")
+    if not named and not make:
+        _check_project(project, file)
+    artifacts = (file.parent / ARTIFACTS).as_uri()
+    store_file.ready(file, artifacts, make=make)
+    store_move.follow(file, artifacts, remember=make)
+    return Store(f"sqlite:///{file}", artifacts)
+
+
+def _check_project(project: Path, file: Path) -> None:
+    if not file.exists() and not (project / "params.yaml").exists():
+        raise StoreError(
+            f"{project.resolve()}: holds no project (no params.yaml) and no store (no {file.name}), and"
+            " MLFLOW_TRACKING_URI names none. Run the command in the project's root, or set MLFLOW_TRACKING_URI"
+        )
 
 
 def _quiet(*loggers: logging.Logger) -> None:

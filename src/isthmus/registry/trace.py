@@ -16,6 +16,9 @@ from isthmus.core.progress import track
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.split import group_key
 from isthmus.registry.addresses import resolve
+from isthmus.registry.agreement import disagreement
+from isthmus.registry.ledger import last_done
+from isthmus.registry.publish import CHAMPION
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import Store
 
@@ -43,6 +46,7 @@ class Trace:
         lineage: `lineage.json` of its run: commits, lock entries, md5 of the raw data.
         images: columns sha256, part, image_id, domain, split, group: every image that was prepared.
         checks: sentence -> whether it holds, of the chain itself.
+        differs: how the registry's champion differs from the one in the record of promotions; empty where it does not.
     """
 
     asked: str
@@ -50,6 +54,7 @@ class Trace:
     lineage: dict[str, Any]
     images: pd.DataFrame
     checks: dict[str, bool]
+    differs: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Returns the whole chain as JSON types, an entry an image."""
@@ -59,6 +64,7 @@ class Trace:
             "run": self.version.run,
             "lineage": self.lineage,
             "checks": self.checks,
+            "differs": self.differs,
             "images": self.images.to_dict("records"),
         }
 
@@ -76,6 +82,7 @@ class Trace:
             f"  images    {len(self.images)} with their sha256, trained on {sum(self.images['split'] == TRAINED)}",
             *(f"            {' '.join(where)}: {count}" for where, count in zip(counts.index, counts, strict=True)),
             *(f"  {'holds ' if holds else 'BROKEN'}    {sentence}" for sentence, holds in self.checks.items()),
+            *([f"  DIFFERS   {self.differs}"] if self.differs else []),
         ]
         return "\n".join(lines)
 
@@ -134,7 +141,9 @@ def trace(project: Path, asked: str) -> Trace:
         manifest = fetched(store, version, "manifest.parquet", Path(folder))
         lineage = read_json(place)
         images = _images(store, version, Path(folder))
-        return Trace(asked, version, lineage, images, _checks(lineage, manifest))
+        champion = store.aliases(version.model).get(CHAMPION)
+        differs = disagreement(last_done(store, version.model), version.model, champion)
+        return Trace(asked, version, lineage, images, _checks(lineage, manifest), differs)
 
 
 def who_saw(project: Path, *, image: str | None = None, group: str | None = None) -> list[Sighting]:

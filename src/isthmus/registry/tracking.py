@@ -1,4 +1,4 @@
-"""The MLflow store. No other file imports mlflow, but the served model, which runs inside MLflow's own process."""
+"""The MLflow store. Beside it only `tables.py` imports mlflow, and what runs inside MLflow's own process."""
 
 import json
 import os
@@ -34,6 +34,7 @@ from mlflow.types.schema import ColSpec, ParamSchema, ParamSpec, Schema  # noqa:
 from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 PUBLICATION, PART = "isthmus.publication", "isthmus.part"  # tags: which publication a run belongs to, and as what
+ARTIFACTS = "mlartifacts"  # folder beside a store's file
 _PROCESS_WIDE = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 _METRICS_AT_ONCE = 1000  # MLflow's limit of one log_batch call
 _PARAMS_AT_ONCE = 100
@@ -239,6 +240,12 @@ class Store:
         except _MissingError:
             return {}
 
+    def tag_version(self, name: str, version: str, tags: dict[str, str]) -> None:
+        """Sets tags of a version."""
+        with self._reached():
+            for key, value in tags.items():
+                self._client.set_model_version_tag(name, version, key, value)
+
     def run_of(self, name: str, version: str) -> str | None:
         """Returns the run that a version came from, None where there is no such version."""
         try:
@@ -271,6 +278,7 @@ class Store:
         """Downloads one artifact of a run into a folder, None where the run has no such artifact."""
         with self._reached():
             if name not in {artifact.path for artifact in self._client.list_artifacts(run)}:
+                self.check_artifacts()
                 return None
             return Path(self._client.download_artifacts(run, name, str(folder)))
 
@@ -281,10 +289,23 @@ class Store:
         parent = name.rpartition("/")[0]
         with self._reached():
             there = self._client.list_logged_model_artifacts(model_id, parent)
-            if name not in {artifact.path for artifact in there}:
-                return None
             place = self._client.get_logged_model(model_id).artifact_location
+            if name not in {artifact.path for artifact in there}:
+                self.check_artifacts()
+                return None
             return Path(download_artifacts(f"{place}/{name}", dst_path=str(folder), tracking_uri=self.uri))
+
+    def check_artifacts(self) -> None:
+        """Checks that the folder of artifacts lies beside the store's file, as it does unless one was moved alone.
+
+        Raises:
+            StoreError: it does not.
+        """
+        if self.file is not None and not (self.file.parent / ARTIFACTS).is_dir():
+            raise StoreError(
+                f"{self.file}: the folder '{ARTIFACTS}' with its models and reports is not beside it. Bring it from"
+                f" where the store was before to {self.file.parent / ARTIFACTS}, and run the same command again"
+            )
 
     def aliases(self, name: str) -> dict[str, str]:
         """Returns alias -> version of a registered model; empty where nothing is registered."""
@@ -331,10 +352,11 @@ class Store:
                 "Nothing is lost: results and records are files of the project."
                 " Is it running and is MLFLOW_TRACKING_URI right? Then run the same command again"
             )
-            raise kind(f"the MLflow store {self.place} refused or did not answer: {_line(error)}. {hint}") from error
+            told = _line(error).replace(self.uri, self.place)  # it may quote the address, and so a password
+            raise kind(f"the MLflow store {self.place} refused or did not answer: {told}. {hint}") from error
         except (requests.RequestException, SQLAlchemyError, ConnectionError, PermissionError) as error:
             raise StoreError(
-                f"the MLflow store {self.place} cannot be reached: {_line(error)}."
+                f"the MLflow store {self.place} cannot be reached: {_line(error).replace(self.uri, self.place)}."
                 " Nothing is lost: results and records are files of the project."
                 " Start it, or correct MLFLOW_TRACKING_URI, and run the same command again"
             ) from error

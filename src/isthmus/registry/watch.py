@@ -19,6 +19,7 @@ from isthmus.registry.packaging import ScenarioParams
 from isthmus.registry.predict import answers, list_files
 from isthmus.registry.publish import CHAMPION, model_name
 from isthmus.registry.serve import kept_path
+from isthmus.registry.store_file import NoStoreError
 from isthmus.registry.stores import open_store
 from isthmus.registry.tracking import Store
 
@@ -125,7 +126,10 @@ def watch(project: Path, scenario: str, place: Path | None = None, now: datetime
     project, params = project.resolve(), project / "params.yaml"
     config = load_params(WatchParams, params, {}).watch
     kind = load_params(ScenarioParams, params, {"scenario": f"scenarios.{scenario}"}).scenario.kind
-    store = open_store(project)
+    try:
+        store = open_store(project)
+    except NoStoreError as error:
+        raise _no_champion(error.place, scenario) from None
     champion = _champion(store, scenario)
     domain, held_out = _adapted_to(store, champion)
     place = place or kept_path(project, champion.model_id)
@@ -142,12 +146,16 @@ def _champion(store: Store, scenario: str) -> Address:
     model = model_name(scenario)
     version = store.aliases(model).get(CHAMPION)
     if version is None:
-        raise StoreError(
-            f"{model}: there is no champion in {store.place} that images could be held against."
-            f" Run 'isthmus publish {scenario}', 'isthmus score {scenario}', 'isthmus gate {scenario}' and"
-            f" 'isthmus promote {scenario}'"
-        )
+        raise _no_champion(store.place, scenario)
     return Address(model, version, store.model_of(model, version) or "")
+
+
+def _no_champion(place: str, scenario: str) -> StoreError:
+    return StoreError(
+        f"{model_name(scenario)}: there is no champion in {place} that images could be held against."
+        f" Run 'isthmus publish {scenario}', 'isthmus score {scenario}', 'isthmus gate {scenario}' and"
+        f" 'isthmus promote {scenario}'"
+    )
 
 
 def _adapted_to(store: Store, champion: Address) -> tuple[str, int]:
