@@ -17,7 +17,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check fast soak repro all install install-dev lock clean help
+.PHONY: demo test check fast soak repro all install install-dev lock audit clean help
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -51,23 +51,29 @@ install-dev: $(VENV)/installed-dev
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || (echo "Python 3.11 is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" && exit 2)
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.8
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/hashes/uv.lock
 
-# --no-deps: the lock names every package, so nothing (no CUDA package either) comes that is not written there.
-$(VENV)/installed: requirements.lock pyproject.toml src/isthmus_torchvision.pth src/isthmus/core/torchvision_schemas.py | $(UV)
+# --no-deps: the lock names every package, so nothing (no CUDA package either) comes that is not written there. Each file
+# must have a hash of .ci/hashes; of torch the CPU build where it is offered, else the package index's.
+$(VENV)/installed: requirements.lock .ci/hashes/packages.lock pyproject.toml src/isthmus_torchvision.pth src/isthmus/core/torchvision_schemas.py | $(UV)
 	@echo "installing the locked packages into $(VENV)"
-	@$(INSTALL) -r requirements.lock
+	@.ci/hashed requirements.lock > $(VENV)/packages.lock
+	@$(INSTALL) --require-hashes -r $(VENV)/packages.lock
+	@$(INSTALL) --require-hashes -r .ci/hashes/torch-cpu.lock 2>/dev/null || $(INSTALL) --require-hashes -r .ci/hashes/torch.lock
 	@$(INSTALL) -e .
 	@$(BIN)/python -c 'import torch' || (echo "torch cannot be imported: the package index gave its CUDA build. Run: make TORCH_INDEX=<torch's CPU index> $(MAKECMDGOALS)" && exit 2)
 	@touch $@
 
 $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
-	@$(INSTALL) -r requirements-dev.lock
+	@.ci/hashed requirements-dev.lock > $(VENV)/packages-dev.lock
+	@$(INSTALL) --require-hashes -r $(VENV)/packages-dev.lock
 	@touch $@
 
-lock: | $(UV) ## Resolves pyproject.toml again into the two lock files
-	@UV_FIND_LINKS="$(LINKS)" $(UV) pip compile -q --python-version 3.11 --no-header --no-annotate --extra weights --extra digits --extra medical --extra remote_sensing pyproject.toml | sed 's/+cpu//' > requirements.lock
-	@UV_FIND_LINKS="$(LINKS)" $(UV) pip compile -q --python-version 3.11 --no-header --no-annotate --all-extras -c requirements.lock pyproject.toml | sed 's/+cpu//' > requirements-dev.lock
+lock: | $(UV) ## Resolves pyproject.toml again into the two lock files and the hashes of all packages
+	@UV_FIND_LINKS="$(LINKS)" .ci/lock $(UV)
+
+audit: install-dev ## Looks the locked packages up in the database of known vulnerabilities; needs a network
+	@$(UV) tool run --python $(BIN)/python pip-audit --disable-pip --no-deps -r requirements-dev.lock
 
 clean: ## Removes the environment and all that runs made, not raw data
 	@rm -rf $(VENV) out .isthmus
