@@ -18,17 +18,24 @@ ENV UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     VIRTUAL_ENV=/opt/venv
 
-RUN python -m pip install --no-cache-dir --disable-pip-version-check uv==0.13.8 \
-    && python -m venv /opt/venv
-
 COPY requirements.lock requirements-dev.lock /build/
+COPY .ci/hashed /build/.ci/hashed
+COPY .ci/hashes /build/.ci/hashes
 WORKDIR /build
 
-# --no-deps: the lock names every package, so no CUDA package comes that is not written there
-RUN uv pip install --no-cache --no-deps ${TORCH_INDEX:+--index "$TORCH_INDEX"} -r requirements.lock \
-    && uv pip install --no-cache --no-deps -c requirements-dev.lock psycopg2-binary \
+# --no-deps: the lock names every package, so no CUDA package comes that is not written there. Each file must have a hash
+# of .ci/hashes, but torch for a GPU, which comes from the index that the builder names.
+RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-hashes -r .ci/hashes/uv.lock \
+    && python -m venv /opt/venv \
+    && grep '^psycopg2-binary==' requirements-dev.lock >> requirements.lock \
+    && python .ci/hashed requirements.lock > packages.lock \
+    && uv pip install --no-cache --no-deps --require-hashes -r packages.lock \
     && if [ "$DEVICE" = cuda ]; then \
-        uv pip install --no-cache ${TORCH_INDEX:+--index "$TORCH_INDEX"} -c requirements.lock --reinstall-package torch torch; \
+        grep '^torch==' requirements.lock > torch.txt \
+        && uv pip install --no-cache ${TORCH_INDEX:+--index "$TORCH_INDEX"} -r torch.txt; \
+    else \
+        uv pip install --no-cache --no-deps --require-hashes ${TORCH_INDEX:+--index "$TORCH_INDEX"} \
+            -r ".ci/hashes/torch${TORCH_INDEX:+-cpu}.lock"; \
     fi \
     && { /opt/venv/bin/python -c 'import torch' \
         || { echo "torch cannot be imported: pass --build-arg TORCH_INDEX=<torch's CPU index>, or DEVICE=cuda" >&2; exit 1; }; }

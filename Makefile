@@ -73,7 +73,7 @@ lock: | $(UV) ## Resolves pyproject.toml again into the two lock files and the h
 	@UV_FIND_LINKS="$(LINKS)" .ci/lock $(UV)
 
 audit: install-dev ## Looks the locked packages up in the database of known vulnerabilities; needs a network
-	@$(UV) tool run --python $(BIN)/python pip-audit --disable-pip --no-deps -r requirements-dev.lock
+	@$(UV) tool run --python $(BIN)/python pip-audit --strict --disable-pip --no-deps -r requirements-dev.lock
 
 clean: ## Removes the environment and all that runs made, not raw data
 	@rm -rf $(VENV) out .isthmus

@@ -70,7 +70,7 @@ def test_the_dockerfile_keeps_the_rules() -> None:
         ("python:3.11.13-slim-bookworm", "python:latest", "not pinned"),
         ("python:3.11.13-slim-bookworm", "python", "not pinned"),
         ("HEALTHCHECK", "# HEALTHCHECK", "no HEALTHCHECK"),
-        ("uv==0.13.8", "uv", "pip install without versions"),
+        ("--require-hashes -r .ci/hashes/uv.lock", "uv", "pip install without versions"),
         ("--no-cache ", "", "cache stays"),
         ("--no-install-recommends", "", "no-install-recommends"),
         ("--from=build", "--from=builder", "no stage 'builder'"),
