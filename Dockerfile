@@ -31,8 +31,8 @@ RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-h
     && python .ci/hashed requirements.lock > packages.lock \
     && uv pip install --no-cache --no-deps --require-hashes -r packages.lock \
     && if [ "$DEVICE" = cuda ]; then \
-        grep '^torch==' requirements.lock > torch.txt \
-        && uv pip install --no-cache ${TORCH_INDEX:+--index "$TORCH_INDEX"} -r torch.txt; \
+        grep '^torch==' requirements.lock > torch.lock \
+        && uv pip install --no-cache ${TORCH_INDEX:+--index "$TORCH_INDEX"} -r torch.lock; \
     else \
         uv pip install --no-cache --no-deps --require-hashes ${TORCH_INDEX:+--index "$TORCH_INDEX"} \
             -r ".ci/hashes/torch${TORCH_INDEX:+-cpu}.lock"; \

@@ -55,4 +55,4 @@ def test_makefile_and_dockerfile_install_by_hash() -> None:
 
     assert len(installs) == 8
     without = [line for line in installs if "--require-hashes" not in line]
-    assert [line.split()[-1] for line in without] == ["torch.txt"]  # for a GPU, from an index that the builder names
+    assert [line.split()[-1] for line in without] == ["torch.lock"]  # for a GPU, from an index that the builder names
