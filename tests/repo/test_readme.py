@@ -20,7 +20,10 @@ from tests.servers import free_port
 README = (REPOSITORY / "README.md").read_text()
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 NEVER_END = ("prefect worker start",)  # the last of a block: it is watched for a while and stopped
-CHECKED_ELSEWHERE = ("make check",)  # by whoever runs these tests
+CHECKED_ELSEWHERE = (
+    "make check",
+    "isthmus reproduce",
+)  # by who runs these tests, and by tests/registry/test_reproduce.py
 
 
 def test_every_command_that_the_readme_names_in_its_text_exists() -> None:
