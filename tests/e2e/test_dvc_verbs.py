@@ -107,7 +107,7 @@ def test_an_experiment_runs_on_the_added_data(project: Path, where: list[str]) -
 def test_a_line_of_gitignore_that_hides_the_pointers_is_told_before_anything_is_lost(
     project: Path, tmp_path: Path
 ) -> None:
-    from isthmus.core.errors import ConfigError, StoreError
+    from isthmus.core.errors import ConfigError
     from pipelines.graph import read_graph
 
     home = Path(shutil.copytree(project, tmp_path / "project", symlinks=True))
@@ -118,7 +118,7 @@ def test_a_line_of_gitignore_that_hides_the_pointers_is_told_before_anything_is_
     message = (
         r"data/raw/\w+.dvc: DVC does not look for pointers in data/raw, because git ignores that folder: 'dvc push'"
     )
-    with pytest.raises(StoreError, match=message):
+    with pytest.raises(ConfigError, match=message):
         add_pair(home, "more", [images / "line_a"], images / "line_b", "natural")
     with pytest.raises(ConfigError, match=message):
         read_graph(home, ["prepare@press"])

@@ -41,9 +41,7 @@ def test_a_nameless_user_without_a_home_behind_a_dead_proxy_runs_the_line(tmp_pa
     assert sorted(p.name for p in project.iterdir() if p.name.startswith("~")) == []
 
 
-@pytest.mark.parametrize(
-    "command", [["run"], ["watch", "tiny", "."], ["add", "x", "--source", "a", "--target", "b", "--kind", "natural"]]
-)
+@pytest.mark.parametrize("command", [["run"], ["add", "x", "--source", "a", "--target", "b", "--kind", "natural"]])
 def test_a_project_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, command: list[str]) -> None:
     project = write_project(tmp_path / "project")
     rng = np.random.default_rng(0)
