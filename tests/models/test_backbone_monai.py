@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from isthmus.core.errors import ConfigError, WeightsError
-from isthmus.core.monai_import import monai
+from isthmus.core.monai_import import monai_import
 from isthmus.models import ModelConfig, tuning
 from isthmus.models.backbones.monai import ARCHITECTURES, Config
 from isthmus.models.classifier import Classifier
@@ -41,7 +41,9 @@ SIDE = 32
 
 def theirs(architecture: str, channels: int = 3, classes: int = 4) -> nn.Module:
     """MONAI's own network, classifier and all, after a few images, so that no norm is at its start."""
-    nets, given = monai("monai.networks.nets"), OPTIONS[architecture]
+    given = OPTIONS[architecture]
+    with monai_import():
+        from monai.networks import nets
     torch.manual_seed(3)
     made: nn.Module = {
         "ViT": lambda: nets.ViT(channels, SIDE, 16, classification=True, num_classes=classes, spatial_dims=2, **SMALL),
@@ -194,7 +196,9 @@ def test_weights_for_other_bands_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_vit_without_a_class_token_gives_the_mean_of_its_patches(tmp_path: Path) -> None:
-    network = monai("monai.networks.nets").ViT(3, SIDE, 16, classification=False, spatial_dims=2, **SMALL).eval()
+    with monai_import():
+        from monai.networks import nets
+    network = nets.ViT(3, SIDE, 16, classification=False, spatial_dims=2, **SMALL).eval()
     torch.save(network.state_dict(), tmp_path / "w.pt")
     config = Config(architecture="ViT", options={**SMALL, "classification": False}, weights=str(tmp_path / "w.pt"))
 

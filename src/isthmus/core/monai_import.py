@@ -1,15 +1,16 @@
-"""Imports MONAI where a plugin needs it: five to twelve seconds and 250 MB, so never at the top of a module."""
+"""Stands around each import of MONAI: five to twelve seconds and 250 MB, so only in the function that needs it."""
 
-import importlib
+import contextlib
 import logging
 import warnings
-from typing import Any
+from collections.abc import Iterator
 
 from isthmus.core.errors import ConfigError
 
 
-def monai(module: str) -> Any:
-    """Returns a module of MONAI such as `monai.transforms`; nothing that it warns of or logs reaches the user.
+@contextlib.contextmanager
+def monai_import() -> Iterator[None]:
+    """Lets MONAI be imported in its block; nothing that it warns of or logs reaches the user, then or later.
 
     MONAI replaces `warnings.showwarning` of the whole process while it is imported; it is put back.
 
@@ -20,7 +21,7 @@ def monai(module: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            found = importlib.import_module(module)
+            yield
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "monai":
             raise
@@ -28,4 +29,3 @@ def monai(module: str) -> Any:
     finally:
         warnings.showwarning = shown
     logging.getLogger("monai").setLevel(logging.ERROR)
-    return found

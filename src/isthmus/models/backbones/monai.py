@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from isthmus.core.errors import ConfigError, WeightsError
 from isthmus.core.files import sha256_file
-from isthmus.core.monai_import import monai
+from isthmus.core.monai_import import monai_import
 from isthmus.core.plugins import did_you_mean
 from isthmus.models import weights
 from isthmus.models.backbones import Backbone, BackboneConfig
@@ -174,7 +174,8 @@ class Config(BackboneConfig):
                 f"preprocess.image_size {image_size} is not a multiple of the patch size {patch} of 'ViT'. Nearest"
                 f" allowed: {max(patch, round(image_size / patch) * patch)} [pixel]"
             )
-        nets = monai("monai.networks.nets")
+        with monai_import():
+            from monai.networks import nets
         try:
             network: Any = made.make(nets, channels, image_size, self.options)
         except (TypeError, ValueError) as error:
