@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.repo.imports import REPOSITORY
+from tests.repo.imports import REPOSITORY, file_of, plugins_in, reachable
 
 PACKAGES = {  # distribution -> the module that it is imported as
     "torch": "torch",
@@ -54,6 +54,16 @@ def test_each_package_is_imported_by_the_product(package: str) -> None:
 
 def test_what_is_slow_to_import_is_imported_in_functions_alone() -> None:
     assert {name: importers().get(f"top {name}", set()) for name in SLOW} == {name: set() for name in SLOW}
+
+
+def test_a_served_model_reaches_monai_by_its_backbone_alone() -> None:
+    plugins = [*plugins_in("data.kinds"), *plugins_in("data.readers"), *plugins_in("models.backbones")]
+
+    modules = reachable(["isthmus.registry.served", *plugins])
+
+    files = {file_of(module).relative_to(REPOSITORY).as_posix() for module in modules}
+    assert "src/isthmus/models/trained.py" in files
+    assert files & importers()["monai"] == {"src/isthmus/models/backbones/monai.py"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)
