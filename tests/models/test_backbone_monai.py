@@ -19,6 +19,7 @@ from isthmus.models import ModelConfig, tuning
 from isthmus.models.backbones.monai import ARCHITECTURES, Config
 from isthmus.models.classifier import Classifier
 from isthmus.models.embedding import encode, store_backbone, stored_encoder
+from isthmus.models.recipe import Tuning
 from tests.require import require
 
 pytestmark = pytest.mark.slow  # the import alone takes seconds
@@ -208,6 +209,27 @@ def test_a_vit_without_a_class_token_gives_the_mean_of_its_patches(tmp_path: Pat
         torch.testing.assert_close(built.network.eval()(images()), network(images())[0].mean(dim=1))
 
 
+def test_positions_of_another_image_size_are_refused_with_the_size_that_fits(tmp_path: Path) -> None:
+    torch.save({"model": theirs("ViT").state_dict()}, tmp_path / "w.pt")
+    config = Config(architecture="ViT", options=SMALL, weights=str(tmp_path / "w.pt"))
+
+    for call in (lambda: config.build(3, 64, tmp_path), lambda: config.check_weights(64)):
+        with pytest.raises(WeightsError, match=r"positions of images of 32 \[pixel\] \(got preprocess.image_size 64\)"):
+            call()
+
+
+def test_lora_changes_its_attention_and_merges_into_its_own_names(tmp_path: Path) -> None:
+    network = Config(architecture="ViT", options=SMALL).build(3, SIDE, tmp_path).network.eval()
+    before = network(images())
+
+    tuning.prepare(network, Tuning(how="lora", rank=2), 0)
+
+    torch.testing.assert_close(network(images()), before)
+    assert 0 < tuning.trained_share(network) < 0.2
+    names = Config(architecture="ViT", options=SMALL).skeleton(3, SIDE).state_dict().keys()
+    assert tuning.merged(network).state_dict().keys() == names
+
+
 def test_a_mean_and_std_that_are_set_are_taken_and_otherwise_values_stay_in_0_to_1(tmp_path: Path) -> None:
     plain = Config(architecture="ViT", options=SMALL).build(3, SIDE, tmp_path)
     given = Config(architecture="ViT", options=SMALL, mean=[0.1, 0.2, 0.3], std=[0.5] * 3).build(3, SIDE, tmp_path)
@@ -265,6 +287,11 @@ def test_a_file_that_is_none_or_of_another_network_is_refused(tmp_path: Path) ->
     empty = bundle(tmp_path / "empty", {})
     (empty / "models" / "model.pt").unlink()
     refused(empty, "is no MONAI bundle with weights: models/model.pt is not in it")
+    damaged = zipped(bundle(tmp_path / "damaged", theirs("ViT").state_dict()))
+    data = bytearray(damaged.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    damaged.write_bytes(data)
+    refused(damaged, "damaged.zip': damaged/models/model.pt cannot be unpacked .*Download the bundle again")
     refused(zipped(empty), "is a MONAI bundle without weights: models/model.pt is not in it")
 
 

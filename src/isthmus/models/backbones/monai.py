@@ -9,6 +9,7 @@ the mean of its patches). Values of images are handed on in [0, 1], as MONAI's o
 
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,7 @@ from isthmus.models.backbones import Backbone, BackboneConfig
 from isthmus.models.bands import inflated, known_wavelengths, seeing_rgb
 
 _BUNDLED = "models/model.pt"  # MONAI's bundle specification: where the weights of a bundle lie
+_POSITIONS = "patch_embedding.position_embeddings"
 _OURS = {"in_channels", "out_channels", "num_classes", "spatial_dims", "img_size", "pretrained", "progress"}
 
 
@@ -93,8 +95,7 @@ class Config(BackboneConfig):
         given, origin, place = 3, f"random weights, seed {self.seed}", ""
         contents = None
         if self.weights != "random":
-            contents, origin = read(self.weights)
-            given = weights.bands(self._meta(3, image_size), contents)
+            contents, origin, given = self._contents(image_size)
         elif self.bands == "inflate":
             given = channels
         network = self._seeded(given, image_size)
@@ -119,8 +120,7 @@ class Config(BackboneConfig):
         """
         if self.weights == "random" or Path(self.weights).parts[:1] == ("out",):
             return
-        contents, origin = read(self.weights)
-        given = weights.bands(self._meta(3, image_size), contents)
+        contents, origin, given = self._contents(image_size)
         weights.fitted(self._meta(given, image_size), contents, origin)
 
     def skeleton(self, channels: int, image_size: int) -> nn.Module:
@@ -132,6 +132,26 @@ class Config(BackboneConfig):
         if self.bands == "rgb" and not self.takes_rgb(channels):
             return seeing_rgb(self._network(3, image_size), known_wavelengths(self.wavelengths, channels))
         return self._network(channels, image_size)
+
+    def _contents(self, image_size: int) -> tuple[Any, str, int]:
+        """Returns what the file of weights holds, its origin, and for how many channels it was made.
+
+        Raises:
+            WeightsError: it cannot be read, or its positions are of images of another size.
+        """
+        contents, origin = read(self.weights)
+        network = self._meta(3, image_size)
+        own = dict(network.state_dict()).get(_POSITIONS)
+        found = [
+            tensors[name] for _, tensors in weights.dicts_of_tensors(contents) for name in tensors if _POSITIONS in name
+        ]
+        if own is not None and found and own.shape[1] != found[0].shape[1]:
+            side = round(found[0].shape[1] ** 0.5) * image_size // round(own.shape[1] ** 0.5)
+            raise WeightsError(
+                f"weights from {origin} have positions of images of {side} [pixel] (got preprocess.image_size"
+                f" {image_size}). Set it to {side}"
+            )
+        return contents, origin, weights.bands(network, contents)
 
     def _for_channels(
         self, network: nn.Module, given: int, waves: list[float | None], image_size: int, origin: str
@@ -219,9 +239,15 @@ def read(source: str) -> tuple[Any, str]:
     if not inside:
         contents, origin = weights.pretrained("", source, Path())
         return _without_stale(contents), origin
-    with zipfile.ZipFile(path) as archive, tempfile.TemporaryDirectory() as temporary:
-        found = Path(archive.extract(inside, temporary))
-        contents, _ = weights.pretrained("", str(found), Path())
+    with tempfile.TemporaryDirectory() as temporary:
+        try:
+            with zipfile.ZipFile(path) as archive:
+                found = archive.extract(inside, temporary)
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # RuntimeError: it is encrypted
+            raise WeightsError(
+                f"models: backbone.weights: '{path}': {inside} cannot be unpacked ({error}). Download the bundle again"
+            ) from error
+        contents, _ = weights.pretrained("", found, Path())
     return _without_stale(contents), f"MONAI bundle {path.name}, sha256 {sha256_file(path)[:16]}"
 
 
