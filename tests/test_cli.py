@@ -295,11 +295,29 @@ def test_check_finds_what_ingest_will_find_in_the_raw_folder(
         ),
         ({"model": "frozen_cnn"}, ["methods: fixmatch needs images, but model 'frozen_cnn' is frozen"]),
         ({"model": "shares"}, ["models.shares.class_shares: must name each class once (got x, z). Classes: x, y"]),
+        (
+            {"model": "artefacts"},
+            ["models: augment.artefacts: bias field, Gibbs ringing and noise are of medical images"],
+        ),
         ({"model": "knn"}, ["methods: coral trains a model, and head: knn has nothing to train"]),
         ({"model": "stops"}, ["early_stop: shot has a loop of its own"]),
         ({"model": "lora"}, ["tuning.how: lora changes the attention of a vision transformer"]),
     ],
-    ids=["group", "size", "patch", "roi", "bands", "waves", "weights", "images", "shares", "knn", "stop", "tuning"],
+    ids=[
+        "group",
+        "size",
+        "patch",
+        "roi",
+        "bands",
+        "waves",
+        "weights",
+        "images",
+        "shares",
+        "artefacts",
+        "knn",
+        "stop",
+        "tuning",
+    ],
 )
 def test_check_refuses_what_a_later_stage_would_refuse(
     tmp_path: Path, section: dict[str, Any], messages: list[str], capsys: pytest.CaptureFixture[str]
@@ -312,6 +330,7 @@ def test_check_refuses_what_a_later_stage_would_refuse(
         "frozen_cnn": cnn | {"mode": "frozen"},
         "waves": cnn | {"backbone": {"name": "small_cnn", "bands": "rgb", "wavelengths": [665, 842]}},
         "shares": cnn | {"class_shares": {"x": 1, "z": 1}},
+        "artefacts": cnn | {"augment": {"artefacts": 0.5}},
         "knn": cnn | {"mode": "frozen", "head": "knn", "epochs": 1},
         "stops": cnn | {"early_stop": {"patience": 1}},
         "lora": cnn | {"tuning": {"how": "lora"}},

@@ -1,5 +1,6 @@
 """Options of the shared loop: each does what it says, and a run that was cut off ends in the same bytes under each."""
 
+import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,10 +17,11 @@ from isthmus.data.batch import Batch, softened
 from isthmus.models import ModelConfig
 from isthmus.models.recipe import Augment, EarlyStop, Optimiser, Schedule
 from isthmus.training import loop
-from isthmus.training.data import TrainingData
+from isthmus.training.data import TrainingData, check_augment
 from isthmus.training.loop import LoopSession
 from isthmus.training.stopping import should_stop, watched_value
 from tests.adapt.small_session import CLASSES, batch, classifier, data, method, session
+from tests.require import require
 
 EVERY_OPTION = [
     *({"schedule": Schedule(name=name, every=2, patience=1)} for name in ("constant", "one_cycle", "step", "sgdr")),  # type: ignore[arg-type]
@@ -354,6 +356,35 @@ def test_a_policy_changes_source_images_and_strong_views_and_no_weak_view_of_the
     assert not torch.equal(first.target_strong, before.target_strong)
 
 
+@pytest.mark.slow  # the import of MONAI
+@pytest.mark.parametrize(
+    ("artefacts", "source", "strong"), [(None, False, True), (0.0, False, False), (1.0, True, True)]
+)
+def test_artefacts_are_of_strong_views_of_medical_images_and_of_source_images_where_they_are_set(
+    artefacts: float | None, source: bool, strong: bool
+) -> None:
+    require("monai", importlib.util.find_spec("monai") is not None)
+    plain = data(images=True)
+    given = replace(plain, augment=Augment(artefacts=artefacts), kind="medical")
+
+    first, second = (next(given.batches(1, 16, 0, target=True, strong=True)) for _ in range(2))
+    before = next(plain.batches(1, 16, 0, target=True, strong=True))
+
+    assert torch.equal(first.inputs, second.inputs)
+    assert torch.equal(first.inputs[:16], before.inputs[:16]) == (not source)
+    assert torch.equal(first.inputs[16:], before.inputs[16:])  # a teacher is asked about weak views
+    assert first.target_strong is not None and second.target_strong is not None and before.target_strong is not None
+    assert torch.equal(first.target_strong, second.target_strong)
+    assert torch.equal(first.target_strong, before.target_strong) == (not strong)
+
+
+def test_other_kinds_have_no_artefacts_of_medical_devices() -> None:
+    check_augment(Augment(), "natural")
+    check_augment(Augment(artefacts=0.0), "natural")
+    with pytest.raises(ConfigError, match=r"artefacts: bias field, .* are of medical images \(got kind: natural"):
+        check_augment(Augment(artefacts=0.5), "natural")
+
+
 def test_mixed_labels_are_smoothed_too_and_reach_the_loss(tmp_path: Path) -> None:
     given = replace(data(images=True), classes=CLASSES, augment=Augment(mixup=1.0))
     running = session(method("fixmatch"), tmp_path, given=given, label_smoothing=0.1)
@@ -372,7 +403,10 @@ def test_mixed_labels_are_smoothed_too_and_reach_the_loss(tmp_path: Path) -> Non
     [
         ({"mode": "full", "augment": {"mixup": 1, "cutmix": 1}}, "mixup and cutmix cannot both mix one batch"),
         ({"mode": "full", "augment": {"randaugment": 2, "augmix": 3}}, "randaugment and augmix cannot both change one"),
-        ({"mode": "full", "augment": {"strength": 5.0}}, "strength is of randaugment and augmix, and both are 0"),
+        (
+            {"mode": "full", "augment": {"strength": 5.0}},
+            "strength is of randaugment, augmix and artefacts, and none is set",
+        ),
         ({"mode": "frozen", "augment": {"erase": 0.5}}, "augment changes images, which frozen mode does not see"),
     ],
 )

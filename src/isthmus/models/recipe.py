@@ -84,7 +84,14 @@ class Augment(Config):
         0, ge=0, le=8, description="operations on each source image and strong view, one after another; 0: none"
     )
     augmix: int = Field(0, ge=0, le=8, description="chains that are mixed into them instead; the paper's 3; 0: none")
-    strength: float = Field(9.0, ge=0, le=30, description="[of 30] of randaugment; augmix draws up to it")
+    artefacts: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="[share] of source images and strong views that get each of bias field, Gibbs ringing and noise; "
+        "kind medical only; none: half of its strong views and no source image; 0: no image",
+    )
+    strength: float = Field(9.0, ge=0, le=30, description="[of 30] of randaugment and artefacts; augmix draws up to it")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Augment":
@@ -92,6 +99,8 @@ class Augment(Config):
             raise ValueError("mixup and cutmix cannot both mix one batch. Set one of them to 0")
         if self.randaugment and self.augmix:
             raise ValueError("randaugment and augmix cannot both change one image. Set one of them to 0")
-        if self.strength != 9.0 and not (self.randaugment or self.augmix):
-            raise ValueError("strength is of randaugment and augmix, and both are 0. Set one of them, or drop strength")
+        if self.strength != 9.0 and not (self.randaugment or self.augmix or self.artefacts):
+            raise ValueError(
+                "strength is of randaugment, augmix and artefacts, and none is set. Set one of them, or drop strength"
+            )
         return self

@@ -19,7 +19,8 @@ from isthmus.registry.tracking import Store
 
 # What the bundled code imports when it predicts. Readers of other formats add theirs where the lock file has them.
 _NEEDS = ["mlflow", "numpy", "pandas", "pillow", "pydantic", "pyyaml", "safetensors", "timm", "torch", "torchvision"]
-_NEEDS_IF_LOCKED = ["pydicom", "nibabel", "monai", "einops", "rasterio", "pyarrow", "scipy"]
+_NEEDS_IF_LOCKED = ["pydicom", "nibabel", "rasterio", "pyarrow", "scipy"]
+_NEEDS_OF_BACKBONE = {"monai": ["monai", "einops"]}  # 250 MB of memory, so not for every model
 
 
 class ScenarioParams(Config):
@@ -39,6 +40,7 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
     # Here and not above: torch takes two seconds, and most calls find everything published.
     from isthmus.evaluation.choice import parts
     from isthmus.evaluation.typicality import write_typicalities
+    from isthmus.models.embedding import read_facts
     from isthmus.models.trained import export_trained
     from isthmus.registry.promise import promise, typicalities
 
@@ -60,15 +62,20 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
         package = Path(isthmus.__file__).parent
         outputs = {"class": "string"} | {f"probability_{c}": "double" for c in facts["classes"]}
         outputs |= {"set": "string", "answered": "boolean", "domain_score": "double"}
+        needs = served_requirements(lineage.project / REQUIREMENTS, read_facts(features).backbone["name"])
         metadata = {"classes": facts["classes"], "chosen": chosen} | lineage_facts(record, lineage)
         store.write_model(
             run, record.model_id, package / "registry" / "served.py", folder, package,
-            served_requirements(lineage.project / REQUIREMENTS), _example(facts, scenario), outputs, metadata,
+            needs, _example(facts, scenario), outputs, metadata,
         )  # fmt: skip
 
 
-def served_requirements(lock: Path) -> list[str]:
+def served_requirements(lock: Path, backbone: str) -> list[str]:
     """Returns what the served model needs, pinned as in the lock file; never this package itself.
+
+    Args:
+        lock: the lock file.
+        backbone: its plugin's name.
 
     Raises:
         StoreError: the lock file is missing or does not pin one of them.
@@ -76,12 +83,13 @@ def served_requirements(lock: Path) -> list[str]:
     if not lock.exists():
         raise StoreError(f"{lock}: no such file; the model's requirements are taken from it. Restore it from git")
     pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
-    missing = [name for name in _NEEDS if name not in pins]
+    needs = _NEEDS + _NEEDS_OF_BACKBONE.get(backbone, [])
+    missing = [name for name in needs if name not in pins]
     if missing:
         raise StoreError(
             f"{lock}: does not pin {', '.join(missing)}, which the served model needs. Write the lock again"
         )
-    return [f"{name}=={pins[name]}" for name in sorted(_NEEDS + [n for n in _NEEDS_IF_LOCKED if n in pins])]
+    return [f"{name}=={pins[name]}" for name in sorted(needs + [n for n in _NEEDS_IF_LOCKED if n in pins])]
 
 
 def _example(facts: dict[str, Any], scenario: Scenario) -> bytes:

@@ -32,7 +32,7 @@ from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import checkpoint_key
-from isthmus.training.data import TrainingData, training_data
+from isthmus.training.data import TrainingData, check_augment, training_data
 from isthmus.training.devices import Devices, open_devices
 from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs
 from isthmus.training.memory import check_trains_nothing, memorise
@@ -249,6 +249,7 @@ def check_method(params: Params, name: str, network: nn.Module) -> None:
     """
     config, scenario, width = params.model, params.scenario, 8
     _class_shares(params)
+    check_augment(config.augment, scenario.kind)
     shape = Shape(len(scenario.classes), width, len(scenario.source), 2, 0, _target_shares(params))
     method = build_method(params, name, shape)
     check_early_stop(config.early_stop, method, name)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.core.errors import ConfigError
 from isthmus.core.seeds import derive_seed
+from isthmus.data import artefacts
 from isthmus.data.augment import cut_mixed, erased, mixed, strong_view, weak_view
 from isthmus.data.batch import Batch
 from isthmus.models.recipe import Augment
@@ -43,7 +45,7 @@ class TrainingData:
         class_shares: float64 `[K]`, with what shares of the classes source rows are drawn; None: as they are.
         classes: K, where images are mixed.
         augment: of images, beside the weak view.
-        kind: of imagery; it says which operations of a policy the images stand.
+        kind: of imagery; it says which operations of a policy, and which artefacts, the images stand.
     """
 
     inputs: Inputs
@@ -111,6 +113,7 @@ class TrainingData:
             ):  # not on weak target views: a teacher is asked about them
                 inputs = torch.cat([self._by_policy(inputs[: len(rows)], generator), inputs[len(rows) :]])
                 target_strong = None if target_strong is None else self._by_policy(target_strong, generator)
+            inputs, target_strong = self._with_artefacts(inputs, target_strong, len(rows), generator)
             inputs, soft_labels = self._augmented(inputs, torch.from_numpy(self.labels[rows]), generator)
         return Batch(
             inputs,
@@ -130,6 +133,20 @@ class TrainingData:
             return augmixed(images, chosen.augmix, chosen.strength, allowed, generator)
         return rand_augmented(images, chosen.randaugment, chosen.strength, allowed, generator)
 
+    def _with_artefacts(
+        self, inputs: Tensor, strong: Tensor | None, sources: int, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor | None]:
+        """Returns inputs and strong views as devices spoil them; never a weak target view, which a teacher sees."""
+        given, strength = self.augment.artefacts, self.augment.strength
+        if self.kind != artefacts.KIND:
+            return inputs, strong
+        if given:
+            spoilt = artefacts.with_artefacts(inputs[:sources], given, strength, generator)
+            inputs = torch.cat([spoilt, inputs[sources:]])
+        if strong is not None:
+            strong = artefacts.with_artefacts(strong, artefacts.SHARE if given is None else given, strength, generator)
+        return inputs, strong
+
     def _augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
         """Erases in all images, mixes source images alone: a target image has no label that could be mixed."""
         if self.augment.erase:
@@ -141,6 +158,19 @@ class TrainingData:
         sharp = functional.one_hot(labels, self.classes).float()
         changed, soft = mix(images[:count], sharp, alpha, generator)
         return torch.cat([changed, images[count:]]), soft
+
+
+def check_augment(augment: Augment, kind: str) -> None:
+    """Refuses artefacts of medical devices in images of another kind.
+
+    Raises:
+        ConfigError: they are set, and the images are no medical ones.
+    """
+    if augment.artefacts and kind != artefacts.KIND:
+        raise ConfigError(
+            f"params.yaml: models: augment.artefacts: bias field, Gibbs ringing and noise are of medical images (got"
+            f" kind: {kind}, artefacts: {augment.artefacts}). Drop it, or set randaugment or augmix"
+        )
 
 
 def training_data(
@@ -167,7 +197,11 @@ def training_data(
         classes: K.
         augment: of images.
         kind: of imagery.
+
+    Raises:
+        ConfigError: the images do not stand the augmentation.
     """
+    check_augment(augment, kind)
     number = np.array([domains.index(name) for name in table["domain"]], dtype=np.int64)
     split = table["split"].to_numpy()
     is_target = number == len(domains) - 1

@@ -6,7 +6,9 @@ Order: burned-in annotation, stain or window, inversion, resampling, channels. A
     SIGMOID       y = 1 / (1 + exp(-4 (x - c) / w))
 clipped to [0, 1]. Statistics (the range of images without a window, stains) are of a domain's training images alone.
 Text that was burned into the pixels may name the patient: an image that says so, or of a modality that carries such
-text and says nothing, is refused, and nothing is fitted on it.
+text and says nothing, is refused, and nothing is fitted on it. MONAI's `ScaleIntensityRange` and `Spacing` are what the
+tests compare with and are not used: their import quadruples the memory of each worker, and `Spacing` skips pixels when
+it shrinks an image (docs/decisions/0024-monai.md).
 """
 
 from collections.abc import Iterable

@@ -1,7 +1,8 @@
 """DICOM through pydicom: real values after the file's own rescale, one part a frame, colour as RGB, padding not valid.
 
-Not done here: window, inversion of MONOCHROME1, resampling (`kinds/medical.py` does them, from `facts`). MONAI's own
-DICOM reader is not used: it stacks files to volumes and hides which frame failed and why, and its import costs 9 s.
+Not done here: window, inversion of MONOCHROME1, resampling (`kinds/medical.py` does them, from `facts`). MONAI's reader
+gives the same values (a test holds that) and is not used: it holds a whole series, orders it by InstanceNumber and
+checks no bounds (docs/decisions/0024-monai.md).
 
 What is not obvious: frames are decoded one by one, so that memory holds one; sizes that the header declares are held
 against the bytes that are there before anything is allocated; a file without the mark `DICM` is refused, because its

