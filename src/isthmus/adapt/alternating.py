@@ -25,7 +25,7 @@ def own_optimiser(parts: Mapping[str, Iterable[nn.Parameter]], like: torch.optim
         raise ConfigError(
             "params.yaml: models: optimiser, accumulate, precision and average do not reach a method whose steps take"
             " turns over parts of the model, nor do tuning.layer_decay and l2_sp. Leave them at adamw, 1, none, 0, 1"
-            " and 0, or drop adda and mcd"
+            " and 0, or drop adda, mcd and swd"
         )
     decay = float(like.defaults["weight_decay"])
     groups: list[dict[str, Any]] = []
