@@ -8,7 +8,7 @@ backbone's features are perturbed, not the pixels: it means the same on cached f
 of the backbone; lengths are shares of the mean length of these rows; the domain loss stands behind our reversal.
 Guards, against pytorch-adapt 0.0.81: its loss compares answers under batch statistics with answers under running
 statistics, which differ without any perturbation, so both are taken under running ones here; its search clears the
-gradients of the model; its xi of 1e-6 is lost in the rounding of float32.
+gradients of the model; its xi of 1e-6 is blurred by the rounding of float32.
 """
 
 from collections.abc import Callable, Iterator
