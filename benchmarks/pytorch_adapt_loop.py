@@ -245,7 +245,7 @@ def main() -> None:
     """Trains both ways and prints, or writes, one row a method."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pytorch_adapt_loop", description=__doc__)
     parser.add_argument("--write", type=Path, help="Markdown file whose section is replaced; default: print only")
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     given = parser.parse_args()
