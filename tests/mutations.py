@@ -115,7 +115,7 @@ MUTATIONS = {
         ("adapt/test_predictions.py",),
     ),
     "mcd_step_b_left_out": Mutation(
-        "two_heads.py", "minimise(heads_loss(model, batch), heads, like)", "pass", ("adapt/methods/test_mcd.py",)
+        "two_heads.py", "move_heads(heads_loss(model, batch))", "pass", ("adapt/methods/test_mcd.py",)
     ),
     "mcd_step_c_moves_the_head": Mutation(
         "two_heads.py",
@@ -245,6 +245,12 @@ MUTATIONS = {
     ),
     "swd_directions_ignored": Mutation(
         "methods/swd.py", "        self.distance.m = directions\n", "", ("adapt/methods/test_swd.py",)
+    ),
+    "swd_encoder_step_moves_the_heads": Mutation(
+        "two_heads.py",
+        "partial(minimise_only, parameters=of_encoder, optimiser=like)",
+        "partial(minimise_only, parameters=of_heads, optimiser=like)",
+        ("adapt/methods/test_swd.py",),
     ),
     "swd_of_logits": Mutation(
         "methods/swd.py",

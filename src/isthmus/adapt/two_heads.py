@@ -7,12 +7,13 @@ authors' code: normalised in one batch, the target as a whole moves to where bot
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.adapt import Model, Session
-from isthmus.adapt.alternating import minimise, own_optimiser
+from isthmus.adapt.alternating import minimise, minimise_only, own_optimiser, require_plain_step
 from isthmus.adapt.predictions import source_loss
 from isthmus.data.batch import Batch
 
@@ -58,6 +59,8 @@ def train_by_turns(
     heads_loss: Callable[[Model, Batch], Tensor],
     encoder_loss: Callable[[Model, Batch], Tensor],
     encoder_steps: int,
+    *,
+    one_optimiser: bool,
 ) -> None:
     """Trains by turns; C's discrepancy before its last step is noted beside A's losses.
 
@@ -67,19 +70,31 @@ def train_by_turns(
         heads_loss: of step B.
         encoder_loss: of step C.
         encoder_steps: how often step C is done for each batch.
+        one_optimiser: all steps share the session's, as in the authors' code; else B and C have one each. Adam scales
+            every gradient to the same length, so with one of its own a small discrepancy moves the encoder as far as
+            the cross-entropy does.
     """
     model, like = session.model, session.optimiser
-    heads = own_optimiser({"head": model.head.parameters(), "method": second_head.parameters()}, like)
-    parts = {"backbone": _trained(model.backbone), "bottleneck": _trained(model.bottleneck)}
-    encoder = own_optimiser(parts, like)
-    session.remember("two_heads", heads)
-    session.remember("two_heads_encoder", encoder)
+    of_heads = [*model.head.parameters(), *second_head.parameters()]
+    of_encoder = [*_trained(model.backbone), *_trained(model.bottleneck)]
+    if one_optimiser:
+        require_plain_step(like)
+        move_heads = partial(minimise_only, parameters=of_heads, optimiser=like)
+        move_encoder = partial(minimise_only, parameters=of_encoder, optimiser=like)
+    else:
+        heads = own_optimiser({"head": model.head.parameters(), "method": second_head.parameters()}, like)
+        parts = {"backbone": _trained(model.backbone), "bottleneck": _trained(model.bottleneck)}
+        encoder = own_optimiser(parts, like)
+        session.remember("two_heads", heads)
+        session.remember("two_heads_encoder", encoder)
+        move_heads = partial(minimise, optimiser=heads, like=like)
+        move_encoder = partial(minimise, optimiser=encoder, like=like)
     for _ in session.epochs():
         for batch in session.batches():
-            minimise(heads_loss(model, batch), heads, like)
+            move_heads(heads_loss(model, batch))
             for _ in range(encoder_steps):
                 disagreement = encoder_loss(model, batch)
-                minimise(disagreement, encoder, like)
+                move_encoder(disagreement)
             losses = session.method.losses(model, batch, session.progress)
             session.step(losses | {"discrepancy": disagreement.detach()})
 

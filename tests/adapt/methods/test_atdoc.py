@@ -18,11 +18,13 @@ def built(**options: object) -> Adaptation:
 
 
 def filled(made: Adaptation) -> None:
-    """Puts a plain memory in: image i has features near axis i mod 3 and is sure of class i mod 3."""
+    """Puts a plain memory in: image i has features near axis i mod 3 and is more or less sure of class i mod 3."""
     classes = torch.arange(40) % CLASSES
-    noise = 0.1 * torch.rand(40, WIDTH, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.1 * torch.rand(40, WIDTH, generator=generator)
+    certain = 0.4 + 0.6 * torch.rand(40, 1, generator=generator)
     made.memory.feat_memory.copy_(functional.normalize(torch.eye(CLASSES, WIDTH)[classes] + noise))
-    made.memory.pred_memory.copy_(0.9 * torch.eye(CLASSES)[classes] + 0.02 * classes[:, None])
+    made.memory.pred_memory.copy_(certain * torch.eye(CLASSES)[classes])
 
 
 def test_pseudo_labels_are_the_mean_of_the_nearest_others_by_the_slow_way() -> None:

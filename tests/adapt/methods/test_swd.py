@@ -1,9 +1,11 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from isthmus.adapt.methods.swd import Adaptation
-from tests.adapt.small_session import CLASSES, batch, classifier, logits, method, snapshot
+from tests.adapt.small_session import CLASSES, batch, changed, classifier, logits, method, session, snapshot
 
 
 def built(**options: object) -> Adaptation:
@@ -51,3 +53,26 @@ def test_the_heads_step_drives_apart_what_the_encoder_step_brings_together() -> 
     heads.backward()
     assert all(parameter.grad is None for parameter in model.bottleneck.parameters()) and before
     assert all(parameter.grad is not None for parameter in made.second_head.parameters())
+
+
+def test_one_optimiser_does_all_turns_and_each_turn_moves_its_own_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = session(built(encoder_steps=2), tmp_path, epochs=1)
+    parts = {"head": running.model.head, "second": running.method, "encoder": running.model.bottleneck}
+    moved: list[set[str]] = []
+    step = running.optimiser.step
+
+    def watched(*args: object) -> None:
+        before = {name: snapshot(part) for name, part in parts.items()}
+        step()
+        moved.append({name for name, part in parts.items() if changed(before[name], part)})
+
+    monkeypatch.setattr(running.optimiser, "step", watched)
+    running.method.fit(running)
+
+    turn = [{"head", "second"}, {"encoder"}, {"encoder"}, {"head", "second", "encoder"}]
+    assert len(moved) >= 8
+    assert all(found == turn[place % 4] for place, found in enumerate(moved))
+    state = torch.load(tmp_path / "state.pt", weights_only=True)["state"]
+    assert set(state) == {"model", "method", "optimiser"}

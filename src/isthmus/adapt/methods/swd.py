@@ -55,7 +55,8 @@ class Adaptation(Method):
 
     def fit(self, session: Session) -> None:
         """Trains by turns."""
-        train_by_turns(session, self.second_head, self.heads_loss, self.encoder_loss, self.encoder_steps)
+        turns = (self.heads_loss, self.encoder_loss, self.encoder_steps)
+        train_by_turns(session, self.second_head, *turns, one_optimiser=True)
 
     def heads_loss(self, model: Model, batch: Batch) -> Tensor:
         """Returns step B's loss."""
