@@ -1,28 +1,31 @@
 """Trains every feature method on prepared scenarios, frozen, default options, and writes time and accuracy to a log.
 
 `python -m benchmarks.methods --params params.yaml --log docs/log.md steel=out/steel industrial=out/industrial`: for
-each scenario a folder with what `ingest`, `prepare` and `embed` wrote (only read). Each method runs as its stage
-does, in a process of its own, all seeds of `params.yaml`. Accuracy is balanced, on the target's TRAINING split, last
-epoch, and needs that split's labels: only for pairs declared for development; no test label is read. `--only` for
-some methods.
+each scenario a folder with what `ingest`, `prepare` and `embed` wrote (only read). Each method runs as its stage does,
+all seeds of `params.yaml`. Accuracy is balanced, on the target's TRAINING split, last epoch, and needs that split's
+labels: only for pairs declared for development; no test label is read. `--only` for some methods.
 """
 
 import argparse
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import yaml
 
+from benchmarks.sections import write_section
 from isthmus.adapt import Shape
 from isthmus.core import plugins
 from isthmus.core.accuracy import balanced_accuracy
+from isthmus.core.config import Config, load_params
 from isthmus.core.files import read_json
+from isthmus.stages import train
+
+C = TypeVar("C", bound=Config)
 
 Row = dict[str, float | str]
 Score = Callable[[np.ndarray, np.ndarray], float]
@@ -35,20 +38,31 @@ def feature_methods() -> list[str]:
     return [n for n in names if plugins.load("adapt.methods", n).Config().build(shape).needs == "features"]
 
 
+def params_of(kind: type[C], params: Path, **names: str) -> C:
+    """Returns what a stage reads of a `params.yaml`, for a scenario and, where the stage has one, a method."""
+    # Every stage's Params has it; it is no member of Config, which other sections share.
+    sections: dict[str, str] = kind.SECTIONS  # type: ignore[attr-defined]
+    return load_params(kind, params, {field: place.format(**names) for field, place in sections.items()})
+
+
 def trained(params: Path, scenario: str, method: str, folder: Path, work: Path) -> float:
     """Runs the stage `train` for one method into `work`; returns the time [s]."""
     document = yaml.safe_load(params.read_text())
     document["methods"] = {method: {}}
     own = work / "params.yaml"
     own.write_text(yaml.safe_dump(document))
-    flags = {"params": own, "scenario": scenario, "method": method, "manifest": folder / "manifest.parquet"}
-    flags |= {"prepared": folder / "prepared", "features": folder / "features"}
-    flags |= {"checkpoints": work / "checkpoints", "trained": work / method}
-    command = [sys.executable, "-m", "isthmus.stages.train"]
-    for name, value in flags.items():
-        command += [f"--{name}", str(value)]
+    plugins.load("adapt.methods", method)  # what it imports is no part of the time
     start = time.monotonic()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    train.run(
+        params_of(train.Params, own, scenario=scenario, method=method),
+        scenario=scenario,
+        method=method,
+        manifest=folder / "manifest.parquet",
+        prepared=folder / "prepared",
+        features=folder / "features",
+        checkpoints=work / "checkpoints",
+        trained=work / method,
+    )
     return time.monotonic() - start
 
 
@@ -108,7 +122,7 @@ def table(tables: dict[str, list[Row]]) -> str:
         )
         lines.append(f"| {row['method']} |{cells}")
     totals = ", ".join(f"{s} {sum(float(row['seconds']) for row in rows):.0f} s" for s, rows in tables.items())
-    return "\n".join([*lines, "", f"All methods, start-up included: {totals}.", ""])
+    return "\n".join([*lines, "", f"All methods: {totals}.", ""])
 
 
 def main() -> None:
@@ -116,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
     parser.add_argument("--params", type=Path, required=True, help="params.yaml that has the scenarios")
     parser.add_argument("--log", type=Path, help="Markdown file that the table is added to; default: print only")
+    parser.add_argument("--write", type=Path, help="Markdown file whose section of this title is replaced")
     parser.add_argument("--title", default="Feature methods, frozen, default options", help="of the section")
     parser.add_argument("--only", nargs="*", help="methods; default: all that take features")
     parser.add_argument("folders", nargs="+", metavar="SCENARIO=FOLDER")
@@ -123,14 +138,16 @@ def main() -> None:
     methods = given.only or feature_methods()
     pairs = [pair.partition("=") for pair in given.folders]
     tables = {name: measure(given.params, name, Path(folder), methods) for name, _, folder in pairs}
-    text = (
-        f"\n## {given.title}\n\nBalanced accuracy, mean over seeds (least to greatest), last epoch; target: its"
+    body = (
+        "Balanced accuracy, mean over seeds (least to greatest), last epoch; target: its"
         f" training split. `python -m benchmarks.methods`.\n\n{table(tables)}"
     )
-    print(text)
+    print(body)
     if given.log:
         with given.log.open("a") as stream:
-            stream.write(text)
+            stream.write(f"\n## {given.title}\n\n{body}")
+    if given.write:
+        write_section(given.write, f"{given.title}: benchmarks/methods.py", body)
 
 
 if __name__ == "__main__":

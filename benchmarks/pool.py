@@ -12,20 +12,17 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import pandas as pd
 import yaml
 
-from benchmarks.methods import feature_methods
+from benchmarks.methods import feature_methods, params_of
 from isthmus.core import plugins
-from isthmus.core.config import Config, load_params
 from isthmus.core.files import read_json
 from isthmus.data.manifest import MANIFEST, TARGET_LABELS, read_table, write_table
 from isthmus.data.split import Splits, assign_splits
 from isthmus.stages import train
 
-C = TypeVar("C", bound=Config)
 REVERSE, RAW = "_reverse", ".raw"
 
 
@@ -83,13 +80,6 @@ def inputs_of(pair: str, folder: Path, work: Path, seed: int) -> Path:
         if not (swapped / name).exists():
             (swapped / name).symlink_to((folder / name).resolve())
     return swapped
-
-
-def params_of(kind: type[C], params: Path, **names: str) -> C:
-    """Returns what a stage reads of a `params.yaml`, for a scenario and, where the stage has one, a method."""
-    # Every stage's Params has it; it is no member of Config, which other sections share.
-    sections: dict[str, str] = kind.SECTIONS  # type: ignore[attr-defined]
-    return load_params(kind, params, {field: place.format(**names) for field, place in sections.items()})
 
 
 def train_pair(params: Path, pair: str, folder: Path, pool: Path, methods: Sequence[str]) -> None:

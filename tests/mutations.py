@@ -115,19 +115,19 @@ MUTATIONS = {
         ("adapt/test_predictions.py",),
     ),
     "mcd_step_b_left_out": Mutation(
-        "methods/mcd.py", "minimise(self.heads_loss(model, batch), heads, like)", "pass", ("adapt/methods/test_mcd.py",)
+        "two_heads.py", "move_heads(heads_loss(model, batch))", "pass", ("adapt/methods/test_mcd.py",)
     ),
     "mcd_step_c_moves_the_head": Mutation(
-        "methods/mcd.py",
+        "two_heads.py",
         "encoder = own_optimiser(parts, like)",
         'encoder = own_optimiser({"head": model.head.parameters()}, like)',
         ("adapt/methods/test_mcd.py",),
     ),
     "mcd_heads_pulled_together": Mutation(
-        "methods/mcd.py", "return right - self.weight", "return right + self.weight", ("adapt/methods/test_mcd.py",)
+        "two_heads.py", "return right - weight", "return right + weight", ("adapt/methods/test_mcd.py",)
     ),
     "mcd_domains_normalised_together": Mutation(
-        "methods/mcd.py",
+        "two_heads.py",
         "        target = model(batch.inputs[count:], batch.domains[count:])\n        return",
         "        _, target = model(batch.inputs, batch.domains).split(count)\n        return",
         ("adapt/methods/test_mcd.py",),
@@ -218,6 +218,102 @@ MUTATIONS = {
     ),
     "sar_stays_at_the_moved_weights": Mutation(
         "methods/sar.py", "parameter.copy_(value)", "value.copy_(parameter)", ("adapt/methods/test_sar.py",)
+    ),
+    "domain_loss_of_rows_and_not_of_halves": Mutation(
+        "layers.py",
+        "(each[:source_count].mean() + each[source_count:].mean()) / 2.0",
+        "each.mean()",
+        ("adapt/test_layers.py",),
+    ),
+    "bsp_penalty_of_both_domains_at_once": Mutation(
+        "methods/bsp.py",
+        "self.penalty(full_precision(source.features)) + self.penalty(full_precision(target.features))",
+        "self.penalty(full_precision(outputs.features))",
+        ("adapt/methods/test_bsp.py",),
+    ),
+    "bsp_sign": Mutation(
+        "methods/bsp.py",
+        "self.config.spectral_weight *",
+        "-self.config.spectral_weight *",
+        ("adapt/methods/test_bsp.py",),
+    ),
+    "bsp_without_reversal": Mutation(
+        "methods/bsp.py",
+        "reverse_gradient(outputs.features, grl_lambda(progress, self.config.high))",
+        "outputs.features",
+        ("adapt/methods/test_bsp.py",),
+    ),
+    "swd_directions_ignored": Mutation(
+        "methods/swd.py", "        self.distance.m = directions\n", "", ("adapt/methods/test_swd.py",)
+    ),
+    "swd_encoder_step_moves_the_heads": Mutation(
+        "two_heads.py",
+        "partial(minimise_only, parameters=of_encoder, optimiser=like)",
+        "partial(minimise_only, parameters=of_heads, optimiser=like)",
+        ("adapt/methods/test_swd.py",),
+    ),
+    "swd_of_logits": Mutation(
+        "methods/swd.py",
+        "one, other = probabilities(first), probabilities(second)",
+        "one, other = first, second",
+        ("adapt/methods/test_swd.py",),
+    ),
+    "atdoc_memory_written_before_the_labels": Mutation(
+        "methods/atdoc.py",
+        "self._seen.append((features.detach(), logits.detach(), batch.target_index))",
+        "self._seen.append((features.detach(), logits.detach(), batch.target_index)); self.after_step(model, progress)",
+        ("adapt/methods/test_atdoc.py",),
+    ),
+    "atdoc_probabilities_underflow": Mutation(
+        "methods/atdoc.py", ".clamp_min(-_LEAST * self.temperature)", "", ("adapt/methods/test_atdoc.py",)
+    ),
+    "atdoc_takes_rows_that_are_not_finite": Mutation(
+        "methods/atdoc.py",
+        "features.isfinite().all(1) & logits.isfinite().all(1)",
+        "features.isfinite().all(1) | True",
+        ("adapt/methods/test_atdoc.py",),
+    ),
+    "atdoc_not_weighted_by_certainty": Mutation(
+        "methods/atdoc.py",
+        "(certainty * each).sum() / certainty.sum().clamp_min(_TINY)",
+        "each.mean()",
+        ("adapt/methods/test_atdoc.py",),
+    ),
+    "rtn_residual_on_the_target": Mutation(
+        "methods/rtn.py",
+        "entropy(target.logits).mean()",
+        "entropy(self.residual(target.logits)).mean()",
+        ("adapt/methods/test_rtn.py",),
+    ),
+    "rtn_source_without_residual": Mutation(
+        "methods/rtn.py",
+        "source_loss(by_source, batch)",
+        "source_loss(source.logits, batch)",
+        ("adapt/methods/test_rtn.py",),
+    ),
+    "rtn_map_takes_over_a_short_type": Mutation(
+        "methods/rtn.py",
+        "self.fusion(full_precision(outputs.features), full_precision(outputs.logits))",
+        "self.fusion(outputs.features, outputs.logits)",
+        ("adapt/methods/test_rtn.py",),
+    ),
+    "vada_search_clears_gradients": Mutation(
+        "methods/vada.py",
+        "{name: weight.detach() for name, weight in part.named_parameters()}",
+        "dict(part.named_parameters())",
+        ("adapt/methods/test_vada.py",),
+    ),
+    "vada_under_batch_statistics": Mutation(
+        "methods/vada.py", "        part.eval()\n", "        pass\n", ("adapt/methods/test_vada.py",)
+    ),
+    "vada_modes_not_put_back": Mutation(
+        "methods/vada.py", "module.training = training", "module.training = False", ("adapt/methods/test_vada.py",)
+    ),
+    "vada_divergence_turned_round": Mutation(
+        "methods/vada.py",
+        'functional.kl_div(functional.log_softmax(moved, dim=1), probabilities(clean), reduction="none")',
+        'functional.kl_div(functional.log_softmax(clean, dim=1), probabilities(moved), reduction="none")',
+        ("adapt/methods/test_vada.py",),
     ),
 }
 

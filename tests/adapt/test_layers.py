@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from isthmus.adapt.layers import domain_discriminator, reverse_gradient
+from isthmus.adapt.layers import domain_discriminator, domain_loss, reverse_gradient
 from isthmus.adapt.schedules import grl_lambda
 
 
@@ -33,3 +33,11 @@ def test_the_discriminator_has_no_batch_norm_and_depends_on_its_seed_alone() -> 
     assert not [m for m in first.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)]
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_each_domain_weighs_half_of_the_domain_loss_in_unequal_batches() -> None:
+    logits = torch.tensor([2.0, 0.0, -1.0, 3.0])
+
+    by_hand = (math.log1p(math.exp(-2.0)) + (math.log(2) + math.log1p(math.exp(-1)) + math.log1p(math.exp(3))) / 3) / 2
+
+    assert float(domain_loss(logits, 1)) == pytest.approx(by_hand, abs=1e-6)

@@ -28,6 +28,8 @@ OWN: dict[tuple[str, str], Callable[[Method, Classifier, Batch], Tensor]] = {
     ("adda", "target_loss"): lambda m, c, b: m.target_loss(c, b),
     ("mcd", "heads_loss"): lambda m, c, b: m.heads_loss(c, b),
     ("mcd", "encoder_loss"): lambda m, c, b: m.encoder_loss(c, b),
+    ("swd", "heads_loss"): lambda m, c, b: m.heads_loss(c, b),
+    ("swd", "encoder_loss"): lambda m, c, b: m.encoder_loss(c, b),
     ("shot", "target_losses"): lambda m, c, b: summed(m.target_losses(c, b, b.target_index % CLASSES)),
 }
 LOSSES = [*((name, "losses") for name in NAMES), *OWN]

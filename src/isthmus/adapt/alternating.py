@@ -11,6 +11,20 @@ from isthmus.core.errors import ConfigError
 _CLIP = 10.0  # largest gradient norm; as the shared loop's default
 
 
+def require_plain_step(like: torch.optim.Optimizer) -> None:
+    """Refuses options of the shared step that steps over parts of the model know nothing of.
+
+    Raises:
+        ConfigError: one is set.
+    """
+    if not all(group.get("plain_step", True) for group in like.param_groups):
+        raise ConfigError(
+            "params.yaml: models: optimiser, accumulate, precision and average do not reach a method whose steps take"
+            " turns over parts of the model, nor do tuning.layer_decay and l2_sp. Leave them at adamw, 1, none, 0, 1"
+            " and 0, or drop adda, mcd and swd"
+        )
+
+
 def own_optimiser(parts: Mapping[str, Iterable[nn.Parameter]], like: torch.optim.Optimizer) -> torch.optim.AdamW:
     """Returns AdamW over some parts, with the weight decay of the session's optimiser; norms and biases have none.
 
@@ -21,12 +35,7 @@ def own_optimiser(parts: Mapping[str, Iterable[nn.Parameter]], like: torch.optim
     Raises:
         ConfigError: options of the shared step are set that these steps know nothing of.
     """
-    if not all(group.get("plain_step", True) for group in like.param_groups):
-        raise ConfigError(
-            "params.yaml: models: optimiser, accumulate, precision and average do not reach a method whose steps take"
-            " turns over parts of the model, nor do tuning.layer_decay and l2_sp. Leave them at adamw, 1, none, 0, 1"
-            " and 0, or drop adda and mcd"
-        )
+    require_plain_step(like)
     decay = float(like.defaults["weight_decay"])
     groups: list[dict[str, Any]] = []
     for name, parameters in parts.items():
@@ -52,3 +61,19 @@ def minimise(loss: Tensor, optimiser: torch.optim.Optimizer, like: torch.optim.O
     nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], _CLIP)
     optimiser.step()
     like.zero_grad(set_to_none=True)  # the parts that had to stay still got gradients too
+
+
+def minimise_only(loss: Tensor, parameters: Iterable[nn.Parameter], optimiser: torch.optim.Optimizer) -> None:
+    """Does one step of the session's optimiser over some parameters; the others have no gradient and stay as they are.
+
+    A loss that is not finite is left out: the step would destroy the weights.
+    """
+    if not loss.isfinite():
+        return
+    moved = list(parameters)
+    optimiser.zero_grad(set_to_none=True)
+    for parameter, gradient in zip(moved, torch.autograd.grad(loss, moved, allow_unused=True), strict=True):
+        parameter.grad = gradient
+    nn.utils.clip_grad_norm_(moved, _CLIP)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)

@@ -1,9 +1,10 @@
-"""Layers that several methods use: gradient reversal and the domain discriminator."""
+"""Layers that several methods use: gradient reversal, the domain discriminator and its loss."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 class _Reverse(torch.autograd.Function):
@@ -36,3 +37,11 @@ def domain_discriminator(width: int, hidden: int, seed: int) -> nn.Sequential:
         return nn.Sequential(
             nn.Linear(width, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1)
         )
+
+
+def domain_loss(logits: Tensor, source_count: int) -> Tensor:
+    """Returns the binary cross-entropy of domain logits `[N]`, source rows first; each domain weighs half."""
+    domain = torch.zeros_like(logits)
+    domain[:source_count] = 1.0
+    each = functional.binary_cross_entropy_with_logits(logits, domain, reduction="none")
+    return (each[:source_count].mean() + each[source_count:].mean()) / 2.0

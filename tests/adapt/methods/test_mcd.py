@@ -81,10 +81,10 @@ def test_a_session_counts_one_step_a_batch_and_resumes_with_both_optimisers(tmp_
     assert running.progress == 1.0
     moved = {
         name: {id(p) for group in running._remembered[name].param_groups for p in group["params"]}  # type: ignore[attr-defined]
-        for name in ("mcd_heads", "mcd_encoder")
+        for name in ("two_heads", "two_heads_encoder")
     }
-    assert moved["mcd_heads"] == {id(p) for part in (running.model.head, running.method) for p in part.parameters()}
-    assert moved["mcd_encoder"] == {id(p) for p in running.model.bottleneck.parameters()}
+    assert moved["two_heads"] == {id(p) for part in (running.model.head, running.method) for p in part.parameters()}
+    assert moved["two_heads_encoder"] == {id(p) for p in running.model.bottleneck.parameters()}
     assert running._curves[-1]["loss_discrepancy"] >= 0
     state = torch.load(tmp_path / "state.pt", weights_only=True)["state"]
-    assert state["mcd_heads"]["state"] and state["mcd_encoder"]["state"]
+    assert state["two_heads"]["state"] and state["two_heads_encoder"]["state"]

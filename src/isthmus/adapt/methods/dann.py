@@ -6,13 +6,11 @@ discriminator has two hidden layers, and each domain weighs half of its loss, al
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
-from isthmus.adapt.layers import domain_discriminator, reverse_gradient
+from isthmus.adapt.layers import domain_discriminator, domain_loss, reverse_gradient
 from isthmus.adapt.predictions import full_precision, source_loss
 from isthmus.adapt.schedules import grl_lambda
 from isthmus.core.seeds import derive_seed
@@ -50,11 +48,7 @@ class Adaptation(Method):
         source, _ = outputs.split(batch.source_count)
         reversed_features = reverse_gradient(outputs.features, grl_lambda(progress, self.high))
         logits = full_precision(self.discriminator(reversed_features).squeeze(1))
-        domain = torch.zeros_like(logits)
-        domain[: batch.source_count] = 1.0
-        each = functional.binary_cross_entropy_with_logits(logits, domain, reduction="none")
-        halves = each[: batch.source_count].mean() + each[batch.source_count :].mean()
         return {
             "source": source_loss(source.logits, batch),
-            "domain": self.weight * halves / 2.0,
+            "domain": self.weight * domain_loss(logits, batch.source_count),
         }

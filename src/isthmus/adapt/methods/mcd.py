@@ -3,20 +3,18 @@
 Saito, Watanabe, Ushiku, Harada, Maximum Classifier Discrepancy for Unsupervised Domain Adaptation, CVPR 2018,
 https://arxiv.org/abs/1712.02560, section 3.3. Three steps take turns on each batch: A (all parts) minimises both heads'
 source cross-entropy; B (heads, encoder fixed) minimises source cross-entropy minus the discrepancy d = mean |p_1 - p_2|
-on the target (equations 9, 10); C (encoder, heads fixed), n times, minimises d. Source and target go through the
-encoder one after the other, as in the authors' code: normalised in one batch, the target as a whole moves to where both
-heads say the same class (docs/log.md). Differs: the served model answers by the first head alone; heads are linear.
+on the target (equations 9, 10); C (encoder, heads fixed), n times, minimises d. Differs: the served model answers by
+the first head alone; heads are linear.
 """
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
-from isthmus.adapt.alternating import minimise, own_optimiser
-from isthmus.adapt.predictions import probabilities, source_loss
+from isthmus.adapt.predictions import probabilities
+from isthmus.adapt.two_heads import apart, both_right, new_head, right_and_apart, train_by_turns
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch
 
@@ -40,58 +38,28 @@ class Adaptation(Method):
 
     def __init__(self, width: int, classes: int, weight: float, encoder_steps: int, seed: int) -> None:
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            self.second_head = nn.Linear(width, classes)
+        self.second_head = new_head(width, classes, seed)
         self.weight = weight
         self.encoder_steps = encoder_steps
 
     def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Returns the source cross-entropy of both heads: step A."""
-        count = batch.source_count
-        source = model(batch.inputs[:count], batch.domains[:count])
-        second = self.second_head(source.features)
-        return {
-            "source": source_loss(source.logits, batch),
-            "second": source_loss(second, batch),
-        }
+        return both_right(model, self.second_head, batch)
 
     def fit(self, session: Session) -> None:
-        """Trains by turns; C's discrepancy before its last step is noted beside A's losses."""
-        model, like = session.model, session.optimiser
-        heads = own_optimiser({"head": model.head.parameters(), "method": self.second_head.parameters()}, like)
-        parts = {"backbone": _trained(model.backbone), "bottleneck": _trained(model.bottleneck)}
-        encoder = own_optimiser(parts, like)
-        session.remember("mcd_heads", heads)
-        session.remember("mcd_encoder", encoder)
-        for _ in session.epochs():
-            for batch in session.batches():
-                minimise(self.heads_loss(model, batch), heads, like)
-                for _ in range(self.encoder_steps):
-                    apart = self.encoder_loss(model, batch)
-                    minimise(apart, encoder, like)
-                session.step(self.losses(model, batch, session.progress) | {"discrepancy": apart.detach()})
+        """Trains by turns."""
+        turns = (self.heads_loss, self.encoder_loss, self.encoder_steps)
+        train_by_turns(session, self.second_head, *turns, one_optimiser=False)
 
     def heads_loss(self, model: Model, batch: Batch) -> Tensor:
-        """Returns step B's loss: right on the source, apart on the target; no gradient reaches the encoder."""
-        count = batch.source_count
-        with torch.no_grad():
-            source = model(batch.inputs[:count], batch.domains[:count]).features
-            target = model(batch.inputs[count:], batch.domains[count:]).features
-        right = source_loss(model.head(source), batch) + source_loss(self.second_head(source), batch)
-        return right - self.weight * discrepancy(model.head(target), self.second_head(target))
+        """Returns step B's loss."""
+        return right_and_apart(model, self.second_head, batch, self.weight, discrepancy)
 
     def encoder_loss(self, model: Model, batch: Batch) -> Tensor:
-        """Returns step C's loss: the weighted discrepancy on the target."""
-        count = batch.source_count
-        target = model(batch.inputs[count:], batch.domains[count:])
-        return self.weight * discrepancy(target.logits, self.second_head(target.features))
+        """Returns step C's loss."""
+        return apart(model, self.second_head, batch, self.weight, discrepancy)
 
 
 def discrepancy(first: Tensor, second: Tensor) -> Tensor:
     """Returns the mean absolute difference of the probabilities of two sets of logits `[N, K]`."""
     return (probabilities(first) - probabilities(second)).abs().mean()
-
-
-def _trained(part: nn.Module) -> list[nn.Parameter]:
-    return [parameter for parameter in part.parameters() if parameter.requires_grad]

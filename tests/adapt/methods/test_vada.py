@@ -1,0 +1,75 @@
+import pytest
+import torch
+from torch.nn import functional
+
+from isthmus.adapt.methods.vada import Adaptation
+from isthmus.adapt.predictions import entropy
+from tests.adapt.small_session import batch, classifier, method
+
+
+def built(**options: object) -> Adaptation:
+    made = method("vada", **options)
+    assert isinstance(made, Adaptation)
+    return made
+
+
+def test_no_drawn_direction_of_that_length_moves_the_answers_more_but_for_a_row_at_a_kink() -> None:
+    made, model = built(radius=0.05, iterations=20), classifier(norm="layer")
+    rows = batch(6, 6).inputs
+    length = 0.05 * rows.norm(dim=1).mean()
+    generator = torch.Generator().manual_seed(0)
+
+    found = made.divergence(model, rows).detach()
+
+    answers = functional.log_softmax(model.head(model.bottleneck(rows)), 1).detach()
+    for _ in range(50):
+        other = rows + length * functional.normalize(torch.randn(rows.shape, generator=generator))
+        moved = functional.log_softmax(model.head(model.bottleneck(other)), 1).detach()
+        drawn = (answers.exp() * (answers - moved)).sum(1)
+        assert drawn.mean() < found.mean()
+        assert (drawn > found * 1.1).sum() <= 1
+
+
+def test_without_a_perturbation_nothing_diverges_also_where_batch_and_running_statistics_differ() -> None:
+    made, model = built(radius=1e-9), classifier(norm="batch")
+    model.train()
+    rows = 3.0 + batch(6, 6).inputs
+
+    assert made.divergence(model, rows).abs().max() < 1e-6
+
+
+def test_weights_keep_their_gradients_and_parts_their_modes_and_statistics() -> None:
+    made, model, sample = built(), classifier(norm="batch"), batch()
+    model.train()
+    model.head.eval()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    modes = [module.training for module in model.modules()]
+    statistics = {name: value.clone() for name, value in model.bottleneck.named_buffers()}
+
+    made.divergence(model, sample.inputs)
+
+    assert all(torch.equal(p.grad, torch.ones_like(p)) for p in model.parameters() if p.grad is not None)
+    assert all(p.grad is not None for p in model.parameters())
+    assert [module.training for module in model.modules()] == modes
+    assert all(torch.equal(statistics[name], value) for name, value in model.bottleneck.named_buffers())
+
+
+def test_each_loss_has_its_weight_and_the_backbone_is_asked_once() -> None:
+    options = {"weight": 2.0, "source_weight": 3.0, "target_weight": 5.0}
+    made, model, sample = built(**options), classifier(norm="layer"), batch(7, 5)
+    asked = []
+    handle = model.backbone.register_forward_hook(lambda *_: asked.append(1))
+    torch.manual_seed(0)
+    losses = made.losses(model, sample, 0.5)
+    handle.remove()
+    torch.manual_seed(0)
+    each = made.divergence(model, sample.inputs).detach()
+    target = model(sample.inputs, sample.domains).split(7)[1]
+
+    assert asked == [1]
+    assert float(losses["source_divergence"].detach()) == pytest.approx(3.0 * float(each[:7].mean()), rel=1e-4)
+    assert float(losses["target_divergence"].detach()) == pytest.approx(5.0 * float(each[7:].mean()), rel=1e-4)
+    assert float(losses["entropy"].detach()) == pytest.approx(5.0 * float(entropy(target.logits).mean().detach()))
+    plain = method("dann", weight=2.0).losses(model, sample, 0.5)
+    assert torch.equal(losses["domain"], plain["domain"])
