@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pipelines.supervisor import descendants
 
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, write_json
+from isthmus.core.supervisor import descendants
 from isthmus.registry.publish import publish
 from isthmus.registry.reproduce import Comparison, Reproduction, _have_commit, compare, reproduce
 from isthmus.registry.worktrees import FOLDER, checked_out

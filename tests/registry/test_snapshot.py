@@ -4,9 +4,9 @@ import subprocess
 import time
 
 import pytest
-from pipelines.supervisor import descendants
 
 from isthmus.core.errors import StoreError
+from isthmus.core.supervisor import descendants
 from isthmus.registry.git import run_git
 from isthmus.registry.git_remote import push
 from isthmus.registry.snapshot import take_snapshot

@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from pipelines.supervisor import descendants
 
 from isthmus.core.errors import IsthmusError
 from isthmus.core.files import hash_files, read_json
+from isthmus.core.supervisor import descendants
 from isthmus.registry.decision import gate
 from isthmus.registry.promotion import promote
 from isthmus.registry.stores import open_store
