@@ -1,9 +1,7 @@
 """What one file may hold: refused by its size and header, before anything is decoded."""
 
-import gzip
 import json
 import time
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,9 @@ from isthmus.data.ingest import IngestConfig
 from isthmus.data.scan import Row, read_image_facts
 from isthmus.data.table import Bad, Found
 from isthmus.stages import ingest
+from tests.hostile_files import declared_raster, packed_nifti, sparse
 from tests.raw_folders import scenario, write_raw
+from tests.registry.hostile_requests import png_of
 from tests.stages.test_ingest import OUTPUTS
 
 SECONDS = 5  # [s] of processor time for a file that is refused; each took minutes before there were bounds
@@ -44,45 +44,31 @@ def test_a_file_is_refused_by_its_size_and_a_sparse_one_by_what_it_declares(tmp_
     assert reason(path, Bounds(max_bytes=4099)) == (
         "file of 4100 bytes is too large; the limit is 4099 ('ingest.files.max_bytes' in params.yaml)"
     )
-    with path.open("r+b") as stream:
-        stream.truncate(30 * 2**30)
-    assert reason(path) == "sparse file: refused (32.2 GB declared, 0.000 GB on the disk)"
+    sparse(path)
+    assert reason(path) == "sparse file: refused (30.0 GB declared, 0.000 GB on the disk)"
 
 
 def test_a_packed_volume_of_two_megabytes_that_holds_two_gigabytes_is_refused(tmp_path: Path) -> None:
-    nibabel = pytest.importorskip("nibabel")
-    header = nibabel.Nifti1Header()
-    header.set_data_shape((1024, 1024, 1024))
-    header.set_data_dtype(np.int16)
-    header["vox_offset"], header["magic"] = 352, b"n+1"
+    pytest.importorskip("nibabel")
     path = tmp_path / "secret.nii.gz"
-    path.write_bytes(gzip.compress(header.binaryblock + bytes(4096)) + np.random.default_rng(0).bytes(2 * 2**20))
+    packed_nifti(path, 1024, 1024, 1024)
 
     assert reason(path).startswith("too many pixels for its size: 20")
 
 
 @pytest.mark.parametrize("side", [20_000, 200_000])
 def test_a_raster_of_a_few_hundred_bytes_is_refused_whatever_it_declares(side: int, tmp_path: Path) -> None:
-    rasterio = pytest.importorskip("rasterio")
+    pytest.importorskip("rasterio")
     path = tmp_path / "secret.tif"
-    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000)}
-    described = {"driver": "GTiff", "count": 4, "height": side, "width": side, "dtype": "uint16", "SPARSE_OK": "TRUE"}
-    with rasterio.open(path, "w", blockysize=side, **described, **place):
-        pass
+    declared_raster(path, side)
     assert path.stat().st_size < 2_000
 
     assert reason(path).startswith("too many pixels for its size")
 
 
 def test_a_picture_whose_packed_pixels_are_a_bomb_is_refused_by_its_header(tmp_path: Path) -> None:
-    line = zlib.compressobj()
-    header = (30_000).to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
-    chunks = [(b"IHDR", header), (b"IDAT", line.compress(bytes(10**6)) + line.flush()), (b"IEND", b"")]
-    data = b"".join(
-        len(body).to_bytes(4, "big") + name + body + zlib.crc32(name + body).to_bytes(4, "big") for name, body in chunks
-    )
     path = tmp_path / "secret.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    path.write_bytes(png_of(30_000, 30_000, 3))
 
     assert reason(path).startswith("too many pixels (30000 x 30000 = 900000000); the limit is 89478485 (")
 

@@ -1,14 +1,13 @@
 import errno
 import os
 import socket
-import struct
 from pathlib import Path
 
 import pytest
 
 from isthmus.data.walk import refusal, walk
+from tests.hostile_files import nest, remove_nest, sparse
 
-_DEEP = 1500
 BESIDE = {
     "annotations and tables": "a.txt a.json a.xml labels.csv participants.tsv DICOMDIR bounding_boxes labels.names",
     "documents": "README README.md LICENSE licence.pdf COPYING CITATION",
@@ -66,9 +65,7 @@ def test_pipes_sockets_links_and_sparse_files_are_refused_unopened_with_their_re
         held.bind("socket.png")
     (tmp_path / "link.png").symlink_to("/etc/hostname")
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
-    with (tmp_path / "sparse.tif").open("wb") as stream:
-        stream.write(struct.pack("<2sH", b"II", 42))
-        stream.truncate(30_000_000_000)
+    sparse(tmp_path / "sparse.tif")
     (tmp_path / "a.png").write_bytes(b"x")
 
     found = walk(tmp_path)
@@ -89,31 +86,13 @@ def test_pipes_sockets_links_and_sparse_files_are_refused_unopened_with_their_re
 
 def test_fifteen_hundred_folders_in_each_other_are_one_refused_entry(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
-    before = os.open(tmp_path, os.O_RDONLY)
-    inside = before
-    for _ in range(_DEEP):
-        os.mkdir("d", dir_fd=inside)
-        inside, older = os.open("d", os.O_RDONLY, dir_fd=inside), inside
-        if older != before:
-            os.close(older)
-    os.close(inside)
+    nest(tmp_path / "deep")
 
     found = walk(tmp_path)
 
     assert list(found.files) == ["a.png"]
     assert list(found.refused.values()) == ["folder is more than 64 folders deep: not entered"]
-    _remove_deep(before)
-
-
-def _remove_deep(folder: int) -> None:
-    """Removes a chain of folders that no recursion and no path can reach the end of."""
-    chain = [folder]
-    for _ in range(_DEEP):
-        chain.append(os.open("d", os.O_RDONLY, dir_fd=chain[-1]))
-    while len(chain) > 1:
-        os.close(chain.pop())
-        os.rmdir("d", dir_fd=chain[-1])
-    os.close(folder)
+    remove_nest(tmp_path / "deep")
 
 
 def test_a_folder_that_cannot_be_opened_is_one_refused_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

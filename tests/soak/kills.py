@@ -1,10 +1,8 @@
 """Kills processes of a run one after the other, in every way, and looks at what is left and at what the next run makes.
 
-    python -m tests.soak.kills        prints the table; about half an hour
-
 Two campaigns. On a project of trivial stages each kind of process gets each signal at the same place of the run. On the
-real line, random processes get random signals at random moments, until it has been killed often enough; then it runs to
-its end, and its files are compared with those of a run that nobody disturbed.
+real line, random processes get random signals at random moments. Whenever the line comes to its end, its files are
+compared with those of a run that nobody disturbed, and the next kills are of a fresh project.
 """
 
 import os
@@ -13,11 +11,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -61,17 +59,21 @@ class Kill:
         return self.seconds is not None and not self.left and self.next_run == "right"
 
 
-def table(kills: list[Kill]) -> str:
-    """Returns the kills as a markdown table."""
-    rows = [
-        "| running | killed | signal | ended after [s] | left behind | next run |",
-        "| --- | --- | --- | ---: | --- | --- |",
-    ]
+def rows(kills: list[Kill]) -> dict[str, str]:
+    """Returns first cell -> row of a markdown table, one for all kills of the same process of the same program."""
+    found: dict[str, list[Kill]] = {}
     for kill in kills:
-        seconds = "never" if kill.seconds is None else f"{kill.seconds:.1f}"
-        left = ", ".join(kill.left) or "nothing"
-        rows.append(f"| {kill.program} | {kill.victim} | {kill.number.name} | {seconds} | {left} | {kill.next_run} |")
-    return "\n".join(rows)
+        found.setdefault(f"{kill.program}: {kill.victim}", []).append(kill)
+    return {name: f"| {name} | {_counted(same)} |" for name, same in found.items()}
+
+
+def _counted(kills: list[Kill]) -> str:
+    by = Counter(kill.number for kill in kills)
+    ended = [kill.seconds for kill in kills if kill.seconds is not None]
+    slowest = f"{max(ended):.1f}" if len(ended) == len(kills) else f"never: {len(kills) - len(ended)}"
+    left = sum(len(kill.left) for kill in kills)
+    good = sum(kill.good for kill in kills)
+    return f"{len(kills)} | {', '.join(str(by[number]) for number in SIGNALS)} | {slowest} | {left} | {good}"
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -111,7 +113,7 @@ def _one_kill(folder: Path, api: str, victim: str, number: signal.Signals) -> Ki
 
 
 def random_kills(folder: Path, count: int, seed: int) -> Iterator[Kill]:
-    """Kills random processes of the real line at random moments; the last kill tells how the line ended.
+    """Kills random processes of the real line at random moments; the last kill of a project tells how it ended.
 
     `isthmus run` and a plain `dvc repro`, which nobody supervises, take turns on the same project.
     """
@@ -121,8 +123,10 @@ def random_kills(folder: Path, count: int, seed: int) -> Iterator[Kill]:
     undisturbed, project = write_line(folder / "undisturbed"), write_line(folder / "killed")
     done = subprocess.run(run, cwd=undisturbed, env=environment(folder), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    for number in range(count):
-        program, command = [("isthmus run", run), ("dvc repro", repro)][number % 2]
+    last: Kill | None = None
+    made = 0
+    while made < count:
+        program, command = [("isthmus run", run), ("dvc repro", repro)][made % 2]
         # what a killed dvc leaves stops a plain `dvc repro`; `isthmus run` puts it right
         clear_leftovers(project)
         process = _start(command, project, environment(folder))
@@ -130,13 +134,23 @@ def random_kills(folder: Path, count: int, seed: int) -> Iterator[Kill]:
         while time.monotonic() < end and process.poll() is None:
             time.sleep(0.1)
         tree = _tree(process.pid)
+        if process.poll() is not None:  # it came to its end first
+            if last is not None:
+                yield replace(last, next_run=_compared(run, folder))
+            last = None
+            shutil.rmtree(project)
+            write_line(project)
+            continue
         sent = chance.choice(SIGNALS)
-        with suppress(psutil.NoSuchProcess, IndexError):
+        with suppress(psutil.NoSuchProcess):
             chance.choice(tree).send_signal(sent)
+        if last is not None:
+            yield last
         seconds = _end(process, 300)  # a stage that was killed ends the run only when those beside it are through
-        left = _left(tree, project)
-        ended = _compared(run, folder) if number == count - 1 else "right"
-        yield Kill(f"{program}, the real line", "random", sent, seconds, left, ended)
+        last = Kill(f"{program}, the real line", "random", sent, seconds, _left(tree, project), "right")
+        made += 1
+    if last is not None:
+        yield replace(last, next_run=_compared(run, folder))
 
 
 def _start(command: list[str], project: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
@@ -234,16 +248,3 @@ def _compared(command: list[str], folder: Path) -> str:
         if hash_files([folder / "killed/out/demo" / name]) != hash_files([folder / "undisturbed/out/demo" / name])
     ]
     return f"other bytes: {', '.join(differ)}" if differ else "right"
-
-
-def main() -> int:
-    """Prints the table of both campaigns; returns 1 if a kill went wrong."""
-    with tempfile.TemporaryDirectory(prefix="isthmus-kills-") as place:
-        kills = list(each_process_each_signal(Path(place) / "each"))
-        kills += random_kills(Path(place) / "random", count=20, seed=0)
-    print(table(kills))
-    return int(not all(kill.good for kill in kills))
-
-
-if __name__ == "__main__":
-    sys.exit(main())
