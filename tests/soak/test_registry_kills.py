@@ -171,6 +171,7 @@ def test_promoting(tmp_path: Path) -> None:
     project.mkdir()
     (project / ".gitignore").write_text("*.db*\nmlartifacts\n.isthmus\n")
     (project / "params.yaml").write_text("gates: {absolute_floor: {}}\n")
+    (project / "dvc.yaml").write_text("stages: {}\n")
     git(project, "init", "-q")
     commit(project)
     open_store(project, make=True)
