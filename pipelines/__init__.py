@@ -14,6 +14,8 @@ if "PREFECT_API_URL" not in os.environ and all(Path(name).exists() for name in M
     os.environ.setdefault("PREFECT_SERVER_ALLOW_EPHEMERAL_MODE", "true")
     # its first start on a busy machine takes longer than Prefect's own 20 s
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    # it does not come back: Prefect's own five tries for each of its messages took minutes
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
     # what goes wrong in it comes back to the flow, which tells it in one message
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     home = Path(os.environ["PREFECT_HOME"])

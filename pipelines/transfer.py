@@ -6,6 +6,7 @@ Exit status: 0 done; 1 a stage, publishing or the server failed; 2 the user can 
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
@@ -212,6 +214,13 @@ def _run(given: argparse.Namespace) -> int:
         server = os.environ.get("PREFECT_API_URL")
         hint = f"Start the server at {server}, or unset PREFECT_API_URL" if server else "Run the same command again"
         last_words(f"error: Prefect: {error}. {hint}")
+        return 1
+    except httpx.TransportError as error:  # it ended, or cannot be reached any more, in the middle of the run
+        logging.disable()  # Prefect prints whatever it could no longer send
+        last_words(
+            f"error: Prefect's server was lost during the run ({error}). Stages that ended are kept:"
+            " run the same command again"
+        )
         return 1
     if end.is_completed():
         last_words(str(end.result()))
