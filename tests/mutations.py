@@ -306,6 +306,9 @@ MUTATIONS = {
     "vada_under_batch_statistics": Mutation(
         "methods/vada.py", "        part.eval()\n", "        pass\n", ("adapt/methods/test_vada.py",)
     ),
+    "vada_labels_not_inverted": Mutation(
+        "methods/vada.py", "domain_loss(-fooled, count)", "domain_loss(fooled, count)", ("adapt/methods/test_vada.py",)
+    ),
     "vada_modes_not_put_back": Mutation(
         "methods/vada.py", "module.training = training", "module.training = False", ("adapt/methods/test_vada.py",)
     ),

@@ -51,5 +51,5 @@ def test_the_random_map_keeps_its_type_and_depends_on_its_seed_alone() -> None:
         made.losses(model, sample, 0.5)
     torch.rand(3)
 
-    assert made.fusion.rand_mat0.dtype == torch.float32
+    assert made.fusion.rand_mat0.dtype == made.fusion.rand_mat1.dtype == torch.float32
     assert torch.equal(made.fusion.rand_mat0, before) and torch.equal(before, built().fusion.rand_mat0)
