@@ -128,8 +128,8 @@ MUTATIONS = {
     ),
     "mcd_domains_normalised_together": Mutation(
         "two_heads.py",
-        "        target = model(batch.inputs[count:], batch.domains[count:])\n        return",
-        "        _, target = model(batch.inputs, batch.domains).split(count)\n        return",
+        "    target = model(batch.inputs[count:], batch.domains[count:])\n    return",
+        "    _, target = model(batch.inputs, batch.domains).split(count)\n    return",
         ("adapt/methods/test_mcd.py",),
     ),
     "adda_labels_not_inverted": Mutation(

@@ -31,6 +31,18 @@ def test_no_drawn_direction_of_that_length_moves_the_answers_more_but_for_a_row_
         assert (drawn > found * 1.1).sum() <= 1
 
 
+def test_the_divergence_is_that_of_the_moved_answers_from_the_clean_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, model = built(), classifier(norm="layer")
+    rows = batch(6, 6).inputs
+    monkeypatch.setattr(made.search, "get_perturbation", lambda units, *_: torch.full_like(units, 2.0))
+    moved = rows + 2.0 * rows.norm(dim=1).mean()
+    clean, away = (functional.log_softmax(model.head(model.bottleneck(x)), 1).detach() for x in (rows, moved))
+
+    found = made.divergence(model, rows).detach()
+
+    torch.testing.assert_close(found, (clean.exp() * (clean - away)).sum(1))
+
+
 def test_without_a_perturbation_nothing_diverges_also_where_batch_and_running_statistics_differ() -> None:
     made, model = built(radius=1e-9), classifier(norm="batch")
     model.train()
