@@ -128,8 +128,8 @@ MUTATIONS = {
     ),
     "mcd_domains_normalised_together": Mutation(
         "two_heads.py",
-        "        target = model(batch.inputs[count:], batch.domains[count:])\n        return",
-        "        _, target = model(batch.inputs, batch.domains).split(count)\n        return",
+        "    target = model(batch.inputs[count:], batch.domains[count:])\n    return",
+        "    _, target = model(batch.inputs, batch.domains).split(count)\n    return",
         ("adapt/methods/test_mcd.py",),
     ),
     "adda_labels_not_inverted": Mutation(
@@ -305,6 +305,9 @@ MUTATIONS = {
     ),
     "vada_under_batch_statistics": Mutation(
         "methods/vada.py", "        part.eval()\n", "        pass\n", ("adapt/methods/test_vada.py",)
+    ),
+    "vada_labels_not_inverted": Mutation(
+        "methods/vada.py", "domain_loss(-fooled, count)", "domain_loss(fooled, count)", ("adapt/methods/test_vada.py",)
     ),
     "vada_modes_not_put_back": Mutation(
         "methods/vada.py", "module.training = training", "module.training = False", ("adapt/methods/test_vada.py",)

@@ -4,6 +4,7 @@ import torch
 from isthmus.adapt.distances import mk_mmd
 from isthmus.adapt.methods.rtn import Adaptation
 from isthmus.adapt.predictions import entropy, source_loss
+from isthmus.data.batch import Outputs
 from tests.adapt.small_session import batch, classifier, method
 
 
@@ -47,9 +48,9 @@ def test_the_fusion_keeps_products_of_the_tensor_product_and_is_what_is_aligned(
 def test_the_random_map_keeps_its_type_and_depends_on_its_seed_alone() -> None:
     made, model, sample = built(), classifier(norm="layer"), batch(7, 5)
     before = made.fusion.rand_mat0.clone()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        made.losses(model, sample, 0.5)
+    outputs = model(sample.inputs, sample.domains)
+    made.fused(Outputs(outputs.features.bfloat16(), outputs.logits.bfloat16()))
     torch.rand(3)
 
-    assert made.fusion.rand_mat0.dtype == torch.float32
+    assert made.fusion.rand_mat0.dtype == made.fusion.rand_mat1.dtype == torch.float32
     assert torch.equal(made.fusion.rand_mat0, before) and torch.equal(before, built().fusion.rand_mat0)

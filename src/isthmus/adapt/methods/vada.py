@@ -1,12 +1,13 @@
-"""VADA: as DANN, and no boundary between classes shall run through target rows that lie close together.
+"""VADA: features of both domains alike to a discriminator, and no boundary between classes where target rows lie dense.
 
 Shu, Bui, Narui, Ermon, A DIRT-T Approach to Unsupervised Domain Adaptation, ICLR 2018,
 https://arxiv.org/abs/1802.08735, equations 2 to 7: the conditional entropy of the target is minimised, and so is the
 divergence KL(p(x) || p(x + r)) on both domains, r the direction of length epsilon in which it is largest (virtual
 adversarial training, Miyato et al., https://arxiv.org/abs/1704.03976), found by pytorch-adapt's layer. Differs: the
 backbone's features are perturbed, not the pixels: it means the same on cached features and on images and costs no pass
-of the backbone; lengths are shares of the mean length of these rows; the domain loss stands behind our reversal.
-Guards, against pytorch-adapt 0.0.81: its loss compares answers under batch statistics with answers under running
+of the backbone; lengths are shares of the mean length of these rows; the domain loss rises with progress as `dann`'s
+does. As in the paper, features minimise it under inverted labels: a reversed gradient fades where the discriminator is
+sure. Guards, against pytorch-adapt 0.0.81: its loss compares answers under batch statistics with answers under running
 statistics, which differ without any perturbation, so both are taken under running ones here; its search clears the
 gradients of the model; its xi of 1e-6 is blurred by the rounding of float32.
 """
@@ -23,7 +24,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
-from isthmus.adapt.layers import domain_discriminator, domain_loss, reverse_gradient
+from isthmus.adapt.layers import domain_discriminator, domain_loss
 from isthmus.adapt.predictions import entropy, full_precision, probabilities, source_loss
 from isthmus.adapt.schedules import grl_lambda
 from isthmus.core.seeds import derive_seed
@@ -37,7 +38,7 @@ class Config(MethodConfig):
     """Options of VADA."""
 
     weight: float = Field(0.01, ge=0, description="lambda_d, of the domain loss; the paper's")
-    high: float = Field(1.0, ge=0, description="of the reversed gradient at the end of training")
+    high: float = Field(1.0, ge=0, description="factor of the domain loss at the end of training")
     hidden: int = Field(256, ge=1, description="width of the discriminator")
     source_weight: float = Field(1.0, ge=0, description="lambda_s, of the source's divergence; the paper's")
     target_weight: float = Field(
@@ -63,18 +64,21 @@ class Adaptation(Method):
         self.search = VATLoss(num_power_iterations=config.iterations, xi=_PROBE, epsilon=config.radius)
 
     def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Returns source cross-entropy, domain loss, entropy and divergence."""
+        """Returns source cross-entropy, the discriminator's loss and that of the features, entropy and divergence."""
         count = batch.source_count
         with _given_to(model.bottleneck) as given:
             outputs = model(batch.inputs, batch.domains)
         source, target = outputs.split(count)
-        reversed_features = reverse_gradient(outputs.features, grl_lambda(progress, self.config.high))
-        logits = full_precision(self.discriminator(reversed_features).squeeze(1))
+        told = full_precision(self.discriminator(outputs.features.detach()).squeeze(1))
+        fixed = {name: weight.detach() for name, weight in self.discriminator.named_parameters()}
+        fooled = full_precision(functional_call(self.discriminator, fixed, (outputs.features,)).squeeze(1))
         with torch.autocast(batch.inputs.device.type, enabled=False):
             each = self.divergence(model, full_precision(given[0]))
         return {
             "source": source_loss(source.logits, batch),
-            "domain": self.config.weight * domain_loss(logits, count),
+            "discriminator": domain_loss(told, count),
+            # of logits turned round: the loss under inverted labels
+            "domain": self.config.weight * grl_lambda(progress, self.config.high) * domain_loss(-fooled, count),
             "entropy": self.config.target_weight * entropy(target.logits).mean(),
             "source_divergence": self.config.source_weight * each[:count].mean(),
             "target_divergence": self.config.target_weight * each[count:].mean(),
