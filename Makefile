@@ -17,7 +17,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check fast soak repro all install install-dev lock audit clean help
+.PHONY: demo test check fast soak repro all install install-dev lock audit digests clean help
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -74,6 +74,9 @@ lock: | $(UV) ## Resolves pyproject.toml again into the two lock files and the h
 
 audit: install-dev ## Looks the locked packages up in the database of known vulnerabilities; needs a network
 	@$(UV) tool run --python $(BIN)/python pip-audit --strict --disable-pip --no-deps -r requirements-dev.lock
+
+digests: ## Pins the images of Dockerfile and compose.yaml to the digests of their tags; needs docker and a network
+	@.ci/digests
 
 clean: ## Removes the environment and all that runs made, not raw data
 	@rm -rf $(VENV) out .isthmus

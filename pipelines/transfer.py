@@ -6,7 +6,6 @@ Exit status: 0 done; 1 a stage, publishing or the server failed; 2 the user can 
 """
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -216,12 +215,12 @@ def _run(given: argparse.Namespace) -> int:
         last_words(f"error: Prefect: {error}. {hint}")
         return 1
     except httpx.TransportError as error:  # it ended, or cannot be reached any more, in the middle of the run
-        logging.disable()  # Prefect prints whatever it could no longer send
         last_words(
             f"error: Prefect's server was lost during the run ({error}). Stages that ended are kept:"
             " run the same command again"
         )
-        return 1
+        sys.stderr.flush()
+        os._exit(1)  # else Prefect tries for seconds to send each message that is left, and prints it whole
     if end.is_completed():
         last_words(str(end.result()))
         return 0

@@ -90,8 +90,8 @@ def _run_complaints(text: str) -> list[str]:
 
 
 def image_complaints(image: str) -> list[str]:
-    """Holds an image's name against: a version tag of two numbers or more, never latest."""
-    if re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*", image):
+    """Holds an image's name against: a version tag of two numbers or more, never latest; a digest may follow."""
+    if re.fullmatch(r"[\w./-]+:\d+\.\d+[\w.-]*(@sha256:[0-9a-f]{64})?", image):
         return []
     return [f"image '{image}' is not pinned by a version tag"]
 

@@ -1,12 +1,14 @@
 """Every package that is installed is named with its version in a lock file, and its files by their hashes."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.repo.deployment_rules import image_complaints
 from tests.repo.imports import REPOSITORY
 
 HASHES = REPOSITORY / ".ci" / "hashes"
@@ -56,3 +58,32 @@ def test_makefile_and_dockerfile_install_by_hash() -> None:
     assert len(installs) == 8
     without = [line for line in installs if "--require-hashes" not in line]
     assert [line.split()[-1] for line in without] == ["torch.lock"]  # for a GPU, from an index that the builder names
+
+
+def pin(folder: Path, docker: str) -> subprocess.CompletedProcess[str]:
+    """Runs `.ci/digests` on copies, with a stand-in for docker, which needs a network."""
+    for name in ("Dockerfile", "compose.yaml"):
+        shutil.copy(REPOSITORY / name, folder)
+    (folder / "docker").write_text(f"#!/bin/sh\n{docker}\n")
+    (folder / "docker").chmod(0o755)
+    environment = {"PATH": f"{folder}:/usr/bin:/bin"}
+    return subprocess.run([REPOSITORY / ".ci/digests", folder], env=environment, capture_output=True, text=True)
+
+
+def test_images_are_pinned_to_the_digests_of_their_tags_and_renewed(tmp_path: Path) -> None:
+    for sign in "ab":
+        done = pin(tmp_path, f"echo sha256:{sign * 64}")
+
+        assert done.returncode == 0, done.stderr
+        text = (tmp_path / "Dockerfile").read_text() + (tmp_path / "compose.yaml").read_text()
+        assert len(done.stdout.splitlines()) == 2
+        assert text.count(f"@sha256:{sign * 64}") == 3
+        assert not [c for image in re.findall(r"\S+@sha256\S+", text) for c in image_complaints(image)]
+
+
+def test_an_image_without_a_digest_is_named_and_stays_as_it_is(tmp_path: Path) -> None:
+    done = pin(tmp_path, "exit 1")
+
+    assert done.returncode == 1
+    assert "no digest (got ''). Is there a network?" in done.stderr
+    assert (tmp_path / "Dockerfile").read_bytes() == (REPOSITORY / "Dockerfile").read_bytes()

@@ -29,6 +29,7 @@ from tests.servers import running_prefect
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 VICTIMS = ("command", "guard", "flow", "server", "stage supervisor", "stage guard", "dvc", "stage")
+CHOSEN = os.environ.get("ISTHMUS_KILLS_OF", "").split(",") if "ISTHMUS_KILLS_OF" in os.environ else VICTIMS
 SECONDS_TO_END = 30.0
 OUTPUTS = ("manifest.parquet", "prepared", "features", "shift", "train", "choice.json", "truth.json", "report")
 
@@ -87,7 +88,7 @@ def each_process_each_signal(folder: Path) -> Iterator[Kill]:
     """Kills each process of `isthmus run` by each signal, in the middle of two stages."""
     folder.mkdir(parents=True, exist_ok=True)
     with running_prefect(folder) as api:
-        for victim in VICTIMS:
+        for victim in CHOSEN:
             for number in SIGNALS:
                 yield _one_kill(folder, api, victim, number)
 
