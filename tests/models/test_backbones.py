@@ -229,7 +229,7 @@ def test_more_or_fewer_channels_inflate_the_first_layer_and_move_the_statistics(
 
 
 def test_a_model_section_without_a_backbone_name_lists_the_names() -> None:
-    with pytest.raises(ConfigError, match="models.x.backbone.name: missing. Allowed: small_cnn, timm"):
+    with pytest.raises(ConfigError, match="models.x.backbone.name: missing. Allowed: monai, small_cnn, timm"):
         ModelConfig(mode="full", backbone={}).backbone_config("models.x.backbone.")
     with pytest.raises(ConfigError, match="no module 'smal_cnn' in isthmus.models.backbones. Did you mean 'small_cnn'"):
         ModelConfig(mode="full", backbone={"name": "smal_cnn"}).backbone_config("models.x.backbone.")

@@ -26,6 +26,7 @@ from isthmus.registry.model_process import LANES, ModelProcess
 from isthmus.registry.prediction_process import own_output, read_ahead
 from isthmus.registry.request_limits import Limits
 from isthmus.registry.serving_process import read_request
+from tests.pipelines.tiny_project import default_signals
 
 ROW = {"class": "good", "probability_good": 0.75, "probability_pit": 0.25, "answered": True, "domain_score": 0.5}
 
@@ -76,7 +77,8 @@ def running_stand_in(folder: Path, port: int, limits: Limits, *, loaded: bool = 
     command = [sys.executable, "-m", "tests.registry.stand_in", "server", str(port), str(folder)]
     folder.mkdir(exist_ok=True)
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([*command, json.dumps(asdict(limits))], stderr=log, start_new_session=True)
+        command.append(json.dumps(asdict(limits)))
+        process = subprocess.Popen(command, stderr=log, start_new_session=True, preexec_fn=default_signals)
     server = StandIn(process, port, folder)
     try:
         while loaded and "is loaded" not in server.log():
