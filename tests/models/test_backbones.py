@@ -233,4 +233,4 @@ def test_a_model_section_without_a_backbone_name_lists_the_names() -> None:
         ModelConfig(mode="full", backbone={}).backbone_config("models.x.backbone.")
     with pytest.raises(ConfigError, match="no module 'smal_cnn' in isthmus.models.backbones. Did you mean 'small_cnn'"):
         ModelConfig(mode="full", backbone={"name": "smal_cnn"}).backbone_config("models.x.backbone.")
-    assert plugins.names("models.backbones") == ["small_cnn", "timm"]
+    assert plugins.names("models.backbones") == ["monai", "small_cnn", "timm"]
