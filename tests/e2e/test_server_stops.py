@@ -16,7 +16,7 @@ from tests.servers import free_port, running_mlflow
 PUBLISH = [sys.executable, "-m", "isthmus.cli", "publish", "demo"]
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # 80 s
 @pytest.mark.timeout(900)
 def test_training_ends_without_the_server_and_the_same_command_logs_it_once_when_it_is_back(tmp_path: Path) -> None:
     folder = project(tmp_path / "project")

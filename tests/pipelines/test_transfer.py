@@ -187,11 +187,8 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path, prefect_home: Pa
 @pytest.mark.parametrize(
     "victim",
     [
-        "parent",
-        "dvc",
-        "stage",
-        pytest.param("transfer", marks=pytest.mark.soak),
-        pytest.param("flow", marks=pytest.mark.soak),
+        "parent",  # the others in `make soak`, with the campaign of kills
+        *(pytest.param(who, marks=pytest.mark.soak) for who in ("dvc", "stage", "transfer", "flow")),
     ],
 )
 def test_a_killed_run_leaves_nothing_and_the_next_one_ends_the_same(
