@@ -102,6 +102,7 @@ def clone(folder: Path) -> Path:
 def shell(home: Path, commands: str, port: int) -> subprocess.CompletedProcess[str]:
     """Runs commands in one shell of a newcomer: no environment activated, no name for commits, stopped at an error."""
     names = {"GIT_CONFIG_GLOBAL": os.devnull, "HOME": str(home.parent), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    names["PREFECT_SERVER_API_PORT"] = str(port)  # the command names none
     kept = {name: os.environ[name] for name in ("LANG", "TMPDIR") if name in os.environ}
     text = commands.replace("4200", str(port))
     python = f"PYTHON={Path(sys.executable).resolve()}"
