@@ -378,6 +378,9 @@ _VIT_NAMES = (
     (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
     (r"^norm\.", "layernorm."),
     (r"^blocks\.(\d+)\.attn\.proj\.", r"encoder.layer.\1.attention.output.dense."),
+    (r"attention\.q\.", "attention.query."),
+    (r"attention\.k\.", "attention.key."),
+    (r"attention\.v\.", "attention.value."),
 )
 
 
@@ -389,9 +392,6 @@ def transformers_vit(prefix: str, *further: tuple[str, str]) -> Callable[[nn.Mod
         state = _renamed(
             state,
             *_VIT_NAMES,
-            (r"attention\.q\.", "attention.query."),
-            (r"attention\.k\.", "attention.key."),
-            (r"attention\.v\.", "attention.value."),
             (r"^blocks\.(\d+)\.mlp\.fc1\.", r"encoder.layer.\1.intermediate.dense."),
             (r"^blocks\.(\d+)\.mlp\.fc2\.", r"encoder.layer.\1.output.dense."),
             (r"^blocks\.(\d+)\.norm1\.", r"encoder.layer.\1.layernorm_before."),
@@ -418,9 +418,6 @@ def transformers_dinov2(network: nn.Module, path: Path) -> None:
     state = _renamed(
         state,
         *_VIT_NAMES,
-        (r"attention\.q\.", "attention.query."),
-        (r"attention\.k\.", "attention.key."),
-        (r"attention\.v\.", "attention.value."),
         (r"^blocks\.(\d+)\.ls(\d)\.gamma$", r"encoder.layer.\1.layer_scale\2.lambda1"),
         (r"^blocks\.", "encoder.layer."),
     )

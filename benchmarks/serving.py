@@ -4,8 +4,8 @@ python -m benchmarks.serving [MODEL@ALIAS] [--image FILE] [--clients 1,4,16,64] 
 
 Run in a project that has the model, such as after `make demo`. Each client sends one image, waits for the answer and
 sends again, on a connection that it keeps. The model alone is MLflow's `predict` on the same bytes in a process of its
-own, in the same environment, by turns with the server. 503 is counted apart: the server says at once that it is full,
-and is asked again after `Retry-After`. Start-up is from the command to the first 200 of `/ping`.
+own, in the same environment, by turns with the server. 503 is counted apart: the server reports at once that it is
+full, and the client repeats its request after `Retry-After`. Start-up is from the command to the first 200 of `/ping`.
 """
 
 import argparse
@@ -121,7 +121,7 @@ def _pings(port: int) -> bool:
 
 
 def in_turns(tracking_uri: str, model_id: str, image: Path, port: int, body: bytes) -> tuple[float, float]:
-    """Returns the medians of the model alone and of the server, one image each, asked by turns [ms]."""
+    """Returns the medians of the model alone and of the server, one image each, measured in turns [ms]."""
     environment = model_environment(tracking_uri)
     command = [sys.executable, "-P", "-W", "ignore", "-c", _ALONE, f"models:/{model_id}", str(image)]
     pairs = []

@@ -18,6 +18,7 @@ from dvc.stage.exceptions import StageNotFound
 from dvc.utils.serialize import ParseError
 
 from isthmus.core.errors import ConfigError
+from isthmus.core.project import no_repository
 from isthmus.data.register import hidden_pointer
 
 _TRIES, _SECONDS_BETWEEN_TRIES = 5, 0.3
@@ -59,10 +60,7 @@ def read_graph(project: Path, targets: Sequence[str]) -> list[StageNode]:
                 f"{project}: not a DVC project (no .dvc folder). Run the command in the project's root"
             ) from None
         except SCMError:
-            raise ConfigError(
-                f"{project}: not in a git repository (was it unpacked from an archive?). DVC and the lineage of a model"
-                " need one: run 'git init', 'git add -A' and 'git commit -m first', then the same command again"
-            ) from None
+            raise ConfigError(no_repository(project)) from None
         except DvcException as error:
             hint = ". 'dvc stage list' shows the stages there are" if isinstance(error, StageNotFound) else ""
             raise ConfigError(f"{project / 'dvc.yaml'}: {error}{hint}") from None

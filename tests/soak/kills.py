@@ -29,7 +29,7 @@ from tests.servers import running_prefect
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 VICTIMS = ("command", "guard", "flow", "server", "stage supervisor", "stage guard", "dvc", "stage")
-CHOSEN = os.environ.get("ISTHMUS_KILLS_OF", "").split(",") if "ISTHMUS_KILLS_OF" in os.environ else VICTIMS
+CHOSEN = os.environ.get("ISTHMUS_KILLS_OF", ",".join(VICTIMS)).split(",")
 SECONDS_TO_END = 30.0
 OUTPUTS = ("manifest.parquet", "prepared", "features", "shift", "train", "choice.json", "truth.json", "report")
 

@@ -44,7 +44,12 @@ def check_repository(project: Path) -> None:
     if not without and not any(
         (folder / ".git").exists() for folder in (project.absolute(), *project.absolute().parents)
     ):
-        raise ConfigError(
-            f"{project}: not in a git repository (was it unpacked from an archive?). DVC and the lineage of a model"
-            " need one: run 'git init', 'git add -A' and 'git commit -m first', then the same command again"
-        )
+        raise ConfigError(no_repository(project))
+
+
+def no_repository(project: Path) -> str:
+    """Returns what to say of a project that lies in no git repository."""
+    return (
+        f"{project}: not in a git repository (was it unpacked from an archive?). DVC and the lineage of a model"
+        " need one: run 'git init', 'git add -A' and 'git commit -m first', then the same command again"
+    )

@@ -1,14 +1,14 @@
 """Which symbolic links among raw images may be followed: those that DVC itself made, into its cache."""
 
 import configparser
-import hashlib
 import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from isthmus.core.files import md5_file
+
 _OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
-_BLOCK = 1 << 20  # [byte] read at a time
 
 
 def is_foreign(path: Path) -> bool:
@@ -28,7 +28,7 @@ def is_foreign(path: Path) -> bool:
         return True
     if any(target.is_relative_to(folder) for folder in _caches(path.parent.absolute())):
         return False
-    return _md5(target) != "".join(found.groups())  # of a cache that a user's or the system's settings name
+    return md5_file(target) != "".join(found.groups())  # of a cache that a user's or the system's settings name
 
 
 @cache
@@ -46,11 +46,3 @@ def _caches(folder: Path) -> tuple[Path, ...]:
                     found.add(place / named)
             return tuple(sorted(one.resolve() for one in found))
     return ()
-
-
-def _md5(path: Path) -> str:
-    digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()

@@ -15,6 +15,7 @@ from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
 from isthmus.core.config import read_yaml
 from isthmus.core.dvc_process import DVC
+from isthmus.core.environment import QUIET
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.failures import other_words
 from isthmus.core.files import write_text
@@ -90,17 +91,20 @@ def dvc_add(project: Path, folder: Path) -> None:
         StoreError: DVC refused, with its own words.
         ConfigError: DVC will not find the folder's pointer.
     """
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "1", "DO_NOT_TRACK": "1"}
-    command = [*DVC, "--wait-for-lock", "add", folder.as_posix()]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    done = _dvc(project, "--wait-for-lock", "add", folder.as_posix())
     if done.returncode:
         words = other_words(done.stderr or done.stdout) or f"exit status {done.returncode}"
         raise StoreError(f"{folder}: 'dvc add' failed in {project}: {words}. Correct it and run the same command again")
     # Not only whether dvc could add it: whether `dvc push` and `dvc gc` will find it.
-    command = [*DVC, "ls", "--dvc-only", ".", folder.parent.as_posix()]
-    seen = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    seen = _dvc(project, "ls", "--dvc-only", ".", folder.parent.as_posix())
     if folder.name not in seen.stdout.splitlines():
         raise ConfigError(hidden_pointer(folder))
+
+
+def _dvc(project: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*DVC, *arguments], cwd=project, env=os.environ | QUIET, capture_output=True, text=True, check=False
+    )
 
 
 def hidden_pointer(folder: Path) -> str:

@@ -4,18 +4,18 @@ Neither an image nor a file's name nor a single answer is kept. Several servers 
 file at once: a line is one write under a lock.
 """
 
-import fcntl
 import json
 import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from isthmus.core.files import atomic_file
+from isthmus.core.locks import flocked
 from isthmus.core.progress import say
 
 BINS = 20  # of `domain_score`: (0, 0.05], (0.05, 0.1], ... the test of drift needs the upper edge inside
@@ -92,7 +92,8 @@ def keep(path: Path, batch: BatchStatistics, limit: int = LIMIT) -> None:
     """
     line = (json.dumps(asdict(batch), sort_keys=True) + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path), path.open("a+b") as stream:
+    # The lock lies beside the file, since the file itself is replaced.
+    with flocked(path.with_name(f".{path.name}.lock"), patience=math.inf), path.open("a+b") as stream:
         size = stream.seek(0, os.SEEK_END)
         if size and not _ends_whole(stream, size):
             stream.write(b"\n")  # what a killed writer left becomes a line that is no JSON: readers pass it over
@@ -153,14 +154,5 @@ def _ends_whole(stream: Any, size: int) -> bool:
 def _drop_older_half(path: Path) -> None:
     data = path.read_bytes()
     newer = data[data.index(b"\n", len(data) // 2) + 1 :]
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(newer)
-    partial.replace(path)
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    # A file beside it, since the file itself is replaced; the system lets go of it when its holder is killed.
-    with path.with_name(f".{path.name}.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    with atomic_file(path) as partial:
+        partial.write_bytes(newer)

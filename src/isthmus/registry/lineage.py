@@ -16,6 +16,7 @@ from typing import Any
 from isthmus.core.children import run_child
 from isthmus.core.config import read_yaml
 from isthmus.core.dvc_process import DVC
+from isthmus.core.environment import QUIET
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.failures import other_words
 from isthmus.core.files import sha256_bytes, sha256_file
@@ -224,7 +225,7 @@ def run_dvc(project: Path, *arguments: str, scenario: str | None = None) -> str:
     """
     # A child process: dvc's Python API belongs to pipelines/graph.py alone.
     command = [*DVC, "--wait-for-lock", *arguments]
-    done = run_child(command, project, os.environ | {"DVC_NO_ANALYTICS": "1"})
+    done = run_child(command, project, os.environ | QUIET)
     if done.status:
         names = run_dvc(project, "stage", "list", "--name-only").split() if scenario else []
         if scenario and f"report@{scenario}" not in names:

@@ -74,13 +74,14 @@ def promote(project: Path, scenario: str, approve: str | None = None, version: s
         if chosen is None:
             raise StoreError(f"{model}: no version is published. Run 'isthmus publish {scenario}'")
         standing = aliases.get(CHAMPION) == chosen
-        differs = disagreement(ledger.last_done(model), model, aliases.get(CHAMPION))
+        last = ledger.last_done(model)
+        differs = disagreement(last, model, aliases.get(CHAMPION))
         if differs and (standing or approve):
             say(differs)  # else it is the reason why nothing is promoted
         if standing:
             return _standing(store, model, changed=False)
         decision = intact_decision(project, store, scenario, model, chosen)
-        _check(decision, store, ledger, aliases.get(CHAMPION), approve)
+        _check(decision, store, last, differs, aliases.get(CHAMPION), approve)
         judge_again(project, store, decision)
         protect(project, store, scenario, model, chosen)
         intent = Intent(
@@ -132,7 +133,9 @@ def rollback(project: Path, scenario: str, approve: str | None = None, withdraw:
         return _standing(store, model, changed=True)
 
 
-def _check(decision: Decision, store: Store, ledger: Ledger, champion: str | None, approve: str | None) -> None:
+def _check(
+    decision: Decision, store: Store, last: Intent | None, differs: str, champion: str | None, approve: str | None
+) -> None:
     what = f"{decision.model} version {decision.version}"
     if decision.verdict == "no":
         refused = "; ".join(reason["text"] for reason in decision.reasons if reason["verdict"] == "refuse")
@@ -147,8 +150,7 @@ def _check(decision: Decision, store: Store, ledger: Ledger, champion: str | Non
     if approve:
         return
     again = f"Run 'isthmus promote {decision.scenario} --approve NAME'"
-    last = ledger.last_done(decision.model)
-    if differs := disagreement(last, decision.model, champion):
+    if differs:
         raise ApprovalNeededError(f"{what}: {differs}. A person must decide. {again}")
     if decision.verdict == "person":
         open_questions = "; ".join(reason["text"] for reason in decision.reasons if reason["verdict"] == "person")

@@ -1,6 +1,5 @@
 """From an alias back to the bytes of each image, and from an image or a group to the models that saw it."""
 
-import hashlib
 import json
 import re
 import tempfile
@@ -11,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from isthmus.core.errors import DataError, StoreError
-from isthmus.core.files import read_json, sha256_bytes, sha256_file
+from isthmus.core.files import md5_file, read_json, sha256_bytes, sha256_file
 from isthmus.core.progress import track
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.split import group_key
@@ -222,11 +221,10 @@ def _images(store: Store, version: Version, folder: Path) -> pd.DataFrame:
 
 def _checks(lineage: dict[str, Any], manifest: Path) -> dict[str, bool]:
     canonical = json.dumps(lineage["lock_entries"], sort_keys=True, separators=(",", ":"))
-    md5 = hashlib.md5(manifest.read_bytes(), usedforsecurity=False).hexdigest()
     outs = [out for entry in lineage["lock_entries"].values() for out in entry.get("outs", [])]
     return {
         "the lock entries are those of the version's key": sha256_bytes(canonical.encode()) == lineage["lock_key"],
-        "the list of images is the one in the lock entries": md5 in {out["md5"] for out in outs},
+        "the list of images is the one in the lock entries": md5_file(manifest) in {out["md5"] for out in outs},
     }
 
 

@@ -5,13 +5,12 @@ gate left in the registry; the evidence, whose files must have the hashes that i
 are run again on that evidence.
 """
 
-import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from isthmus.core.errors import IsthmusError, StoreError
-from isthmus.core.files import read_json, sha256_file
+from isthmus.core.files import md5_file, read_json, sha256_file
 from isthmus.gates.judge import judge, read_rules
 from isthmus.registry.decision import DECISION, Decision, read_decision
 from isthmus.registry.lineage import read_lock
@@ -95,14 +94,10 @@ def _edited(project: Path, scenario: str, files: dict[str, Path]) -> list[str]:
     if not (project / "dvc.lock").exists():
         return []
     lock, edited = read_lock(project), []
-    evidence = {_md5(path): sha256_file(path) for path in files.values()}
+    evidence = {md5_file(path): sha256_file(path) for path in files.values()}
     for stage in sorted(set(_RESULTS.values())):
         for out in lock.get(f"{stage}@{scenario}", {}).get("outs", []):
             here = project / out["path"]
             if out.get("md5") in evidence and here.is_file() and sha256_file(here) != evidence[out["md5"]]:
                 edited.append(out["path"])
     return edited
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
