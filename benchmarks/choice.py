@@ -19,10 +19,10 @@ from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, TARGET_LABELS, read_table
 from isthmus.data.shards import Rows
-from isthmus.evaluation.candidates import Views, measure, views_of, with_half_step
-from isthmus.evaluation.choice import SOURCE_ONLY, Candidate, Choice, Leave, choose, half_step
+from isthmus.evaluation.scoring.truth import build_truth
+from isthmus.evaluation.selection.candidates import Views, measure, views_of, with_half_step
+from isthmus.evaluation.selection.choice import SOURCE_ONLY, Candidate, Choice, Leave, choose, half_step
 from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
-from isthmus.evaluation.truth import build_truth
 from isthmus.stages import select
 
 NEGATIVE = 0.01  # [share] below source-only that counts as below

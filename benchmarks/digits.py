@@ -29,7 +29,7 @@ from benchmarks.methods import accuracies, trained
 from benchmarks.sections import write_section
 from isthmus.core.files import read_json, sha256_bytes, write_json
 from isthmus.data.manifest import INDEX, MANIFEST, read_table, write_table
-from isthmus.data.moments import moments_of
+from isthmus.data.preprocess.domain_statistics import moments_of
 from isthmus.data.shards import open_shard
 
 Results = dict[str, dict[str, list[float]]]  # method -> pair -> accuracy [share] by seed

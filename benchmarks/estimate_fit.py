@@ -3,10 +3,11 @@
 `python -m benchmarks.estimate_fit --params out/pseudo/params.yaml --pool out/pool steel_tone=out/pseudo/steel_tone`,
 after `benchmarks.pool` with the same pairs: every method at the epoch that the rule takes, labels of the target's
 TRAINING split. Pairs after `--real` have a real target; together they weigh as much as all others, for corrupted halves
-do not stand for real targets (docs/log.md). Prints the coefficients that stand in `evaluation/estimate.py`, and what
-they are worth on scenarios that they were not fitted on: a pair belongs to the scenario that its images come from, and
-all pairs of one are left out together. `--write` keeps the lines without each scenario, which `benchmarks.estimates`
-takes, so that no pair is told by a line that has seen one of its labels."""
+do not stand for real targets (docs/log.md). Prints the coefficients that stand in `evaluation/confidence/estimate.py`,
+and what they are worth on scenarios that they were not fitted on: a pair belongs to the scenario that its images come
+from, and all pairs of one are left out together. `--write` keeps the lines without each scenario, which
+`benchmarks.estimates` takes, so that no pair is told by a line that has seen one of its labels.
+"""
 
 import argparse
 from dataclasses import asdict
@@ -20,11 +21,11 @@ from benchmarks.choice import choice_of, labelled, open_pool
 from benchmarks.pool import inputs_of, params_for, params_of
 from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json, write_json
-from isthmus.evaluation.choice import SOURCE_ONLY
-from isthmus.evaluation.estimate import SHIPPED, Line, Reals, Views, estimators, log_odds
-from isthmus.evaluation.second_view import read_second_view, second_opinion
+from isthmus.evaluation.confidence.estimate import SHIPPED, Line, Reals, Views, estimators, log_odds
+from isthmus.evaluation.confidence.trust import asked_others
+from isthmus.evaluation.selection.choice import SOURCE_ONLY
+from isthmus.evaluation.selection.second_view import read_second_view, second_opinion
 from isthmus.evaluation.trained import read_samples
-from isthmus.evaluation.trust import asked_others
 from isthmus.stages import select
 
 ENDINGS = ("_optics", "_tone", "_resolution", "_uneven", "_reverse")

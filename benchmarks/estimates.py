@@ -21,15 +21,16 @@ from benchmarks.pool import inputs_of, params_for, params_of
 from benchmarks.sections import write_section
 from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json
-from isthmus.evaluation import conformal, metrics
+from isthmus.evaluation import metrics
 from isthmus.evaluation.calibration import fit_temperature
-from isthmus.evaluation.choice import SOURCE_ONLY
-from isthmus.evaluation.estimate import SHIPPED, EstimateLimits, Line, Views, estimate_accuracy
-from isthmus.evaluation.half_step import open_compared
+from isthmus.evaluation.confidence import conformal
+from isthmus.evaluation.confidence.estimate import SHIPPED, EstimateLimits, Line, Views, estimate_accuracy
+from isthmus.evaluation.confidence.trust import passed_others
 from isthmus.evaluation.metrics import Predictions
-from isthmus.evaluation.second_view import read_second_view, second_opinion
+from isthmus.evaluation.selection.choice import SOURCE_ONLY
+from isthmus.evaluation.selection.half_step import open_compared
+from isthmus.evaluation.selection.second_view import read_second_view, second_opinion
 from isthmus.evaluation.trained import Samples, Trained, read_samples
-from isthmus.evaluation.trust import passed_others
 from isthmus.evaluation.validators import softmax
 from isthmus.stages import evaluate, select, shift
 

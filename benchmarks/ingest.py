@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from isthmus.data.ingest import IngestConfig
+from isthmus.data.ingest.tables import IngestConfig
 from isthmus.data.scenario import Scenario
 from isthmus.data.workers import in_order, processors
 from isthmus.stages import ingest, prepare

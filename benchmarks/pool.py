@@ -19,8 +19,8 @@ import yaml
 from benchmarks.methods import feature_methods, params_of
 from isthmus.core import plugins
 from isthmus.core.files import read_json
+from isthmus.data.ingest.split import Splits, assign_splits
 from isthmus.data.manifest import MANIFEST, TARGET_LABELS, read_table, write_table
-from isthmus.data.split import Splits, assign_splits
 from isthmus.stages import train
 
 REVERSE, RAW = "_reverse", ".raw"

@@ -22,8 +22,8 @@ from benchmarks.estimate_fit import scenario_of
 from benchmarks.pool import inputs_of, params_for, params_of
 from isthmus.core.config import read_yaml
 from isthmus.core.files import read_json
-from isthmus.evaluation.candidates import with_half_step
-from isthmus.evaluation.choice import HALF_STEP, SOURCE_ONLY, Candidate, Leave, choose, half_step
+from isthmus.evaluation.selection.candidates import with_half_step
+from isthmus.evaluation.selection.choice import HALF_STEP, SOURCE_ONLY, Candidate, Leave, choose, half_step
 from isthmus.evaluation.trained import read_samples
 from isthmus.stages import select
 

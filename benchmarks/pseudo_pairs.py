@@ -26,10 +26,10 @@ from torch.nn import functional
 from isthmus.core.device import make_deterministic, pick_device
 from isthmus.core.files import read_json, write_json
 from isthmus.core.seeds import derive_seed
+from isthmus.data.ingest.split import Splits, assign_splits
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
-from isthmus.data.moments import moments_of
+from isthmus.data.preprocess.domain_statistics import moments_of
 from isthmus.data.shards import SECOND_VIEW, Rows
-from isthmus.data.split import Splits, assign_splits
 from isthmus.models.descriptors import describe
 from isthmus.models.embedding import encode, stored_encoder
 

@@ -26,9 +26,9 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from isthmus.registry.addresses import resolve
-from isthmus.registry.predict import model_environment
-from isthmus.registry.stores import open_store
+from isthmus.registry.publish.model_reference import resolve
+from isthmus.registry.store.stores import open_store
+from isthmus.serving.predict import model_environment
 
 _PAIRS = 30
 _ALONE = """

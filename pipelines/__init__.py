@@ -4,7 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from isthmus.core.environment import settle_environment
+from isthmus.core.process.environment import settle_environment
 from isthmus.core.project import MARKS
 
 settle_environment()  # here because Prefect reads its settings while it is imported

@@ -19,7 +19,7 @@ from dvc.utils.serialize import ParseError
 
 from isthmus.core.errors import ConfigError
 from isthmus.core.project import no_repository
-from isthmus.data.register import hidden_pointer
+from isthmus.data.add.register import hidden_pointer
 
 _TRIES, _SECONDS_BETWEEN_TRIES = 5, 0.3
 

@@ -18,10 +18,11 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from isthmus.core import command
 from isthmus.core.errors import IsthmusError
+from isthmus.core.process import command
 from isthmus.core.project import find_project
-from isthmus.registry import decision, promotion, score
+from isthmus.registry.gate import decision, score
+from isthmus.registry.promotion import promotion
 from pipelines.tasks import CLOSED, error_of, last_words, state_of
 
 

@@ -7,8 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from isthmus.core.failures import one_message
-from isthmus.registry.publish import publish
+from isthmus.core.process.failures import one_message
+from isthmus.registry.publish.publish import publish
 
 
 def main(arguments: list[str] | None = None) -> int:

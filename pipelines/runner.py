@@ -1,7 +1,8 @@
 """Runs one stage as `dvc --wait-for-lock repro -s ADDRESS` in a child process and returns what became of it.
 
 Call it in graph order only: `-s` does not look at what comes before the stage. dvc ends with 255 whatever went wrong,
-so the verdict is read from its words. The child stands under `core/supervisor.py`: whoever is killed, nothing lives on.
+so the verdict is read from its words. The child runs under
+`core/process/supervisor.py`: whoever is killed, nothing lives on.
 """
 
 import os
@@ -15,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-from isthmus.core import supervisor
-from isthmus.core.dvc_process import DVC
-from isthmus.core.failures import trouble_in
+from isthmus.core.process import supervisor
+from isthmus.core.process.dvc_process import DVC
+from isthmus.core.process.failures import trouble_in
 from pipelines.leftovers import clear_leftovers, clear_stale_locks
 
 Verdict = Literal["done", "cached", "busy", "transient", "mistake", "timeout", "failed"]

@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
 from isthmus.core.errors import IsthmusError
-from isthmus.core.failures import in_our_words, other_words
+from isthmus.core.process.failures import in_our_words, other_words
 from pipelines import publish as publish_module
 from pipelines.runner import Outcome, last_error, run_command, run_stage
 

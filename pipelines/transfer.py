@@ -24,10 +24,10 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from isthmus.core import command
 from isthmus.core.errors import IsthmusError
 from isthmus.core.names import read_params
 from isthmus.core.params_copy import NAME, VARIABLE
+from isthmus.core.process import command
 from isthmus.core.project import find_project
 from isthmus.data.scenario_names import scenario_names
 from pipelines.graph import StageNode, read_graph

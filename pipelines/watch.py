@@ -19,12 +19,12 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from isthmus.core import command
 from isthmus.core.errors import ConfigError, IsthmusError
+from isthmus.core.process import command
 from isthmus.core.project import find_project
-from isthmus.registry import incoming
-from isthmus.registry.watch import EXIT, Watched
-from isthmus.registry.watch import watch as watch_batch
+from isthmus.monitoring import new_target
+from isthmus.monitoring.watch import EXIT, Watched
+from isthmus.monitoring.watch import watch as watch_batch
 from pipelines.promote import own_state, promote
 from pipelines.tasks import CLOSED, error_of, last_words, state_of
 from pipelines.transfer import transfer
@@ -43,7 +43,7 @@ def look(scenario: str, place: Path | None, adapt: bool) -> State[Any]:
 @task(task_run_name="bring in {scenario}", cache_policy=NO_CACHE, persist_result=False)
 def bring_in(scenario: str, batch: Watched) -> State[Any]:
     """Makes the batch the scenario's target, as a new version of its raw data."""
-    return state_of(lambda: incoming.bring_in(_incoming(scenario, batch)))
+    return state_of(lambda: new_target.bring_in(_incoming(scenario, batch)))
 
 
 @flow(name="watch", persist_result=False)
@@ -82,12 +82,12 @@ def _watched(scenario: str, place: Path | None, adapt: bool) -> Watched:
             f" Name their folder: 'isthmus watch {scenario} FOLDER --adapt'"
         )
     if adapt and place is not None and place.is_dir():
-        incoming.read_incoming(Path.cwd(), scenario, place, [])
+        new_target.read_incoming(Path.cwd(), scenario, place, [])
     return watch_batch(Path.cwd(), scenario, place)
 
 
-def _incoming(scenario: str, batch: Watched) -> incoming.Incoming:
-    return incoming.read_incoming(Path.cwd(), scenario, batch.place, batch.seen.files)
+def _incoming(scenario: str, batch: Watched) -> new_target.Incoming:
+    return new_target.read_incoming(Path.cwd(), scenario, batch.place, batch.seen.files)
 
 
 def _plan(scenario: str, batch: Watched) -> list[str]:

@@ -1,8 +1,16 @@
-"""The order of the tests."""
+"""The order of the tests, and the fixtures that several folders share."""
 
 import pytest
 
-LONGEST = ("tests/pipelines/", "tests/e2e/", "tests/registry/")  # a test of these can take a minute
+pytest_plugins = ["tests.registry.fixtures"]
+
+LONGEST = (
+    "tests/pipelines/",
+    "tests/e2e/",
+    "tests/registry/",
+    "tests/serving/",
+    "tests/monitoring/",
+)  # a test of these can take a minute
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

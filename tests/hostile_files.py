@@ -125,7 +125,7 @@ def vrt_of(other: Path, side: int = 8) -> str:
 
 def circle(path: Path) -> None:
     """Writes a TIFF of three pages, the last of which says that the first follows."""
-    from isthmus.data.tiff import pages_of
+    from isthmus.data.formats.tiff import pages_of
 
     path.write_bytes(tiff(*[(_grey(place), {}) for place in range(3)]))
     last, data = pages_of(path)[2], bytearray(path.read_bytes())

@@ -9,8 +9,8 @@ import yaml
 from isthmus.core.config import load_params
 from isthmus.core.files import write_json
 from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table, write_table
-from isthmus.evaluation.predict import PREDICTIONS
-from isthmus.evaluation.shown_cases import cases
+from isthmus.evaluation.explanation.shown_cases import cases
+from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.stages import evaluate, report, select, shift
 from tests.scenario_files import ScenarioFiles, write_scenario
 

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from isthmus import cli
-from tests.data.test_identity import write_dicom
+from tests.data.ingest.test_identity import write_dicom
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "isthmus.cli"]

@@ -11,20 +11,21 @@ from typing import Any
 
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError, IsthmusError
+from isthmus.data.audit.summary import Bad
 from isthmus.data.bounds import Bounds
-from isthmus.data.identity import read_key
 from isthmus.data.image import Image
-from isthmus.data.ingest import IngestConfig
+from isthmus.data.ingest.identity import read_key
+from isthmus.data.ingest.scan import Scanned, read_image_facts, scan
+from isthmus.data.ingest.table import Found
+from isthmus.data.ingest.tables import IngestConfig
 from isthmus.data.names import private_reason, shown_name
-from isthmus.data.scan import Scanned, read_image_facts, scan
+from isthmus.data.preprocess.tiling import read_part
 from isthmus.data.scenario import Scenario
 from isthmus.data.scenario_names import scenario_names, section_names
-from isthmus.data.table import Bad, Found
-from isthmus.data.tiling import read_part
 from isthmus.gates.judge import read_rules
 from isthmus.models.preprocessing import with_defaults_of_weights
-from isthmus.registry.drift import WatchParams
-from isthmus.registry.git_remote import LineageParams
+from isthmus.monitoring.drift import WatchParams
+from isthmus.registry.lineage.git_remote import LineageParams
 from isthmus.stages import (
     embed,
     evaluate,

@@ -9,12 +9,12 @@ from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 
-from isthmus.core import command
-from isthmus.core.environment import settle_environment
 from isthmus.core.errors import ConfigError
-from isthmus.core.failures import one_message
+from isthmus.core.process import command
+from isthmus.core.process.environment import settle_environment
+from isthmus.core.process.failures import one_message
 from isthmus.core.project import check_repository, find_project
-from isthmus.registry.request_limits import Limits
+from isthmus.serving.request_limits import Limits
 
 # Nothing heavier than typer is imported above: `isthmus --help` answers at once. Each verb imports what it needs.
 app = typer.Typer(
@@ -55,8 +55,8 @@ def fetch(
     mirror: Annotated[Optional[str], typer.Option(help="folder or web address of a mirror")] = None,  # noqa: UP045
 ) -> None:
     """Brings a known public pair, checks every file, versions it with DVC and adds its section to params.yaml."""
-    from isthmus.data.catalogue import listing
-    from isthmus.data.public import fetch as run_fetch
+    from isthmus.data.catalog.pairs import listing
+    from isthmus.data.catalog.public import fetch as run_fetch
 
     if name == "list":
         typer.echo(listing())
@@ -89,7 +89,7 @@ def add(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
 ) -> None:
     """Brings your own pair: checks it, copies it to data/raw, versions it with DVC, adds its section to params.yaml."""
-    from isthmus.data.add import add_pair
+    from isthmus.data.add.add import add_pair
 
     names = next(csv.reader([classes], skipinitialspace=False)) if classes else None
     add_pair(
@@ -123,7 +123,7 @@ def where(
 @app.command()
 def publish(scenario: ScenarioName) -> None:
     """Feeds MLflow from the stages' files and registers the chosen model as candidate; twice is once."""
-    from isthmus.registry.publish import publish as run_publish
+    from isthmus.registry.publish.publish import publish as run_publish
 
     done = run_publish(_project(versioned=True), scenario)
     typer.echo("\n".join(done.places()))
@@ -132,7 +132,7 @@ def publish(scenario: ScenarioName) -> None:
 @app.command()
 def score(scenario: ScenarioName) -> None:
     """Asks candidate and champion about the same frozen images, each in its own process; evidence for the gate."""
-    from isthmus.registry.score import score as run_score
+    from isthmus.registry.gate.score import score as run_score
 
     typer.echo("\n".join(run_score(_project(versioned=True), scenario).lines()))
 
@@ -140,7 +140,7 @@ def score(scenario: ScenarioName) -> None:
 @app.command()
 def gate(scenario: ScenarioName) -> None:
     """Judges the candidate. Exit status: 0 yes, 3 no, 4 a person must decide."""
-    from isthmus.registry.decision import gate as run_gate
+    from isthmus.registry.gate.decision import gate as run_gate
 
     decision = run_gate(_project(versioned=True), scenario)
     typer.echo(decision.table())
@@ -153,7 +153,7 @@ def promote(
     approve: Annotated[Optional[str], typer.Option(help="name of the person who approves, where one must")] = None,  # noqa: UP045
 ) -> None:
     """Makes the candidate the champion, if the gate's decision allows it."""
-    from isthmus.registry.promotion import promote as run_promote
+    from isthmus.registry.promotion.promotion import promote as run_promote
 
     _standing(run_promote(_project(versioned=True), scenario, approve))
 
@@ -165,7 +165,7 @@ def rollback(
     approve: Annotated[Optional[str], typer.Option(help="name of the person who approves, where one must")] = None,  # noqa: UP045
 ) -> None:
     """Makes the previous champion the champion again."""
-    from isthmus.registry.promotion import rollback as run_rollback
+    from isthmus.registry.promotion.promotion import rollback as run_rollback
 
     _standing(run_rollback(_project(), scenario, approve, withdraw))
 
@@ -179,8 +179,8 @@ def trace(
 ) -> None:
     """Follows a model back to the bytes of each image; or says which models saw an image or a group."""
     from isthmus.core.files import write_json
-    from isthmus.registry.trace import sightings_text, who_saw
-    from isthmus.registry.trace import trace as run_trace
+    from isthmus.registry.trace.trace import sightings_text, who_saw
+    from isthmus.registry.trace.trace import trace as run_trace
 
     if model is not None and image is None and group is None:
         chain = run_trace(_project(), model)
@@ -206,7 +206,7 @@ def predict(
     ] = None,
 ) -> None:
     """Predicts image files. Exit status: 0 all, 5 some files were bad: OUT.bad.json lists them with their reasons."""
-    from isthmus.registry.predict import predict as run_predict
+    from isthmus.serving.predict import predict as run_predict
 
     project, out = _project(), _given(out)
     kept = _given(keep_statistics) if keep_statistics else None
@@ -256,7 +256,7 @@ def reproduce(
     tolerance: Annotated[float, typer.Option(help="of each number, in its own unit")] = 0.005,
 ) -> None:
     """Makes a model's results again from its snapshot and data, and compares. Exit status: 0 the same, 3 not."""
-    from isthmus.registry.reproduce import reproduce as run_reproduce
+    from isthmus.registry.trace.reproduce import reproduce as run_reproduce
 
     found = run_reproduce(_project(versioned=True), model, tolerance)
     typer.echo(found.text())
@@ -285,7 +285,7 @@ def serve(
     ] = None,
 ) -> None:
     """Answers HTTP requests as MLflow's scoring server does (docs/serving.md); Ctrl-C ends it."""
-    from isthmus.registry.serve import serve as run_serve
+    from isthmus.serving.serve import serve as run_serve
 
     limits = Limits(max_megabytes, max_images, max_megapixels, max_waiting, max_seconds, max_body_seconds, max_memory)
     project = _project()
@@ -303,7 +303,7 @@ def _one_of(option: str, given: Optional[str], allowed: tuple[str, ...]) -> Any:
 
 
 def _standing(promotion: object) -> None:
-    from isthmus.registry.promotion import Promotion
+    from isthmus.registry.promotion.promotion import Promotion
 
     assert isinstance(promotion, Promotion)
     news = "now" if promotion.changed else "already"

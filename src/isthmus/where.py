@@ -10,10 +10,10 @@ from pathlib import Path
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.plugins import did_you_mean
+from isthmus.data.ingest.scan import find_named
+from isthmus.data.ingest.walk import walk
 from isthmus.data.manifest import LOCATIONS, read_table
-from isthmus.data.scan import find_named
-from isthmus.data.walk import walk
-from isthmus.registry.packaging import ScenarioParams
+from isthmus.registry.publish.packaging import ScenarioParams
 
 _ID = re.compile(r"[0-9a-f]{32}")
 

@@ -5,9 +5,10 @@ import pytest
 from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import hash_files
+from isthmus.data.audit.summary import Bad
+from isthmus.data.ingest.scan import read_image_facts
+from isthmus.data.ingest.table import Found
 from isthmus.data.pairs import PairConfig
-from isthmus.data.scan import read_image_facts
-from isthmus.data.table import Bad, Found
 
 NAMES = plugins.names("data.pairs")
 

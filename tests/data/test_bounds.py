@@ -10,10 +10,11 @@ from PIL import Image
 
 from isthmus.core.config import validated
 from isthmus.core.errors import ConfigError
+from isthmus.data.audit.summary import Bad
 from isthmus.data.bounds import Bounds
-from isthmus.data.ingest import IngestConfig
-from isthmus.data.scan import Row, read_image_facts
-from isthmus.data.table import Bad, Found
+from isthmus.data.ingest.scan import Row, read_image_facts
+from isthmus.data.ingest.table import Found
+from isthmus.data.ingest.tables import IngestConfig
 from isthmus.stages import ingest
 from tests.hostile_files import declared_raster, packed_nifti, sparse
 from tests.raw_folders import scenario, write_raw

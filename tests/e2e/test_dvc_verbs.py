@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from isthmus.core.files import hash_files
-from isthmus.data.add import add_pair
-from isthmus.data.catalogue import PAIRS
-from isthmus.data.public import fetch
-from tests.data.test_public import sha, write_mirror
+from isthmus.data.add.add import add_pair
+from isthmus.data.catalog.pairs import PAIRS
+from isthmus.data.catalog.public import fetch
+from tests.data.catalog.test_public import sha, write_mirror
 from tests.e2e.test_whole_line import ROOT, run
 from tests.raw_folders import write_raw
 

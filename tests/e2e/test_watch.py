@@ -13,7 +13,7 @@ from PIL import Image
 
 from isthmus.core.files import hash_files, read_json, sha256_file
 from isthmus.data.manifest import MANIFEST, read_table
-from isthmus.registry.stores import open_store
+from isthmus.registry.store.stores import open_store
 from tests.e2e.test_whole_line import ROOT, project, repro, run
 from tests.raw_folders import pixels, write_raw
 

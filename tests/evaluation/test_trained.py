@@ -8,7 +8,7 @@ import pytest
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import MANIFEST, read_table, write_table
-from isthmus.evaluation.half_step import open_compared
+from isthmus.evaluation.selection.half_step import open_compared
 from isthmus.evaluation.trained import UNKNOWN, Trained, open_trained, read_samples
 from tests.scenario_files import CLASSES, EPOCHS, ScenarioFiles, write_scenario
 

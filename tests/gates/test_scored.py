@@ -5,7 +5,7 @@ import pytest
 from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_file, write_json
 from isthmus.data.manifest import MANIFEST, read_table, write_table
-from isthmus.evaluation.predict import PREDICTIONS, predictions_table
+from isthmus.evaluation.scoring.predict import PREDICTIONS, predictions_table
 from isthmus.evaluation.trained import read_samples
 from isthmus.gates.scored import EVALUATION, evaluation_set, read_scored, set_md5
 from tests.gates.evidence import CLASSES, scored

@@ -201,7 +201,7 @@ def test_a_stored_backbone_pools_as_it_did(tmp_path: Path) -> None:
 
 
 def test_prompts_and_explanations_see_that_the_class_token_is_not_what_answers() -> None:
-    from isthmus.evaluation.attention_maps import why_not
+    from isthmus.evaluation.explanation.attention_maps import why_not
 
     with pytest.raises(ConfigError, match="prompts needs a timm vision transformer that reads its class token"):
         prepare(made("ViT", pool="mean").network, Tuning(how="prompts"), 0)

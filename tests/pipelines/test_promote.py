@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.files import write_json
-from isthmus.registry.stores import open_store
+from isthmus.registry.store.stores import open_store
 from tests.pipelines.tiny_project import REPOSITORY
 from tests.registry.project_files import build_project, truth
 

@@ -13,10 +13,10 @@ from isthmus.core.files import read_json, sha256_file, write_json
 from isthmus.core.plugins import names
 from isthmus.data.kinds.natural import Config
 from isthmus.data.manifest import LOCATIONS, MANIFEST, TARGET_LABELS, read_table, write_table
-from isthmus.evaluation.predict import PREDICTIONS, predictions_table
+from isthmus.evaluation.scoring.predict import PREDICTIONS, predictions_table
 from isthmus.evaluation.trained import read_samples
 from isthmus.models.trained import export_trained, load_trained
-from isthmus.registry.raw_images import decode
+from isthmus.registry.model.raw_images import decode
 from tests.registry.project_files import CLASSES, SIZE, commit, dvc
 
 RAW = Path("data/raw/demo")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from isthmus.core.files import write_json
-from isthmus.registry.stores import open_store
+from isthmus.registry.store.stores import open_store
 from tests.pipelines.tiny_project import write_project
 from tests.registry.project_files import commit, git
 from tests.registry.versions import MODEL

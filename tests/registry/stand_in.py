@@ -19,13 +19,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from isthmus.core.errors import StoreError
-from isthmus.registry.aggregates import read_aggregates
-from isthmus.registry.batch_statistics import Batches
-from isthmus.registry.guard import Guard
-from isthmus.registry.model_process import LANES, ModelProcess
-from isthmus.registry.prediction_process import own_output, read_ahead
-from isthmus.registry.request_limits import Limits
-from isthmus.registry.serving_process import read_request
+from isthmus.serving.aggregates import read_aggregates
+from isthmus.serving.batch_statistics import Batches
+from isthmus.serving.guard import Guard
+from isthmus.serving.model_process import LANES, ModelProcess
+from isthmus.serving.prediction_process import own_output, read_ahead
+from isthmus.serving.request_limits import Limits
+from isthmus.serving.serving_process import read_request
 from tests.pipelines.tiny_project import default_signals
 
 ROW = {"class": "good", "probability_good": 0.75, "probability_pit": 0.25, "answered": True, "domain_score": 0.5}
@@ -92,7 +92,7 @@ def running_stand_in(folder: Path, port: int, limits: Limits, *, loaded: bool = 
 
 
 def _serve(port: str, folder: str, limits: str) -> None:
-    from isthmus.registry.http_server import listen
+    from isthmus.serving.http_server import listen
 
     place, bounds = Path(folder), Limits(**json.loads(limits))
     command = [sys.executable, "-m", "tests.registry.stand_in", "model", folder]

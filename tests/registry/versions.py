@@ -11,11 +11,11 @@ from sqlalchemy.pool import NullPool
 
 from isthmus.core.files import write_json
 from isthmus.gates.judge import judge
-from isthmus.registry.decision import Decision, write_decision
-from isthmus.registry.ledger import ledger_address
-from isthmus.registry.protection import SNAPSHOT
-from isthmus.registry.publish import CANDIDATE, model_name
-from isthmus.registry.stores import open_store
+from isthmus.registry.gate.decision import Decision, write_decision
+from isthmus.registry.ledger.ledger import ledger_address
+from isthmus.registry.promotion.retention import SNAPSHOT
+from isthmus.registry.publish.publish import CANDIDATE, model_name
+from isthmus.registry.store.stores import open_store
 from tests.registry.project_files import git
 
 MODEL = model_name("demo")

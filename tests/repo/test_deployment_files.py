@@ -201,7 +201,7 @@ def test_the_databases_that_the_servers_use_are_made() -> None:
 
 
 def test_the_telemetry_of_every_container_is_off() -> None:
-    from isthmus.core.environment import QUIET
+    from isthmus.core.process.environment import QUIET
 
     settings = " ".join(i.text for i in instructions(DOCKERFILE) if i.name == "ENV")
 

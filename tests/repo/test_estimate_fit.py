@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from benchmarks.estimate_fit import fit, held_out, line_of, lines_without, report, scenario_of
-from isthmus.evaluation.estimate import log_odds
+from isthmus.evaluation.confidence.estimate import log_odds
 
 
 def planted(offsets: dict[str, float]) -> pd.DataFrame:

@@ -59,7 +59,7 @@ def test_what_is_slow_to_import_is_imported_where_it_is_needed() -> None:
 def test_a_served_model_reaches_monai_by_its_backbone_alone() -> None:
     plugins = [*plugins_in("data.kinds"), *plugins_in("data.readers"), *plugins_in("models.backbones")]
 
-    modules = reachable(["isthmus.registry.served", *plugins])
+    modules = reachable(["isthmus.registry.model.served", *plugins])
 
     files = {file_of(module).relative_to(REPOSITORY).as_posix() for module in modules}
     assert "src/isthmus/models/trained.py" in files

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from benchmarks.pool import params_of
 from benchmarks.preferred import Pair, order, worth
-from isthmus.evaluation.choice import HALF_STEP, Candidate, Leave
+from isthmus.evaluation.selection.choice import HALF_STEP, Candidate, Leave
 from isthmus.stages import select
 
 ROOT = Path(__file__).parents[2]

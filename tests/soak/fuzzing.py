@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from isthmus.core.errors import DataError
-from isthmus.data.near import small_picture
+from isthmus.data.audit.near_duplicates import small_picture
 from isthmus.data.readers import reader_for
 from tests.tiff_files import tiff
 

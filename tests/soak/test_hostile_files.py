@@ -21,7 +21,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from tests.data.test_register import project
+from tests.data.add.test_register import project
 from tests.hostile_files import NAME, Hostile, hostile_files, remove
 from tests.raw_folders import CLASSES, write_raw
 from tests.soak.fuzzing import ADDRESS_SPACE

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.registry.publish import publish
-from isthmus.registry.request_limits import BODIES, CONNECTIONS, Limits
+from isthmus.registry.publish.publish import publish
+from isthmus.serving.request_limits import BODIES, CONNECTIONS, Limits
 from tests.pipelines.tiny_project import wait_until
 from tests.registry.asked_project import fill
 from tests.registry.hostile_requests import (

@@ -19,16 +19,16 @@ import pytest
 
 from isthmus.core.errors import IsthmusError
 from isthmus.core.files import hash_files, read_json
-from isthmus.core.supervisor import descendants
-from isthmus.registry.decision import gate
-from isthmus.registry.promotion import promote
-from isthmus.registry.stores import open_store
-from isthmus.registry.worktrees import FOLDER, checked_out
+from isthmus.core.process.supervisor import descendants
+from isthmus.registry.gate.decision import gate
+from isthmus.registry.lineage.worktrees import FOLDER, checked_out
+from isthmus.registry.promotion.promotion import promote
+from isthmus.registry.store.stores import open_store
 from tests.pipelines.tiny_project import default_signals, wait_until
 from tests.registry.asked_project import fill, name_all_rules
 from tests.registry.project_files import build_project, commit, git
+from tests.registry.publish.test_publish import PARTS, _counts
 from tests.registry.reproducible import slow_project
-from tests.registry.test_publish import PARTS, _counts
 from tests.registry.versions import add_version, aliases, decide, record
 from tests.soak.reliability import rows_of, write_section
 
@@ -39,7 +39,7 @@ SIGNALS = [signal.SIGKILL, signal.SIGINT, signal.SIGTERM]
 MAKE = """
 import sys
 from pathlib import Path
-from isthmus.registry.stores import open_store
+from isthmus.registry.store.stores import open_store
 open_store(Path(sys.argv[1]), make=True)
 """
 TITLE = "Kills of the registry's verbs"

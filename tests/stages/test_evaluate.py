@@ -11,7 +11,7 @@ import yaml
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import MANIFEST, TARGET_LABELS, read_table, write_table
-from isthmus.evaluation.predict import PREDICTIONS
+from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.stages import evaluate, select, shift
 from isthmus.stages._cli import stage
 from tests.scenario_files import ScenarioFiles, sharpen, write_scenario

@@ -11,7 +11,7 @@ from torch import ones, zeros
 from isthmus.core.config import load_params
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import INDEX, read_table, write_table
-from isthmus.evaluation.predict import PREDICTIONS
+from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
 from isthmus.models.embedding import store_backbone

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from isthmus.core.errors import DataError
-from isthmus.data.ingest import IngestConfig
+from isthmus.data.ingest.tables import IngestConfig
 from isthmus.data.manifest import LOCATIONS, MANIFEST, TARGET_LABELS, read_table
 from isthmus.stages import ingest
 from tests.raw_folders import CLASSES, scenario, write_raw

@@ -14,8 +14,8 @@ from PIL import Image
 
 from isthmus.core.errors import DataError
 from isthmus.core.files import hash_files
-from isthmus.data import prepare as preparing
 from isthmus.data.manifest import INDEX, LOCATIONS, read_table
+from isthmus.data.preprocess import prepare as preparing
 from isthmus.data.shards import Rows
 from isthmus.stages import prepare
 from tests.raw_folders import pixels, scenario, write_raw
@@ -228,11 +228,11 @@ def test_large_images_are_decoded_one_at_a_time_while_fitting(tmp_path: Path, mo
 SLOW = """
 import sys, time
 from pathlib import Path
-from isthmus.data import moments
-from isthmus.data import prepare as preparing
+from isthmus.data.preprocess import domain_statistics
+from isthmus.data.preprocess import prepare as preparing
 from tests.stages.test_prepare import again
 
-moments._SECONDS = 0.2
+domain_statistics._SECONDS = 0.2
 row = preparing._row
 preparing._row = lambda *given: (time.sleep(0.03), row(*given))[1]
 again(Path(sys.argv[1]), Path(sys.argv[2]), **eval(sys.argv[3]))

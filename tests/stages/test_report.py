@@ -13,9 +13,9 @@ import tests.scenario_files
 from isthmus.core.errors import DataError
 from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table, write_table
 from isthmus.data.scenario import Scenario
-from isthmus.evaluation.explained import Explained, overlay
-from isthmus.evaluation.findings import is_simulated
-from isthmus.evaluation.robustness import robustness_document
+from isthmus.evaluation.scoring.robustness import robustness_document
+from isthmus.report.explanations import Explained, overlay
+from isthmus.report.results import is_simulated
 from tests.report_files import ACCURACY, ReportFiles, run_stages, write_report_files
 from tests.scenario_files import write_scenario
 
@@ -312,8 +312,8 @@ def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
 
 def _medical_page(made: ReportFiles) -> str:
     # The kind's own module may not be installed here; the page only looks at the name.
-    from isthmus.evaluation.findings import read_findings
-    from isthmus.evaluation.report import Extras, report_page
+    from isthmus.report.page import Extras, report_page
+    from isthmus.report.results import read_findings
 
     files, root = made.files, made.root
     known = Scenario(

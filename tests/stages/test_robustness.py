@@ -13,8 +13,8 @@ from isthmus.core.config import load_params
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import INDEX, read_table, write_table
 from isthmus.data.shards import Rows
-from isthmus.evaluation.corruptions import SEVERITIES, corrupted, suite
-from isthmus.evaluation.predict import PREDICTIONS
+from isthmus.evaluation.scoring.corruptions import SEVERITIES, corrupted, suite
+from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.models.trained import export_trained, load_trained
 from isthmus.stages import robustness
 from tests.scenario_files import ScenarioFiles

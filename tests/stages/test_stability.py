@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from isthmus.core.files import sha256_file
-from isthmus.data import prepare as preparing
 from isthmus.data.manifest import INDEX, read_table
+from isthmus.data.preprocess import prepare as preparing
 from isthmus.data.shards import plan_shards
 from tests.raw_folders import CLASSES, pixels, write_raw
 from tests.stages.test_ingest import manifest

@@ -12,7 +12,7 @@ import yaml
 from isthmus.core.config import load_params
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import hash_files, read_json
-from isthmus.evaluation.half_step import Averaged
+from isthmus.evaluation.selection.half_step import Averaged
 from isthmus.evaluation.trained import open_trained
 from isthmus.models.backbones import small_cnn
 from isthmus.models.trained import export_trained, load_trained

@@ -1,4 +1,4 @@
-"""What a user says of how large frames are cut; `data/tiling.py` cuts them.
+"""What a user says of how large frames are cut; `data/preprocess/tiling.py` cuts them.
 
 Apart from the cutting, so that stages that only read the scenario do not depend on the readers.
 """

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, sha256_file
 from isthmus.data.manifest import MANIFEST, read_table
-from isthmus.evaluation.predict import PREDICTIONS
+from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.evaluation.trained import UNKNOWN
 
 SOURCE, TARGET = "source", "target"

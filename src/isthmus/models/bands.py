@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from isthmus.core.errors import ConfigError
-from isthmus.data.bands import TOLERANCE
+from isthmus.data.imaging.bands import TOLERANCE
 
 COLOURS = {"red": 665.0, "green": 560.0, "blue": 490.0}  # [nm], bands 4, 3 and 2 of Sentinel-2 (ESA, 2015)
 Wavelengths = Sequence[float | None]

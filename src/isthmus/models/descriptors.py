@@ -1,6 +1,6 @@
 """Hand-made descriptors of images: colour, texture and shape, as vision had them before networks. Nothing is learnt.
 
-They serve as a view of the images that no network shares (`evaluation/second_view.py`). With g the mean of the
+They serve as a view of the images that no network shares (`selection/second_view.py`). With g the mean of the
 channels, values in [0, 1]:
 
 - colour: mean, standard deviation and the square root of an eight-bin histogram of each channel (Swain & Ballard,

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from isthmus.core.config import load_params
-from isthmus.core.failures import one_message
-from isthmus.core.parent import die_with_parent
+from isthmus.core.process.failures import one_message
+from isthmus.core.process.parent import die_with_parent
 
 
 def stage(run: Callable[..., Any], arguments: list[str] | None = None) -> None:
-    """Parses flags, loads params, runs the stage; whatever goes wrong ends in one clear message (`core/failures.py`).
+    """Parses flags, loads params, runs the stage; a failure ends in one clear message (`core.process.failures`).
 
     `run(params: Params, *, scenario: str, manifest: Path, ...)`: `--params FILE` names the YAML, each argument is
     a flag. An argument of type `str` is a name that stands in `Params.SECTIONS`.

@@ -24,17 +24,17 @@ from isthmus.core.files import read_json, write_json
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import TARGET_LABELS, read_table, write_table
 from isthmus.data.scenario import Scenario
-from isthmus.evaluation.alarms import Alarms, raise_alarms
-from isthmus.evaluation.choice import HALF_STEP, SOURCE_ONLY
-from isthmus.evaluation.class_shift import class_shift
-from isthmus.evaluation.half_step import open_compared
-from isthmus.evaluation.judged import TrustConfig, judged
-from isthmus.evaluation.predict import PREDICTIONS, label_free_numbers, predictions_table
-from isthmus.evaluation.second_view import read_second_view, second_opinion
+from isthmus.evaluation.confidence.alarms import Alarms, raise_alarms
+from isthmus.evaluation.confidence.calibrated import TrustConfig, judged
+from isthmus.evaluation.confidence.trust import build_trust, flat, passed_others, trust_against_labels
+from isthmus.evaluation.scoring.predict import PREDICTIONS, label_free_numbers, predictions_table
+from isthmus.evaluation.scoring.transferability import know_nothing, leep
+from isthmus.evaluation.scoring.truth import build_truth
+from isthmus.evaluation.selection.choice import HALF_STEP, SOURCE_ONLY
+from isthmus.evaluation.selection.half_step import open_compared
+from isthmus.evaluation.selection.second_view import read_second_view, second_opinion
+from isthmus.evaluation.shift.class_shift import class_shift
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, read_samples
-from isthmus.evaluation.transferability import know_nothing, leep
-from isthmus.evaluation.trust import build_trust, flat, passed_others, trust_against_labels
-from isthmus.evaluation.truth import build_truth
 from isthmus.evaluation.validators import softmax
 from isthmus.stages._cli import stage
 

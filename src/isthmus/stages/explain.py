@@ -24,10 +24,10 @@ from isthmus.core.progress import track
 from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
-from isthmus.evaluation.attention_maps import explain, why_not
-from isthmus.evaluation.choice import parts
-from isthmus.evaluation.predict import PREDICTIONS
-from isthmus.evaluation.shown_cases import cases
+from isthmus.evaluation.explanation.attention_maps import explain, why_not
+from isthmus.evaluation.explanation.shown_cases import cases
+from isthmus.evaluation.scoring.predict import PREDICTIONS
+from isthmus.evaluation.selection.choice import parts
 from isthmus.models.classifier import Mean
 from isthmus.models.trained import TrainedClassifier, load_candidate
 from isthmus.stages._cli import stage

@@ -14,7 +14,7 @@ from typing import ClassVar
 from isthmus.core.config import Config
 from isthmus.core.files import write_json
 from isthmus.core.progress import say
-from isthmus.data.ingest import IngestConfig, ingest
+from isthmus.data.ingest.tables import IngestConfig, ingest
 from isthmus.data.manifest import LOCATIONS, MANIFEST, TARGET_LABELS, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.stages._cli import stage

@@ -19,7 +19,7 @@ from isthmus.core.config import Config
 from isthmus.core.files import atomic_folder, hash_files, sha256_bytes
 from isthmus.core.progress import say
 from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table
-from isthmus.data.prepare import prepare
+from isthmus.data.preprocess.prepare import prepare
 from isthmus.data.scenario import Scenario
 from isthmus.data.workers import processors
 from isthmus.stages._cli import stage

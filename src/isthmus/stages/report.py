@@ -11,11 +11,11 @@ from typing import ClassVar
 from isthmus.core.config import Config
 from isthmus.core.files import atomic_folder, read_json, write_json, write_text
 from isthmus.data.scenario import Scenario
-from isthmus.evaluation.explained import explained_cases
-from isthmus.evaluation.findings import read_findings
-from isthmus.evaluation.query_list import as_csv, query_lines
-from isthmus.evaluation.report import Extras, report_page
-from isthmus.registry.card import as_markdown, model_card
+from isthmus.report.explanations import explained_cases
+from isthmus.report.label_list import as_csv, query_lines
+from isthmus.report.model_card import as_markdown, model_card
+from isthmus.report.page import Extras, report_page
+from isthmus.report.results import read_findings
 from isthmus.stages._cli import stage
 
 

@@ -2,7 +2,7 @@
 
 Writes `robustness.json`: `{"measured": false}` where `robustness.images` is 0, the default, for the backbone must run
 on every damaged image; else, by domain, errors clean and by corruption and severity, the mean corruption error against
-source-only and the error that damage adds (`evaluation/robustness.py`). What labels say of the target is read from
+source-only and the error that damage adds (`scoring/robustness.py`). What labels say of the target is read from
 `predictions.parquet`, after the choice. Finished cells are kept in `checkpoints` until the stage ends, keyed by inputs
 and code, so that a run that was cut off goes on.
 """
@@ -26,11 +26,11 @@ from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
-from isthmus.evaluation import corruptions
-from isthmus.evaluation.choice import SOURCE_ONLY, parts
-from isthmus.evaluation.corruptions import SEVERITIES, corrupted, suite
-from isthmus.evaluation.predict import PREDICTIONS
-from isthmus.evaluation.robustness import Errors, robustness_document
+from isthmus.evaluation.scoring import corruptions
+from isthmus.evaluation.scoring.corruptions import SEVERITIES, corrupted, suite
+from isthmus.evaluation.scoring.predict import PREDICTIONS
+from isthmus.evaluation.scoring.robustness import Errors, robustness_document
+from isthmus.evaluation.selection.choice import SOURCE_ONLY, parts
 from isthmus.models.embedding import encode
 from isthmus.models.trained import TrainedClassifier, load_candidate
 from isthmus.stages._cli import stage

@@ -21,9 +21,9 @@ from isthmus.core.files import write_json
 from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
-from isthmus.evaluation.advantage import reverse_p_value
-from isthmus.evaluation.candidates import Views, measure, views_of, with_half_step
-from isthmus.evaluation.choice import SOURCE_ONLY, Candidate, Guards, Leave, choose, half_step
+from isthmus.evaluation.selection.advantage import reverse_p_value
+from isthmus.evaluation.selection.candidates import Views, measure, views_of, with_half_step
+from isthmus.evaluation.selection.choice import SOURCE_ONLY, Candidate, Guards, Leave, choose, half_step
 from isthmus.evaluation.trained import Samples, Trained, open_trained, read_samples
 from isthmus.evaluation.validators import ValidatorConfig, reverse_validation
 from isthmus.stages._cli import stage

@@ -28,10 +28,10 @@ from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
-from isthmus.evaluation.label_shift import Scores, label_shift, probe_scores
-from isthmus.evaluation.shift import Features, advise, compare, mmd, narrow, plane, standardise
+from isthmus.evaluation.scoring.transferability import transferability
+from isthmus.evaluation.shift.distances import Features, advise, compare, mmd, narrow, plane, standardise
+from isthmus.evaluation.shift.label_shift import Scores, label_shift, probe_scores
 from isthmus.evaluation.trained import Samples, read_samples
-from isthmus.evaluation.transferability import transferability
 from isthmus.stages._cli import stage
 
 MAP = pa.schema([("image_id", pa.string()), ("x", pa.float32()), ("y", pa.float32())])

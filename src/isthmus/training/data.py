@@ -13,8 +13,8 @@ from torch.nn import functional
 
 from isthmus.core.errors import ConfigError
 from isthmus.core.seeds import derive_seed
-from isthmus.data import artefacts
-from isthmus.data.augment import cut_mixed, erased, mixed, strong_view, weak_view
+from isthmus.data.augment import artifacts
+from isthmus.data.augment.views import cut_mixed, erased, mixed, strong_view, weak_view
 from isthmus.data.batch import Batch
 from isthmus.models.recipe import Augment
 
@@ -125,7 +125,7 @@ class TrainingData:
         )
 
     def _by_policy(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        from isthmus.data.policies import augmixed, operations, rand_augmented  # torchvision: seconds of import
+        from isthmus.data.augment.policies import augmixed, operations, rand_augmented  # torchvision: seconds of import
 
         chosen = self.augment
         allowed = operations(self.kind, images.dtype, images.shape[1], overlapping=not chosen.augmix)
@@ -138,13 +138,13 @@ class TrainingData:
     ) -> tuple[Tensor, Tensor | None]:
         """Returns inputs and strong views as devices spoil them; never a weak target view, which a teacher sees."""
         given, strength = self.augment.artefacts, self.augment.strength
-        if self.kind != artefacts.KIND:
+        if self.kind != artifacts.KIND:
             return inputs, strong
         if given:
-            spoilt = artefacts.with_artefacts(inputs[:sources], given, strength, generator)
+            spoilt = artifacts.with_artefacts(inputs[:sources], given, strength, generator)
             inputs = torch.cat([spoilt, inputs[sources:]])
         if strong is not None:
-            strong = artefacts.with_artefacts(strong, artefacts.SHARE if given is None else given, strength, generator)
+            strong = artifacts.with_artefacts(strong, artifacts.SHARE if given is None else given, strength, generator)
         return inputs, strong
 
     def _augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
@@ -166,7 +166,7 @@ def check_augment(augment: Augment, kind: str) -> None:
     Raises:
         ConfigError: they are set, and the images are no medical ones.
     """
-    if augment.artefacts and kind != artefacts.KIND:
+    if augment.artefacts and kind != artifacts.KIND:
         raise ConfigError(
             f"params.yaml: models: augment.artefacts: bias field, Gibbs ringing and noise are of medical images (got"
             f" kind: {kind}, artefacts: {augment.artefacts}). Drop it, or set randaugment or augmix"

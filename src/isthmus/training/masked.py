@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from isthmus.core.errors import ConfigError
 from isthmus.core.progress import say
 from isthmus.core.seeds import derive_seed
-from isthmus.data.augment import highest, weak_view
+from isthmus.data.augment.views import highest, weak_view
 from isthmus.models.classifier import Standardise
 from isthmus.models.recipe import Schedule
 from isthmus.training.checkpoint import Checkpoint

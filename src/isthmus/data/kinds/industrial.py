@@ -1,7 +1,7 @@
 """Inspection lines: region of interest, flat field, exposure, CLAHE; each is off until it is asked for.
 
 Statistics are fitted on a domain's training images alone. 8-bit pixels are used as they are; deeper ones are
-brought to 8 bit by the 0.5 % and 99.5 % quantiles of their domain's training images (`data/pixels.py`).
+brought to 8 bit by the 0.5 % and 99.5 % quantiles of their domain's training images (`data/imaging/pixels.py`).
 Order: 8 bit, region, flat field, exposure, CLAHE, channels, resize and centre crop.
 """
 
@@ -15,8 +15,8 @@ from pydantic import Field
 
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
+from isthmus.data.imaging.pixels import DepthFit, as_seen, centre_square, to_eight_bit, with_channels, without_gaps
 from isthmus.data.kinds import Fitted, Kind, KindConfig
-from isthmus.data.pixels import DepthFit, as_seen, centre_square, to_eight_bit, with_channels, without_gaps
 
 _FIELD = 16  # side of the fitted illumination map: light varies slowly, defects do not
 _MEAN, _STD = 128.0, 48.0  # where `exposure` puts every line's grey values

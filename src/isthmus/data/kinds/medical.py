@@ -20,10 +20,10 @@ from pydantic import Field
 
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
+from isthmus.data.imaging.pixels import DepthFit, as_seen, to_eight_bit, with_channels
+from isthmus.data.imaging.resample import around_middle, middle, resampled
+from isthmus.data.imaging.stain import StainFit, normalised
 from isthmus.data.kinds import Fitted, Kind, KindConfig
-from isthmus.data.pixels import DepthFit, as_seen, to_eight_bit, with_channels
-from isthmus.data.resample import around_middle, middle, resampled
-from isthmus.data.stain import StainFit, normalised
 
 # Modalities whose devices write text into the image itself (DICOM PS3.15, E.3.1, Clean Pixel Data Option).
 _CARRIES_TEXT = {"US", "IVUS", "SC", "XC", "ES", "GM", "OP", "OT", "RF", "XA", "ECG", "DG"}

@@ -1,7 +1,7 @@
 """Photographs and everything that looks like them: resized and cropped as the model's weights want it, grey or RGB.
 
 8-bit pixels are used as they are. Deeper ones are brought to 8 bit by the 0.5 % and 99.5 % quantiles of their
-domain's training images, one range a domain and dtype (`data/pixels.py`).
+domain's training images, one range a domain and dtype (`data/imaging/pixels.py`).
 """
 
 from collections import deque
@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from isthmus.data.image import Image
+from isthmus.data.imaging.pixels import DepthFit, as_seen, centre_square, to_eight_bit, with_channels
 from isthmus.data.kinds import Fitted, Kind, KindConfig
-from isthmus.data.pixels import DepthFit, as_seen, centre_square, to_eight_bit, with_channels
 
 
 class Config(KindConfig):

@@ -1,8 +1,8 @@
 """Satellite and aerial images: bands by name, place or wavelength, one [m/pixel], percentile stretch, NDVI and NDWI.
 
 Order: transparency, bands, resampling, indices, stretch, fill. A band that the file marks as transparency is believed
-only where it looks like it and is not asked for (`data/bands.py: without_transparency`). Nodata (`Image.valid`) is
-never averaged in (`data/resample.py`), never counted by a percentile and never a zero: what stays without data becomes
+only where it looks like it and is not asked for (`bands.without_transparency`). Nodata (`Image.valid`) is
+never averaged in (`imaging.resample`), never counted by a percentile and never a zero: what stays without data becomes
 the median of its domain's training pixels. Indices are made of resampled real values, for a ratio of means is what a
 coarser sensor measures. The stretch takes a percentile of each band of one domain's training images to 0 and another to
 1; each image weighs the same.
@@ -16,10 +16,17 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from isthmus.core.errors import DataError
-from isthmus.data.bands import COLOURS, INDICES, band_list, find_band, normalised_difference, without_transparency
 from isthmus.data.image import Image
+from isthmus.data.imaging.bands import (
+    COLOURS,
+    INDICES,
+    band_list,
+    find_band,
+    normalised_difference,
+    without_transparency,
+)
+from isthmus.data.imaging.resample import around_middle, middle, resampled
 from isthmus.data.kinds import Fitted, Kind, KindConfig
-from isthmus.data.resample import around_middle, middle, resampled
 
 _QUANTILES = 129  # kept of each band of each image: a kilobyte, whatever the image's size
 

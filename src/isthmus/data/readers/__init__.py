@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
-from isthmus.data import tiff
 from isthmus.data.bounds import DEFAULT, Bounds
+from isthmus.data.formats import tiff
+from isthmus.data.formats.image_headers import is_gdals
 from isthmus.data.image import Frame, Image
-from isthmus.data.picture_heads import is_gdals
 from isthmus.data.slices import Slice
 
 _HEAD = 2048  # [byte]: DICOM's mark is at 128, NIfTI's at 344 at most, also when it is packed

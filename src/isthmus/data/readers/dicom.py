@@ -26,10 +26,10 @@ from numpy.typing import NDArray
 from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_bytes
 from isthmus.data.bounds import ALWAYS, DEFAULT, Bounds, Declared, check_declared
-from isthmus.data.dicom_facts import facts_of, group, padding_of, rescale, slice_place
+from isthmus.data.formats.dicom_facts import facts_of, group, padding_of, rescale, slice_place
 from isthmus.data.image import Image
+from isthmus.data.read_errors import reason_for
 from isthmus.data.readers import Reader, require
-from isthmus.data.reasons import reason_for
 from isthmus.data.slices import Slice
 
 _INFLATED_LIMIT = ALWAYS  # [byte] of a deflated data set: pydicom inflates the whole of it at once

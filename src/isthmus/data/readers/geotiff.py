@@ -26,14 +26,14 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from isthmus.core.errors import DataError
-from isthmus.data import tiff
 from isthmus.data.bounds import DEFAULT, Bounds, Declared, check_declared
-from isthmus.data.ground import ground_distance
+from isthmus.data.formats import tiff
+from isthmus.data.formats.ground import ground_distance
+from isthmus.data.formats.image_headers import head_of
 from isthmus.data.image import Box, Image
-from isthmus.data.picture_heads import head_of
-from isthmus.data.pixels import pillow_limit, upright
+from isthmus.data.imaging.pixels import pillow_limit, upright
+from isthmus.data.read_errors import reason_for, without_path
 from isthmus.data.readers import Reader, require
-from isthmus.data.reasons import reason_for, without_path
 from isthmus.data.slices import Slice
 
 LONGEST = 2048  # [pixel] of a side that is read at once

@@ -22,10 +22,10 @@ from PIL import ImageFile, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
 from isthmus.core.errors import DataError
-from isthmus.data import tiff
 from isthmus.data.bounds import DEFAULT, HELD, Bounds, Declared, check_declared, too_many_pixels
+from isthmus.data.formats import tiff
 from isthmus.data.image import Image
-from isthmus.data.pixels import on_white, pillow_limit, upright
+from isthmus.data.imaging.pixels import on_white, pillow_limit, upright
 from isthmus.data.readers import Reader
 from isthmus.data.slices import Slice
 

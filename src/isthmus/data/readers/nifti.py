@@ -30,8 +30,8 @@ from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_bytes
 from isthmus.data.bounds import DEFAULT, Bounds, Declared, check_declared
 from isthmus.data.image import Image
+from isthmus.data.read_errors import reason_for
 from isthmus.data.readers import Reader, require
-from isthmus.data.reasons import reason_for
 from isthmus.data.slices import Slice
 
 _MAGICS = {b"n+1\0": "Nifti1Header", b"ni1\0": "Nifti1PairHeader", b"n+2\0": "Nifti2Header",

@@ -1,7 +1,7 @@
 """Agreement with the pool: Hu, Luo, Liang & Foo, "Towards Reliable Model Selection for Unsupervised Domain Adaptation:
 An Empirical Study and A Certified Baseline" (EnsV), NeurIPS 2024, https://openreview.net/forum?id=rI7kbFTSpr.
 
-With c(t) the class that the ensemble of all candidates gives target image t (`evaluation/consensus.py`: one vote a
+With c(t) the class that the ensemble of all candidates gives target image t (`selection/consensus.py`: one vote a
 method, smoothed over the target's neighbourhoods in frozen features):
 
     score = 1/T sum_t [y(t) = c(t)]

@@ -2,7 +2,7 @@
 Selection for Unsupervised Domain Adaptation: An Empirical Study and A Certified Baseline" (EnsV), NeurIPS 2024,
 https://openreview.net/forum?id=rI7kbFTSpr.
 
-With c(t) the class that the ensemble of all other methods gives target image t (`evaluation/consensus.py`):
+With c(t) the class that the ensemble of all other methods gives target image t (`evaluation/selection/consensus.py`):
 
     score = 1/T sum_t [y(t) = c(t)]
 

@@ -1,0 +1,148 @@
+"""What is wrong or odd with the raw images: contradictions, duplicates, broken files, and counts of the rest."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from isthmus.core.errors import DataError
+
+
+class Bad(NamedTuple):
+    """One file that is not used, and why."""
+
+    path: str
+    domain: str
+    reason: str
+
+
+_SHOWN = 20  # bad files in one message
+
+
+def source_contradictions(frame: pd.DataFrame, target: str) -> list[Bad]:
+    """Returns the source's files whose very bytes lie under two classes: none of their labels can be believed.
+
+    Args:
+        frame: columns `image_id`, `domain`, `path`, `class_name`; one row a file and part.
+        target: the target's name; its contradictions stay, as two rows of `labels_target`.
+    """
+    source = frame[frame["domain"] != target]
+    contradicting = source[source.groupby("image_id")["class_name"].transform("nunique") > 1]
+    bad = set()
+    for _, rows in contradicting.groupby("image_id"):
+        names = sorted(set(rows["class_name"]))
+        reason = f"the same bytes lie under {len(names)} classes: {', '.join(names)}"
+        bad |= {Bad(path, domain, reason) for path, domain in zip(rows["path"], rows["domain"], strict=True)}
+    return sorted(bad)
+
+
+def check_bad_share(bad: list[Bad], files: int, allowed: float) -> None:
+    """Stops a run whose raw folder is mostly broken.
+
+    Raises:
+        DataError: with the first of the bad files and their number.
+    """
+    share = len(bad) / max(files, 1)
+    if share > allowed:
+        lines = [f"  {b.path}: {b.reason}" for b in bad[:_SHOWN]]
+        more = [f"  ... and {len(bad) - _SHOWN} more"] if len(bad) > _SHOWN else []
+        raise DataError(
+            "\n".join(
+                [
+                    f"{len(bad)} of {files} files cannot be used ({share:.1%}); 'ingest.max_bad_share' in params.yaml"
+                    f" allows {allowed:.1%}:",
+                    *lines,
+                    *more,
+                    "Repair or remove them, or raise 'ingest.max_bad_share', then run 'dvc repro' again",
+                ]
+            )
+        )
+
+
+def audit(manifest: pd.DataFrame, bad: list[Bad], files: int, target: str, classes: list[str]) -> dict[str, Any]:
+    """Returns counts of everything; nothing in it depends on a label of the target or names a file.
+
+    Args:
+        manifest: `data/manifest.py: MANIFEST`.
+        bad: files that are not used.
+        files: all files that were found.
+        target: the target's name.
+        classes: names of the classes.
+    """
+    by_domain = {str(domain): rows for domain, rows in manifest.groupby("domain")}
+    extra = {domain: int((rows["copies"] - 1).sum()) for domain, rows in by_domain.items()}
+    return {
+        "files": files,
+        "images": {domain: len(rows) for domain, rows in by_domain.items()},
+        "groups": {domain: int(rows["group"].nunique()) for domain, rows in by_domain.items()},
+        "splits": {domain: _counts(rows["split"]) for domain, rows in by_domain.items()},
+        "classes": {
+            domain: {name: _counts(rows.loc[rows["label"] == number, "split"]) for number, name in enumerate(classes)}
+            for domain, rows in by_domain.items()
+            if domain != target
+        },
+        "sizes": {
+            domain: _counts(
+                rows["height"].astype(str) + "x" + rows["width"].astype(str) + "x" + rows["channels"].astype(str)
+            )
+            for domain, rows in by_domain.items()
+        },
+        "dtypes": {domain: _counts(rows["dtype"]) for domain, rows in by_domain.items()},
+        "duplicates": sum(extra.values()),
+        "duplicates_within": extra,
+        "duplicates_across": _across(manifest),
+        "groups_trained_and_tested": _trained_and_tested(manifest, target),
+        "bad": len(bad),
+        "bad_share": round(len(bad) / max(files, 1), 6),
+        "bad_by_reason": dict(sorted(Counter(re.sub(r"\s*[(:].*", "", b.reason) for b in bad).items())),
+        "bad_by_domain": dict(sorted(Counter(b.domain for b in bad).items())),
+    }
+
+
+def assumed_counts(files: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, int]]:
+    """Returns what files do not say and their reader took for granted -> domain -> how many files.
+
+    Args:
+        files: path, domain and what was assumed, empty for nothing; a file of several images may come several times.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for _, domain, assumed in sorted(set(files)):
+        if assumed:
+            here = counts.setdefault(assumed, {})
+            here[domain] = here.get(domain, 0) + 1
+    return counts
+
+
+def near_counts(near: list[tuple[str, str]], domain: dict[str, str], domains: list[str]) -> dict[str, Any]:
+    """Returns how many images have a near-duplicate within their domain, and how many pairs cross domains.
+
+    Args:
+        near: pairs of image ids.
+        domain: of each image that is used; pairs with another one do not count.
+        domains: all domains.
+    """
+    kept = [pair for pair in near if pair[0] in domain and pair[1] in domain]
+    within = {name for pair in kept if domain[pair[0]] == domain[pair[1]] for name in pair}
+    return {
+        "near_duplicates_within": {d: sum(domain[name] == d for name in within) for d in domains},
+        "near_duplicates_across": sum(domain[one] != domain[other] for one, other in kept),
+    }
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(value): int(count) for value, count in sorted(values.value_counts().items())}
+
+
+def _trained_and_tested(manifest: pd.DataFrame, target: str) -> int:
+    """Returns how many groups are trained on as source and tested on as target; only a user's own splits do that."""
+    role = manifest["domain"] == target
+    trained = manifest.loc[~role & (manifest["split"] == "train"), "group"]
+    return len(set(trained) & set(manifest.loc[role & (manifest["split"] == "test"), "group"]))
+
+
+def _across(manifest: pd.DataFrame) -> int:
+    """Returns how many images have the same bytes as one of another domain."""
+    domains = manifest.groupby(["sha256", "part"])["domain"].nunique()
+    return int((domains > 1).sum())

@@ -1,0 +1,307 @@
+"""Raw folders or tables -> files with what the user says of them -> rows with what the files say themselves."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.core import plugins
+from isthmus.core.errors import DataError
+from isthmus.core.files import sha256_file
+from isthmus.data.audit.near_duplicates import small_picture
+from isthmus.data.audit.pixel_facts import PixelFacts, pixel_facts
+from isthmus.data.audit.summary import Bad
+from isthmus.data.bounds import DEFAULT, Bounds, check_size
+from isthmus.data.ingest.table import Found, from_table
+from isthmus.data.ingest.walk import Walked, refusal, walk
+from isthmus.data.names import is_text, nfc, readable, shown_name
+from isthmus.data.preprocess.tiling import images_in
+from isthmus.data.readers import reader_for
+from isthmus.data.scenario import Scenario
+from isthmus.data.slices import Slice
+from isthmus.data.tiles import Tiles
+
+TABLES = ("images.csv", "images.parquet")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One decoded image: identity and facts, no pixels."""
+
+    found: Found
+    sha256: str
+    part: str
+    height: int
+    width: int
+    channels: int
+    dtype: str
+    file_bytes: int
+    person: str | None  # keyed hash of the person whom the file names, if it names one
+    small: NDArray[np.float32] | int  # a small copy for near duplicates, or its place in `audit/small_images.py`
+    facts: PixelFacts
+    slice: Slice | None = None  # where it lies in its volume, if its file says so
+    assumed: str = ""  # what its file does not say and its reader took for granted
+
+
+def image_id(domain: str, sha256: str, part: str) -> str:
+    """Returns the identity of an image: a keyed hash of domain, bytes and part, 32 hex digits.
+
+    The bytes enter by their SHA-256, so that the id can be computed again from the manifest.
+    """
+    text = "\x1f".join((domain, sha256, part))
+    return hashlib.blake2b(text.encode(), digest_size=16, key=b"isthmus image").hexdigest()
+
+
+class Scanned(NamedTuple):
+    """What a scenario's raw folder holds; nothing of it was opened yet.
+
+    Attributes:
+        found: files that may be images, ordered by path.
+        bad: files that are refused unopened, ordered by path.
+        names: path -> the name that may be shown.
+        beside: domain -> kind -> files that lie beside the images and are ignored.
+        unlisted: files below the domains' folders that a table does not name.
+        elsewhere: lines of a table that are of other domains.
+    """
+
+    found: list[Found]
+    bad: list[Bad]
+    names: dict[str, str]
+    beside: dict[str, dict[str, int]]
+    unlisted: int
+    elsewhere: int
+
+
+def find_images(raw: Path, scenario: Scenario, where: str = "") -> tuple[list[Found], list[Bad]]:
+    """Lists the files of a scenario's domains, ordered by path, and those that are refused unopened.
+
+    Arguments and exceptions: as of `scan`.
+    """
+    seen = scan(raw, scenario, where)
+    return seen.found, seen.bad
+
+
+def scan(raw: Path, scenario: Scenario, where: str = "") -> Scanned:
+    """Lists what a scenario's raw folder holds.
+
+    Args:
+        raw: the folder that paths are relative to.
+        scenario: what it should hold.
+        where: the scenario's name for messages; empty: its section in params.yaml.
+
+    Raises:
+        DataError: a folder, a class or a column is missing or unknown: all problems at once.
+    """
+    where = where or f"of the scenario with 'raw: {raw}' in params.yaml"
+    if not raw.is_dir():
+        raise DataError(
+            f"{raw}: no such folder, named by 'raw' {where}. Bring the images with 'isthmus fetch', 'isthmus add' or"
+            " 'dvc pull', or put them there, then run 'dvc repro' again"
+        )
+    tables = [raw / name for name in TABLES if (raw / name).is_file()]
+    if len(tables) == 2:
+        raise DataError(f"{raw}: holds both {' and '.join(TABLES)}. Keep one of them")
+    seen = _walked(raw, scenario)
+    if tables:
+        found, bad, elsewhere = from_table(raw, tables[0], scenario, where)
+        listed = {f.path for f in found} | {b.path for b in bad}
+        unlisted = sum(path not in listed for walked in seen.values() for path in (*walked.files, *walked.refused))
+    else:
+        listed = {path for walked in seen.values() for path in (*walked.files, *walked.refused)}
+        unlisted = elsewhere = 0
+        found, bad = _from_folders(raw, scenario, where, seen, shown_names(listed, scenario.kind))
+    names = shown_names(listed, scenario.kind)
+    _check_groups(found, scenario, where, names)
+    _check_domains(found, bad, scenario, where)
+    beside = {domain: dict(sorted(walked.beside.items())) for domain, walked in seen.items() if walked.beside}
+    return Scanned(sorted(found), sorted(bad), names, beside, unlisted, elsewhere)
+
+
+def shown_names(paths: Iterable[str], kind: str) -> dict[str, str]:
+    """Returns path -> the name that messages may hold: of medical files their number in the order of paths.
+
+    >>> shown_names(["ct/b.dcm", "ct/a.dcm"], "medical")["ct/b.dcm"]
+    'file 2'
+    """
+    return {path: shown_name(path, kind, f"file {number}") for number, path in enumerate(sorted(paths), 1)}
+
+
+def find_named(raw: Path, scenario: Scenario) -> dict[str, str]:
+    """Returns path -> name that messages hold, of all files that a scan of the raw folder can speak of.
+
+    Raises:
+        DataError: there is no such folder, or its table cannot be read.
+    """
+    if raw.is_dir() and not any((raw / name).is_file() for name in TABLES):
+        walked = _walked(raw, scenario).values()
+        return shown_names({path for seen in walked for path in (*seen.files, *seen.refused)}, scenario.kind)
+    return scan(raw, scenario).names
+
+
+def read_image_facts(
+    raw: Path, found: Found, key: bytes | None = None, tiles: Tiles | None = None, bounds: Bounds = DEFAULT
+) -> list[Row] | Bad:
+    """Decodes one file wholly and returns a row an image in it, or why it cannot be used.
+
+    Args:
+        raw: the folder that paths are relative to.
+        found: the file.
+        key: hides whom a file names; needed only where the user gives no group.
+        tiles: how frames are cut; None: not at all.
+        bounds: how large the file may be, and what it may declare.
+    """
+    path = raw / found.path
+    try:
+        if reason := refusal(path):  # between the walk and now it can have become anything
+            return Bad(found.path, found.domain, reason)
+        size = path.stat().st_size
+        check_size(size, bounds)
+        reader = reader_for(path)
+        rows, sha256, person = [], "", None
+        for name, part, image in images_in(path, reader, bounds, tiles, found.domain):
+            if not sha256:  # after the header is found to be a sound one
+                sha256, person = sha256_file(path), None if found.group else reader.person(path, key)
+            height, width, channels = image.pixels.shape
+            dtype, small, facts = image.pixels.dtype.name, small_picture(image), pixel_facts(image)
+            place, assumed = reader.slice_of(path, name), image.facts.get("assumed", "")
+            rows.append(
+                Row(found, sha256, part, height, width, channels, dtype, size, person, small, facts, place, assumed)
+            )
+        return rows
+    except DataError as error:
+        return Bad(found.path, found.domain, str(error))
+    except OSError as error:
+        return Bad(found.path, found.domain, f"cannot be opened ({error.strerror})")
+
+
+def _walked(raw: Path, scenario: Scenario) -> dict[str, Walked]:
+    """Returns domain -> what its folder holds; a folder that is not there, or is a link, is left out."""
+    folders = {domain: _domain_folder(raw, domain) for domain in scenario.domains}
+    return {domain: walk(folder, f"{folder.name}/") for domain, folder in folders.items() if folder.is_dir()}
+
+
+def _domain_folder(raw: Path, domain: str) -> Path:
+    """Returns a domain's folder, however its accents are spelt on the disk."""
+    exact = raw / domain
+    if exact.is_symlink():
+        return exact / "refused"
+    if exact.is_dir():
+        return exact
+    return next((p for p in sorted(raw.iterdir()) if nfc(p.name) == domain and not p.is_symlink()), exact)
+
+
+def _from_folders(
+    raw: Path, scenario: Scenario, where: str, seen: dict[str, Walked], names: dict[str, str]
+) -> tuple[list[Found], list[Bad]]:
+    if scenario.target_labels == "table":
+        raise DataError(
+            f"{raw}: 'target_labels: table' {where}, but there is no {' or '.join(TABLES)}."
+            " Write the table (path,domain,label) or set 'target_labels: folders' or 'none'"
+        )
+    found: list[Found] = []
+    bad: list[Bad] = []
+    problems: list[str] = []
+    for domain in scenario.domains:
+        walked, target = seen.get(domain), domain == scenario.target
+        if walked is None:
+            problems.append(_missing(raw, domain, scenario, where))
+            continue
+        labelled = not target or scenario.target_labels == "folders"
+        if labelled:
+            problems += _class_problems(raw / domain, walked, scenario, where, names, target=target)
+        bad += [Bad(path, domain, reason) for path, reason in walked.refused.items()]
+        for path in walked.files:
+            if not is_text(path):
+                bad.append(Bad(path, domain, "its name, or that of its folder, is not UTF-8: rename it"))
+                continue
+            inside = path.split("/")[1:]
+            label = nfc(inside[0]) if labelled else None
+            found.append(Found(path, domain, label, entity(inside[-1], scenario.group), None))
+    if problems:
+        raise DataError("\n".join(problems) + "\nThen run 'dvc repro' again")
+    return found, bad
+
+
+def _missing(raw: Path, domain: str, scenario: Scenario, where: str) -> str:
+    what = "is a symbolic link: refused" if (raw / domain).is_symlink() else "no such folder"
+    key = "target" if domain == scenario.target else "source"
+    folders = sorted(readable(p.name) for p in raw.iterdir() if p.is_dir() and not p.name.startswith("."))
+    there = [shown_name(name, scenario.kind, "") for name in folders]
+    listed = ", ".join(there) if any(there) else f"{len(there)} folders"
+    return (
+        f"{raw / domain}: {what}, named by '{key}' {where}.{plugins.did_you_mean(domain, there)}"
+        f" There are: {listed if there else 'no folders'}"
+    )
+
+
+def _class_problems(
+    folder: Path, walked: Walked, scenario: Scenario, where: str, names: dict[str, str], *, target: bool
+) -> Iterator[str]:
+    allowed = f"Allowed: {', '.join(scenario.classes)}"
+    if loose := [path for path in walked.files if path.count("/") == 1]:
+        advice = ", or set 'target_labels: none'" if target else ""
+        first = ", ".join(shown_name(path.split("/")[1], scenario.kind, names[path]) for path in loose[:3])
+        yield (
+            f"{folder}: {len(loose)} files lie outside class folders ({first}). Labelled images lie in"
+            f" {folder}/<class>/{advice}. {allowed.replace('Allowed', 'Allowed classes')}"
+        )
+    first_in = {path.split("/")[1]: path for path in sorted([*walked.files, *walked.refused], reverse=True)}
+    for entry in walked.folders:
+        if "/" in entry or nfc(entry) in scenario.classes or not is_text(entry):  # what lies in those is refused
+            continue
+        if entry not in first_in and any(f"{note}/".startswith(f"{entry}/") for note in walked.notes):
+            continue
+        near = plugins.did_you_mean(entry, scenario.classes)
+        stand_in = f"the folder of {names[first_in[entry]]}" if entry in first_in else "an empty folder"
+        shown = shown_name(entry, scenario.kind, "")
+        what = f"{folder / shown}: class '{shown}'" if shown else f"{folder}: {stand_in}"
+        yield (
+            f"{what} is not among 'classes' {where}.{near} {allowed}. Rename the folder, move it away, or add the class"
+        )
+
+
+def entity(name: str, group: str | None) -> str | None:
+    """Returns the value of a BIDS-like entity in a file name.
+
+    >>> entity("lot-07_img-0012.png", "lot")
+    '07'
+    """
+    match = re.search(rf"(?:^|_){re.escape(group)}-([A-Za-z0-9]+)(?=[_.])", name) if group else None
+    return match.group(1) if match else None
+
+
+def _check_groups(found: list[Found], scenario: Scenario, where: str, names: dict[str, str]) -> None:
+    if scenario.group and found and not any(f.group for f in found):
+        first = names[found[0].path]
+        raise DataError(
+            f"'group: {scenario.group}' {where}, but no file name holds '{scenario.group}-<value>_' (first: {first}),"
+            f" and no table says it. Rename the files, give a table with a column '{scenario.group}', or remove 'group'"
+        )
+
+
+def _check_domains(found: list[Found], bad: list[Bad], scenario: Scenario, where: str) -> None:
+    problems = []
+    for domain in scenario.domains:
+        count = sum(f.domain == domain for f in found)
+        if count < 2:
+            key = "target" if domain == scenario.target else "source"
+            refused = sum(b.domain == domain for b in bad)
+            problems.append(
+                f"domain '{domain}', named by '{key}' {where}: {count} images ({refused} refused)."
+                " At least 2 are needed"
+            )
+    labels = {f.label for f in found if f.domain != scenario.target}
+    for label in scenario.classes:
+        if label not in labels:
+            problems.append(
+                f"class '{label}' of 'classes' {where}: no image in the source ({', '.join(scenario.source)})."
+                f" Classes with images: {', '.join(sorted(v for v in labels if v)) or 'none'}."
+                " Add images or remove the class"
+            )
+    if problems:
+        raise DataError("\n".join(problems) + "\nThen run 'dvc repro' again")

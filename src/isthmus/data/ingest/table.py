@@ -1,0 +1,213 @@
+"""A user's table of images (`images.csv`, `images.parquet`) -> files with what the user says of them."""
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+import pandas as pd
+
+from isthmus.core import plugins
+from isthmus.core.errors import DataError
+from isthmus.data.audit.summary import Bad
+from isthmus.data.csv_lines import Line, read_csv, stray_quote
+from isthmus.data.ingest.walk import refusal, walk
+from isthmus.data.names import nfc, printable, shown_name
+from isthmus.data.scenario import Scenario
+
+_COLUMNS = ("path", "domain", "label", "group", "split")
+_SHOWN = 10  # lines in one message
+
+
+class Found(NamedTuple):
+    """One file as the user has it; nothing of it was opened yet.
+
+    `label` is a class's name, `group` a lot, patient or scene, `split` the user's own; each None when not given.
+    """
+
+    path: str  # relative to the raw folder, with '/'
+    domain: str
+    label: str | None
+    group: str | None
+    split: str | None
+
+
+class Listed(NamedTuple):
+    """The lines of a table: files that are there, files that are refused unopened, and lines of other domains."""
+
+    found: list[Found]
+    bad: list[Bad]
+    elsewhere: int
+
+
+def from_table(raw: Path, table: Path, scenario: Scenario, where: str) -> Listed:
+    """Returns the lines of the scenario's domains.
+
+    Args:
+        raw: the folder that paths are relative to.
+        table: the CSV or parquet file.
+        scenario: whose domains and classes are allowed.
+        where: which scenario of `params.yaml` it is, for messages.
+
+    Raises:
+        DataError: columns are missing or lines are wrong: the first ten of them at once, with their numbers.
+    """
+    if scenario.target_labels == "folders":
+        raise DataError(
+            f"{table}: 'target_labels: folders' {where}, but a table says what the images are."
+            " Set 'target_labels: table' or 'none'"
+        )
+    columns, lines = _read(table)
+    group = scenario.group or ("group" if "group" in columns else None)
+    needed = ["path", "domain", "label"] + ([scenario.group] if scenario.group else [])
+    if missing := [column for column in needed if column not in columns]:
+        raise DataError(
+            f"{table}: column {', '.join(missing)} is missing. There are: {', '.join(columns)}."
+            f" Known: {', '.join(_COLUMNS)}"
+        )
+    reading = _Reading(raw, table, scenario, where, group)
+    for line in lines:
+        reading.take(line)
+    if reading.problems:
+        more = len(reading.problems) - _SHOWN
+        after = f"\n... and {more} more" if more > 0 else ""
+        told = "\n".join(reading.problems[:_SHOWN])
+        raise DataError(f"{told}{after}\nCorrect the table, then run 'dvc repro' again")
+    return Listed(reading.found, reading.bad, reading.elsewhere)
+
+
+def _read(table: Path) -> tuple[list[str], list[Line]]:
+    if table.suffix != ".parquet":
+        return read_csv(table)
+    try:
+        frame = pd.read_parquet(table).astype("string").fillna("").astype(object)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{table}: cannot be read ({error}). It must be parquet with columns {_COLUMNS}") from None
+    columns = [str(column) for column in frame]
+    rows = enumerate(frame.itertuples(index=False, name=None), 1)
+    return columns, [Line(number, dict(zip(columns, map(str, cells), strict=True))) for number, cells in rows]
+
+
+class _Reading:
+    """Takes a table's lines one after another."""
+
+    def __init__(self, raw: Path, table: Path, scenario: Scenario, where: str, group: str | None) -> None:
+        self.found: list[Found] = []
+        self.bad: list[Bad] = []
+        self.problems: list[str] = []
+        self.elsewhere = 0
+        self._raw, self._table, self._scenario, self._where, self._group = raw, table, scenario, where, group
+        self._line = "row" if table.suffix == ".parquet" else "line"
+        self._seen: dict[str, int] = {}
+
+    def take(self, line: Line) -> None:
+        """Takes one line: into `found`, `bad` or `problems`, or none of them where its domain is another scenario's."""
+        if problems := list(self._domain_problems(line)):
+            self.problems += problems
+            return
+        if (domain := self._domain(line)) not in self._scenario.domains:
+            self.elsewhere += 1
+            return
+        written, cells = line.cells["path"], line.cells
+        label = self._label(cells["label"]) if self._keeps_label(domain) else None
+        entry = Found(
+            self._on_disk(str(PurePosixPath(written))) if written else "",
+            domain,
+            label or None,
+            (nfc(cells[self._group]) or None) if self._group else None,
+            cells.get("split", "").strip() or None,
+        )
+        if problem := self._problem(entry, line):
+            self.problems.append(problem)
+            return
+        self._seen[nfc(entry.path)] = line.number
+        if reason := self._refused(entry.path):
+            self.bad.append(Bad(entry.path, entry.domain, reason))
+        else:
+            self.found.append(entry)
+
+    def _keeps_label(self, domain: str) -> bool:
+        return domain != self._scenario.target or self._scenario.target_labels == "table"
+
+    def _domain(self, line: Line) -> str:
+        written = nfc(line.cells["domain"])
+        return written if written in self._scenario.domains else written.strip()
+
+    def _label(self, written: str) -> str:
+        label = nfc(written)
+        return label if label in self._scenario.classes else label.strip()
+
+    def _domain_problems(self, line: Line) -> Iterator[str]:
+        domain = self._domain(line)
+        alike = [d for d in self._scenario.domains if d.casefold() == domain.casefold() and d != domain]
+        if "\n" in domain:
+            yield stray_quote(self._table, line.number, domain)
+        elif not domain:
+            yield f"{self._at(line)}: domain is empty. Allowed: {', '.join(self._scenario.domains)}"
+        elif alike:
+            yield f"{self._at(line)}: domain '{printable(domain)}'. Did you mean '{alike[0]}'?"
+
+    def _problem(self, entry: Found, line: Line) -> str:
+        scenario, written, target = self._scenario, line.cells["path"], entry.domain == self._scenario.target
+        here = shown_name(entry.path, scenario.kind, "this line")
+        splits = ("train", "test") if target else ("train", "val", "cal", "test")
+        pure = PurePosixPath(written)
+        at = self._at(line)
+        if not written or pure.is_absolute() or ".." in pure.parts or "\\" in written or "\0" in written:
+            shown = shown_name(written, scenario.kind, "of this line")
+            return (
+                f"{at}: path '{shown}' leaves the raw folder. Allowed: paths relative to it, with '/' and without '..'"
+            )
+        for cell in (entry.path if not (self._raw / entry.path).exists() else "", entry.label, entry.split):
+            if cell and re.search(r"[\r\n]", cell) and cell not in scenario.classes:
+                return stray_quote(self._table, line.number, cell)
+        if (before := self._seen.get(nfc(entry.path))) is not None:
+            return f"{at}: path '{here}' is named twice, first in {self._line} {before}. Keep one line a file"
+        if entry.label is not None and entry.label not in scenario.classes:
+            hint = plugins.did_you_mean(entry.label, scenario.classes)
+            label = shown_name(entry.label, scenario.kind, "of this line")
+            return (
+                f"{at}: label '{label}' of {here} is not among 'classes' {self._where}.{hint}"
+                f" Allowed: {', '.join(scenario.classes)}"
+            )
+        if entry.label is None and not target:
+            return f"{at}: label of {here} is empty. Every source image needs one of: {', '.join(scenario.classes)}"
+        if entry.split is not None and entry.split not in splits:
+            split = shown_name(entry.split, scenario.kind, "of this line")
+            return f"{at}: split '{split}' of {here}. Allowed in '{entry.domain}': {', '.join(splits)}, or empty"
+        return ""
+
+    def _at(self, line: Line) -> str:
+        return f"{self._table}: {self._line} {line.number}"
+
+    def _on_disk(self, path: str) -> str:
+        """Returns how a path is spelt on the disk: accents composed or apart, whichever the table has."""
+        if path.isascii() or _is_there(self._raw / path):
+            return path
+        return self._spellings.get(nfc(path), path)
+
+    @cached_property
+    def _spellings(self) -> dict[str, str]:
+        seen = walk(self._raw)
+        return {nfc(path): path for path in (*seen.files, *seen.refused)}
+
+    def _refused(self, path: str) -> str:
+        here = self._raw
+        for name in PurePosixPath(path).parts[:-1]:
+            here = here / name
+            if here.is_symlink():
+                return refusal(here)
+        there = self._raw / path
+        if not _is_there(there):
+            return f"named in {self._table.name} but not there"
+        return refusal(there)
+
+
+def _is_there(path: Path) -> bool:
+    """Returns whether something lies at a path, be it a broken link; False where no path can be so long."""
+    try:
+        path.lstat()
+    except (OSError, ValueError):
+        return False
+    return True

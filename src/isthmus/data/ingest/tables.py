@@ -1,0 +1,218 @@
+"""Rows of decoded files -> the tables of a scenario: manifest, locations, target labels."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pydantic import Field
+
+from isthmus.core.progress import track
+from isthmus.data.audit.label_noise import label_facts
+from isthmus.data.audit.limits import Limits, check_limits
+from isthmus.data.audit.near_duplicates import near_pairs
+from isthmus.data.audit.pixel_facts import PixelFacts, pixel_summary
+from isthmus.data.audit.shortcut import shortcuts
+from isthmus.data.audit.small_images import Pictures
+from isthmus.data.audit.summary import Bad, assumed_counts, audit, check_bad_share, near_counts, source_contradictions
+from isthmus.data.bounds import Bounds
+from isthmus.data.ingest.identity import read_key
+from isthmus.data.ingest.scan import Row, image_id, read_image_facts, scan
+from isthmus.data.ingest.split import Splits, assign_splits, group_key, joined_groups, realised_shares
+from isthmus.data.ingest.split_check import check_splits
+from isthmus.data.ingest.volumes import volumes
+from isthmus.data.manifest import LOCATIONS, MANIFEST
+from isthmus.data.names import private_reason, shown_name
+from isthmus.data.scenario import Scenario
+from isthmus.data.workers import in_order
+
+
+class IngestConfig(Limits):
+    """How raw files become rows, and what stops the run."""
+
+    max_bad_share: float = Field(0.2, ge=0, le=1, description="[share] of files that may be broken")
+    splits: Splits = Splits()
+    files: Bounds = Bounds()
+    workers: int = Field(2, ge=1, le=64, description="processes that decode")
+    near_duplicates: float = Field(
+        0.05,
+        ge=0,
+        le=0.5,
+        description="[share of contrast] that the small pictures of two images may differ by and still count as one; "
+        "within a domain these join one group; 0: only exact copies",
+    )
+    identity_key: Path | None = Field(
+        None,
+        description="file outside git whose bytes hide whom a DICOM file names (PatientID, else its study) when that "
+        "becomes the group; absolute or from ~; needed only for DICOM without 'group'",
+    )
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """The tables of a scenario, each as its contract in `data/manifest.py` says."""
+
+    manifest: pd.DataFrame
+    locations: pd.DataFrame
+    target_labels: pd.DataFrame
+    audit: dict[str, Any]
+    bad: list[Bad]
+
+
+def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> Ingested:
+    """Finds, decodes, audits and splits the images of a scenario.
+
+    Raises:
+        DataError: the raw folder does not hold what the scenario says, or too much of it is broken.
+    """
+    seen = scan(raw, scenario)
+    found, bad = seen.found, seen.bad
+    files = len(found) + len(bad)
+    rows: list[Row] = []
+    key = None if config.identity_key is None else read_key(config.identity_key)
+    with Pictures() as pictures:
+        read = partial(read_image_facts, raw, key=key, tiles=scenario.tiles, bounds=config.files)
+        decoded = in_order(read, found, config.workers)
+        for result in track(decoded, "decode", len(found), "file"):
+            if isinstance(result, Bad):
+                bad.append(result._replace(reason=private_reason(result.reason, result.path, scenario.kind)))
+            else:
+                rows += [_without_pixels(row, pictures) for row in result]
+        taken = None if scenario.volumes is None else volumes(rows, scenario.volumes, raw)
+        if taken is not None:
+            rows, bad = [row for volume in taken.rows for row in volume], [*bad, *taken.bad]
+        frame = _frame(rows)
+        near = _near(frame, pictures, config.near_duplicates)
+    contradicting = source_contradictions(frame, scenario.target)
+    bad = [b._replace(path=seen.names[b.path]) for b in sorted([*bad, *contradicting])]
+    check_bad_share(bad, files, config.max_bad_share)
+    twice = frame["path"].isin({b.path for b in contradicting})
+    names = _names(frame, scenario)
+    two_labels = sorted(set(frame.loc[twice, "image_id"]))
+    frame = frame[~twice]
+    manifest, locations = _tables(frame, near, scenario, config.splits, seed)
+    counts = audit(manifest, bad, files, scenario.target, scenario.classes)
+    counts |= near_counts(near, dict(zip(frame["image_id"], frame["domain"], strict=True)), scenario.domains)
+    if taken is not None:
+        counts["volumes"] = taken.counts()
+    counts |= {"files_not_in_table": seen.unlisted, "lines_of_other_domains": seen.elsewhere, "beside": seen.beside}
+    counts["assumed"] = assumed_counts((row.found.path, row.found.domain, row.assumed) for row in rows)
+    counts |= _odd(frame, manifest, near, scenario, config, seed)
+    counts["labels"]["two_labels"] = two_labels
+    check_limits(config, counts, names)
+    return Ingested(manifest, locations, _target_labels(frame, scenario), counts, bad)
+
+
+def _names(frame: pd.DataFrame, scenario: Scenario) -> dict[str, str]:
+    """Returns image id -> its files, as messages may name them."""
+    ids, paths = list(frame["image_id"]), list(frame["path"])
+    rows = pd.DataFrame({"id": ids, "name": [shown_name(p, scenario.kind, i) for p, i in zip(paths, ids, strict=True)]})
+    return {str(i): " and ".join(names) for i, names in rows.drop_duplicates().groupby("id")["name"]}
+
+
+def _odd(
+    frame: pd.DataFrame,
+    manifest: pd.DataFrame,
+    near: list[tuple[str, str]],
+    scenario: Scenario,
+    config: IngestConfig,
+    seed: int,
+) -> dict[str, Any]:
+    """Returns what is odd with pixels, labels and splits, and what gives domain or class away."""
+    facts = frame.drop_duplicates("image_id")[["image_id", *PixelFacts._fields]]
+    images = manifest.merge(facts, on="image_id", validate="1:1")
+    return {
+        "pixels": pixel_summary(images, config.saturated_above),
+        "labels": label_facts(images, near, scenario.target, scenario.classes),
+        "shares": realised_shares(images, scenario.target, config.splits),
+        "shortcuts": shortcuts(images, scenario.target, seed),
+    }
+
+
+def _frame(rows: list[Row]) -> pd.DataFrame:
+    columns = {
+        "image_id": [image_id(r.found.domain, r.sha256, r.part) for r in rows],
+        "path": [r.found.path for r in rows],
+        "domain": [r.found.domain for r in rows],
+        "class_name": [r.found.label for r in rows],
+        "given": [r.found.split for r in rows],
+        "named": [r.found.group for r in rows],
+        "group": [group_key(_entity(r)) for r in rows],
+        "series": [r.slice.series if r.slice else "" for r in rows],
+        **{
+            name: [getattr(r, name) for r in rows]
+            for name in ("sha256", "part", "height", "width", "channels", "dtype", "file_bytes", "small")
+        },
+        **{name: [getattr(r.facts, name) for r in rows] for name in PixelFacts._fields},
+    }
+    return pd.DataFrame(columns).sort_values(["image_id", "path"], kind="stable").reset_index(drop=True)
+
+
+def _entity(row: Row) -> str:
+    """Returns what an image belongs to: the user's group, the person whom its file names, or its own bytes."""
+    if row.found.group:
+        return f"group {row.found.group}"
+    return f"person {row.person}" if row.person else f"bytes {row.sha256}"
+
+
+def _without_pixels(row: Row, pictures: Pictures) -> Row:
+    """Returns a row whose small picture lies in `pictures`: its place there stands in its stead."""
+    assert not isinstance(row.small, int)
+    return replace(row, small=pictures.add(row.small))
+
+
+def _near(frame: pd.DataFrame, pictures: Pictures, tolerance: float) -> list[tuple[str, str]]:
+    """Returns pairs of ids of images that look alike and are not the same bytes."""
+    if tolerance == 0:
+        return []
+    unique = frame.drop_duplicates("image_id")
+    ids, shas, seen = list(unique["image_id"]), list(unique["sha256"]), pictures.chosen(list(unique["small"]))
+    return [(ids[i], ids[j]) for i, j in near_pairs(seen, tolerance) if shas[i] != shas[j]]
+
+
+def _tables(
+    frame: pd.DataFrame, near: list[tuple[str, str]], scenario: Scenario, splits: Splits, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    frame = frame.copy()
+    place = {
+        name: (domain, group) for name, domain, group in frame[["image_id", "domain", "group"]].itertuples(index=False)
+    }
+    alike = [
+        (place[name][1], f"near {k}")
+        for k, pair in enumerate(near)
+        if all(name in place for name in pair) and place[pair[0]][0] == place[pair[1]][0]
+        for name in pair
+    ]
+    if scenario.volumes is not None:  # no slice of a volume is trained on while another one is tested on
+        alike += [(group, f"series {series}") for group, series in frame[["group", "series"]].itertuples(index=False)]
+    joined = joined_groups(
+        [*frame["group"], *(group for group, _ in alike)], [*frame["sha256"], *(link for _, link in alike)]
+    )
+    frame["group"] = [joined[group] for group in frame["group"]]
+    frame["split"] = assign_splits(frame, scenario.target, splits, seed)
+    number = {name: place for place, name in enumerate(scenario.classes)}
+    source = frame["domain"] != scenario.target
+    labels = [number[name] if here else None for name, here in zip(frame["class_name"], source, strict=True)]
+    frame["label"] = pd.array(labels, dtype="Int32")
+    check_splits(_to_say(frame, scenario), scenario.domains, scenario.classes, splits)
+    frame["copies"] = frame.groupby("image_id")["path"].transform("count")
+    unique = frame.drop_duplicates("image_id").reset_index(drop=True)
+    return unique[MANIFEST.names], unique[LOCATIONS.names]
+
+
+def _to_say(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
+    """Returns the frame with groups and files as messages may name them: of medical images neither name nor path."""
+    path = [shown_name(p, scenario.kind, i) for p, i in zip(frame["path"], frame["image_id"], strict=True)]
+    named = [
+        shown_name(name if isinstance(name, str) else here, scenario.kind, group)
+        for name, here, group in zip(frame["named"], path, frame["group"], strict=True)
+    ]
+    return frame.assign(named=named, path=path)
+
+
+def _target_labels(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:
+    labelled = frame[(frame["domain"] == scenario.target) & frame["class_name"].notna()]
+    number = {name: place for place, name in enumerate(scenario.classes)}
+    labels = pd.DataFrame({"image_id": labelled["image_id"], "label": [number[n] for n in labelled["class_name"]]})
+    return labels.drop_duplicates().sort_values(["image_id", "label"]).reset_index(drop=True)

@@ -1,0 +1,250 @@
+"""Raw images -> shards: fit the kind on training images, prepare every image, stream it to its row."""
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from isthmus.core.errors import DataError
+from isthmus.core.files import read_json, write_json
+from isthmus.core.progress import say, track
+from isthmus.data.image import Image
+from isthmus.data.kinds import Fitted, Kind
+from isthmus.data.manifest import INDEX, write_table
+from isthmus.data.names import private_reason, shown_name
+from isthmus.data.preprocess.domain_statistics import Moments, Progress, Sums, sums_of
+from isthmus.data.preprocess.row_writer import RowFormat, copy_row, create_shards, synchronise, write_row
+from isthmus.data.preprocess.tiling import ChangedError, is_tile, order_of, read_part
+from isthmus.data.scenario import Scenario
+from isthmus.data.shards import plan_shards
+from isthmus.data.workers import in_order
+
+_SHOWN = 10
+_LARGE = 1_000_000  # [pixel]
+
+
+class Item(NamedTuple):
+    """One image to prepare."""
+
+    image_id: str
+    domain: str
+    path: str
+    part: str
+    sha256: str
+
+
+class Refused(NamedTuple):
+    """One image the kind does not take."""
+
+    image_id: str
+    reason: str
+
+
+def prepare(
+    raw: Path,
+    manifest: pd.DataFrame,
+    places: pd.DataFrame,
+    scenario: Scenario,
+    kind: Kind,
+    folder: Path,
+    work: Path,
+    workers: int,
+) -> dict[str, Any]:
+    """Writes index, shards and facts of a scenario into an empty folder; returns the facts.
+
+    Args:
+        raw: the folder that paths are relative to.
+        manifest: of `ingest`.
+        places: of `ingest`.
+        scenario: whose images these are.
+        kind: how they are prepared.
+        folder: empty.
+        work: where an earlier run of the same inputs, params and code was cut off, if it was: it goes on from there.
+        workers: processes.
+
+    Raises:
+        DataError: an image changed since `ingest`, or a domain has no image left to train on.
+    """
+    both = manifest.merge(places, on=["image_id", "part"], validate="1:1")
+    items = [Item(*row) for row in both[list(Item._fields)].itertuples(index=False)]
+    if any(is_tile(item.part) for item in items):  # frame by frame, so that a frame is decoded once and not once a tile
+        items.sort(key=lambda item: (item.sha256, order_of(item.part)))
+    if len(items) != len(manifest):
+        raise DataError("manifest and locations name different images. Run 'dvc repro' to write both again")
+    train = set(manifest.loc[manifest["split"] == "train", "image_id"])
+    fitted = _fitted(raw, manifest, items, train, scenario, kind, work, workers)
+    first = _first(partial(_prepared, raw, scenario.kind, kind, fitted), items)
+    rows = RowFormat(first.shape, first.dtype.name)
+    index = plan_shards(scenario.domains, manifest, first.nbytes)
+    sums = {domain: Moments(rows) for domain in scenario.domains}
+    refused = _write_shards(raw, scenario.kind, kind, fitted, items, train, index, rows, sums, work, workers)
+    if refused:
+        index = _without(work, index, {r.image_id for r in refused}, manifest, scenario, rows)
+    for domain in scenario.domains:
+        if sums[domain].count == 0:
+            _raise_nothing_left(refused, f"domain '{domain}'")
+    (work / "state.json").unlink(missing_ok=True)  # the rows that it speaks of go away
+    shutil.move(work / "shards", folder / "shards")
+    write_table(folder / "index.parquet", index, INDEX)
+    counts = index["domain"].value_counts()
+    facts = {
+        "classes": scenario.classes,
+        "channels": first.shape[2],
+        "height": first.shape[0],
+        "width": first.shape[1],
+        "dtype": first.dtype.name,
+        "domains": scenario.domains,
+        "sources": len(scenario.source),
+        "fitted": fitted,
+        "preprocess": scenario.kind_config("params.yaml: preprocess.").model_dump(mode="json"),
+        "mean": {domain: sums[domain].mean() for domain in scenario.domains},
+        "std": {domain: sums[domain].std() for domain in scenario.domains},
+        "count": {domain: int(counts[domain]) for domain in scenario.domains},
+        "quarantine": [r._asdict() for r in sorted(refused)],
+    }
+    write_json(folder / "facts.json", facts)
+    return facts
+
+
+def _fitted(
+    raw: Path,
+    manifest: pd.DataFrame,
+    items: list[Item],
+    train: set[str],
+    scenario: Scenario,
+    kind: Kind,
+    work: Path,
+    workers: int,
+) -> dict[str, Fitted]:
+    """Returns what the kind learns from each domain's training images; a domain that is done is not read again."""
+    chunk = 16 if int((manifest["height"] * manifest["width"]).max()) < _LARGE else 1
+    dtypes = dict(zip(manifest["image_id"], manifest["dtype"], strict=True))
+    fitted: dict[str, Fitted] = {}
+    for number, domain in enumerate(scenario.domains):
+        kept = work / f"fitted-{number}.json"
+        if not kept.is_file():
+            here = [item for item in items if item.domain == domain and item.image_id in train]
+            chosen = [item for item in here if kind.learns_from(dtypes[item.image_id])]
+            # large images one at a time: a decoded photograph can be a hundred times its prepared array
+            images = track(
+                in_order(partial(_decoded, raw, scenario.kind), chosen, workers, chunk), f"fit {domain}", len(chosen)
+            )
+            write_json(kept, kind.fit(image for image in images if isinstance(image, Image)))
+        fitted[domain] = read_json(kept)
+    return fitted
+
+
+def _first(one: Callable[[Item], NDArray[Any] | Refused], items: list[Item]) -> NDArray[Any]:
+    first = next((array for array in map(one, items) if isinstance(array, np.ndarray)), None)
+    if first is None:
+        _raise_nothing_left([r for r in map(one, items[:_SHOWN]) if isinstance(r, Refused)], "any domain")
+    return first
+
+
+def _decoded(raw: Path, kind_name: str, item: Item) -> Image | Refused:
+    try:
+        return read_part(raw / item.path, item.part, item.sha256)
+    except ChangedError as error:
+        raise ChangedError(f"{raw}: {shown_name(item.path, kind_name, item.image_id)}: {error}") from None
+    except DataError as error:
+        return Refused(item.image_id, private_reason(str(error), item.path, kind_name))
+    except OSError as error:
+        return Refused(item.image_id, f"cannot be opened ({error.strerror})")
+
+
+def _prepared(raw: Path, kind_name: str, kind: Kind, fitted: dict[str, Fitted], item: Item) -> NDArray[Any] | Refused:
+    image = _decoded(raw, kind_name, item)
+    if isinstance(image, Refused):
+        return image
+    try:
+        return kind.prepare(image, fitted[item.domain])
+    except DataError as error:
+        return Refused(item.image_id, str(error))
+
+
+def _row(
+    raw: Path,
+    kind_name: str,
+    kind: Kind,
+    fitted: dict[str, Fitted],
+    shards: Path,
+    rows: RowFormat,
+    job: tuple[Item, str, int, bool],
+) -> Refused | Sums | None:
+    """Prepares one image into its row; returns why not, or the sums of a training image."""
+    item, shard, row, counts = job
+    array = _prepared(raw, kind_name, kind, fitted, item)
+    if isinstance(array, Refused):
+        return array
+    assert (array.shape, array.dtype.name) == tuple(rows), f"{kind} gave {array.dtype} {array.shape}, not {rows}"
+    write_row(shards / f"{shard}.npy", row, array)
+    return sums_of(array) if counts else None
+
+
+def _write_shards(
+    raw: Path,
+    kind_name: str,
+    kind: Kind,
+    fitted: dict[str, Fitted],
+    items: list[Item],
+    train: set[str],
+    index: pd.DataFrame,
+    rows: RowFormat,
+    sums: dict[str, Moments],
+    work: Path,
+    workers: int,
+) -> list[Refused]:
+    """Writes every image to its row, from where an earlier run was cut off; returns those that were refused."""
+    shards, state = work / "shards", Progress(work / "state.json", sums)
+    if not state.done:
+        shutil.rmtree(shards, ignore_errors=True)
+        create_shards(shards, index, rows)
+    where = index.set_index("image_id").loc[[item.image_id for item in items]]
+    jobs = [
+        (item, shard, row, item.image_id in train)
+        for item, shard, row in zip(items, where["shard"], where["row"], strict=True)
+    ]
+    rest = jobs[state.done :]
+    if state.done:
+        say(f"prepare: {state.done} of {len(jobs)} images are there from a run that was cut off")
+    results = in_order(partial(_row, raw, kind_name, kind, fitted, shards, rows), rest, workers)
+    for job, result in zip(rest, track(results, "prepare", len(rest)), strict=True):
+        if isinstance(result, Refused):
+            state.refused.append(list(result))
+        elif result is not None:
+            sums[job[0].domain].add(result)
+        if state.step():
+            synchronise(shards)
+            state.save(sums)
+    return [Refused(*values) for values in state.refused]
+
+
+def _without(
+    work: Path, index: pd.DataFrame, gone: set[str], manifest: pd.DataFrame, scenario: Scenario, rows: RowFormat
+) -> pd.DataFrame:
+    """Writes the shards again without the refused images, as if these had never been there."""
+    kept = plan_shards(scenario.domains, manifest[~manifest["image_id"].isin(gone)], rows.row_bytes)
+    older, newer = work / "shards", work / "newer"
+    shutil.rmtree(newer, ignore_errors=True)
+    create_shards(newer, kept, rows)
+    before = dict(zip(index["image_id"], zip(index["shard"], index["row"], strict=True), strict=True))
+    for image_id, shard, row in kept[["image_id", "shard", "row"]].itertuples(index=False):
+        name, old_row = before[image_id]
+        copy_row(older / f"{name}.npy", old_row, newer / f"{shard}.npy", row, rows)
+    (work / "state.json").unlink(missing_ok=True)  # from here on the older shards are no longer what it says
+    shutil.rmtree(older)
+    newer.rename(older)
+    return kept
+
+
+def _raise_nothing_left(refused: list[Refused], where: str) -> NoReturn:
+    reasons = sorted({r.reason for r in refused})[:_SHOWN]
+    raise DataError(
+        f"no training image of {where} could be prepared: {'; '.join(reasons)}."
+        " Change 'preprocess' of the scenario in params.yaml, then run 'dvc repro' again"
+    )

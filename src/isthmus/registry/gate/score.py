@@ -1,0 +1,210 @@
+"""Asks candidate and champion about the same frozen images, each in a process of its own, and writes the evidence."""
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from isthmus.core.errors import DataError, StoreError
+from isthmus.core.files import atomic_file, read_json, sha256_file, write_json
+from isthmus.core.process.children import run_child
+from isthmus.core.progress import say
+from isthmus.data.manifest import LOCATIONS, read_table, write_table
+from isthmus.gates.judge import needs_answers
+from isthmus.gates.scored import EVALUATION, TARGET, evaluation_set, set_md5
+from isthmus.registry.gate import evaluation_log
+from isthmus.registry.lineage.lineage import Lineage
+from isthmus.registry.lineage.retrievable import origin
+from isthmus.registry.publish.packaging import scenario_of
+from isthmus.registry.publish.publish import CHAMPION, Published, find_published
+from isthmus.registry.store.locks import exclusive
+from isthmus.registry.store.tracking import Store
+from isthmus.registry.trace.trace import seen_by
+
+FOLDER = Path(".isthmus") / "evidence"
+EVIDENCE = "isthmus.evidence"  # tag of a version: sha256 of the evidence.json that it was scored with
+TIMED = 20  # images timed one by one
+_SCORER = Path(__file__).with_name("scorer.py")
+_EMPTY = {"bundled": False, "classes": [], "inputs": {}, "outputs": {}, "size_bytes": 0, "latency": {}}
+
+
+@dataclass(frozen=True)
+class ScoredModels:
+    """Where the evidence lies and what it rests on, for a person."""
+
+    folder: Path
+    candidate: str
+    champion: str | None
+    set_md5: str
+    images: int
+    acceptance: dict[str, Any]
+
+    def lines(self) -> list[str]:
+        """Returns what was scored, tier by tier."""
+        asked = self.acceptance
+        sample = f"{asked['labelled']} labelled target images, choice number {asked['choices']} that they judge"
+        if asked["runner_up_of"]:
+            sample = f"not asked: runner-up of version {asked['runner_up_of']}, which was refused"
+        elif not asked["labelled"]:
+            sample = "no labelled target sample: a person will have to decide"
+        return [
+            f"version {self.candidate} against {f'champion {self.champion}' if self.champion else 'no champion yet'}",
+            f"evaluation set {self.set_md5}, {self.images} images",
+            "tier a: source test",
+            f"tier b: {sample}",
+            "tier c: label-free estimates (metrics.json)",
+            f"evidence: {self.folder}",
+        ]
+
+
+def score(project: Path, scenario: str) -> ScoredModels:
+    """Scores the published results of a scenario; what was asked before is not asked again.
+
+    Raises:
+        StoreError: the results are stale or were not published.
+        DataError: a raw image is gone or was changed since the results were made.
+    """
+    lineage, published, store = find_published(project, scenario)
+    folder = evidence_folder(lineage.project, published.model_id)
+    with exclusive(lineage.project / FOLDER / f"{scenario}.lock", f"scoring {scenario}"):
+        images = current_set(lineage)
+        champion = store.aliases(published.model).get(CHAMPION)
+        asked = evaluation_log.ask(
+            lineage.project, scenario, images, evaluation_log.choice_of(lineage), published.version
+        )  # fmt: skip
+        identity = set_md5(images)
+        versions = {"candidate": published.version} | ({"champion": champion} if champion else {})
+        job = _job(lineage, images, store)
+        for who, version in versions.items():
+            _ask(store, published.model, version, folder / who, job, identity)
+        if asked["runner_up_of"]:  # what may not be asked is not written down either
+            images = images.assign(label=images["label"].mask(images["role"] == TARGET))
+        write_table(folder / "evaluation.parquet", images, EVALUATION)
+        _write_facts(folder, versions, lineage, published, store, images, identity, asked)
+    return ScoredModels(folder, published.version, champion, identity, len(images), asked)
+
+
+def score_if_needed(project: Path, scenario: str) -> ScoredModels | None:
+    """Scores where a rule named under `gates:` reads the models' answers; None where none does."""
+    return score(project, scenario) if needs_answers(project / "params.yaml") else None
+
+
+def evidence_folder(project: Path, model_id: str) -> Path:
+    """Returns where the evidence about a candidate lies."""
+    return project / FOLDER / model_id
+
+
+def current_set(lineage: Lineage) -> pd.DataFrame:
+    """Returns the evaluation set of the results in `dvc.lock`."""
+    target = scenario_of(lineage).target
+    return evaluation_set(lineage.path("ingest", "manifest"), lineage.path("evaluate", "predictions"), target)
+
+
+def _job(lineage: Lineage, images: pd.DataFrame, store: Store) -> dict[str, Any]:
+    """Returns what the scorer is told; the raw files must still be those of the manifest."""
+    raw = lineage.project / lineage.raw[0]
+    places = read_table(lineage.path("ingest", "locations"), LOCATIONS).set_index("image_id")["path"]
+    paths = [raw / places[image_id] for image_id in images["image_id"]]
+    wanted = zip(paths, images["sha256"], images["image_id"], strict=True)
+    wrong = [name for path, sha256, name in wanted if not path.is_file() or sha256_file(path) != sha256]
+    if wrong:
+        raise DataError(
+            f"{raw}: {len(wrong)} of {len(paths)} raw images are gone or changed (first: image {wrong[0]})."
+            f" Restore them with 'dvc checkout', or run 'dvc repro report@{lineage.scenario}' and publish again"
+        )
+    files = [
+        [str(path.resolve()), part, domain]
+        for path, part, domain in zip(paths, images["part"], images["domain"], strict=True)
+    ]
+    return {"tracking_uri": store.uri, "files": files, "ids": list(images["image_id"]), "timed": TIMED}
+
+
+def _ask(store: Store, model: str, version: str, out: Path, job: dict[str, Any], identity: str) -> None:
+    """Writes `<out>.json` and `<out>.parquet`, unless this very model was asked about this very set."""
+    model_id = store.model_of(model, version) or ""
+    asked = out.with_suffix(".asked.json")
+    key = {"model_id": model_id, "set_md5": identity}
+    facts_file, rows_file = out.with_suffix(".json"), out.with_suffix(".parquet")
+    if asked.exists() and read_json(asked) == key and facts_file.exists() and rows_file.exists():
+        return
+    for stale in (asked, facts_file, rows_file):
+        stale.unlink(missing_ok=True)
+    say(f"score: asking version {version} of {model} about {len(job['files'])} images")
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        facts = run_scorer(job | {"model": f"models:/{model_id}", "out": str(place / "answers")}, place)
+        if not facts["failure"]:
+            with atomic_file(rows_file) as partial:
+                partial.write_bytes((place / "answers.parquet").read_bytes())
+    write_json(facts_file, facts | {"model_id": model_id, "version": version})
+    if not facts["failure"]:
+        write_json(asked, key)
+
+
+def run_scorer(job: dict[str, Any], place: Path) -> dict[str, Any]:
+    """Runs the scorer in a bare process and returns what it found, with `failure` where it failed."""
+    (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
+    command = [sys.executable, "-I", str(_SCORER), str(place / "job.json")]
+    done = run_child(command, place)
+    if done.status:
+        last = (done.err.strip().splitlines() or [f"exit status {done.status}"])[-1]
+        return _EMPTY | {"failure": last[:400]}
+    facts: dict[str, Any] = read_json(place / "answers.json")
+    return facts | {"failure": ""}
+
+
+def _write_facts(
+    folder: Path, versions: dict[str, str], lineage: Lineage, published: Published, store: Store, images: pd.DataFrame,
+    identity: str, asked: dict[str, Any],
+) -> None:  # fmt: skip
+    if "champion" not in versions:
+        for old in folder.glob("champion.*"):
+            old.unlink()
+    names = ["evaluation.parquet", *(f"{who}{end}" for who in versions for end in (".json", ".parquet"))]
+    files = {name: sha256_file(folder / name) for name in names if (folder / name).exists()}
+    ids = set(images["sha256"])
+    facts = {
+        "candidate": versions["candidate"], "champion": versions.get("champion"), "set_md5": identity,
+        "classes": scenario_of(lineage).classes, "acceptance": asked, "files": files,
+        "origin": origin(lineage, published.snapshot),
+        "seen": {who: seen_by(store, published.model, version, ids) for who, version in versions.items()},
+    }  # fmt: skip
+    write_json(folder / "evidence.json", facts)
+    # the gate takes no other evidence about this version than what was written down here
+    sha256 = sha256_file(folder / "evidence.json")
+    store.tag_version(published.model, published.version, {EVIDENCE: sha256})
+
+
+def check_unchanged(folder: Path, scenario: str, tags: dict[str, str]) -> None:
+    """Checks that the evidence is what `score` wrote down; it bears the hashes of all files that it rests on.
+
+    Raises:
+        StoreError: it was changed since.
+    """
+    path = folder / "evidence.json"
+    if tags.get(EVIDENCE) != sha256_file(path):
+        raise StoreError(
+            f"{path}: is not what 'isthmus score' wrote, of which the registry has the hash."
+            f" Run 'isthmus score {scenario}' again"
+        )
+
+
+def check_champion(folder: Path, scenario: str, champion: str | None) -> None:
+    """Checks that the evidence is there and compares with the champion of now.
+
+    Raises:
+        StoreError: it is missing or compares with another one.
+    """
+    path = folder / "evidence.json"
+    if not path.exists():
+        raise StoreError(f"{path}: no such file: the models were not asked. Run 'isthmus score {scenario}'")
+    compared = read_json(path)["champion"]
+    if compared != champion:
+        raise StoreError(
+            f"{path}: compares with champion {compared or 'none'}, but the champion is now {champion or 'none'}."
+            f" Run 'isthmus score {scenario}' again"
+        )

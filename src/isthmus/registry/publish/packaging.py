@@ -1,0 +1,103 @@
+"""Puts together what the registered model is made of: weights, facts, code, requirements, an example."""
+
+import io
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import isthmus
+from isthmus.core.config import Config, load_params
+from isthmus.core.errors import StoreError
+from isthmus.core.files import read_json, write_json
+from isthmus.data.scenario import Scenario
+from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage
+from isthmus.registry.model.model_files import SPEC, TYPICALITY
+from isthmus.registry.publish.records import Publication
+from isthmus.registry.publish.run_contents import lineage_facts
+from isthmus.registry.store.tracking import Store
+
+# What the bundled code imports when it predicts. Readers of other formats add theirs where the lock file has them.
+_NEEDS = ["mlflow", "numpy", "pandas", "pillow", "pydantic", "pyyaml", "safetensors", "timm", "torch", "torchvision"]
+_NEEDS_IF_LOCKED = ["pydicom", "nibabel", "rasterio", "pyarrow", "scipy"]
+_NEEDS_OF_BACKBONE = {"monai": ["monai", "einops"]}  # 250 MB of memory, so not for every model
+
+
+class ScenarioParams(Config):
+    """The section of `params.yaml` that a scenario's model is made by."""
+
+    scenario: Scenario
+
+
+def scenario_of(lineage: Lineage) -> Scenario:
+    """Returns the section of `params.yaml` that the results in `dvc.lock` were made by."""
+    sections = {"scenario": f"scenarios.{lineage.scenario}"}
+    return load_params(ScenarioParams, lineage.path("report", "params"), sections).scenario
+
+
+def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -> None:
+    """Uploads the chosen method's model, as the script in `served.py` expects it."""
+    # Here and not above: torch takes two seconds, and most calls find everything published.
+    from isthmus.evaluation.selection.choice import parts
+    from isthmus.evaluation.shift.membership import write_typicalities
+    from isthmus.models.embedding import read_facts
+    from isthmus.models.trained import export_trained
+    from isthmus.registry.publish.fitted_confidence import promise, typicalities
+
+    name = lineage.scenario
+    scenario = scenario_of(lineage)
+    made = read_json(lineage.path("select", "choice"))
+    chosen = made["chosen"]
+    prepared = lineage.path("prepare", "prepared")
+    facts = read_json(prepared / "facts.json")
+    spec = {"scenario": name, "kind": scenario.kind, "preprocess": facts["preprocess"], "classes": facts["classes"]}
+    spec |= {"domain": scenario.target, "fitted": facts["fitted"], "promise": promise(lineage, scenario)}
+    spec["tiles"] = scenario.tiles.model_dump(mode="json") if scenario.tiles else None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary) / "model"
+        trained, features = lineage.path("select", "trained"), lineage.path("embed", "features")
+        export_trained(trained, parts(made, chosen["method"]), features, chosen["seed"], folder)
+        write_json(folder / SPEC, spec)
+        write_typicalities(typicalities(lineage, scenario), folder / TYPICALITY)
+        package = Path(isthmus.__file__).parent
+        outputs = {"class": "string"} | {f"probability_{c}": "double" for c in facts["classes"]}
+        outputs |= {"set": "string", "answered": "boolean", "domain_score": "double"}
+        needs = served_requirements(lineage.project / REQUIREMENTS, read_facts(features).backbone["name"])
+        metadata = {"classes": facts["classes"], "chosen": chosen} | lineage_facts(record, lineage)
+        store.write_model(
+            run, record.model_id, package / "registry" / "model" / "served.py", folder, package,
+            needs, _example(facts, scenario), outputs, metadata,
+        )  # fmt: skip
+
+
+def served_requirements(lock: Path, backbone: str) -> list[str]:
+    """Returns what the served model needs, pinned as in the lock file; never this package itself.
+
+    Args:
+        lock: the lock file.
+        backbone: its plugin's name.
+
+    Raises:
+        StoreError: the lock file is missing or does not pin one of them.
+    """
+    if not lock.exists():
+        raise StoreError(f"{lock}: no such file; the model's requirements are taken from it. Restore it from git")
+    pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
+    needs = _NEEDS + _NEEDS_OF_BACKBONE.get(backbone, [])
+    missing = [name for name in needs if name not in pins]
+    if missing:
+        raise StoreError(
+            f"{lock}: does not pin {', '.join(missing)}, which the served model needs. Write the lock again"
+        )
+    return [f"{name}=={pins[name]}" for name in sorted(needs + [n for n in _NEEDS_IF_LOCKED if n in pins])]
+
+
+def _example(facts: dict[str, Any], scenario: Scenario) -> bytes:
+    from PIL import Image
+
+    width, height = facts["width"], facts["height"]
+    if scenario.tiles and scenario.tiles.unit == "pixel":  # the model takes nothing but a tile
+        width = height = max(1, round(scenario.tiles.size))
+    stream = io.BytesIO()
+    Image.new("L" if facts["channels"] == 1 else "RGB", (width, height), 128).save(stream, "PNG")
+    return stream.getvalue()

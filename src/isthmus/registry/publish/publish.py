@@ -1,0 +1,221 @@
+"""Feeds MLflow from the stages' files, after they are done: runs, curves, datasets, and the model with its lineage."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from isthmus.core.errors import StoreError
+from isthmus.core.files import read_json
+from isthmus.core.progress import say, track
+from isthmus.registry.lineage.git_remote import keep_snapshot
+from isthmus.registry.lineage.lineage import Lineage, read_lineage
+from isthmus.registry.lineage.snapshot import take_snapshot
+from isthmus.registry.publish.packaging import scenario_of, write_model
+from isthmus.registry.publish.records import Publication, find_record, record_path
+from isthmus.registry.publish.run_contents import curves, flat, log_results, numbered
+from isthmus.registry.store.locks import exclusive
+from isthmus.registry.store.store_file import NoStoreError
+from isthmus.registry.store.stores import open_store
+from isthmus.registry.store.tracking import PART, PUBLICATION, Store
+
+PARENT = "scenario"
+CANDIDATE = "candidate"
+CHAMPION = "champion"
+
+
+@dataclass(frozen=True)
+class Published:
+    """Where a scenario's results are in MLflow.
+
+    Attributes:
+        scenario: its name.
+        model: registered name.
+        version: number in the registry.
+        model_id: address it by `models:/<model_id>`.
+        run: id of the parent run.
+        tracking_uri: the store.
+        key: of the lock entries.
+        snapshot: commit of the tree that ran.
+        report: the folder of the report, from the project's root.
+        new: False when these very results were published before.
+    """
+
+    scenario: str
+    model: str
+    version: str
+    model_id: str
+    run: str
+    tracking_uri: str
+    key: str
+    snapshot: str
+    report: str
+    new: bool
+
+    def places(self) -> list[str]:
+        """Returns where a person finds the report, the model and MLflow's page, one line each."""
+        page = f"#/models/{self.model}/versions/{self.version}"
+        if self.tracking_uri.startswith("http"):
+            seen = f"{self.tracking_uri.rstrip('/')}/{page}"
+        else:
+            # as the command is typed in the project; any other store may bear a password and is named by its variable
+            own = self.tracking_uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+            store = "sqlite:///mlflow.db" if own else "$MLFLOW_TRACKING_URI"
+            seen = f"mlflow server --backend-store-uri {store} --port 5000, then http://127.0.0.1:5000/{page}"
+        return [
+            f"report: {self.report}/report.html",
+            f"model:  {self.model} version {self.version} ({'new' if self.new else 'as before'}), alias candidate",
+            f"MLflow: {seen}",
+        ]
+
+
+def publish(project: Path, scenario: str, flow_run_id: str | None = None) -> Published:
+    """Publishes the scenario's results; those that were published before are not logged again.
+
+    Args:
+        project: its root, with `dvc.lock`.
+        scenario: a name under `scenarios:`.
+        flow_run_id: of the Prefect flow that ran it.
+
+    Raises:
+        StoreError: the results are missing or stale, git has no commit, or the store does not answer.
+    """
+    lineage = read_lineage(project, scenario)
+    store = open_store(lineage.project, make=True)
+    path = record_path(lineage.project, lineage.key, store.uri)
+    with exclusive(path.parent / f"{scenario}.lock", f"publishing {scenario}"):
+        record = _found(lineage, store)
+        new = record is None or not record.version
+        if record is None or not record.version:
+            record = _begun(record, lineage, store, path)
+            _publish_runs(record, lineage, store, path, flow_run_id)
+            _publish_model(record, lineage, store, path)
+        if store.aliases(model_name(scenario)).get(CANDIDATE) != record.version:
+            store.set_alias(model_name(scenario), CANDIDATE, record.version)
+    return _published(record, lineage, store, new)
+
+
+def find_published(project: Path, scenario: str) -> tuple[Lineage, Published, Store]:
+    """Returns what was published of the results as they are now in `dvc.lock`.
+
+    Raises:
+        StoreError: these results were not published to this store.
+    """
+    lineage = read_lineage(project, scenario)
+    try:
+        store = open_store(lineage.project)
+    except NoStoreError as error:
+        raise StoreError(
+            f"{scenario}: its results are not in {error.place}. Run 'isthmus publish {scenario}'"
+        ) from None
+    record = _found(lineage, store)
+    if record is None or not record.version:
+        raise StoreError(f"{scenario}: its results are not in {store.place}. Run 'isthmus publish {scenario}'")
+    store.check_artifacts()
+    return lineage, _published(record, lineage, store, new=False), store
+
+
+def model_name(scenario: str) -> str:
+    """Returns the name that the scenario's models are registered under."""
+    return f"isthmus-{scenario}"
+
+
+def _published(record: Publication, lineage: Lineage, store: Store, new: bool) -> Published:
+    return Published(
+        record.scenario, model_name(record.scenario), record.version, record.model_id, record.runs[PARENT],
+        store.uri, record.key, record.snapshot, lineage.flag(f"report@{record.scenario}", "report"), new,
+    )  # fmt: skip
+
+
+def _found(lineage: Lineage, store: Store) -> Publication | None:
+    """Returns the record if the store still has what it names: a store that was deleted is filled again."""
+
+    def is_there(record: Publication) -> bool:
+        if not all(store.has_run(run) for name, run in record.runs.items() if name == PARENT):
+            return False
+        return not record.version or store.model_of(model_name(record.scenario), record.version) == record.model_id
+
+    return find_record(lineage.project, lineage.key, store.uri, is_there)
+
+
+def _begun(record: Publication | None, lineage: Lineage, store: Store, path: Path) -> Publication:
+    if record is not None:
+        say(f"publish {lineage.scenario}: going on where an interrupted publication stopped")
+        # Killed between making a run and writing it down: the run bears our tag.
+        record.runs = store.runs_of(record.experiment, _tag(record)) | record.runs
+        return record
+    taken = take_snapshot(lineage.project)
+    medical = scenario_of(lineage).kind == "medical"
+    for line in taken.news(names=not medical):
+        say(line)
+    keep_snapshot(lineage.project, taken.snapshot)
+    experiment = store.experiment(model_name(lineage.scenario))
+    started = time.time_ns() // 1_000_000
+    record = Publication(
+        lineage.scenario, store.uri, lineage.key, experiment, started, taken.commit, taken.snapshot
+    )  # fmt: skip
+    record.save(path)
+    return record
+
+
+def _tag(record: Publication) -> str:
+    # With the time: runs of a publication whose record was deleted stay theirs.
+    return f"{record.key}-{record.started}"
+
+
+def _publish_runs(record: Publication, lineage: Lineage, store: Store, path: Path, flow_run_id: str | None) -> None:
+    tags = {
+        PUBLICATION: _tag(record),
+        "isthmus.scenario": record.scenario,
+        "isthmus.lock_key": record.key,
+        "isthmus.git_commit": record.commit,
+        "isthmus.snapshot": record.snapshot,
+        "isthmus.raw_md5": lineage.raw[1],
+        "isthmus.params_md5": lineage.params_md5,
+        "isthmus.requirements_sha256": lineage.requirements_sha256,
+    }
+    tags |= {"isthmus.flow_run_id": flow_run_id} if flow_run_id else {}
+    parent = _run(record, store, path, PARENT, record.scenario, tags, None)
+    jobs = [
+        (m, folder, seed) for m, folder in lineage.trained().items() for seed in read_json(folder / "run.json")["seeds"]
+    ]
+    for method, folder, seed in track(jobs, f"publish {record.scenario}", len(jobs), "run"):
+        part = f"{method}/{seed}"
+        if part in record.finished:
+            continue
+        run = _run(record, store, path, part, f"{method}-seed{seed}", tags | {"isthmus.method": method}, parent)
+        told = read_json(folder / "run.json")
+        params = flat(numbered(told["config"], told["classes"])) | {"method": method, "seed": str(seed)}
+        store.log(run, record.started, params, curves(folder / "seeds" / str(seed) / "curves.jsonl"))
+        store.end_run(run)
+        _done(record, path, part)
+    if PARENT not in record.finished:
+        log_results(record, lineage, store, parent)
+        _done(record, path, PARENT)
+
+
+def _run(
+    record: Publication, store: Store, path: Path, part: str, name: str, tags: dict[str, str], parent: str | None
+) -> str:
+    if part not in record.runs:
+        record.runs[part] = store.start_run(record.experiment, name, record.started, tags | {PART: part}, parent)
+        record.save(path)
+    return record.runs[part]
+
+
+def _done(record: Publication, path: Path, part: str) -> None:
+    record.finished.append(part)
+    record.save(path)
+
+
+def _publish_model(record: Publication, lineage: Lineage, store: Store, path: Path) -> None:
+    run = record.runs[PARENT]
+    tags = {"isthmus.snapshot": record.snapshot, "isthmus.lock_key": record.key}
+    if not record.model_id:
+        record.model_id = store.create_model(record.experiment, run, model_name(record.scenario), tags)
+        record.save(path)
+    if not store.model_is_ready(record.model_id):
+        say(f"publish {record.scenario}: writing the model")
+        write_model(record, lineage, store, run)
+    store.end_run(run)
+    record.version = store.register(model_name(record.scenario), record.model_id, run, tags)
+    record.save(path)

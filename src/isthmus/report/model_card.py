@@ -1,0 +1,170 @@
+"""The model card: one set of facts, written for people (Markdown) and for machines (JSON)."""
+
+import json
+from typing import Any
+
+from isthmus.evaluation.selection.choice import SOURCE_ONLY
+from isthmus.report.audit_facts import warnings
+from isthmus.report.leaderboard import candidate_of
+from isthmus.report.page import render
+from isthmus.report.results import Findings
+from isthmus.report.verdict import judge
+
+
+def model_card(findings: Findings) -> dict[str, Any]:
+    """Returns the card as JSON types. `target` is None where the target has no labels."""
+    verdict, scenario = judge(findings), findings.scenario
+    return {
+        "name": findings.name,
+        "simulated": findings.simulated,
+        "warnings": warnings(findings.audit, findings.scenario.group),
+        "verdict": {"label": verdict.label, "headline": verdict.headline, "detail": verdict.detail},
+        "intended_use": (
+            f"Sort {scenario.kind.replace('_', ' ')} images of '{scenario.target}' into these classes:"
+            f" {', '.join(findings.facts['classes'])}. Images must come from the same kind of device and be prepared"
+            " by the pipeline that is packed with the model."
+        ),
+        "not_for": [
+            "Images of another domain than those listed under 'Data'.",
+            "Classes that are not listed: the model always answers with one of them.",
+            "Decisions about people or safety without a person who checks them.",
+        ],
+        "data": _data(findings),
+        "method": _method(findings),
+        "choice": _choice(findings),
+        "target": _target(findings),
+        "trust": _trust(findings),
+        "metrics": findings.metrics,
+        "limits": _limits(findings),
+        "made_by": _made_by(findings),
+    }
+
+
+def as_markdown(card: dict[str, Any]) -> str:
+    """Returns the card for people; every number in it is one of the card's own."""
+    config_text = json.dumps(card["method"]["config"], indent=2, sort_keys=True)
+    return render("model_card.md.jinja", **(card | {"method": card["method"] | {"config_text": config_text}}))
+
+
+def _data(findings: Findings) -> dict[str, Any]:
+    counts = findings.manifest.groupby(["domain", "split"]).size()
+    splits = ("train", "val", "cal", "test")
+    rows = [
+        {
+            "domain": domain,
+            "role": "target" if domain == findings.scenario.target else "source",
+            "split": split,
+            "images": int(counts[(domain, split)]),
+        }
+        for domain in findings.scenario.domains
+        for split in splits
+        if (domain, split) in counts.index
+    ]
+    return {
+        "kind": findings.scenario.kind.replace("_", " "),
+        "classes": findings.facts["classes"],
+        "width": findings.facts["width"],
+        "height": findings.facts["height"],
+        "channels": findings.facts["channels"],
+        "target_labels": "used by the evaluation alone" if findings.labelled else "none",
+        "counts": rows,
+        "quarantined": len(findings.quarantine) + len(findings.facts["quarantine"]),
+    }
+
+
+def _method(findings: Findings) -> dict[str, Any]:
+    chosen = findings.choice["chosen"]
+    run = findings.runs[chosen["method"]]
+    return {
+        "name": chosen["method"],
+        "epoch": chosen["epoch"],
+        "seed": chosen["seed"],
+        "seeds": run["seeds"],
+        "mode": run["mode"],
+        "sees_target": run["sees_target"],
+        "config": run["config"],
+    }
+
+
+def _choice(findings: Findings) -> dict[str, Any]:
+    chosen, candidates = findings.choice["chosen"], findings.choice["candidates"]
+    return {
+        "why": chosen["why"],
+        "fallback": chosen["fallback"],
+        "guards": findings.choice["guards"],
+        "scores": candidate_of(findings, chosen["method"], chosen["epoch"])["scores"],
+        "candidates": len(candidates),
+        "eligible": sum(not candidate["out"] for candidate in candidates),
+    }
+
+
+def _target(findings: Findings) -> dict[str, Any] | None:
+    if not findings.labelled:
+        return None
+    method, truth = findings.choice["chosen"]["method"], findings.truth
+    mine = truth["methods"][method]
+    return {
+        "count": truth["count"],
+        "intervals": truth["intervals"],
+        "balanced_accuracy": mine["balanced_accuracy"],
+        "accuracy": mine["accuracy"],
+        "per_class": {name: mine["per_class"][name] for name in findings.facts["classes"]},
+        "minus_source_only": None if method == SOURCE_ONLY else mine["minus_source_only"],
+        "oracle": truth["oracle"]["method"],
+        "regret": truth["regret"],
+    }
+
+
+def _trust(findings: Findings) -> dict[str, Any]:
+    """Returns what may be believed without target labels, and, where there are some, what they say of it."""
+    trust, held = findings.trust, findings.truth["trust"] if findings.labelled else None
+    estimate, sets = trust["estimate"], trust["conformal"]
+    return {
+        "estimate": {key: estimate[key] for key in ("accuracy", "low", "high", "cannot_tell")},
+        "true_accuracy": held["estimate"]["true_accuracy"] if held else None,
+        "calibration_error_source": trust["calibration"]["source_test"]["calibrated"]["ece"],
+        "calibration_error_target": held["calibration"]["calibrated"]["ece"] if held else None,
+        "promised_coverage": sets["coverage"],
+        "coverage_source": sets["source_test"]["coverage"]["mean"],
+        "coverage_target": held["conformal"]["coverage"]["mean"] if held else None,
+        "answered_target": sets["target"]["answered"],
+        "temperature": trust["temperature"],
+        "transfer": {m: row["transfer"] for m, row in findings.truth["methods"].items()} if findings.labelled else None,
+    }
+
+
+def _limits(findings: Findings) -> list[str]:
+    limits = []
+    if findings.simulated:
+        limits.append("The images are simulated; real devices differ in ways the generator does not know.")
+    if findings.labelled:
+        limits.append(f"Measured on {findings.truth['count']} target test images of one collection; see the intervals.")
+        absent = [c for c, row in _target_classes(findings).items() if row["recall"] is None]
+        if absent:
+            limits.append(f"Without a target test image, so not measured: {', '.join(absent)}.")
+    else:
+        limits.append("No target label exists: accuracy on the target is unknown, and no gain is claimed.")
+        limits.append(
+            "The estimate without labels has been too high on real pairs (docs/benchmarks.md): it is no bound."
+        )
+        limits.append("Label-free scores rank candidates; they can favour a model that is sure and wrong.")
+    if findings.choice["chosen"]["fallback"]:
+        limits.append("Nothing was adapted: this is the source-only model.")
+    limits.append("The set of classes is closed, and class shares in the field may differ from those seen here.")
+    return limits
+
+
+def _target_classes(findings: Findings) -> dict[str, dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = findings.truth["methods"][findings.choice["chosen"]["method"]]["per_class"]
+    return rows
+
+
+def _made_by(findings: Findings) -> list[str]:
+    run = findings.runs[findings.choice["chosen"]["method"]]
+    return [
+        f"'dvc repro report@{findings.name}' makes this card and the model again from the raw images.",
+        f"{len(findings.curves)} methods were trained with seeds {', '.join(map(str, run['seeds']))};"
+        f" epochs {', '.join(map(str, run['epochs']))} were candidates, of {SOURCE_ONLY} the last alone.",
+        "Method and epoch were chosen without target labels; the target test split was read once, by the evaluation.",
+        "Settings stand under 'Method'; the versions of data, code and packages are in the registry entry.",
+    ]

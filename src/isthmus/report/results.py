@@ -1,0 +1,182 @@
+"""Everything the stages of one scenario wrote, read once for the report and the model card."""
+
+import ast
+import importlib.util
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from isthmus.core import plugins
+from isthmus.core.errors import DataError
+from isthmus.core.files import read_json
+from isthmus.data.manifest import INDEX, MANIFEST, read_table
+from isthmus.data.scenario import Scenario
+from isthmus.evaluation.selection.choice import HALF_STEP
+
+_CHOICE_KEYS = (
+    "scenario",
+    "chosen",
+    "best_epoch",
+    "candidates",
+    "guards",
+    "validators",
+    "prefer",
+    "leave",
+    "half_step",
+)
+_TRUTH_KEYS = (
+    *("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals", "trust"),
+    *("class_shift", "leep"),
+)
+_SHIFT_KEYS = ("pairs", "control", "zscored", "advice", "images", "map", "label_shift", "transferability")
+_TRUST_KEYS = ("alarms", "shift", "temperature", "calibration", "conformal", "estimate")
+_PREDICTION_COLUMNS = ("image_id", "domain", "split", "predicted", "confidence")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The files of one scenario, as `docs/contracts.md` describes them.
+
+    Attributes:
+        simulated: the images come from a generator, not from a camera.
+        points: columns `image_id, x, y`: the 2-D map of features.
+        runs: method -> `run.json`, for what `select` compared; the half step's says what it is the mean of.
+        curves: trained method -> one list of epochs a seed.
+    """
+
+    name: str
+    scenario: Scenario
+    simulated: bool
+    facts: dict[str, Any]
+    audit: dict[str, Any]
+    quarantine: list[dict[str, Any]]
+    manifest: pd.DataFrame
+    index: pd.DataFrame
+    shift: dict[str, Any]
+    points: pd.DataFrame
+    runs: dict[str, dict[str, Any]]
+    curves: dict[str, list[list[dict[str, Any]]]]
+    choice: dict[str, Any]
+    metrics: dict[str, float]
+    truth: dict[str, Any]
+    trust: dict[str, Any]
+    predictions: pd.DataFrame
+
+    @property
+    def labelled(self) -> bool:
+        """True where target labels exist, so that `truth` holds numbers."""
+        return bool(self.truth["available"])
+
+
+def read_findings(
+    scenario: Scenario,
+    *,
+    manifest: Path,
+    audit: Path,
+    quarantine: Path,
+    prepared: Path,
+    shift: Path,
+    trained: Path,
+    choice: Path,
+    metrics: Path,
+    truth: Path,
+    trust: Path,
+    predictions: Path,
+) -> Findings:
+    """Reads all files of a scenario.
+
+    Raises:
+        DataError: a file is missing, broken, or lacks a key or a column.
+    """
+    chosen = _keyed(choice, _CHOICE_KEYS)
+    # A folder of a dropped method may still lie in `trained`; the half step has none.
+    methods = sorted(name for name in chosen["best_epoch"] if name != HALF_STEP)
+    available = _keyed(truth, ("available",))
+    return Findings(
+        name=chosen["scenario"],
+        scenario=scenario,
+        simulated=is_simulated(scenario),
+        facts=_keyed(prepared / "facts.json", ("classes", "domains", "quarantine")),
+        audit=read_json(audit),
+        quarantine=read_json(quarantine),
+        manifest=read_table(manifest, MANIFEST),
+        index=read_table(prepared / "index.parquet", INDEX),
+        shift=_keyed(shift / "shift.json", _SHIFT_KEYS),
+        points=_columns(shift / "map.parquet", ("image_id", "x", "y")),
+        runs=_runs(trained, methods, chosen),
+        curves={method: _curves(trained / method) for method in methods},
+        choice=chosen,
+        metrics=read_json(metrics),
+        truth=_keyed(truth, _TRUTH_KEYS) if available["available"] else available,
+        trust=_keyed(trust, _TRUST_KEYS),
+        predictions=_columns(predictions, _PREDICTION_COLUMNS),
+    )
+
+
+def is_simulated(scenario: Scenario) -> bool:
+    """Says whether a scenario's raw folder is written by a generator.
+
+    `simulate` writes `data/raw/<pair>`; the docstring of a pair that is made up begins with 'Simulated'. It is
+    read from the source text: importing a pair may need packages that the report does not.
+    """
+    if scenario.raw.name not in plugins.names("data.pairs"):
+        return False
+    spec = importlib.util.find_spec(f"isthmus.data.pairs.{scenario.raw.name}")
+    assert spec is not None and spec.origin is not None
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8")))
+    return (docstring or "").lower().startswith("simulated")
+
+
+def _keyed(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+    document = read_json(path)
+    there = sorted(document) if isinstance(document, dict) else []
+    if missing := [key for key in keys if key not in there]:
+        raise DataError(
+            f"{path}: key '{missing[0]}' is missing. There are: {', '.join(there) or 'none'}."
+            " It was written by another version: run 'dvc repro' again"
+        )
+    assert isinstance(document, dict)
+    return document
+
+
+def _columns(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    try:
+        frame: pd.DataFrame = pq.read_table(path).to_pandas()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: cannot be read ({error}). Run 'dvc repro' to write it again") from None
+    if missing := [column for column in columns if column not in frame.columns]:
+        raise DataError(
+            f"{path}: column '{missing[0]}' is missing. There are: {', '.join(map(str, frame.columns))}."
+            " It was written by another version: run 'dvc repro' again"
+        )
+    return frame
+
+
+def _runs(trained: Path, methods: list[str], choice: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    runs = {method: read_json(trained / method / "run.json") for method in methods}
+    if not choice["half_step"]:
+        return runs
+    of = {method: runs[method] for method in choice["half_step"]}
+    first = next(iter(of.values()))
+    return runs | {
+        HALF_STEP: first
+        | {
+            "method": HALF_STEP,
+            "sees_target": any(run["sees_target"] for run in of.values()),
+            "epochs": [choice["best_epoch"][HALF_STEP]],
+            "config": first["config"] | {"method": {"mean_of_logits": choice["half_step"]}},
+        }
+    }
+
+
+def _curves(folder: Path) -> list[list[dict[str, Any]]]:
+    seeds = sorted((folder / "seeds").iterdir(), key=lambda path: int(path.name)) if (folder / "seeds").is_dir() else []
+    return [
+        [json.loads(line) for line in (seed / "curves.jsonl").read_text(encoding="utf-8").splitlines()]
+        for seed in seeds
+    ]

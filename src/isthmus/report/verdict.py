@@ -1,0 +1,198 @@
+"""What the numbers say, in sentences: shared by the report's first screen and the model card."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from isthmus.evaluation.selection.choice import HALF_STEP, SOURCE_ONLY
+from isthmus.report.formatting import points, points_with_interval, share, share_with_interval
+from isthmus.report.results import Findings
+
+
+@dataclass(frozen=True)
+class Step:
+    """A next step: a command and what it does, or only words where `command` is empty."""
+
+    command: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The first screen.
+
+    Attributes:
+        tone: `good` better than source-only, `bad` worse, `open` neither is shown.
+        label: two or three words for the badge.
+        headline: one sentence.
+        detail: the numbers behind it, one or two sentences.
+    """
+
+    tone: Literal["good", "bad", "open"]
+    label: str
+    headline: str
+    detail: str
+    steps: list[Step]
+
+
+def judge(findings: Findings) -> Verdict:
+    """Returns the verdict on the chosen model: what is plainly wrong first, then what labels or estimates say."""
+    if refusal := _refused(findings):
+        return refusal
+    if not findings.labelled:
+        return _without_labels(findings)
+    method = findings.choice["chosen"]["method"]
+    truth = findings.truth["methods"][method]
+    chance = 1 / len(findings.facts["classes"])
+    scored = f"On the labelled target test split it scores {share_with_interval(truth['balanced_accuracy'])}."
+    if truth["balanced_accuracy"]["low"] <= chance:
+        told = f"{scored} Guessing would score {share(chance)}."
+        headline = f"{method} is not shown to be better than guessing on the target."
+        return Verdict("bad", "No better than guessing", headline, told, _foreign_steps(findings.name))
+    if _needless(findings):
+        return _not_needed(findings, scored)
+    if method == SOURCE_ONLY:
+        headline, label = _kept(findings)
+        return Verdict("open", label, headline, scored, _kept_steps(findings))
+    gain = truth["minus_source_only"]
+    detail = f"{scored} Against source-only that is {points_with_interval(gain)}."
+    if gain["low"] > 0:
+        headline = f"{method} is better than source-only by {points(gain['mean'], sign=False)}."
+        return Verdict("good", "Better than source-only", headline, detail, _steps(findings.name))
+    if gain["high"] < 0:
+        headline = f"{method} is worse than source-only by {points(-gain['mean'], sign=False)}."
+        return Verdict("bad", "Worse than source-only", headline, detail, _bad_steps(findings.name))
+    headline = f"{method} is not clearly different from source-only."
+    return Verdict("open", "No clear difference", headline, detail, _steps(findings.name))
+
+
+def estimate_sentence(findings: Findings) -> str:
+    """Returns what is told of the target's accuracy without its labels, or why nothing is."""
+    estimate = findings.trust["estimate"]
+    if estimate["accuracy"] is None:
+        return f"The accuracy on the target cannot be told without labels: {'; '.join(estimate['cannot_tell'])}."
+    return (
+        f"Estimated accuracy on the target without labels: {share(estimate['accuracy'])}"
+        f" (interval {share(estimate['low'])} to {share(estimate['high'])})."
+    )
+
+
+def _refused(findings: Findings) -> Verdict | None:
+    alarms, method, name = findings.trust["alarms"], findings.choice["chosen"]["method"], findings.name
+    if not alarms["source_learned"]:
+        return Verdict(
+            "bad",
+            "Source not learned",
+            f"{method} has not learned the source: it guesses there too.",
+            "On source images that it was not trained on it is no better than chance by more than 10 points, so nothing"
+            " could be carried to the target. Labels that do not belong to their images look like this.",
+            [
+                Step(
+                    "", "Do not promote this model. Check the labels of the source: folders, table, order of classes."
+                ),
+                Step(f"dvc repro report@{name}", "runs the line again once they are mended"),
+            ],
+        )
+    if alarms["target_collapsed"]:
+        return Verdict(
+            "bad",
+            "Collapsed on the target",
+            f"{method} gives nearly all target images the same answer.",
+            "It uses fewer classes on the target than the guard asks for, and no other candidate was left to take its"
+            f" place. {estimate_sentence(findings)}",
+            [
+                Step("", "Do not promote this model: what it says of a target image does not depend on the image."),
+                Step(
+                    "", "Look at 'The two domains' below: is the target the same kind of image, with the same classes?"
+                ),
+                _gate(name, "refuses it where target labels show it, else asks for a person"),
+            ],
+        )
+    return None
+
+
+def _needless(findings: Findings) -> bool:
+    if findings.trust["alarms"]["shift_found"]:
+        return False
+    method = findings.choice["chosen"]["method"]
+    return method == SOURCE_ONLY or findings.truth["methods"][method]["transfer"] == "no difference shown"
+
+
+def _not_needed(findings: Findings, detail: str) -> Verdict:
+    headline = "Adaptation is not needed: no shift was found between the domains."
+    steps = [
+        Step("", "Use the model trained on the source alone; nothing is gained by a more complicated one."),
+        Step(f"isthmus publish {findings.name}", "puts the chosen model into the registry as candidate"),
+        _gate(findings.name, "decides yes, no, or a person must decide, with reasons"),
+    ]
+    return Verdict("open", "No shift found", headline, detail, steps)
+
+
+def _gate(name: str, says: str) -> Step:
+    return Step(f"isthmus score {name} && isthmus gate {name}", says)
+
+
+def _foreign_steps(name: str) -> list[Step]:
+    return [
+        Step("", "Do not promote this model. Is the target the same task, with the same classes under the same names?"),
+        Step("", "Look at 'The two domains' and at the confusion matrix below."),
+        _gate(name, "refuses it and says why (exit 3)"),
+    ]
+
+
+def _without_labels(findings: Findings) -> Verdict:
+    method = findings.choice["chosen"]["method"]
+    unknown = (
+        f"{estimate_sentence(findings)} The target has no labels: the true accuracy is not known, nor whether this is"
+        " better than source-only. No gain is claimed."
+    )
+    if not findings.trust["alarms"]["shift_found"]:
+        return _not_needed(findings, unknown)
+    if method == SOURCE_ONLY:
+        headline, label = _kept(findings)
+        return Verdict("open", label, headline, unknown, _kept_steps(findings))
+    headline, label = f"{method} was chosen, without target labels.", "Chosen without labels"
+    if method == HALF_STEP:
+        headline, label = "Half a step is taken: no adapted model was shown to be better.", "Half a step"
+    steps = [
+        Step(f"isthmus publish {findings.name}", "puts the model into the registry as candidate"),
+        _gate(findings.name, "asks for a person's decision (exit 4): there is no labelled evidence"),
+        Step(
+            f"dvc repro report@{findings.name}",
+            "measures the truth, once some target images are labelled and target_labels is set in params.yaml",
+        ),
+    ]
+    return Verdict("open", label, headline, unknown, steps)
+
+
+def _kept(findings: Findings) -> tuple[str, str]:
+    if len(findings.choice["best_epoch"]) == 1:
+        return "Source-only is all there is: no adapted method was trained.", "Nothing to choose from"
+    if findings.choice["chosen"]["fallback"]:
+        return "Source-only is kept: no adapted model passed the guards.", "Fallback to source-only"
+    if findings.choice["leave"] is not None:
+        return "Source-only is kept: no adapted model was shown to be better.", "No advantage shown"
+    return "Source-only is kept: no adapted model that could be chosen ranked before it.", "Source-only ranked first"
+
+
+def _steps(name: str) -> list[Step]:
+    return [
+        Step(f"isthmus publish {name}", "puts the model into the registry as candidate"),
+        _gate(name, "decides yes, no, or a person must decide, with reasons"),
+        Step(f"isthmus promote {name}", "makes it the champion, if the gate said yes"),
+    ]
+
+
+def _bad_steps(name: str) -> list[Step]:
+    return [
+        Step("", "Do not promote this model: adaptation did harm here."),
+        Step(f"isthmus publish {name}", "puts the model into the registry as candidate, for the record"),
+        _gate(name, "refuses it and says why (exit 3)"),
+    ]
+
+
+def _kept_steps(findings: Findings) -> list[Step]:
+    return [
+        Step("", "Read 'Why this choice' below: it says what held each adapted candidate back."),
+        Step(f"isthmus publish {findings.name}", "puts the source-only model into the registry as candidate"),
+        _gate(findings.name, "decides yes, no, or a person must decide, with reasons"),
+    ]

@@ -1,0 +1,271 @@
+"""Predicts image files with a registered model that runs in a process of its own, into one parquet file."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from isthmus.core.errors import ConfigError, DataError, StoreError
+from isthmus.core.files import atomic_file, write_json
+from isthmus.core.process.failures import other_words
+from isthmus.core.progress import say, track
+from isthmus.data.ingest.walk import refusal, walk
+from isthmus.data.names import as_text, private_reason, shown_name
+from isthmus.registry.model.model_files import read_spec
+from isthmus.registry.publish.model_reference import Address, resolve
+from isthmus.registry.store.stores import open_store
+from isthmus.serving import prediction_process
+from isthmus.serving.batch_statistics import keep, summarise
+
+BATCH = 32  # images handed over at once
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What became of the files.
+
+    Attributes:
+        address: the model that answered.
+        count: number of predicted images.
+        bad: file, as it may be named -> why it could not be used.
+        beside: number of files beside the images, which were ignored.
+    """
+
+    address: Address
+    count: int
+    bad: dict[str, str]
+    beside: int
+
+    @property
+    def exit_status(self) -> int:
+        """0 all predicted, 5 some files were bad."""
+        return 5 if self.bad else 0
+
+
+def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statistics: Path | None = None) -> Predicted:
+    """Predicts files and all files in folders, and writes `out` and `<out>.bad.json`, each whole or not at all.
+
+    Both hold the paths of files, also of medical ones: whoever asks needs them. What is logged does not.
+    Columns of `out`: `path` as given or found (bytes that are no UTF-8 as `\\xe9`), `class`, `confidence` (the largest
+    probability), then what the model answers. A file that cannot be read or is no image of the model's kind is listed
+    with its reason.
+
+    Args:
+        project: its root.
+        given: `NAME@ALIAS`, `NAME/VERSION` or `NAME`.
+        paths: files, and folders of them.
+        out: the parquet file.
+        statistics: file that a line a batch is appended to (`batch_statistics.py`); None: nothing is kept.
+
+    Raises:
+        ConfigError: `given` names no model, or `statistics` is a folder.
+        DataError: a path is not there, or holds no file, or no file could be used.
+        StoreError: there is no such model, or it could not be loaded.
+    """
+    store = open_store(project)
+    address = resolve(store, given)
+    kind = (read_spec(store, address.model_id) or {}).get("kind", "")
+    listed = list_files(paths, kind)
+    if statistics is not None:
+        check_statistics(statistics)
+    bad, count = dict(listed.refused), 0
+    with atomic_file(out) as partial, _Table(partial) as table:
+        for good, failed in answers(store.uri, address, listed.files, "predict"):
+            bad |= failed
+            table.append([{"path": as_text(str(path)), **_with_confidence(row)} for path, row in good.items()])
+            count += len(good)
+            if statistics is not None and good:
+                keep(statistics, summarise(list(good.values()), address.model_id, address.version, datetime.now(UTC)))
+        if not count:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in list(listed.shown(bad, kind).items())[:3])
+            raise DataError(f"none of {len(bad)} files could be predicted, so {out} was not written ({reasons})")
+    rows = [{"path": as_text(str(path)), "reason": as_text(bad[path])} for path in sorted(bad)]
+    write_json(out.with_name(f"{out.name}.bad.json"), rows)
+    return Predicted(address, count, listed.shown(bad, kind), listed.beside)
+
+
+def answers(
+    tracking_uri: str, address: Address, files: Sequence[Path], what: str
+) -> Iterator[tuple[dict[Path, dict[str, Any]], dict[Path, str]]]:
+    """Yields, batch by batch, what a model answers: file -> its row, and file -> why it could not be used.
+
+    Raises:
+        StoreError: the model could not be loaded, or failed.
+    """
+    say(f"{what}: {len(files)} files with {address.model} version {address.version}")
+    batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
+    with _model(tracking_uri, address) as ask:
+        for batch in track(batches, what, len(batches), "batch"):
+            rows = dict(zip(batch, ask(batch), strict=True))
+            yield (
+                {path: row for path, row in rows.items() if "bad" not in row},
+                {path: row["bad"] for path, row in rows.items() if "bad" in row},
+            )
+
+
+def model_environment(tracking_uri: str) -> dict[str, str]:
+    """Returns the environment of a model's own process.
+
+    OpenMP's threads wait without spinning: on two processors that others use too, one image takes a ViT-S/14 3 s with
+    spinning threads and 0.3 s without (docs/log.md).
+    """
+    quiet = {"MLFLOW_TRACKING_URI": tracking_uri, "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+    return {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ | quiet
+
+
+def check_statistics(path: Path) -> None:
+    """Checks that statistics can be appended to a file, before any work.
+
+    Raises:
+        ConfigError: it is a folder, or lies in a folder that cannot be made or written.
+    """
+    if path.is_dir():
+        raise ConfigError(f"--keep-statistics {path}: is a folder. Name a file, such as {path / 'statistics.jsonl'}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("ab").close()
+    except OSError as error:
+        raise ConfigError(
+            f"--keep-statistics {path}: cannot be written ({error.strerror}). Name another file"
+        ) from None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files to predict.
+
+    Attributes:
+        files: that may be images.
+        refused: file or folder -> why it is refused unopened.
+        beside: number of files that lie beside images in folders.
+        numbers: of files and refused ones, from 1, in the order in which they were found.
+    """
+
+    files: list[Path]
+    refused: dict[Path, str]
+    beside: int
+    numbers: dict[Path, int]
+
+    def shown(self, bad: Mapping[Path, str], kind: str) -> dict[str, str]:
+        """Returns file, as a message may name it -> reason, in the order of the files."""
+        return {
+            shown_name(str(path), kind, f"file {self.numbers[path]}"): private_reason(bad[path], str(path), kind)
+            for path in sorted(bad, key=lambda path: self.numbers[path])
+        }
+
+
+def list_files(paths: Sequence[Path], kind: str = "") -> Listing:
+    """Lists files, and those in folders in the order of their names; hidden files in folders are left out.
+
+    Args:
+        paths: files and folders.
+        kind: of the model, which says what a message may name.
+
+    Raises:
+        DataError: paths that are not there, or no file in them: all at once.
+    """
+    named = {path: shown_name(str(path), kind, f"path {number}") for number, path in enumerate(paths, 1)}
+    if missing := [named[path] for path in paths if not path.exists()]:
+        raise DataError(f"no such file or folder: {', '.join(missing)}")
+    files: list[Path] = []
+    refused: dict[Path, str] = {}
+    numbers: dict[Path, int] = {}
+    beside = 0
+    for path in paths:
+        if not path.is_dir():  # it was asked for by its name, so a link is followed
+            reason = refusal(path.resolve())
+            numbers.setdefault(path, len(numbers) + 1)
+            files += [] if reason else [path]
+            refused |= {path: reason} if reason else {}
+            continue
+        found = walk(path)
+        beside += sum(found.beside.values())
+        for inside in found.numbers():
+            numbers.setdefault(path / inside, len(numbers) + 1)
+        files += [path / inside for inside in found.files]
+        refused |= {path / inside: reason for inside, reason in found.refused.items()}
+    if not files:
+        told = "; ".join(sorted(set(refused.values()))[:3]) if refused else "no files"
+        raise DataError(f"{', '.join(named.values())}: {told}. Name image files, or folders that hold some")
+    return Listing(list(dict.fromkeys(files)), refused, beside, numbers)
+
+
+def _with_confidence(row: dict[str, Any]) -> dict[str, Any]:
+    confidence = max(value for name, value in row.items() if name.startswith("probability_"))
+    return {"class": row["class"], "confidence": confidence} | row
+
+
+class _Table:
+    """A parquet file that grows by batches, so that a million images need no more memory than a batch."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> "_Table":
+        return self
+
+    def append(self, rows: list[dict[str, Any]]) -> None:
+        if not rows:
+            return
+        table = pa.Table.from_pylist(rows)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table.cast(self._writer.schema))
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+@contextmanager
+def _model(tracking_uri: str, address: Address) -> Iterator[Any]:
+    """Yields a function from paths to rows; the model lives in a child process as long as the block.
+
+    Two models with different bundled code in one process would both run the first one's code.
+    """
+    command = [sys.executable, "-P", prediction_process.__file__, f"models:/{address.model_id}"]
+    with tempfile.TemporaryFile("w+") as said:
+        child = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, text=True,
+            env=model_environment(tracking_uri),
+        )  # fmt: skip
+        assert child.stdin and child.stdout
+        to_model, from_model = child.stdin, child.stdout
+
+        def answer() -> Any:
+            if line := from_model.readline():
+                return json.loads(line)
+            child.wait()
+            said.seek(0)
+            last = other_words(said.read())
+            raise StoreError(
+                f"{address.model} version {address.version}: its process ended with status {child.returncode}: {last}"
+            )
+
+        def ask(batch: Sequence[Path]) -> list[dict[str, Any]]:
+            with suppress(BrokenPipeError):  # the model's process is gone: answer() says why
+                to_model.write(json.dumps([str(path.absolute()) for path in batch]) + "\n")
+                to_model.flush()
+            rows: list[dict[str, Any]] = answer()
+            return rows
+
+        try:
+            answer()
+            yield ask
+        finally:
+            child.kill()
+            child.wait()
+            from_model.close()
+            with suppress(BrokenPipeError):
+                to_model.close()
