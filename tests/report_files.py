@@ -72,16 +72,13 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
     select.run(
         load_params(select.Params, files.params, SECTIONS),
         **common,
-        features=files.features,
         trained=files.trained,
-        shift=root / "shift",
         choice=root / "choice.json",
     )
     evaluate.run(
         load_params(evaluate.Params, files.params, SECTIONS),
         **common,
         labels_target=files.labels_target,
-        features=files.features,
         trained=files.trained,
         choice=root / "choice.json",
         shift=root / "shift",

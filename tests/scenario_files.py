@@ -11,7 +11,6 @@ from safetensors.numpy import save_file
 
 from isthmus.core.files import write_json
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
-from isthmus.data.shards import SECOND_VIEW
 
 CLASSES = ["crack", "dent", "good"]
 EPOCHS = [2, 4]
@@ -82,7 +81,6 @@ def write_scenario(
     labels = pd.DataFrame({"image_id": np.array(ids)[target], "label": label[target]})
     write_table(files.labels_target, labels if target_labels != "none" else labels.iloc[:0], TARGET_LABELS)
     _write_prepared(files, manifest, rng)
-    _write_second_view(files, label)
     for number, (method, share) in enumerate(accuracy.items()):
         _write_method(files.trained / method, method, share, label, target, np.random.default_rng(seed + 100 + number))
     write_json(files.audit, {"images": {"line_a": half, "line_b": half}, "bad_share": 0.0, "duplicates": 0})
@@ -98,17 +96,6 @@ def sharpen(files: ScenarioFiles, method: str, factor: float = 2.0) -> None:
         logits = np.load(path)
         logits[target] *= factor
         np.save(path, logits)
-
-
-def _write_second_view(files: ScenarioFiles, label: np.ndarray) -> None:
-    """Writes descriptors in which the classes lie apart in both domains and the target is moved."""
-    rng = np.random.default_rng(7)
-    index = read_table(files.prepared / "index.parquet", INDEX)
-    (files.features / SECOND_VIEW).mkdir()
-    for number, shard in enumerate(sorted(set(index["shard"]))):
-        here = (index["shard"] == shard).to_numpy()
-        rows = np.eye(len(CLASSES), 12)[label[here]] * 3 + rng.normal(number, 0.7, (here.sum(), 12))
-        np.save(files.features / SECOND_VIEW / f"{shard}.npy", rows.astype(np.float32))
 
 
 def _write_prepared(files: ScenarioFiles, manifest: pd.DataFrame, rng: np.random.Generator) -> None:
@@ -136,7 +123,7 @@ def _write_prepared(files: ScenarioFiles, manifest: pd.DataFrame, rng: np.random
 def _write_method(
     folder: Path, method: str, share: float, label: np.ndarray, target: np.ndarray, rng: np.random.Generator
 ) -> None:
-    run = {"scenario": "demo", "method": method, "mode": "frozen", "needs": "features", "optimises": []}
+    run = {"scenario": "demo", "method": method, "mode": "full", "needs": "features", "optimises": []}
     run |= {"sees_target": method != "source_only", "seeds": SEEDS, "epochs": EPOCHS, "classes": CLASSES}
     run |= {
         "domains": ["line_a", "line_b"],
@@ -180,10 +167,8 @@ def _write_params(files: ScenarioFiles, methods: list[str], target_labels: str) 
         "shift": {"max_images": 2000},
         "train": {"seeds": SEEDS, "batch_size": 64, "keep": 2},
         "select": {
-            "source_floor": 0.05,
-            "min_effective_classes": 0.5,
-            "max_seed_disagreement": 0.5,
-            "validators": {"entropy": {}, "information_maximisation": {}, "nearest_source": {}, "seed_agreement": {}},
+            "average": ["coral"],
+            "validators": {"entropy": {}, "information_maximisation": {}, "snd": {}},
         },
         "evaluate": {"bootstrap": 200},
         "robustness": {"images": 0},

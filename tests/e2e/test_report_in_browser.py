@@ -100,7 +100,7 @@ def test_everything_is_there_with_scripts_switched_off(page: Page, address: str)
     for words in (
         "Better than source-only",
         "Leaderboard",
-        "How far to believe it",
+        "Uncertainty and calibration",
         "Sets of classes",
         "Where the model looked",
         "What damage to the images costs",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from isthmus.evaluation import calibration, metrics
-from isthmus.evaluation.validators import softmax
+from isthmus.evaluation.metrics import softmax
 
 
 def calibrated_problem(count: int, seed: int = 0, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:

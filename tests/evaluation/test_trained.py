@@ -8,7 +8,8 @@ import pytest
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import MANIFEST, read_table, write_table
-from isthmus.evaluation.selection.half_step import open_compared
+from isthmus.evaluation.metrics import softmax
+from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.evaluation.trained import UNKNOWN, Trained, open_trained, read_samples
 from tests.scenario_files import CLASSES, EPOCHS, ScenarioFiles, write_scenario
 
@@ -31,21 +32,28 @@ def test_arrays_come_in_the_order_of_the_index(files: ScenarioFiles) -> None:
     assert [line["epoch"] for line in run.curves(0)] == [1, 2, 3, 4]
 
 
-def test_what_was_compared_is_opened_with_the_half_step_as_the_mean_of_its_parts(files: ScenarioFiles) -> None:
-    best = {"coral": EPOCHS[1], "half_step": EPOCHS[1], "source_only": EPOCHS[0]}
-    made = {"best_epoch": best, "half_step": {"source_only": 0.5, "coral": 0.5}}
+def test_what_was_compared_is_opened_with_the_ensemble_as_the_mean_of_its_probabilities(files: ScenarioFiles) -> None:
+    made = {
+        "epochs": {"coral": EPOCHS[1], "ensemble": EPOCHS[1], "source_only": EPOCHS[0]},
+        "ensemble": {"source_only": [0, 1], "coral": [0, 1]},
+    }
 
     runs = open_compared(files.trained, made, CLASSES, 60)
 
-    half, coral, floor = runs["half_step"], runs["coral"], runs["source_only"]
-    both = [floor.logits(1, EPOCHS[0]), coral.logits(1, EPOCHS[1])]
-    np.testing.assert_allclose(half.logits(1, EPOCHS[1]), (both[0] + both[1]) / 2, rtol=1e-6)
-    assert half.all_logits(EPOCHS[1]).dtype == np.float32
-    seen = half.embeddings(1, EPOCHS[1])
-    np.testing.assert_array_equal(seen[:, -seen.shape[1] // 2 :], coral.embeddings(1, EPOCHS[1]))
-    assert (half.facts.method, half.facts.epochs, half.curves(0)) == ("half_step", [EPOCHS[1]], [])
-    assert {*half.facts.optimises} == {*coral.facts.optimises, *floor.facts.optimises}
-    assert set(open_compared(files.trained, made | {"half_step": None}, CLASSES, 60)) == {"source_only", "coral"}
+    mean, coral, floor = runs["ensemble"], runs["coral"], runs["source_only"]
+    parts = [softmax(run.logits(s, e)) for run, e in ((floor, EPOCHS[0]), (coral, EPOCHS[1])) for s in (0, 1)]
+    np.testing.assert_allclose(softmax(mean.logits(0, EPOCHS[1])), np.mean(parts, axis=0), rtol=1e-5)
+    assert mean.all_logits(EPOCHS[1]).shape == (1, 60, 3) and mean.all_logits(EPOCHS[1]).dtype == np.float32
+    seen = mean.embeddings(0, EPOCHS[1])
+    np.testing.assert_array_equal(seen[:, seen.shape[1] // 2 :], coral.embeddings(0, EPOCHS[1]))
+    assert (mean.facts.method, mean.facts.epochs, mean.facts.seeds, mean.curves(0)) == (
+        "ensemble",
+        [EPOCHS[1]],
+        [0],
+        [],
+    )
+    assert {*mean.facts.optimises} == {*coral.facts.optimises, *floor.facts.optimises}
+    assert set(open_compared(files.trained, made | {"ensemble": None}, CLASSES, 60)) == {"source_only", "coral"}
 
 
 def test_samples_hold_no_label_of_the_target(files: ScenarioFiles) -> None:

@@ -100,7 +100,7 @@ def test_a_family_is_saved_by_timm_loaded_trained_exported_and_loaded_again(
     save_file(classifier.state_dict(), trained / "seeds" / "0" / "epochs" / "001.safetensors")
     run = {"config": {"model": model.model_dump(mode="json")}, "classes": ["a", "b"], "domains": ["s", "t"]}
     write_json(trained / "run.json", run)
-    export_trained(trained.parent, {"source_only": (1, 1.0)}, features, 0, tmp_path / "model")
+    export_trained(trained.parent, [("source_only", 0, 1)], features, 0, tmp_path / "model")
     again = load_trained(tmp_path / "model").predict_logits(images.permute(0, 2, 3, 1).numpy(), "s")
 
     np.testing.assert_allclose(again, expected, atol=1e-5)

@@ -31,7 +31,7 @@ def fill(project: Path) -> Path:
     images = np.stack([Config(image_size=SIZE).build().prepare(decode(path), {}) for path in _paths(project)])
     for method in ("coral", "source_only"):
         _fit_heads(out, method, images, labels)
-    export_trained(out / "train", {"coral": (4, 1.0)}, out / "features", 0, project / "exported")
+    export_trained(out / "train", [("coral", 0, 4)], out / "features", 0, project / "exported")
     domains = read_table(out / "manifest.parquet", MANIFEST)["domain"].to_numpy()
     model = load_trained(project / "exported")
     logits = np.zeros((len(images), len(CLASSES)), np.float32)
@@ -127,7 +127,7 @@ def _fit_heads(out: Path, method: str, images: NDArray[np.uint8], labels: NDArra
     """Solves the head of each kept epoch by ridge regression on its own bottleneck's features, and keeps these."""
     for path in (out / "train" / method).glob("seeds/*/epochs/*.safetensors"):
         epoch, seed = int(path.stem), int(path.parts[-3])
-        export_trained(out / "train", {method: (epoch, 1.0)}, out / "features", seed, out / "one")
+        export_trained(out / "train", [(method, seed, epoch)], out / "features", seed, out / "one")
         model = load_trained(out / "one")
         with torch.no_grad():
             domains = torch.zeros(len(images), dtype=torch.int64)

@@ -120,7 +120,7 @@ def _write_results(root: Path, out: Path) -> None:
         (out / name).write_bytes(b"not read here")
     write_json(out / "shift" / "shift.json", {})
     chosen = {"method": "coral", "epoch": 4, "seed": 0, "fallback": False, "why": "it ranks first"}
-    made = {"scenario": "demo", "chosen": chosen, "best_epoch": dict.fromkeys(METHODS, 4), "half_step": None}
+    made = {"scenario": "demo", "chosen": chosen, "epochs": dict.fromkeys(METHODS, 4), "ensemble": None}
     write_json(out / "choice.json", made | {"candidates": []})
     write_json(out / "metrics.json", {"source_accuracy": 0.95, "source_count": 30})
     write_json(out / "truth.json", truth(0.8, 0.5))

@@ -49,7 +49,7 @@ def test_every_hook_layer_validator_and_method_that_it_names_exists() -> None:
         assert hasattr(hooks, hook) and (not layer or hasattr(layers, layer)), hook
         assert method in plugins.names("adapt.methods")
     named = re.findall(r"`(\w+Validator)`", PAGE)
-    assert len(named) == 7 and all(hasattr(validators, name) for name in named)
+    assert len(named) == 6 and all(hasattr(validators, name) for name in named)
 
 
 def test_only_the_methods_that_stand_on_it_pay_for_its_import() -> None:

@@ -79,7 +79,7 @@ def clone(folder: Path) -> Path:
     document = yaml.safe_load((home / "params.yaml").read_text())
     document["models"]["vit"]["backbone"] = {"name": "small_cnn"}
     document["methods"] = {name: document["methods"][name] for name in ("source_only", "zscore", "coral")}
-    document["select"]["prefer"] = ["coral"]
+    document["select"]["average"] = ["coral"]
     document["train"] |= {"seeds": [0]}
     document["scenarios"]["industrial"]["preprocess"] = {"image_size": 28}
     (home / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))

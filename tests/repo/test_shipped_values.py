@@ -16,7 +16,8 @@ def test_the_shipped_models_spell_out_defaults() -> None:
 
     assert {"epochs", "learning_rate"} <= set(given)
     default = ModelConfig(mode=given["mode"], backbone=given["backbone"])
-    assert ModelConfig.model_validate(given) == default
+    # Small test projects shall not pay for it, real ones shall: the least number of steps is set in params.yaml alone.
+    assert ModelConfig.model_validate(given) == default.model_copy(update={"min_steps": given["min_steps"]})
 
 
 @pytest.mark.parametrize("method", sorted(SHIPPED["methods"]))

@@ -37,7 +37,7 @@ def made(root: Path, backbone: dict[str, object], side: int, method: str = "sour
         save_file(model.state_dict(), folder / "seeds" / "0" / "epochs" / "004.safetensors")
     chosen = {"method": method, "epoch": 4, "seed": 0}
     best = {"source_only": 4, method: 4}
-    write_json(root / "choice.json", {"chosen": chosen, "best_epoch": best, "half_step": None})
+    write_json(root / "choice.json", {"chosen": chosen, "epochs": best, "ensemble": None})
     index = read_table(files.prepared / "index.parquet", INDEX)
     rows = index[["image_id", "domain"]].assign(split="test", predicted=np.arange(len(index)) % 3, confidence=0.5)
     empty = rows.assign(label=pd.array([None] * len(rows), "Int32"), correct=pd.array([None] * len(rows), "boolean"))
@@ -82,16 +82,16 @@ def test_a_network_without_attention_is_named_and_has_no_maps(tmp_path: Path) ->
     assert len(np.load(folder / "maps.npy")) == 0
 
 
-HALF = {"chosen": {"method": "half_step", "epoch": 4, "seed": 0}, "half_step": {"source_only": 0.5, "coral": 0.5}}
+MEAN = {"chosen": {"method": "ensemble", "epoch": 4, "seed": 0}, "ensemble": {"source_only": [0], "coral": [0]}}
 
 
 @pytest.mark.slow
-def test_of_a_half_step_the_one_frozen_network_is_looked_into(tmp_path: Path) -> None:
+def test_of_an_ensemble_the_one_frozen_network_is_looked_into(tmp_path: Path) -> None:
     pytest.importorskip("timm")
     backbone = {"name": "timm", "architecture": "vit_tiny_patch16_224", "weights": "random"}
     files = made(tmp_path, backbone, 32, "coral")
     alone = np.load(run(files) / "maps.npy")
-    write_json(tmp_path / "choice.json", read_json(tmp_path / "choice.json") | HALF)
+    write_json(tmp_path / "choice.json", read_json(tmp_path / "choice.json") | MEAN)
 
     maps = np.load(run(files) / "maps.npy")
 
@@ -99,7 +99,7 @@ def test_of_a_half_step_the_one_frozen_network_is_looked_into(tmp_path: Path) ->
     assert not np.allclose(maps[:, 1], alone[:, 1], atol=1e-3)  # Grad-CAM asks all heads
 
 
-def test_a_half_step_of_several_networks_is_named_and_has_no_maps(tmp_path: Path) -> None:
+def test_an_ensemble_of_several_networks_is_named_and_has_no_maps(tmp_path: Path) -> None:
     files = made(tmp_path, {"name": "small_cnn"}, 20, "coral")
     for method in ("source_only", "coral"):
         folder = files.trained / method
@@ -110,7 +110,7 @@ def test_a_half_step_of_several_networks_is_named_and_has_no_maps(tmp_path: Path
         plain = Standardise(zeros(2, 3), ones(2, 3))
         model = Classifier(Encoder(built.network, plain), built.feature_dim, len(CLASSES), 8, "batch", 0)
         save_file(model.state_dict(), folder / "seeds" / "0" / "epochs" / "004.safetensors")
-    write_json(tmp_path / "choice.json", read_json(tmp_path / "choice.json") | HALF)
+    write_json(tmp_path / "choice.json", read_json(tmp_path / "choice.json") | MEAN)
 
     folder = run(files)
 

@@ -103,50 +103,62 @@ def test_without_target_labels_the_page_claims_no_gain_and_shows_no_confusion(tm
 
 
 def test_a_fallback_to_source_only_is_said_on_the_first_screen(tmp_path: Path):
-    page = _page(write_report_files(tmp_path, {"source_only": 0.6, "coral": 0.1, "dann": 0.1}).make())
+    files = write_scenario(tmp_path, {"source_only": 0.6, "coral": 0.6, "dann": 0.6})
+    for path in files.trained.glob("[cd]*/seeds/0/epochs/*.logits.npy"):
+        np.save(path, np.load(path) * np.nan)
+
+    page = _page(run_stages(files).make())
 
     assert "Fallback to source" in page
-    assert "every adapted candidate was held back by a guard" in page
-    assert "seeds disagree on" in page
+    assert "the guards refused every adapted method, so source-only is used" in page
+    assert "logits or embeddings are not finite" in page
 
 
-@pytest.mark.parametrize(
-    ("leave", "label"),
-    [
-        ({"ranked_first": {"method": "coral", "epoch": 4}, "p_value": 0.4, "level": 0.1}, "No advantage shown"),
-        (None, "Source-only ranked first"),
-    ],
-)
-def test_source_only_that_is_kept_says_whether_it_ranked_first_or_nothing_was_shown(
-    tmp_path: Path, leave: dict | None, label: str
-):
-    made = write_report_files(tmp_path, {"source_only": 0.6, "coral": 0.1, "dann": 0.1})
-    path = made.root / "choice.json"
-    chosen = json.loads(path.read_text())["chosen"] | {"fallback": False}
-    _edited(path, path, chosen=chosen, leave=leave)
+def test_source_only_that_is_asked_for_is_no_fallback(tmp_path: Path):
+    files = write_scenario(tmp_path, ACCURACY)
+    document = yaml.safe_load(files.params.read_text())
+    document["select"] |= {"average": ["source_only"]}
+    files.params.write_text(yaml.safe_dump(document))
 
-    assert label in _page(made.make())
+    page = _page(run_stages(files).make())
+
+    assert "is used, as select.average says." in page
+    assert "Fallback" not in page
 
 
 @pytest.mark.parametrize("labels", ["folders", "none"])
-def test_a_half_step_is_reported_with_what_it_is_the_mean_of(tmp_path: Path, labels: str):
+def test_an_ensemble_is_reported_with_what_it_is_the_mean_of(tmp_path: Path, labels: str):
     files = write_scenario(tmp_path, ACCURACY | {"source_only": 0.75}, target_labels=labels)
     document = yaml.safe_load(files.params.read_text())
-    document["select"] |= {"prefer": ["coral", "dann"], "leave_level": 0.000999, "half_step": True}
+    document["select"] |= {"average": ["coral", "dann"]}
     files.params.write_text(yaml.safe_dump(document))
 
     made = run_stages(files)
     page, card = _page(made.make()), json.loads((made.make() / "model_card.json").read_text())
 
-    assert json.loads((made.root / "choice.json").read_text())["chosen"]["method"] == "half_step"
-    assert "half a step is taken, the mean of source_only and of coral and dann." in page
-    assert "<b>coral</b> (25.0%), <b>dann</b> (25.0%), <b>source_only</b> (50.0%)" in page
-    assert ("Half a step is taken: no adapted model was shown to be better." in page) == (labels == "none")
-    columns = [f'<th scope="col">{name}</th>' for name in ("Measure", "half_step", "coral", "source_only")]
-    assert ("".join(columns) in page) == (labels == "none")  # the half step has no scores: what ranked first has
-    assert card["method"]["name"] == "half_step"
-    assert card["method"]["config"]["method"] == {"mean_of_logits": {"source_only": 0.5, "coral": 0.25, "dann": 0.25}}
+    assert json.loads((made.root / "choice.json").read_text())["chosen"]["method"] == "ensemble"
+    assert "The mean of coral and dann: fixed in advance" in page
+    assert ("The mean of coral and dann was chosen without target labels." in page) == (labels == "none")
+    columns = [f'<th scope="col">{name}</th>' for name in ("Measure", "ensemble", "source_only")]
+    assert ("".join(columns) in page) == (labels == "none")
+    assert card["method"]["name"] == "ensemble"
+    assert card["method"]["config"]["method"] == {"mean_of_probabilities": {"coral": [0], "dann": [0]}}
     assert "4 methods were trained" in (made.make() / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("high", "label"), [(0.4, "No better than guessing"), (0.7, "Too few labels")], ids=["narrow", "wide"]
+)
+def test_few_labels_are_not_taken_for_a_model_that_guesses(tmp_path: Path, high: float, label: str):
+    made = write_report_files(tmp_path)
+    truth = json.loads((made.root / "truth.json").read_text())
+    truth["methods"][truth["chosen"]]["balanced_accuracy"] |= {"mean": 0.36, "low": 0.2, "high": high}
+    (tmp_path / "few.json").write_text(json.dumps(truth))
+
+    page = _page(made.make("few", truth=tmp_path / "few.json"))
+
+    assert label in page
+    assert ("too few to tell whether" in page) == (high == 0.7)
 
 
 def test_source_only_alone_is_reported_as_all_there_is(tmp_path: Path):
@@ -208,7 +220,7 @@ def test_the_estimate_stands_beside_the_truth_and_the_promised_coverage_beside_t
         assert f"{100 * value:.1f}%" in page
     assert card["trust"]["estimate"]["cannot_tell"] == trust["estimate"]["cannot_tell"]
     assert card["trust"]["transfer"]["coral"] == "better"
-    assert "## Trust" in (folder / "model_card.md").read_text()
+    assert "## Uncertainty and calibration" in (folder / "model_card.md").read_text()
 
 
 def test_an_estimate_that_is_told_is_shown_with_its_interval(labelled: ReportFiles, tmp_path: Path):
@@ -462,10 +474,10 @@ def test_a_missing_file_names_the_file_and_what_to_look_at(own: ReportFiles):
 
 def test_a_choice_of_another_version_names_the_missing_key(labelled: ReportFiles, tmp_path: Path):
     choice = json.loads((labelled.root / "choice.json").read_text())
-    del choice["best_epoch"]
+    del choice["epochs"]
     (tmp_path / "choice.json").write_text(json.dumps(choice))
 
-    with pytest.raises(DataError, match=r"choice\.json: key 'best_epoch' is missing\. There are: candidates, chosen,"):
+    with pytest.raises(DataError, match=r"choice\.json: key 'epochs' is missing\. There are: average, candidates,"):
         labelled.make("broken", choice=tmp_path / "choice.json")
 
 

@@ -59,15 +59,15 @@ def test_it_is_off_until_images_are_asked_for(files: ScenarioFiles) -> None:
     assert run(files, 0) == {"measured": False}
 
 
-def test_the_half_step_is_damaged_as_one_model(files: ScenarioFiles) -> None:
+def test_an_ensemble_is_damaged_as_one_model(files: ScenarioFiles) -> None:
     alone = run(files, 6)["domains"]["line_b"]
     path = files.root / "choice.json"
-    half = {"chosen": {"method": "half_step", "epoch": 4, "seed": 0}, "half_step": {"source_only": 1.0, "coral": 0.0}}
-    write_json(path, read_json(path) | half)
+    twice = {"chosen": {"method": "ensemble", "epoch": 4, "seed": 0}, "ensemble": {"source_only": [0, 0]}}
+    write_json(path, read_json(path) | twice)
 
     found = run(files, 6)["domains"]["line_b"]
 
-    assert found["errors"]["half_step"] == found["errors"]["source_only"] == alone["errors"]["source_only"]
+    assert found["errors"]["ensemble"] == found["errors"]["source_only"] == alone["errors"]["source_only"]
 
 
 def test_errors_are_those_of_the_exported_models_on_the_damaged_images(files: ScenarioFiles, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_errors_are_those_of_the_exported_models_on_the_damaged_images(files: Sc
     seed = robustness.derive_seed(0, "robustness")
     damaged = corrupted(images, "noise", suite("natural")["noise"], 4, seed)
     for method in ("coral", "source_only"):
-        export_trained(files.trained, {method: (4, 1.0)}, files.features, 0, tmp_path / method)
+        export_trained(files.trained, [(method, 0, 4)], files.features, 0, tmp_path / method)
         model = load_trained(tmp_path / method)
         for pictures, told in ((images, found["clean"][method]), (damaged, found["errors"][method]["noise"][3])):
             wrong = model.predict_logits(pictures, "line_b").argmax(axis=1) != labels.astype(int)

@@ -12,7 +12,8 @@ import yaml
 from isthmus.core.config import load_params
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import hash_files, read_json
-from isthmus.evaluation.selection.half_step import Averaged
+from isthmus.evaluation.selection.choice import Part
+from isthmus.evaluation.selection.ensemble import Ensemble
 from isthmus.evaluation.trained import open_trained
 from isthmus.models.backbones import small_cnn
 from isthmus.models.trained import export_trained, load_trained
@@ -139,7 +140,7 @@ def test_a_checkpoint_of_other_params_is_not_resumed(tmp_path: Path, monkeypatch
         document["models"]["small_cnn"]["learning_rate"] = rate
         files.params.write_text(yaml.safe_dump(document))
         params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
-        facts = train._facts(params, "demo", "coral")
+        facts = train._facts(params, "demo", "coral", 1)
         keys.add(train._key(params, facts, files.manifest, files.prepared, files.features))
 
     assert len(keys) == 2
@@ -150,7 +151,7 @@ def test_a_broken_checkpoint_is_thrown_away_and_the_seed_starts_again(
 ) -> None:
     files = place(tmp_path)
     params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
-    key = train._key(params, train._facts(params, "demo", "coral"), files.manifest, files.prepared, files.features)
+    key = train._key(params, train._facts(params, "demo", "coral", 1), files.manifest, files.prepared, files.features)
     broken = tmp_path / "checkpoints" / key / "seeds" / "0" / "state.pt"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"not a checkpoint")
@@ -186,7 +187,7 @@ def test_embed_takes_unchanged_shards_from_its_cache(tmp_path: Path, monkeypatch
 def test_an_exported_model_answers_prepared_images_as_the_stage_did(tmp_path: Path, mode: str, method: str) -> None:
     files = place(tmp_path, mode=mode)
     folder = trained(files, method)
-    export_trained(files.trained, {method: (4, 1.0)}, files.features, 1, tmp_path / "exported")
+    export_trained(files.trained, [(method, 1, 4)], files.features, 1, tmp_path / "exported")
     index = pd.read_parquet(files.prepared / "index.parquet")
     logits = np.load(folder / "seeds" / "1" / "epochs" / "004.logits.npy")
 
@@ -271,13 +272,13 @@ def test_every_training_option_reaches_the_stage(tmp_path: Path) -> None:
 @pytest.mark.parametrize("changes", [{"mode": "frozen"}, {"mode": "full"}, {"head": "knn", "epochs": 1}], ids=str)
 def test_an_exported_mean_of_methods_answers_as_the_mean_of_what_they_answered(tmp_path: Path, changes: dict) -> None:
     files, epoch = place(tmp_path, **changes), changes.get("epochs", 4)
-    parts = {"source_only": (epoch, 0.75), "zscore": (epoch, 0.25)}
-    for method in parts:
+    parts = [Part(method, seed, epoch) for method in ("source_only", "zscore") for seed in (0, 1)]
+    for method in ("source_only", "zscore"):
         trained(files, method)
     export_trained(files.trained, parts, files.features, 1, tmp_path / "exported")
     index = pd.read_parquet(files.prepared / "index.parquet")
-    runs = open_trained(files.trained, parts, CLASSES, len(index))
-    mean = Averaged("half_step", runs, parts)
+    runs = open_trained(files.trained, ["source_only", "zscore"], CLASSES, len(index))
+    mean = Ensemble(runs, parts)
 
     model = load_trained(tmp_path / "exported")
 
@@ -319,7 +320,7 @@ def test_every_way_of_tuning_ends_in_a_model_that_answers_as_the_stage_did(
     document["train"]["seeds"] = [0]
     files.params.write_text(yaml.safe_dump(document))
     folder = trained(files, "mmd")
-    export_trained(files.trained, {"mmd": (4, 1.0)}, files.features, 0, tmp_path / "exported")
+    export_trained(files.trained, [("mmd", 0, 4)], files.features, 0, tmp_path / "exported")
     index = pd.read_parquet(files.prepared / "index.parquet")
     rows = index["domain"] == "line_b"
     images = np.load(files.prepared / "shards" / f"{index.loc[rows, 'shard'].iloc[0]}.npy")
@@ -336,7 +337,7 @@ def test_nearest_neighbours_vote_without_training_and_the_exported_model_votes_t
     files = place(tmp_path, head="knn", epochs=1, neighbours={"count": 5})
     folder = trained(files, method)
     again = trained(files, method, tmp_path / "again")
-    export_trained(files.trained, {method: (1, 1.0)}, files.features, 1, tmp_path / "exported")
+    export_trained(files.trained, [(method, 1, 1)], files.features, 1, tmp_path / "exported")
     index = pd.read_parquet(files.prepared / "index.parquet")
     logits = np.load(folder / "seeds" / "1" / "epochs" / "001.logits.npy")
 

@@ -80,6 +80,8 @@ class Method(nn.Module, ABC):
         optimises: validators that this method's losses optimise; they do not score it.
         strong_view: True: batches carry `target_strong`.
         adapts: True: `adapt` runs on every kept epoch before it is scored.
+        phases: phases of training one after another, each with all the model's epochs and a learning-rate schedule of
+            its own.
     """
 
     needs: ClassVar[Literal["features", "images"]] = "features"
@@ -88,6 +90,7 @@ class Method(nn.Module, ABC):
     optimises: ClassVar[frozenset[str]] = frozenset()
     strong_view: ClassVar[bool] = False
     adapts: ClassVar[bool] = False
+    phases: ClassVar[int] = 1
 
     @abstractmethod
     def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from isthmus.core.errors import DataError
 
 MAX_SHARD_BYTES = 256 * 2**20
-SECOND_VIEW = "second"  # folder of hand-made descriptors, inside that of the backbone's features
 
 
 def plan_shards(

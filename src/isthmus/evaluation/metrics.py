@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 Predictions = NDArray[np.int64]
 Reals = NDArray[np.float64]
+ONE_CLASS = 1.05  # effective classes of hard predictions under which they have collapsed
 INTERVAL = (2.5, 97.5)  # percentiles of a 95% interval
 
 
@@ -31,6 +32,14 @@ def entropy(probabilities: NDArray[Any]) -> Reals:
     return result
 
 
+def softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns probabilities `[..., K]` in float64."""
+    shifted = np.asarray(logits, dtype=np.float64)
+    exponent = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
+    result: NDArray[np.float64] = exponent / exponent.sum(axis=-1, keepdims=True)
+    return result
+
+
 def effective_classes(probabilities: NDArray[Any]) -> float:
     """Returns exp(H(mean p)) of probabilities `[N, K]`: K when classes are used evenly, 1 when only one is used.
 
@@ -38,6 +47,33 @@ def effective_classes(probabilities: NDArray[Any]) -> float:
     2.0
     """
     return float(np.exp(entropy(np.asarray(probabilities, dtype=np.float64).mean(axis=0))))
+
+
+def collapsed(predicted: Predictions, classes: int) -> bool:
+    """Says whether nearly all images get one class: under 1.05 effective classes, over 99% of the images.
+
+    Args:
+        predicted: int64 `[R, N]`, hard predictions, one row a seed.
+        classes: K.
+    """
+    return float(np.mean([effective_classes(np.eye(classes)[row]) for row in predicted])) < ONE_CLASS
+
+
+def above_guessing(accuracy: float, labels: Predictions, significance: float) -> tuple[bool, float]:
+    """Says whether an accuracy is shown to be better than always naming the most frequent class, and the p-value.
+
+    One-sided exact binomial test. True too where so few images could not show it if all of them were right.
+
+    Args:
+        accuracy: share of right predictions, mean over seeds.
+        labels: int64 `[N]`.
+        significance: [p-value].
+    """
+    from scipy.stats import binom  # 0.5 s of start-up that those who read constants do without
+
+    count, guess = len(labels), float(np.bincount(labels).max() / len(labels))
+    p_value = float(binom.sf(round(accuracy * count) - 1, count, guess))
+    return p_value < significance or guess**count >= significance, p_value
 
 
 def pairwise_agreement(predicted: Predictions) -> float:

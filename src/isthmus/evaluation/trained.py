@@ -65,6 +65,7 @@ class RunFacts(Config):
 
     scenario: str
     method: str
+    mode: str
     optimises: list[str]
     seeds: list[int]
     epochs: list[int]

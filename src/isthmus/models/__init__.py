@@ -20,6 +20,7 @@ _OF_TRAINING = (
     "label_smoothing",
     "sampling",
     "early_stop",
+    "min_steps",
 )
 
 
@@ -40,7 +41,10 @@ class ModelConfig(Config):
     neighbours: Neighbours = Field(Neighbours(), description="of head: knn")
     tuning: Tuning = Field(Tuning(), description="of the backbone, in full mode")
     augment: Augment = Field(Augment(), description="of training images, in full mode")
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, description="of each phase of a method; one epoch is one pass over the larger domain")
+    min_steps: int = Field(
+        0, ge=0, description="[batch] that a phase has at least: small sets are gone through in more epochs"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="of bottleneck, head and the method's own layers")
     backbone_rate: float = Field(0.1, ge=0, description="[share] of learning_rate for the backbone (full mode)")
     weight_decay: float = Field(1e-3, ge=0)

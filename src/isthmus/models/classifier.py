@@ -20,6 +20,9 @@ def in_unit_range(images: Tensor) -> Tensor:
     return images.float() / _SCALE.get(images.dtype, 1.0)
 
 
+LEAST_PROBABILITY = 1e-12  # of a mean: zero has no logarithm
+
+
 class Standardise(nn.Module):
     """Subtracts a mean and divides by a std that belong to each row's domain.
 
@@ -130,23 +133,24 @@ class Classifier(nn.Module):
 
 
 class Mean(nn.Module):
-    """Classifiers that answer together: embeddings side by side, logits averaged.
+    """Classifiers that answer together: probabilities averaged, embeddings of some of them side by side.
 
     Args:
         parts: classifiers of the same classes and domains.
-        shares: of the logits, one a part.
+        shown: places of those whose embeddings are returned.
     """
 
-    def __init__(self, parts: Sequence[Classifier], shares: Sequence[float]) -> None:
+    def __init__(self, parts: Sequence[Classifier], shown: Sequence[int]) -> None:
         super().__init__()
         self.parts = nn.ModuleList(parts)
-        self.shares = tuple(shares)
+        self.shown = tuple(shown)
 
     def forward(self, inputs: Tensor, domains: Tensor) -> Outputs:
-        """Returns features `[N, sum of B]` and logits `[N, K]`."""
+        """Returns features `[N, sum of B]` and logits `[N, K]`, logarithms of the mean probabilities."""
         outputs: list[Outputs] = [part(inputs, domains) for part in self.parts]
-        logits = torch.stack([share * part.logits for share, part in zip(self.shares, outputs, strict=True)])
-        return Outputs(torch.cat([part.features for part in outputs], dim=1), logits.sum(dim=0))
+        mean = torch.stack([part.logits.double().softmax(dim=1) for part in outputs]).mean(dim=0)
+        logits = mean.clamp_min(LEAST_PROBABILITY).log().float()
+        return Outputs(torch.cat([outputs[place].features for place in self.shown], dim=1), logits)
 
 
 def _here(network: nn.Module, pixels: Tensor) -> Tensor:

@@ -5,7 +5,7 @@
 
 import copy
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.tuning import add_prompts
 
 _FACTS, _WEIGHTS = "classifier.json", "weights.safetensors"
-Parts = Mapping[str, tuple[int, float]]  # trained method -> (kept epoch, share of the logits)
+Parts = Sequence[tuple[str, int, int]]  # (trained method, seed, kept epoch) of each network that answers
 
 
 class TrainedClassifier(nn.Module):
@@ -83,20 +83,20 @@ class TrainedClassifier(nn.Module):
 
 
 def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folder: Path) -> None:
-    """Writes one kept epoch of one seed, backbone included, into a folder of its own; or the mean of several methods.
+    """Writes one kept epoch of one seed, backbone included, into a folder of its own; or the mean of several networks.
 
     Args:
         trained: what `train` wrote, one folder a method.
-        parts: the methods that answer together; one alone has a share of 1. All are of one model and scenario.
+        parts: the networks that answer together, all of one model and scenario.
         features: what `embed` wrote; its backbone made the features.
-        seed: one of the seeds.
+        seed: of the networks whose embeddings are returned.
         folder: where to write.
     """
-    run, stored = read_json(trained / next(iter(parts)) / "run.json"), read_facts(features)
+    run, stored = read_json(trained / parts[0][0] / "run.json"), read_facts(features)
     model = ModelConfig.model_validate(run["config"]["model"])
     tensors: dict[str, Tensor] = {}
-    for number, (method, (epoch, _)) in enumerate(parts.items()):
-        kept = load_file(trained / method / "seeds" / str(seed) / "epochs" / f"{epoch:03d}.safetensors")
+    for number, (method, own, epoch) in enumerate(parts):
+        kept = load_file(trained / method / "seeds" / str(own) / "epochs" / f"{epoch:03d}.safetensors")
         tensors |= {f"{_prefix(number, len(parts))}.{name}": value for name, value in kept.items()}
     if model.mode == "frozen":
         frozen = load_file(features / "backbone.safetensors")
@@ -119,7 +119,7 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
         "prompts": model.tuning.prompts if model.tuning.how == "prompts" else 0,
         "classes": run["classes"],
         "domains": run["domains"],
-        "parts": [{"method": method, "epoch": epoch, "share": share} for method, (epoch, share) in parts.items()],
+        "parts": [{"method": method, "seed": own, "epoch": epoch} for method, own, epoch in parts],
         "seed": seed,
     }
     with atomic_file(folder / _WEIGHTS) as partial:
@@ -141,15 +141,21 @@ def load_trained(folder: Path) -> TrainedClassifier:
     pixels = Standardise(torch.zeros(domains, facts["channels"]), torch.ones(domains, facts["channels"]))
     encoder = Encoder(network, pixels)
     frozen = facts["mode"] == "frozen"
-    shares = [part["share"] for part in facts["parts"]]
+    count = len(facts["parts"])
     heads = [
-        _classifier(facts, None if frozen else copy.deepcopy(encoder), tensors, _prefix(number, len(shares)))
-        for number in range(len(shares))
+        _classifier(facts, None if frozen else copy.deepcopy(encoder), tensors, _prefix(number, count))
+        for number in range(count)
     ]
-    embedding = facts["feature_dim"] if facts["linear"] or facts["neighbours"] else facts["bottleneck"]
-    classifier = heads[0] if len(heads) == 1 else Mean(heads, shares)
+    shown = [number for number, part in enumerate(facts["parts"]) if part["seed"] == facts["seed"]]
+    width = facts["feature_dim"] if facts["linear"] or facts["neighbours"] else facts["bottleneck"]
+    classifier = heads[0] if count == 1 else Mean(heads, shown)
+    width *= max(1, len(shown))
     model = TrainedClassifier(
-        encoder if frozen else None, classifier, facts["classes"], facts["domains"], embedding * len(heads)
+        encoder if frozen else None,
+        classifier,
+        facts["classes"],
+        facts["domains"],
+        width,
     )
     model.load_state_dict(tensors, strict=True)
     return model.eval()

@@ -52,7 +52,7 @@ def curves(findings: Findings) -> list[dict[str, Any]]:
     key = "source_val_balanced_accuracy"
     accuracies = [v for seeds in findings.curves.values() for s in seeds for e in s if (v := e.get(key)) is not None]
     floor = min([*accuracies, 0.9])
-    best = findings.choice["best_epoch"]
+    best = findings.choice["epochs"]
     charts = []
     for method in sorted(
         findings.curves, key=lambda m: (m != findings.choice["chosen"]["method"], m != SOURCE_ONLY, m)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from isthmus.data.manifest import INDEX, LOCATIONS, read_table
 from isthmus.data.shards import Rows
 from isthmus.evaluation.confidence.label_first import Query, label_first, reason
-from isthmus.evaluation.selection.half_step import open_compared
+from isthmus.evaluation.metrics import softmax
+from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.evaluation.shift.distances import narrow, standardise
 from isthmus.evaluation.trained import Samples, read_samples
-from isthmus.evaluation.validators import softmax
 from isthmus.report.results import Findings
 from isthmus.report.thumbnails import thumbnails
 

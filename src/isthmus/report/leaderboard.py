@@ -15,8 +15,7 @@ class Row:
         tie: from which other it cannot be told: the chosen one, the best by truth, or both; empty when it can be.
         transfer: better, worse or no difference shown against source-only; empty without labels and for source-only.
         out: reasons why its candidates were not eligible; empty when it was.
-        scores: validator -> mean over seeds, or None where the validator does not score this method.
-        rank: mean normalised rank in [0, 1], 1 the best; None when it is out.
+        scores: validator -> mean over seeds, None where it is not finite.
         accuracy: balanced target accuracy with `mean`, `low`, `high`, `per_seed`; None without labels.
         gain: paired difference to source-only with `mean`, `low`, `high`; None without labels and for source-only.
     """
@@ -27,7 +26,6 @@ class Row:
     oracle: bool
     sees_target: bool
     tie: str
-    rank: float | None
     out: list[str]
     scores: dict[str, float | None]
     source_val_accuracy: float | None
@@ -38,11 +36,11 @@ class Row:
 
 
 def leaderboard(findings: Findings) -> list[Row]:
-    """Returns the rows: by true score where labels exist, else the chosen first, then by label-free rank."""
-    rows = [_row(findings, method, epoch) for method, epoch in findings.choice["best_epoch"].items()]
+    """Returns the rows: by true score where labels exist, else the chosen first, then by name."""
+    rows = [_row(findings, method, epoch) for method, epoch in findings.choice["epochs"].items()]
     if findings.labelled:
         return sorted(rows, key=lambda row: (-(row.accuracy or {"mean": -1.0})["mean"], row.method))
-    return sorted(rows, key=lambda row: (not row.chosen, 1.0 if row.rank is None else -row.rank, row.method))
+    return sorted(rows, key=lambda row: (not row.chosen, row.method))
 
 
 def candidate_of(findings: Findings, method: str, epoch: int) -> dict[str, Any]:
@@ -51,24 +49,22 @@ def candidate_of(findings: Findings, method: str, epoch: int) -> dict[str, Any]:
         if candidate["method"] == method and candidate["epoch"] == epoch:
             found: dict[str, Any] = candidate
             return found
-    return {"scores": {}, "rank": None, "source_val_accuracy": None, "out": ["no candidate of this method was scored"]}
+    return {"scores": {}, "source_val_accuracy": None, "refused": ["this method was not measured"]}
 
 
 def _row(findings: Findings, method: str, epoch: int) -> Row:
     candidate = candidate_of(findings, method, epoch)
     chosen = findings.choice["chosen"]["method"]
     truth = findings.truth["methods"].get(method) if findings.labelled else None
-    scored_by = candidate.get("scored_by", findings.choice["validators"])
     return Row(
         method=method,
         epoch=epoch,
         chosen=method == chosen,
         oracle=findings.labelled and findings.truth["oracle"]["method"] == method,
         sees_target=findings.runs[method]["sees_target"],
-        tie=_tie(findings, method, chosen, candidate["rank"]),
-        rank=candidate["rank"],
-        out=candidate["out"],
-        scores={v: candidate["scores"].get(v) if v in scored_by else None for v in findings.choice["validators"]},
+        tie=_tie(findings, method, chosen),
+        out=candidate["refused"],
+        scores={v: candidate["scores"].get(v) for v in findings.choice["validators"]},
         source_val_accuracy=candidate["source_val_accuracy"],
         accuracy=truth["balanced_accuracy"] if truth else None,
         plain_accuracy=truth["accuracy"] if truth else None,
@@ -77,11 +73,8 @@ def _row(findings: Findings, method: str, epoch: int) -> Row:
     )
 
 
-def _tie(findings: Findings, method: str, chosen: str, rank: float | None) -> str:
-    if not findings.labelled:
-        best = candidate_of(findings, chosen, findings.choice["chosen"]["epoch"])["rank"]
-        return "same label-free rank" if method != chosen and rank is not None and rank == best else ""
-    truth = findings.truth["methods"].get(method)
+def _tie(findings: Findings, method: str, chosen: str) -> str:
+    truth = findings.truth["methods"].get(method) if findings.labelled else None
     if truth is None:
         return ""
     best = findings.truth["oracle"]["method"]

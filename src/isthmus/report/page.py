@@ -8,6 +8,7 @@ from typing import Any
 
 import jinja2
 
+from isthmus.evaluation.confidence.estimate import known_pairs
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.report.audit_facts import warnings
 from isthmus.report.charts import curves, maps, predicted_shares, reliability
@@ -75,6 +76,7 @@ def view(findings: Findings, prepared: Path, extras: Extras) -> dict[str, Any]:
         "truth": findings.truth,
         "metrics": findings.metrics,
         "trust": findings.trust,
+        "known": known_pairs(),
         "held": findings.truth["trust"] if findings.labelled else None,
         "reliability": reliability(findings),
         "rows": rows,

@@ -16,19 +16,9 @@ from isthmus.core.errors import DataError
 from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
-from isthmus.evaluation.selection.choice import HALF_STEP
+from isthmus.evaluation.selection.choice import ENSEMBLE
 
-_CHOICE_KEYS = (
-    "scenario",
-    "chosen",
-    "best_epoch",
-    "candidates",
-    "guards",
-    "validators",
-    "prefer",
-    "leave",
-    "half_step",
-)
+_CHOICE_KEYS = ("scenario", "chosen", "epochs", "candidates", "guards", "validators", "average", "ensemble")
 _TRUTH_KEYS = (
     *("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals", "trust"),
     *("class_shift", "leep"),
@@ -45,7 +35,7 @@ class Findings:
     Attributes:
         simulated: the images come from a generator, not from a camera.
         points: columns `image_id, x, y`: the 2-D map of features.
-        runs: method -> `run.json`, for what `select` compared; the half step's says what it is the mean of.
+        runs: method -> `run.json`, for what `select` compared; the ensemble's says what it is the mean of.
         curves: trained method -> one list of epochs a seed.
     """
 
@@ -94,8 +84,8 @@ def read_findings(
         DataError: a file is missing, broken, or lacks a key or a column.
     """
     chosen = _keyed(choice, _CHOICE_KEYS)
-    # A folder of a dropped method may still lie in `trained`; the half step has none.
-    methods = sorted(name for name in chosen["best_epoch"] if name != HALF_STEP)
+    # A folder of a dropped method may still lie in `trained`; the ensemble has none.
+    methods = sorted(name for name in chosen["epochs"] if name != ENSEMBLE)
     available = _keyed(truth, ("available",))
     return Findings(
         name=chosen["scenario"],
@@ -159,17 +149,17 @@ def _columns(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
 
 def _runs(trained: Path, methods: list[str], choice: dict[str, Any]) -> dict[str, dict[str, Any]]:
     runs = {method: read_json(trained / method / "run.json") for method in methods}
-    if not choice["half_step"]:
+    if not choice["ensemble"]:
         return runs
-    of = {method: runs[method] for method in choice["half_step"]}
+    of = {method: runs[method] for method in choice["ensemble"]}
     first = next(iter(of.values()))
     return runs | {
-        HALF_STEP: first
+        ENSEMBLE: first
         | {
-            "method": HALF_STEP,
+            "method": ENSEMBLE,
             "sees_target": any(run["sees_target"] for run in of.values()),
-            "epochs": [choice["best_epoch"][HALF_STEP]],
-            "config": first["config"] | {"method": {"mean_of_logits": choice["half_step"]}},
+            "epochs": [choice["epochs"][ENSEMBLE]],
+            "config": first["config"] | {"method": {"mean_of_probabilities": choice["ensemble"]}},
         }
     }
 

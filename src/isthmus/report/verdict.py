@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from isthmus.evaluation.selection.choice import HALF_STEP, SOURCE_ONLY
+from isthmus.evaluation.selection.choice import ENSEMBLE, SOURCE_ONLY
 from isthmus.report.formatting import points, points_with_interval, share, share_with_interval
 from isthmus.report.results import Findings
+
+LITTLE = 0.2  # [share] of balanced accuracy above guessing: an interval that ends below shows no useful model
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,7 @@ def judge(findings: Findings) -> Verdict:
     chance = 1 / len(findings.facts["classes"])
     scored = f"On the labelled target test split it scores {share_with_interval(truth['balanced_accuracy'])}."
     if truth["balanced_accuracy"]["low"] <= chance:
-        told = f"{scored} Guessing would score {share(chance)}."
-        headline = f"{method} is not shown to be better than guessing on the target."
-        return Verdict("bad", "No better than guessing", headline, told, _foreign_steps(findings.name))
+        return _near_guessing(findings, truth["balanced_accuracy"], chance, scored)
     if _needless(findings):
         return _not_needed(findings, scored)
     if method == SOURCE_ONLY:
@@ -59,7 +59,7 @@ def judge(findings: Findings) -> Verdict:
         headline = f"{method} is better than source-only by {points(gain['mean'], sign=False)}."
         return Verdict("good", "Better than source-only", headline, detail, _steps(findings.name))
     if gain["high"] < 0:
-        headline = f"{method} is worse than source-only by {points(-gain['mean'], sign=False)}."
+        headline = f"{method} is worse than source-only by {points(-gain['mean'], sign=False)}: use source-only."
         return Verdict("bad", "Worse than source-only", headline, detail, _bad_steps(findings.name))
     headline = f"{method} is not clearly different from source-only."
     return Verdict("open", "No clear difference", headline, detail, _steps(findings.name))
@@ -69,11 +69,23 @@ def estimate_sentence(findings: Findings) -> str:
     """Returns what is told of the target's accuracy without its labels, or why nothing is."""
     estimate = findings.trust["estimate"]
     if estimate["accuracy"] is None:
-        return f"The accuracy on the target cannot be told without labels: {'; '.join(estimate['cannot_tell'])}."
+        return f"The accuracy on the target cannot be estimated without labels: {'; '.join(estimate['cannot_tell'])}."
     return (
         f"Estimated accuracy on the target without labels: {share(estimate['accuracy'])}"
         f" (interval {share(estimate['low'])} to {share(estimate['high'])})."
     )
+
+
+def _near_guessing(findings: Findings, accuracy: dict[str, float], chance: float, scored: str) -> Verdict:
+    """Returns the verdict where the interval holds chance: no better than guessing only where few points are left."""
+    method, count = findings.choice["chosen"]["method"], findings.truth["count"]
+    detail = f"{scored} Guessing would score {share(chance)}."
+    if accuracy["high"] <= chance + LITTLE:
+        headline = f"{method} is no better than guessing on the target."
+        return Verdict("bad", "No better than guessing", headline, detail, _foreign_steps(findings.name))
+    headline = f"{count} labelled target test images are too few to tell whether {method} is better than guessing."
+    steps = [Step("", "Label more target images before anything is promoted."), *_steps(findings.name)[:2]]
+    return Verdict("open", "Too few labels", headline, detail, steps)
 
 
 def _refused(findings: Findings) -> Verdict | None:
@@ -82,14 +94,14 @@ def _refused(findings: Findings) -> Verdict | None:
         return Verdict(
             "bad",
             "Source not learned",
-            f"{method} has not learned the source: it guesses there too.",
-            "On source images that it was not trained on it is no better than chance by more than 10 points, so nothing"
-            " could be carried to the target. Labels that do not belong to their images look like this.",
+            f"{method} has not learned the source.",
+            "On source images that it was not trained on it is not shown to be better than always naming the most"
+            " frequent class. Labels that do not belong to their images look like this.",
             [
                 Step(
                     "", "Do not promote this model. Check the labels of the source: folders, table, order of classes."
                 ),
-                Step(f"dvc repro report@{name}", "runs the line again once they are mended"),
+                Step(f"dvc repro report@{name}", "runs the pipeline again once they are corrected"),
             ],
         )
     if alarms["target_collapsed"]:
@@ -97,10 +109,9 @@ def _refused(findings: Findings) -> Verdict | None:
             "bad",
             "Collapsed on the target",
             f"{method} gives nearly all target images the same answer.",
-            "It uses fewer classes on the target than the guard asks for, and no other candidate was left to take its"
-            f" place. {estimate_sentence(findings)}",
+            f"Over 99% of them get one class, and no other method was left. {estimate_sentence(findings)}",
             [
-                Step("", "Do not promote this model: what it says of a target image does not depend on the image."),
+                Step("", "Do not promote this model: its answer does not depend on the image."),
                 Step(
                     "", "Look at 'The two domains' below: is the target the same kind of image, with the same classes?"
                 ),
@@ -150,28 +161,27 @@ def _without_labels(findings: Findings) -> Verdict:
     if method == SOURCE_ONLY:
         headline, label = _kept(findings)
         return Verdict("open", label, headline, unknown, _kept_steps(findings))
-    headline, label = f"{method} was chosen, without target labels.", "Chosen without labels"
-    if method == HALF_STEP:
-        headline, label = "Half a step is taken: no adapted model was shown to be better.", "Half a step"
+    headline, label = f"{method} was chosen without target labels.", "Chosen without labels"
+    if method == ENSEMBLE:
+        names = " and ".join(findings.choice["ensemble"])
+        headline = f"The mean of {names} was chosen without target labels."
     steps = [
         Step(f"isthmus publish {findings.name}", "puts the model into the registry as candidate"),
         _gate(findings.name, "asks for a person's decision (exit 4): there is no labelled evidence"),
         Step(
             f"dvc repro report@{findings.name}",
-            "measures the truth, once some target images are labelled and target_labels is set in params.yaml",
+            "measures the accuracy once some target images are labelled and target_labels is set in params.yaml",
         ),
     ]
     return Verdict("open", label, headline, unknown, steps)
 
 
 def _kept(findings: Findings) -> tuple[str, str]:
-    if len(findings.choice["best_epoch"]) == 1:
+    if len(findings.choice["epochs"]) == 1:
         return "Source-only is all there is: no adapted method was trained.", "Nothing to choose from"
     if findings.choice["chosen"]["fallback"]:
         return "Source-only is kept: no adapted model passed the guards.", "Fallback to source-only"
-    if findings.choice["leave"] is not None:
-        return "Source-only is kept: no adapted model was shown to be better.", "No advantage shown"
-    return "Source-only is kept: no adapted model that could be chosen ranked before it.", "Source-only ranked first"
+    return "Source-only is used, as select.average says.", "Source-only"
 
 
 def _steps(name: str) -> list[Step]:
@@ -184,15 +194,15 @@ def _steps(name: str) -> list[Step]:
 
 def _bad_steps(name: str) -> list[Step]:
     return [
-        Step("", "Do not promote this model: adaptation did harm here."),
-        Step(f"isthmus publish {name}", "puts the model into the registry as candidate, for the record"),
-        _gate(name, "refuses it and says why (exit 3)"),
+        Step("", "Do not promote this model. Use source-only: set select.average: [source_only] in params.yaml, then"),
+        Step(f"dvc repro report@{name} && isthmus publish {name}", "puts source-only into the registry as candidate"),
+        _gate(name, "decides on it"),
     ]
 
 
 def _kept_steps(findings: Findings) -> list[Step]:
     return [
-        Step("", "Read 'Why this choice' below: it says what held each adapted candidate back."),
+        Step("", "Read 'Why this choice' below: it has the guards' reasons for each method."),
         Step(f"isthmus publish {findings.name}", "puts the source-only model into the registry as candidate"),
         _gate(findings.name, "decides yes, no, or a person must decide, with reasons"),
     ]

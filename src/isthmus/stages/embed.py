@@ -3,7 +3,6 @@
 `features/<shard>.npy` is float32 `[N, D]`, one file a shard and in its order; `backbone.safetensors` the very weights
 that made them; `embed.json` how the network is built and where its weights came from. Features are cached by shard
 and weights outside the outputs, so that a run that was cut off, or one more image, costs only what is new.
-`second/<shard>.npy` is float32 `[N, D']`, hand-made descriptors of the same images (`models/descriptors.py`).
 """
 
 from collections.abc import Callable
@@ -20,9 +19,8 @@ from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.files import atomic_file, atomic_folder, hash_files, sha256_file
 from isthmus.core.progress import say, track
 from isthmus.data.scenario import Scenario
-from isthmus.data.shards import SECOND_VIEW, open_shard
-from isthmus.models import ModelConfig, descriptors
-from isthmus.models.descriptors import describe
+from isthmus.data.shards import open_shard
+from isthmus.models import ModelConfig
 from isthmus.models.embedding import encode, store_backbone, stored_encoder
 from isthmus.stages._cli import stage
 
@@ -50,7 +48,7 @@ class Params(Config):
 
 
 def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
-    """Writes features and descriptors of all shards."""
+    """Writes the features of all shards."""
     make_deterministic(params.embed.threads)
     device, size = pick_device(params.embed.device), params.embed.batch_size
     shards = sorted((prepared / "shards").glob("*.npy"))
@@ -63,20 +61,18 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
             say(f"embed: {built.origin}; {shown}: {made_for['statistics_from']}")
         weights = hash_files([folder / "backbone.safetensors", folder / "embed.json"])
         encoder = stored_encoder(folder, len(params.scenario.domains)).eval().to(device)
-        (folder / SECOND_VIEW).mkdir()
         for shard in shards:
             kept = cache / "features" / sha256_file(shard)[:32]
-            own, second = f"{weights[:32]}-{device.type}", sha256_file(Path(descriptors.__file__))[:32]
-            _write(folder / shard.name, shard, size, f"{kept}-{own}.npy", "embed", lambda x: encode(encoder, x, device))
-            _write(folder / SECOND_VIEW / shard.name, shard, size, f"{kept}-{second}.npy", "describe", describe)
+            own = f"{weights[:32]}-{device.type}"
+            _write(folder / shard.name, shard, size, f"{kept}-{own}.npy", lambda x: encode(encoder, x, device))
 
 
-def _write(to: Path, shard: Path, size: int, kept: str, shown: str, answer: Answer) -> None:
+def _write(to: Path, shard: Path, size: int, kept: str, answer: Answer) -> None:
     """Writes what `answer` says of a shard's images, `size` at a time, or what was kept of it."""
     if not Path(kept).is_file():
         images = open_shard(shard)
         starts = range(0, len(images), size)
-        batches = track(starts, f"{shown} {shard.stem}", len(starts), "batch")
+        batches = track(starts, f"embed {shard.stem}", len(starts), "batch")
         with atomic_file(Path(kept)) as partial, partial.open("wb") as stream:
             np.save(stream, np.concatenate([answer(images[start : start + size]) for start in batches]))
     to.write_bytes(Path(kept).read_bytes())

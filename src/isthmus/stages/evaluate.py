@@ -26,16 +26,15 @@ from isthmus.data.manifest import TARGET_LABELS, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.confidence.alarms import Alarms, raise_alarms
 from isthmus.evaluation.confidence.calibrated import TrustConfig, judged
-from isthmus.evaluation.confidence.trust import build_trust, flat, passed_others, trust_against_labels
+from isthmus.evaluation.confidence.trust import build_trust, flat, reference_of, trust_against_labels
+from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.scoring.predict import PREDICTIONS, label_free_numbers, predictions_table
 from isthmus.evaluation.scoring.transferability import know_nothing, leep
 from isthmus.evaluation.scoring.truth import build_truth
-from isthmus.evaluation.selection.choice import HALF_STEP, SOURCE_ONLY
-from isthmus.evaluation.selection.half_step import open_compared
-from isthmus.evaluation.selection.second_view import read_second_view, second_opinion
+from isthmus.evaluation.selection.choice import ENSEMBLE, SOURCE_ONLY
+from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.evaluation.shift.class_shift import class_shift
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, read_samples
-from isthmus.evaluation.validators import softmax
 from isthmus.stages._cli import stage
 
 
@@ -56,7 +55,6 @@ def run(
     manifest: Path,
     prepared: Path,
     labels_target: Path,
-    features: Path,
     trained: Path,
     choice: Path,
     shift: Path,
@@ -68,7 +66,7 @@ def run(
     """Reads the choice, joins the labels, writes trust, truth, predictions and, last, metrics."""
     scenario = params.scenario
     made = read_json(choice)
-    among = [name for name in made["best_epoch"] if name != HALF_STEP]
+    among = [name for name in made["epochs"] if name != ENSEMBLE]
     if set(among) != set(params.methods):
         raise DataError(
             f"{choice}: was made among {', '.join(among)}; params.yaml: methods names"
@@ -80,10 +78,8 @@ def run(
     chosen = runs[made["chosen"]["method"]]
     seed = derive_seed(params.seed, "trust")
     model = judged(chosen, made["chosen"], samples, scenario.source, scenario.target, params.evaluate)
-    view = read_second_view(features, prepared)
-    second = second_opinion(view, samples, scenario.source, scenario.target, model.target_test)
-    others = passed_others(made, runs)
-    believed = build_trust(model, samples, scenario.source, others, second, params.evaluate, seed)
+    reference, missing = reference_of(made, runs)
+    believed = build_trust(model, samples, scenario.source, reference, missing, params.evaluate, seed)
     believed["alarms"] = _alarms(model.logits, samples, scenario, made, read_json(shift / "shift.json"))
     write_json(trust, believed)
     body = _truth(params, made, runs, samples, labels, contradicting)
@@ -121,7 +117,7 @@ def _truth(
     known = test[labels[test] != UNKNOWN]
     if not len(known):
         return {"available": False}
-    epochs: dict[str, int] = made["best_epoch"]
+    epochs: dict[str, int] = made["epochs"]
     body = build_truth(
         {method: run.all_logits(epochs[method]).argmax(axis=2)[:, known] for method, run in runs.items()},
         epochs,
@@ -149,7 +145,7 @@ def _transfer(
     Of source-only and of the chosen method, the seed that ships; the space after the bottleneck, test splits.
     """
     shown = sorted({SOURCE_ONLY, made["chosen"]["method"]})
-    places = {method: (made["chosen"]["seed"], made["best_epoch"][method]) for method in shown}
+    places = {method: (made["chosen"]["seed"], made["epochs"][method]) for method in shown}
     test, seed = samples.rows(params.scenario.source, "test"), derive_seed(params.seed, "class_shift")
     shift = {}
     for method, place in places.items():

@@ -78,9 +78,9 @@ def run(
     rows = _labelled_rows(table, params.scenario, params.robustness.images)
     pixels = Rows(prepared / "shards", read_table(prepared / "index.parquet", INDEX))
     weights = [
-        trained / part / "seeds" / str(chosen["seed"]) / "epochs" / f"{epoch:03d}.safetensors"
+        trained / part.method / "seeds" / str(part.seed) / "epochs" / f"{part.epoch:03d}.safetensors"
         for of in compared.values()
-        for part, (epoch, _) in of.items()
+        for part in of
     ]
     code = [Path(inspect.getfile(corruptions)), Path(__file__)]
     key = hash_files([prepared, features / "embed.json", features / "backbone.safetensors", *weights, *code])

@@ -34,7 +34,7 @@ from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import checkpoint_key
 from isthmus.training.data import TrainingData, check_augment, training_data
 from isthmus.training.devices import Devices, open_devices
-from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs
+from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs, planned_epochs
 from isthmus.training.memory import check_trains_nothing, memorise
 from isthmus.training.statistics import feature_statistics
 
@@ -82,7 +82,8 @@ def run(
     make_deterministic(params.train.threads)
     devices = open_devices(params.train.processes, pick_device(params.train.device))
     data = read_data(params, manifest, prepared, features)
-    facts = _facts(params, scenario, method)
+    steps = data.steps(params.train.batch_size)
+    facts = _facts(params, scenario, method, steps)
     work = checkpoints / _key(params, facts, manifest, prepared, features)
     for seed in params.train.seeds:
         folder = work / "seeds" / str(seed)
@@ -186,9 +187,11 @@ def open_session(
     sizes = (len(scenario.classes), width, len(scenario.source), len(data.target_train))
     method = build_method(params, name.partition(",")[0], Shape(*sizes, derived, _target_shares(params)))
     model = _classifier(params, method, data, prepared, features, derived)
+    steps = data.steps(params.train.batch_size)
+    epochs = planned_epochs(model_config.epochs, model_config.min_steps, steps, method.phases)
     settings = Settings(
-        model_config.epochs,
-        kept_epochs(model_config.epochs, params.train.keep),
+        epochs,
+        kept_epochs(epochs, params.train.keep),
         params.train.batch_size,
         model_config.learning_rate,
         model_config.backbone_rate,
@@ -203,6 +206,7 @@ def open_session(
         model_config.label_smoothing,
         model_config.early_stop,
         model_config.tuning,
+        method.phases,
     )
     return LoopSession(model.to(device), method.to(device), data, settings, device, folder, name, devices)
 
@@ -293,8 +297,9 @@ def _classifier(
     )
 
 
-def _facts(params: Params, scenario: str, name: str) -> dict[str, Any]:
+def _facts(params: Params, scenario: str, name: str, steps: int) -> dict[str, Any]:
     method = params.method.build(Shape(len(params.scenario.classes), 2, len(params.scenario.source), 1, 0))
+    epochs = planned_epochs(params.model.epochs, params.model.min_steps, steps, method.phases)
     return {
         "scenario": scenario,
         "method": name,
@@ -303,7 +308,7 @@ def _facts(params: Params, scenario: str, name: str) -> dict[str, Any]:
         "sees_target": method.sees_target,
         "optimises": sorted(method.optimises),
         "seeds": params.train.seeds,
-        "epochs": kept_epochs(params.model.epochs, params.train.keep),
+        "epochs": kept_epochs(epochs, params.train.keep),
         "classes": params.scenario.classes,
         "domains": params.scenario.domains,
         "config": {

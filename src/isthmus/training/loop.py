@@ -41,7 +41,7 @@ class Settings:
     """How one seed trains.
 
     Attributes:
-        epochs: in all.
+        epochs: in all, of all phases.
         kept: epochs whose weights, logits and embeddings are written: the candidates.
         batch_size: rows of each role a step.
         learning_rate: of all but the backbone.
@@ -57,6 +57,7 @@ class Settings:
         label_smoothing: [share] spread over all classes.
         early_stop: looks at kept epochs.
         tuning: of the backbone; the model is prepared for it (`models.tuning.prepare`).
+        phases: of the method, each with a learning-rate schedule of its own.
     """
 
     epochs: int
@@ -75,6 +76,7 @@ class Settings:
     label_smoothing: float = 0.0
     early_stop: EarlyStop = EarlyStop()  # noqa: RUF009 - frozen
     tuning: Tuning = Tuning()  # noqa: RUF009 - frozen
+    phases: int = 1
 
     @property
     def plain_step(self) -> bool:
@@ -205,7 +207,9 @@ class LoopSession:
 
     def _rate_factor(self) -> float:
         watched = [line["plateau_watch"] for line in self._curves if line.get("plateau_watch") is not None]
-        return rate_factor(self.progress, self._settings.schedule, self._settings.epochs, watched)
+        phases = self._settings.phases
+        here = 1.0 if self.progress == 1.0 else self.progress * phases % 1.0
+        return rate_factor(here, self._settings.schedule, self._settings.epochs // phases, watched)
 
     def _update(self) -> None:
         """Steps the optimiser with the mean gradient of the batches since the last step."""
@@ -421,6 +425,21 @@ def kept_epochs(epochs: int, keep: int) -> list[int]:
     [5, 10, 15, 20]
     """
     return sorted({math.ceil(epochs * number / keep) for number in range(1, keep + 1)})
+
+
+def planned_epochs(epochs: int, min_steps: int, steps: int, phases: int) -> int:
+    """Returns how many epochs a method trains in all its phases.
+
+    Args:
+        epochs: of a phase.
+        min_steps: batches that a phase has at least, however few images there are.
+        steps: batches an epoch.
+        phases: of the method.
+
+    >>> planned_epochs(20, 500, 7, 1)
+    72
+    """
+    return phases * max(epochs, math.ceil(min_steps / max(1, steps)))
 
 
 def _finite(value: float) -> float | None:

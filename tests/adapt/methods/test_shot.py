@@ -75,7 +75,7 @@ def test_phase_one_smooths_labels_and_norms_the_head() -> None:
 def test_in_phase_two_the_head_stays_and_no_source_row_is_used(tmp_path: Path) -> None:
     ends = []
     for name, spoil in (("whole", False), ("spoilt", True)):
-        running = session(method("shot", source_share=0.5), tmp_path / name)
+        running = session(method("shot"), tmp_path / name)
         heads = {}
         real_epochs, real_batches = running.epochs, running.batches
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from isthmus.evaluation.confidence import conformal
-from isthmus.evaluation.validators import softmax
+from isthmus.evaluation.metrics import softmax
 
 
 def drawn(rng: np.random.Generator, count: int, shift: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
+from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.shift import label_shift
 from isthmus.evaluation.shift.label_shift import Scores
-from isthmus.evaluation.validators import softmax
 
 CLASSES = ["a", "b", "c"]
 EVEN = (1 / 3, 1 / 3, 1 / 3)

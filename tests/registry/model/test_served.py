@@ -67,7 +67,7 @@ print(json.dumps({"rows": answer.to_dict("records"), "code": isthmus.__file__, "
 def folder(built, tmp_path_factory):
     place = tmp_path_factory.mktemp("served") / "model"
     out = built / "out" / "demo"
-    export_trained(out / "train", {"coral": (4, 1.0)}, out / "features", 0, place)
+    export_trained(out / "train", [("coral", 0, 4)], out / "features", 0, place)
     spec = {"scenario": "demo", "kind": "natural", "preprocess": {"image_size": SIZE}, "classes": CLASSES}
     spec |= {"domain": "line_b", "fitted": {"line_a": {}, "line_b": {}}, "promise": PROMISE, "tiles": None}
     write_json(place / SPEC, spec)
@@ -317,12 +317,12 @@ def test_the_registered_model_answers_in_a_process_without_the_projectas_the_pip
 
 @pytest.mark.slow
 @MLFLOW_ON_PANDAS_3
-def test_a_half_step_is_registered_as_one_model_that_answers_as_the_pipeline_does(published, picture, tmp_path):
+def test_an_ensemble_is_registered_as_one_model_that_answers_as_the_pipeline_does(published, picture, tmp_path):
     project = Path(shutil.copytree(published[0], tmp_path / "copy", symlinks=True))
     made = read_json(project / "out/demo/choice.json")
-    half = {"chosen": made["chosen"] | {"method": "half_step"}, "half_step": {"coral": 0.5, "source_only": 0.5}}
-    best = {"best_epoch": made["best_epoch"] | {"half_step": 4}}
-    write_json(project / "out/demo/choice.json", made | half | best)
+    mean = {"chosen": made["chosen"] | {"method": "ensemble"}, "ensemble": {"coral": [0, 1], "source_only": [0, 1]}}
+    epochs = {"epochs": made["epochs"] | {"ensemble": 4}}
+    write_json(project / "out/demo/choice.json", made | mean | epochs)
     dvc(project, "commit", "-q", "-f")
 
     found = publish(project, "demo")
@@ -331,13 +331,13 @@ def test_a_half_step_is_registered_as_one_model_that_answers_as_the_pipeline_doe
     place = open_store(project)._client.get_logged_model(found.model_id).artifact_location.removeprefix("file://")
     (folder,) = (path.parent for path in Path(place).rglob(SPEC))
     facts = read_json(folder / "classifier.json")
-    assert [part["method"] for part in facts["parts"]] == ["coral", "source_only"]
+    assert [part["method"] for part in facts["parts"]] == ["coral", "coral", "source_only", "source_only"]
     answers = Predictor(folder).predict([picture])
     assert [answers[f"probability_{name}"][0] for name in CLASSES] == pytest.approx(
         as_the_pipeline(project, picture, tmp_path), abs=1e-5
     )
     lineage = read_lineage(project, "demo")
-    assert choice_of(lineage).trained == [lineage.md5_of(lineage.trained()[name]) for name in ("coral", "source_only")]
+    assert choice_of(lineage).trained == sorted(lineage.md5_of(folder) for folder in lineage.trained().values())
 
 
 def as_the_pipeline(project, picture, tmp_path):

@@ -4,8 +4,8 @@ import pytest
 from isthmus.core.config import load_params
 from isthmus.core.files import read_json, write_json
 from isthmus.evaluation.confidence import conformal
+from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.trained import open_trained, read_samples
-from isthmus.evaluation.validators import softmax
 from isthmus.registry.lineage.lineage import read_lineage
 from isthmus.registry.publish.fitted_confidence import promise
 from isthmus.registry.publish.packaging import ScenarioParams

@@ -5,12 +5,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from isthmus.core.accuracy import balanced_accuracy
-from isthmus.evaluation.metrics import Predictions, effective_classes
+from isthmus.evaluation.metrics import Predictions, above_guessing, accuracy, collapsed
 from isthmus.evaluation.shift.distances import shift_is_found
-
-ABOVE_CHANCE = 0.1  # [share] of balanced accuracy that a model which has learned its own source at all exceeds
-ONE_CLASS = 0.99  # [share] of target images under one answer
 
 
 class Alarms(TypedDict):
@@ -35,15 +31,13 @@ def raise_alarms(
         source_predicted: int64 `[R, S]`, source images that were not trained on, one row a seed.
         source_labels: int64 `[S]`.
         target_predicted: int64 `[R, T]`.
-        guards: of `choice.json`; the fallback to source-only is not held by them, so they are asked once more here.
+        guards: of `choice.json`; they never refuse source-only, so the fallback is tested here.
         classes: K.
         shift: the content of `shift.json`.
     """
-    learned = float(np.mean([balanced_accuracy(row, source_labels) for row in source_predicted]))
-    used = float(np.mean([effective_classes(np.eye(classes)[row]) for row in target_predicted]))
-    most = float(np.mean([np.bincount(row, minlength=classes).max() / len(row) for row in target_predicted]))
+    right = float(np.mean([accuracy(row, source_labels) for row in source_predicted]))
     return {
-        "source_learned": learned >= min(1.0, 1 / classes + ABOVE_CHANCE),
-        "target_collapsed": most > ONE_CLASS or used < guards["min_effective_classes"] * classes,
+        "source_learned": above_guessing(right, source_labels, guards["significance"])[0],
+        "target_collapsed": collapsed(target_predicted, classes),
         "shift_found": shift_is_found(shift["pairs"]["pooled"], shift["control"]),
     }

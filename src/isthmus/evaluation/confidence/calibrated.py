@@ -13,9 +13,8 @@ from isthmus.core.errors import DataError
 from isthmus.evaluation import calibration
 from isthmus.evaluation.confidence import conformal
 from isthmus.evaluation.confidence.estimate import EstimateLimits
-from isthmus.evaluation.metrics import Predictions, Reals
+from isthmus.evaluation.metrics import Predictions, Reals, softmax
 from isthmus.evaluation.trained import Samples, Trained
-from isthmus.evaluation.validators import softmax
 
 
 class TrustConfig(Config):

@@ -1,6 +1,6 @@
 """How far the chosen model may be believed: the body of `trust.json`, and what target labels say of it afterwards."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,9 @@ from isthmus.core.seeds import derive_seed
 from isthmus.evaluation import calibration, metrics
 from isthmus.evaluation.confidence import conformal
 from isthmus.evaluation.confidence.calibrated import Judged, TrustConfig
-from isthmus.evaluation.confidence.estimate import Estimate, Views, estimate_accuracy
+from isthmus.evaluation.confidence.estimate import REFERENCE, Estimate, Views, estimate_accuracy
 from isthmus.evaluation.metrics import Predictions, Reals
-from isthmus.evaluation.selection.choice import HALF_STEP, SOURCE_ONLY
+from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.evaluation.trained import Samples, Trained
 
 
@@ -20,8 +20,8 @@ def build_trust(
     model: Judged,
     samples: Samples,
     sources: Sequence[str],
-    others: dict[str, Predictions],
-    second: Predictions,
+    reference: Predictions | None,
+    missing: str,
     config: TrustConfig,
     seed: int,
 ) -> dict[str, Any]:
@@ -31,8 +31,8 @@ def build_trust(
         model: of the chosen method.
         samples: facts of the images.
         sources: names of the source domains.
-        others: the methods that are asked -> their predictions, int64 `[R, N]`.
-        second: what the second view says of the target's test images, int64 `[T]`.
+        reference: of `reference_of`, int64 `[R, N]`.
+        missing: why there is none.
         config: coverage and limits.
         seed: of resamples and ties.
     """
@@ -46,8 +46,8 @@ def build_trust(
         model.logits[:, labelled],
         samples.label[labelled],
         model.logits[:, model.target_test],
-        {name: rows[:, model.target_test] for name, rows in others.items()},
-        second,
+        None if reference is None else reference[:, model.target_test],
+        missing,
     )
     return {
         "seed": model.shipped,
@@ -109,25 +109,13 @@ def trust_against_labels(
     }
 
 
-def passed_others(made: dict[str, Any], runs: dict[str, Trained]) -> dict[str, Predictions]:
-    """Returns the methods that are asked about the chosen one -> predictions, `[R, N]`, at the taken epoch."""
-    out = {(c["method"], c["epoch"]) for c in made["candidates"] if c["out"]}
-    epochs = {method: epoch for method, epoch in made["best_epoch"].items() if (method, epoch) not in out}
-    asked = asked_others(epochs, made["chosen"]["method"], made["prefer"])
-    return {method: runs[method].all_logits(epochs[method]).argmax(axis=2) for method in asked}
-
-
-def asked_others(passed: Iterable[str], method: str, prefer: Collection[str]) -> list[str]:
-    """Returns whose agreement tells how often a method is right: the preferred of those that passed, else all of them.
-
-    Where the chosen method is better than most, agreement with most tells it too low. Of the half step, source-only is
-    asked: they agree where it changes nothing, and agreement with its other parts told it too high (docs/log.md). It is
-    asked about no other.
-    """
-    if method == HALF_STEP:
-        return [SOURCE_ONLY]
-    others = [name for name in sorted(passed) if name not in (SOURCE_ONLY, HALF_STEP, method)]
-    return [name for name in others if name in prefer] or others
+def reference_of(made: Mapping[str, Any], runs: Mapping[str, Trained]) -> tuple[Predictions | None, str]:
+    """Returns the predictions `[R, N]` that the chosen model is compared with, or None and why there are none."""
+    if REFERENCE not in runs:
+        return None, f"'{REFERENCE}' is not under methods: without it nothing independent of the model is there"
+    if made["chosen"]["method"] in (SOURCE_ONLY, REFERENCE):
+        return None, "no adapted model answers, so nothing independent of the model is there"
+    return runs[REFERENCE].all_logits(made["epochs"][REFERENCE]).argmax(axis=2), ""
 
 
 def flat(trust: dict[str, Any]) -> dict[str, float]:

@@ -9,10 +9,9 @@ from numpy.typing import NDArray
 
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.data.scenario import Scenario
-from isthmus.evaluation.metrics import accuracy, effective_classes, pairwise_agreement
+from isthmus.evaluation.metrics import accuracy, effective_classes, pairwise_agreement, softmax
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained
-from isthmus.evaluation.validators import softmax
 
 PREDICTIONS = pa.schema(
     [
@@ -66,12 +65,12 @@ def label_free_numbers(
         "chosen_epoch": epoch,
         "chosen_is_fallback": int(made["chosen"]["fallback"]),
         "candidate_count": len(made["candidates"]),
-        "candidate_out_count": sum(1 for candidate in made["candidates"] if candidate["out"]),
+        "candidate_out_count": sum(1 for candidate in made["candidates"] if candidate["refused"]),
     }
     logits = chosen.all_logits(epoch)
     for prefix, planes in (
         ("source", logits),
-        ("source_only_source", floor.all_logits(made["best_epoch"][SOURCE_ONLY])),
+        ("source_only_source", floor.all_logits(made["epochs"][SOURCE_ONLY])),
     ):
         for split in ("val", "test"):
             rows = samples.rows(scenario.source, split)
@@ -92,5 +91,6 @@ def label_free_numbers(
         probabilities = softmax(logits[:, test])
         numbers["target_effective_classes"] = float(np.mean([effective_classes(p) for p in probabilities]))
         numbers["target_mean_confidence"] = float(probabilities.max(axis=2).mean())
-        numbers["target_seed_disagreement"] = 1.0 - pairwise_agreement(logits[:, test].argmax(axis=2))
+        if len(logits) > 1:
+            numbers["target_seed_disagreement"] = 1.0 - pairwise_agreement(logits[:, test].argmax(axis=2))
     return numbers

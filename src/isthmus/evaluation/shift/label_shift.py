@@ -18,8 +18,7 @@ from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
 
 from isthmus.core.accuracy import balanced_accuracy
-from isthmus.evaluation.metrics import INTERVAL
-from isthmus.evaluation.validators import softmax
+from isthmus.evaluation.metrics import INTERVAL, softmax
 
 Reals = NDArray[np.float64]
 Labels = NDArray[np.int64]

@@ -14,7 +14,8 @@ from typing import final
 
 import numpy as np
 
-from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig, softmax
+from isthmus.evaluation.metrics import softmax
+from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig
 
 
 class Config(ValidatorConfig):

@@ -24,7 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.evaluation.calibration import domain_weights
-from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig, softmax
+from isthmus.evaluation.metrics import softmax
+from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig
 
 _LEAST_LIKELY = 1e-6  # probability of the true class at least: one image cannot cost more than 14 nat
 

@@ -10,7 +10,8 @@ It must not be used alone; methods that minimise entropy are not scored by it.
 from typing import final
 
 from isthmus.evaluation import metrics
-from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig, softmax
+from isthmus.evaluation.metrics import softmax
+from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig
 
 
 class Config(ValidatorConfig):

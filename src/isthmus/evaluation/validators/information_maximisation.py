@@ -13,7 +13,8 @@ as a right one; and where the target's classes are rare, the even use of classes
 from typing import final
 
 from isthmus.evaluation import metrics
-from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig, softmax
+from isthmus.evaluation.metrics import softmax
+from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig
 
 
 class Config(ValidatorConfig):

@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from isthmus.evaluation import metrics
-from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig, softmax
+from isthmus.evaluation.metrics import softmax
+from isthmus.evaluation.validators import Trial, Validator, ValidatorConfig
 
 _BLOCK = 1024  # rows whose similarities are held at once
 

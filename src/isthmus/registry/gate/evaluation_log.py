@@ -24,7 +24,7 @@ class Choice:
 
     Attributes:
         key: md5 of the chosen weights with epoch and seed: the same choice has the same key.
-        trained: md5 of the folder that the chosen epoch lies in; of the half step all that it is the mean of.
+        trained: md5 of the folder that the chosen epoch lies in; of the ensemble all that it is the mean of.
         pool: md5 of every trained method's folder that it was chosen from.
     """
 
@@ -38,7 +38,7 @@ def choice_of(lineage: Lineage) -> Choice:
     made = read_json(lineage.path("select", "choice"))
     chosen = made["chosen"]
     pool = {method: lineage.md5_of(folder) for method, folder in lineage.trained().items()}
-    trained = [pool[method] for method in parts(made, chosen["method"])]
+    trained = sorted({pool[part.method] for part in parts(made, chosen["method"])})
     what = f"{' '.join(trained)} {chosen['epoch']} {chosen['seed']}"
     key = hashlib.md5(what.encode(), usedforsecurity=False).hexdigest()
     return Choice(key, trained, sorted(pool.values()))

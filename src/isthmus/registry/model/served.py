@@ -29,8 +29,8 @@ from isthmus.data.image import Image
 from isthmus.data.kinds import Kind
 from isthmus.data.tiles import Tiles
 from isthmus.evaluation.confidence.conformal import answered, scores
+from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.shift.membership import read_typicalities
-from isthmus.evaluation.validators import softmax
 from isthmus.models.trained import load_trained
 from isthmus.registry.model.model_files import SPEC, TYPICALITY
 from isthmus.registry.model.raw_images import check_tile, decode

@@ -14,7 +14,7 @@ from isthmus.data.scenario import Scenario
 from isthmus.evaluation.confidence import conformal
 from isthmus.evaluation.confidence.calibrated import Judged, TrustConfig, judged
 from isthmus.evaluation.metrics import Reals
-from isthmus.evaluation.selection.half_step import open_compared
+from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.evaluation.shift.membership import Typicality, fit_typicality
 from isthmus.evaluation.trained import Samples, Trained, read_samples
 from isthmus.registry.lineage.lineage import Lineage
