@@ -70,11 +70,12 @@ def judge(params: Path, pair: str, inputs: Path, work: Path, rule: Path | None) 
     tables = {"manifest": inputs / "manifest.parquet", "prepared": inputs / "prepared"}
     seen = tables | {"features": inputs / "features"}
     shift.run(params_of(shift.Params, own, scenario=pair), **seen, shift=folder / "shift")
-    made = {"trained": trained, "shift": folder / "shift", "choice": folder / "choice.json"}
+    made = {"trained": trained, "choice": folder / "choice.json"}
     select.run(params_of(select.Params, own, scenario=pair), **seen, **made)
     written = {name: folder / f"{name}.json" for name in ("truth", "trust", "metrics")}
     labels, predictions = inputs / "labels_target.parquet", folder / "predictions.parquet"
     given = params_of(evaluate.Params, own, scenario=pair)
+    made |= {"shift": folder / "shift"}
     evaluate.run(given, **seen, **made, labels_target=labels, predictions=predictions, **written)
 
 

@@ -74,7 +74,6 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
         **common,
         features=files.features,
         trained=files.trained,
-        shift=root / "shift",
         choice=root / "choice.json",
     )
     evaluate.run(

@@ -27,9 +27,9 @@ def files(tmp_path: Path) -> ScenarioFiles:
 
 
 def chosen(files: ScenarioFiles) -> ScenarioFiles:
-    features = [f"--features={files.features}", f"--shift={files.root / 'shift'}"]
-    stage(shift.run, [*flags(files)[:-2], *features])
-    stage(select.run, [*flags(files, "shift", "choice"), features[0]])
+    features = f"--features={files.features}"
+    stage(shift.run, [*flags(files)[:-2], features, f"--shift={files.root / 'shift'}"])
+    stage(select.run, [*flags(files, "choice"), features])
     return files
 
 

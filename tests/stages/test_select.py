@@ -25,7 +25,7 @@ def select(files: ScenarioFiles) -> dict:
 
 def arguments(files: ScenarioFiles) -> list[str]:
     paths = {"params": files.params, "manifest": files.manifest, "prepared": files.prepared, "trained": files.trained}
-    paths |= {"shift": files.root / "shift", "choice": files.root / "choice.json", "features": files.features}
+    paths |= {"choice": files.root / "choice.json", "features": files.features}
     return ["--scenario", "demo", *(part for name, path in paths.items() for part in (f"--{name}", str(path)))]
 
 

@@ -1,8 +1,8 @@
 """Runs the frozen backbone over all prepared images, once.
 
 `features/<shard>.npy` is float32 `[N, D]`, one file a shard and in its order; `backbone.safetensors` the very weights
-that made them; `embed.json` how the network is built and where its weights came from. Features are cached by shard
-and weights outside the outputs, so that a run that was cut off, or one more image, costs only what is new.
+that made them; `embed.json` how the network is built and where its weights came from. Features are cached by shard,
+weights and code outside the outputs, so that a run that was cut off, or one more image, costs only what is new.
 `second/<shard>.npy` is float32 `[N, D']`, hand-made descriptors of the same images (`models/descriptors.py`).
 """
 
@@ -18,10 +18,11 @@ from pydantic import Field
 from isthmus.core.config import Config
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.files import atomic_file, atomic_folder, hash_files, sha256_file
+from isthmus.core.fingerprint import Code
 from isthmus.core.progress import say, track
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import SECOND_VIEW, open_shard
-from isthmus.models import ModelConfig, descriptors
+from isthmus.models import ModelConfig
 from isthmus.models.descriptors import describe
 from isthmus.models.embedding import encode, store_backbone, stored_encoder
 from isthmus.stages._cli import stage
@@ -63,12 +64,13 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
             say(f"embed: {built.origin}; {shown}: {made_for['statistics_from']}")
         weights = hash_files([folder / "backbone.safetensors", folder / "embed.json"])
         encoder = stored_encoder(folder, len(params.scenario.domains)).eval().to(device)
+        code = Code().fingerprint("embed")[:32]
         (folder / SECOND_VIEW).mkdir()
         for shard in shards:
-            kept = cache / "features" / sha256_file(shard)[:32]
-            own, second = f"{weights[:32]}-{device.type}", sha256_file(Path(descriptors.__file__))[:32]
-            _write(folder / shard.name, shard, size, f"{kept}-{own}.npy", "embed", lambda x: encode(encoder, x, device))
-            _write(folder / SECOND_VIEW / shard.name, shard, size, f"{kept}-{second}.npy", "describe", describe)
+            kept = f"{cache / 'features' / sha256_file(shard)[:32]}-{code}"
+            own = f"{kept}-{weights[:32]}-{device.type}.npy"
+            _write(folder / shard.name, shard, size, own, "embed", lambda x: encode(encoder, x, device))
+            _write(folder / SECOND_VIEW / shard.name, shard, size, f"{kept}.npy", "describe", describe)
 
 
 def _write(to: Path, shard: Path, size: int, kept: str, shown: str, answer: Answer) -> None:

@@ -4,8 +4,7 @@ Writes `choice.json`: the chosen method, epoch and seed, whether it is the fallb
 taken for each method; every candidate with its scores (means over seeds), the validators that count for it, its rank
 in [0, 1] or its reasons to be out; the guards; the preferred methods; the shares of the half step. Only methods named
 under `methods:` are looked at: a folder of a method that was dropped is of another time. Features are those of the
-backbone before any method trained: what candidates of different methods can be compared by. `--shift` is an input of
-the graph; this choice makes no use of it yet.
+backbone before any method trained: what candidates of different methods can be compared by.
 """
 
 from collections.abc import Mapping
@@ -101,9 +100,7 @@ def check_methods(params: Params) -> None:
         )
 
 
-def run(
-    params: Params, *, manifest: Path, prepared: Path, features: Path, trained: Path, shift: Path, choice: Path
-) -> None:
+def run(params: Params, *, manifest: Path, prepared: Path, features: Path, trained: Path, choice: Path) -> None:
     """Reads what was trained, measures every candidate, chooses, writes."""
     scenario, config = params.scenario, params.select
     check_methods(params)
