@@ -62,9 +62,6 @@ class Look:
     graph: Future[tuple[list[str], list[StageNode]]]
 
 
-_begun: dict[tuple[str, ...], Look] = {}  # before the flow
-
-
 def look(scenarios: Sequence[str], check: bool) -> Look:
     """Starts the check and reads the graph, beside what comes next."""
     checking = [sys.executable, "-m", "isthmus.cli", "check", *scenarios]
@@ -95,18 +92,21 @@ def transfer(
         timeout: longest time for one stage [s].
         check: check params.yaml and the raw data first; False: run the graph as it stands.
     """
+    return _state(scenarios, publish, timeout, check, None)
+
+
+def _state(scenarios: list[str], publish: bool, timeout: float | None, check: bool, seen: Look | None) -> State[Any]:
     try:
-        return state_of(lambda: _transfer(scenarios, publish, timeout, check))
+        return state_of(lambda: _transfer(scenarios, publish, timeout, check, seen))
     except BaseException:  # Ctrl-C, TERM: the main thread only
         end_commands()
         raise
 
 
-def _transfer(scenarios: list[str], publish: bool, timeout: float | None, check: bool) -> State[Any]:
+def _transfer(scenarios: list[str], publish: bool, timeout: float | None, check: bool, seen: Look | None) -> State[Any]:
     scenarios = scenario_names(read_params(Path(NAME)), scenarios, Path(NAME))
     with running(Path.cwd(), scenarios) as copy:
         extra = {VARIABLE: str(copy)}
-        seen = _begun.pop(tuple(scenarios), None)
         if seen is None or seen.params != copy.read_bytes():
             seen = look(scenarios, check)
         if seen.check is not None:
@@ -206,9 +206,15 @@ def _run(given: argparse.Namespace) -> int:
     # What a person can put right is told before Prefect's server comes up.
     names = scenario_names(read_params(Path(NAME)), given.scenarios, Path(NAME))
     check_free(Path.cwd(), names)
-    _begun[tuple(names)] = look(names, not given.no_check)  # beside Prefect's server: seconds of a no-op run
+    seen = look(names, not given.no_check)  # beside the start of Prefect's server: seconds of a run with nothing to do
+
+    @flow(name="transfer", persist_result=False, task_runner=_RUNNER)
+    def begun(scenarios: list[str], publish: bool, timeout: float | None, check: bool) -> State[Any]:
+        """Runs each scenario to its report and publishes it; what the run looks at first is under way."""
+        return _state(scenarios, publish, timeout, check, seen)
+
     try:
-        end = transfer(names, not given.no_publish, given.timeout, not given.no_check, return_state=True)
+        end = begun(names, not given.no_publish, given.timeout, not given.no_check, return_state=True)
     except RuntimeError as error:  # what Prefect raises when its API cannot be reached, before the flow begins
         server = os.environ.get("PREFECT_API_URL")
         hint = f"Start the server at {server}, or unset PREFECT_API_URL" if server else "Run the same command again"

@@ -13,7 +13,7 @@ from isthmus.core.config import validated
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import read_json
 from isthmus.learning_rate import RangeConfig
-from tests.repo.imports import REPOSITORY
+from tests.repo import REPOSITORY
 from tests.stages.test_train import place
 
 

@@ -50,6 +50,13 @@ def test_a_name_that_is_no_bare_word_is_refused_wherever_params_are_read(
             read()
 
 
+def test_a_scenario_may_not_write_where_the_fingerprints_are(tmp_path: Path) -> None:
+    path = write(tmp_path, {"scenarios": {"code": {}}, "methods": {"code": {}}})
+
+    with pytest.raises(ConfigError, match=r"params.yaml: scenarios: the name 'code' is taken: out/code holds .* it$"):
+        read_params(path)
+
+
 def test_a_name_that_yaml_takes_for_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("methods: {no: {}, 3: {}}\n")
 

@@ -68,8 +68,9 @@ def test_a_clone_pulls_all_that_was_pushed_and_finds_every_stage_up_to_date(proj
     run(project.parent, "git", "clone", "-q", str(project), "clone")
     clone = project.parent / "clone"
 
-    dvc(clone, "fetch", "data/raw/press.dvc", "data/raw/steel.dvc", "ingest@press", "prepare@press")
-    dvc(clone, "checkout", "data/raw/press.dvc", "data/raw/steel.dvc", "ingest@press", "prepare@press")
+    targets = ["data/raw/press.dvc", "data/raw/steel.dvc", "code", "ingest@press", "prepare@press"]
+    dvc(clone, "fetch", *targets)
+    dvc(clone, "checkout", *targets)
 
     for raw in RAW:
         assert hash_files([clone / raw]) == hash_files([project / raw])

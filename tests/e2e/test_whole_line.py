@@ -1,6 +1,7 @@
 """The whole line on a small real project: DVC's graph from raw files to the report, in a folder of its own."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,54 @@ def test_permuting_the_targets_class_folders_changes_no_byte_until_labels_are_jo
     assert "Stage 'train@demo-coral' didn't change, skipping" in said
     assert "Running stage 'evaluate@demo'" in said
     assert read_json(out / "truth.json") != truth
+
+
+@pytest.fixture(scope="module")
+def edited(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The evaluated project with source of its own, which tests edit one after the other."""
+    folder = Path(shutil.copytree(evaluated, tmp_path_factory.mktemp("edited") / "project", symlinks=True))
+    source = (folder / "src").resolve()
+    (folder / "src").unlink()
+    shutil.copytree(source, folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def repro_edited(folder: Path, stage: str, name: str, old: str, new: str) -> set[str]:
+    """Edits a module, runs up to a stage and returns the stages that ran."""
+    path = folder / "src" / "isthmus" / name
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    said = run(folder, "env", f"PYTHONPATH={folder / 'src'}", sys.executable, "-m", "dvc", "repro", f"{stage}@demo")
+    return set(re.findall(r"Running stage '([^']+)'", said))
+
+
+@pytest.mark.slow
+def test_a_changed_comment_and_docstring_run_nothing_but_the_fingerprints(edited: Path) -> None:
+    assert repro_edited(edited, "evaluate", "core/files.py", '"""Atomic', '# edited\n"""Edited. Atomic') == {"code"}
+
+
+@pytest.mark.slow
+def test_a_changed_method_trains_that_method_and_runs_what_follows(edited: Path) -> None:
+    train = {path.name: hash_files([path]) for path in (edited / "out" / "demo" / "train").iterdir()}
+
+    ran = repro_edited(edited, "select", "adapt/methods/coral.py", "self.weight * coral(", "0.5 * self.weight * coral(")
+
+    assert ran == {"code", "train@demo-coral", "select@demo"}
+    after = {path.name: hash_files([path]) for path in (edited / "out" / "demo" / "train").iterdir()}
+    assert {name for name in train if train[name] != after[name]} == {"coral"}
+
+
+@pytest.mark.slow
+def test_features_kept_by_other_code_are_not_taken_for_those_of_the_changed_one(edited: Path) -> None:
+    features = edited / "out" / "demo" / "features"
+    before = {path: hash_files([path]) for path in features.rglob("*.npy")}
+
+    ran = repro_edited(edited, "embed", "models/classifier.py", "images.float() / ", "0.5 * images.float() / ")
+
+    assert ran == {"code", "embed@demo"}
+    assert before
+    assert all(hash_files([path]) != before[path] for path in before)  # features and descriptors
 
 
 @pytest.mark.slow

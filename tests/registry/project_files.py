@@ -18,6 +18,7 @@ from isthmus.core.files import read_json, write_json
 from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Features, Standardise
 from isthmus.models.embedding import store_backbone
+from isthmus.stages import code
 from tests.scenario_files import CLASSES, EPOCHS, SEEDS, ScenarioFiles, write_scenario
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,7 @@ def build_project(root: Path) -> Path:
     shutil.copytree(ROOT / "src" / "isthmus", root / "src" / "isthmus", ignore=shutil.ignore_patterns("__pycache__"))
     out = root / "out" / "demo"
     shutil.move(root / "made", out)
+    code.run(out=root / "out" / "code")
     (out / "params.yaml").unlink()
     _write_weights(out)
     _write_results(root, out)

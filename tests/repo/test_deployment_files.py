@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from tests.pipelines.tiny_project import wait_until
+from tests.repo import REPOSITORY
 from tests.repo.deployment_rules import (
     compose_complaints,
     copied_paths,
@@ -27,7 +28,6 @@ from tests.repo.deployment_rules import (
     is_sent,
     variables,
 )
-from tests.repo.imports import REPOSITORY
 
 BIN = Path(sys.executable).parent
 DOCKERFILE = (REPOSITORY / "Dockerfile").read_text()

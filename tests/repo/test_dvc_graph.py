@@ -4,24 +4,19 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.repo.imports import (
-    CHOSEN,
-    REPOSITORY,
-    STAGES,
-    code_of,
-    file_of,
-    import_statements,
-    plugins_in,
-    reachable,
-    tree,
-)
+from isthmus.core.fingerprint import NAMED_PLUGIN, Code, import_statements
+from tests.repo import REPOSITORY
 
+CODE = Code()
+STAGES = CODE.stages()
+# what the key of a stage names in dvc.yaml, where it is one plugin of a folder
+KEYS = {"simulate": "${key}", "prepare": "${item.kind}", "train": "${item.method}"}
 GRAPH: dict[str, Any] = yaml.safe_load((REPOSITORY / "dvc.yaml").read_text())["stages"]
 
 # A stage gives the same bytes for the same inputs: it may not know where, when and by whom it is run.
@@ -48,8 +43,17 @@ def entries(stage: str, kind: str) -> list[str]:
 
 
 def modules_run_by(stage: str) -> set[str]:
-    folders = CHOSEN.get(stage, {})
-    return reachable([f"isthmus.stages.{stage}", *(plugin for folder in folders for plugin in plugins_in(folder))])
+    plugins = CODE.plugins(NAMED_PLUGIN[stage]) if stage in NAMED_PLUGIN else []
+    return CODE.modules(stage) | CODE.reachable(plugins)
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(CODE.file(module).read_bytes())
+
+
+def imports_of(module: str) -> list[tuple[str, list[str]]]:
+    return [found for node in ast.walk(tree(module)) for found in import_statements(node)]
 
 
 def names_in(module: str) -> Iterator[str]:
@@ -68,17 +72,22 @@ def test_every_stage_of_the_graph_is_a_module_and_the_other_way_round() -> None:
     assert sorted(GRAPH) == STAGES
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_stage_depends_on_exactly_the_code_it_imports(stage: str) -> None:
-    named = {entry for entry in entries(stage, "deps") if entry.startswith("src/")}
+@pytest.mark.parametrize("stage", sorted(set(STAGES) - {"code"}))
+def test_a_stage_depends_on_the_fingerprint_of_its_code_and_on_no_source(stage: str) -> None:
+    wanted = f"out/code/{stage}/{KEYS[stage]}" if stage in NAMED_PLUGIN else f"out/code/{stage}"
 
-    missing, needless = sorted(set(code_of(stage)) - named), sorted(named - set(code_of(stage)))
+    assert [entry for entry in entries(stage, "deps") if entry.startswith(("out/code", "src"))] == [wanted]
 
-    assert not missing and not needless, (
-        f"dvc.yaml: {stage}: deps and imports differ; 'python -m tests.repo.imports {stage}' prints the right list\n"
-        + "".join(f"  add    - {path}\n" for path in missing)
-        + "".join(f"  remove - {path}\n" for path in needless)
-    )
+
+def test_the_fingerprints_are_made_of_all_of_the_source() -> None:
+    assert (entries("code", "deps"), entries("code", "outs")) == (["src/isthmus"], ["out/code"])
+
+
+def test_imports_are_written_in_full_since_the_walk_follows_no_other() -> None:
+    modules = {module for stage in STAGES for module in modules_run_by(stage)}
+    nodes = [(module, node) for module in sorted(modules) for node in ast.walk(tree(module))]
+
+    assert [(m, ast.unparse(node)) for m, node in nodes if isinstance(node, ast.ImportFrom) and node.level] == []
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -86,7 +95,10 @@ def test_a_command_names_every_input_and_output_of_its_stage(stage: str) -> None
     command = shlex.split(body(stage)["cmd"])
 
     data = [
-        path for kind in ("deps", "outs", "metrics") for path in entries(stage, kind) if not path.startswith("src/")
+        path
+        for kind in ("deps", "outs", "metrics")
+        for path in entries(stage, kind)
+        if not path.startswith(("src/", "out/code/"))
     ]
 
     assert [path for path in data if path not in command] == []
@@ -97,9 +109,12 @@ def test_names_and_paths_of_params_are_checked_before_a_shell_sees_them() -> Non
     for stage in ("simulate", "ingest", "pretrain", "train"):
         assert body(stage)["cmd"].splitlines()[0] == "python -m isthmus.core.names params.yaml"
     before_it = {
-        stage for stage in STAGES if not any("${" in dep and dep.startswith("out/") for dep in entries(stage, "deps"))
+        stage
+        for stage in STAGES
+        if not any("${" in dep and re.match("out/(?!code/)", dep) for dep in entries(stage, "deps"))
     }
-    assert before_it == {"simulate", "ingest"}
+    assert before_it == {"code", "simulate", "ingest"}
+    assert "$" not in body("code")["cmd"]
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -143,7 +158,7 @@ def test_no_code_of_another_stage_knows_the_target_labels(stage: str) -> None:
 def test_a_stage_knows_no_clock_no_network_no_store_and_no_environment(stage: str) -> None:
     found = []
     for module in sorted(modules_run_by(stage)):
-        for name, attributes in import_statements(module):
+        for name, attributes in imports_of(module):
             top = name.partition(".")[0]
             if top in FORBIDDEN - EXCEPTED.get(module, set()):
                 found.append(f"{module} imports {name}")
@@ -162,16 +177,5 @@ def test_a_stage_knows_no_clock_no_network_no_store_and_no_environment(stage: st
 
 def test_the_exceptions_are_still_needed() -> None:
     for module, excepted in EXCEPTED.items():
-        imported = {name.partition(".")[0] for name, _ in import_statements(module)}
+        imported = {name.partition(".")[0] for name, _ in imports_of(module)}
         assert excepted <= imported, f"{module} no longer imports {', '.join(sorted(excepted - imported))}"
-
-
-def test_the_walker_sees_imports_in_functions_packages_and_look_ups() -> None:
-    train = code_of("train")
-
-    assert "src/isthmus/adapt/methods/${item.method}.py" in train
-    assert "src/isthmus/adapt/__init__.py" in train
-    assert not any(path.endswith("/coral.py") for path in train)
-    assert "src/isthmus/core/torchvision_schemas.py" in train  # imported by the package's own __init__
-    assert "src/isthmus/adapt/distances.py" in train  # shared by plugins of the folder
-    assert Path(file_of("isthmus.stages.train")).is_file()

@@ -10,7 +10,7 @@ from pytorch_adapt import hooks, layers, validators
 
 from isthmus.adapt import Shape
 from isthmus.core import plugins
-from tests.repo.imports import REPOSITORY
+from tests.repo import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "from_pytorch_adapt.md").read_text()
 

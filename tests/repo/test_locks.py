@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.repo import REPOSITORY
 from tests.repo.deployment_rules import image_complaints
-from tests.repo.imports import REPOSITORY
 
 HASHES = REPOSITORY / ".ci" / "hashes"
 LOCKS = ("requirements.lock", "requirements-dev.lock")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.repo.imports import REPOSITORY, file_of, plugins_in, reachable
+from isthmus.core.fingerprint import Code
+from tests.repo import REPOSITORY
 
 PACKAGES = {  # distribution -> the module that it is imported as
     "torch": "torch",
@@ -57,11 +58,12 @@ def test_what_is_slow_to_import_is_imported_where_it_is_needed() -> None:
 
 
 def test_a_served_model_reaches_monai_by_its_backbone_alone() -> None:
-    plugins = [*plugins_in("data.kinds"), *plugins_in("data.readers"), *plugins_in("models.backbones")]
+    code = Code()
+    plugins = [name for folder in ("data.kinds", "data.readers", "models.backbones") for name in code.plugins(folder)]
 
-    modules = reachable(["isthmus.registry.model.served", *plugins])
+    modules = code.reachable(["isthmus.registry.model.served", *plugins])
 
-    files = {file_of(module).relative_to(REPOSITORY).as_posix() for module in modules}
+    files = {code.file(module).relative_to(REPOSITORY).as_posix() for module in modules}
     assert "src/isthmus/models/trained.py" in files
     assert files & importers()["monai"] == {"src/isthmus/models/backbones/monai.py"}
 

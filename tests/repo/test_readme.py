@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from tests.raw_folders import pixels
-from tests.repo.imports import REPOSITORY
+from tests.repo import REPOSITORY
 from tests.servers import free_port
 
 README = (REPOSITORY / "README.md").read_text()

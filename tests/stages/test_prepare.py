@@ -200,6 +200,19 @@ def test_an_image_that_changed_since_ingest_stops_the_run(tmp_path: Path) -> Non
         again(raw, out)
 
 
+def test_what_a_broken_off_run_prepared_is_taken_up_by_the_same_code_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = [tmp_path / "manifest", tmp_path / "locations"]
+    for path in tables:
+        path.touch()
+    keys = {prepare._key(scenario(), *tables) for _ in range(2)}
+    monkeypatch.setattr(prepare.Code, "fingerprint", lambda *asked: f"other code of {asked[1:]}")
+
+    assert prepare._key(scenario(), *tables) not in keys
+    assert len(keys) == 1
+
+
 def test_tables_of_two_runs_are_refused(tmp_path: Path) -> None:
     one = run(write_raw(tmp_path / "raw"), tmp_path / "one")
     two = run(write_raw(tmp_path / "other", seed=1), tmp_path / "two")

@@ -131,7 +131,7 @@ def test_a_run_that_was_cut_off_ends_in_the_same_bytes_as_an_unbroken_one(
     assert hash_files([resumed]) == hash_files([unbroken])
 
 
-def test_a_checkpoint_of_other_params_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_other_params_or_code_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = place(tmp_path)
     keys = set()
     monkeypatch.setattr(train.LoopSession, "run_shared_loop", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -142,8 +142,10 @@ def test_a_checkpoint_of_other_params_is_not_resumed(tmp_path: Path, monkeypatch
         params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
         facts = train._facts(params, "demo", "coral", 1)
         keys.add(train._key(params, facts, files.manifest, files.prepared, files.features))
+    monkeypatch.setattr(train.Code, "fingerprint", lambda *asked: f"other code of {asked[1:]}")
+    keys.add(train._key(params, facts, files.manifest, files.prepared, files.features))
 
-    assert len(keys) == 2
+    assert len(keys) == 3
 
 
 def test_a_broken_checkpoint_is_thrown_away_and_the_seed_starts_again(
@@ -171,7 +173,9 @@ def test_a_method_that_needs_images_is_refused_in_frozen_mode(tmp_path: Path, mo
         trained(files, "mmd")
 
 
-def test_embed_takes_unchanged_shards_from_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embed_takes_unchanged_shards_from_its_cache_and_those_of_other_code_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     files = place(tmp_path)
     before = hash_files([files.features])
     monkeypatch.setattr(embed, "encode", lambda *_: (_ for _ in ()).throw(AssertionError("encoded again")))
@@ -181,6 +185,9 @@ def test_embed_takes_unchanged_shards_from_its_cache(tmp_path: Path, monkeypatch
     embed.run(params, prepared=files.prepared, cache=tmp_path / "cache", features=files.features)
 
     assert hash_files([files.features]) == before
+    monkeypatch.setattr(embed.Code, "fingerprint", lambda *asked: f"other code of {asked[1:]}")
+    with pytest.raises(AssertionError, match="encoded again"):
+        embed.run(params, prepared=files.prepared, cache=tmp_path / "cache", features=files.features)
 
 
 @pytest.mark.parametrize(("mode", "method"), [("frozen", "coral"), ("frozen", "source_only"), ("full", "zscore")])

@@ -17,6 +17,7 @@ from isthmus.core.errors import ConfigError
 from isthmus.core.yaml_file import read_yaml
 
 NAME_PATTERN = r"[a-z0-9_]+"  # stage addresses of DVC, file names and registry names all take these
+CODE = "code"  # the stage that writes `out/code`, where no scenario may write
 _SECTIONS = ("scenarios", "pairs", "models", "methods", "pretraining")
 
 
@@ -46,6 +47,8 @@ def name_problems(document: Mapping[str, Any]) -> Iterator[str]:
                     f"{section}: the name {name!r} cannot be used. Allowed: lower-case letters, digits and '_',"
                     " since it becomes part of commands, files and models. Rename it"
                 )
+            elif section == "scenarios" and name == CODE:
+                yield f"scenarios: the name '{CODE}' is taken: out/{CODE} holds fingerprints of the code. Rename it"
             raw = value.get("raw") if section == "scenarios" and isinstance(value, dict) else None
             if isinstance(raw, str) and (problem := path_problem(raw)):
                 yield f"scenarios.{name}.raw: {problem}"

@@ -21,7 +21,7 @@ def stage(run: Callable[..., Any], arguments: list[str] | None = None) -> None:
     placeholder is a flag too. `models.[scenarios.{scenario}.model]` takes a part of the path from another value.
     """
     hints = get_type_hints(run)
-    kind = hints["params"]
+    kind = hints.get("params")  # a stage may read nothing of params.yaml
     sections: dict[str, str] = getattr(kind, "SECTIONS", {})
     arguments_of_run = [name for name in inspect.signature(run).parameters if name != "params"]
     paths = [name for name in arguments_of_run if hints[name] is Path]
@@ -32,7 +32,10 @@ def stage(run: Callable[..., Any], arguments: list[str] | None = None) -> None:
         description=module.__doc__ if module else None,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--params", type=Path, required=True, help="the YAML file with the sections this stage reads")
+    if kind is not None:
+        parser.add_argument(
+            "--params", type=Path, required=True, help="the YAML file with the sections this stage reads"
+        )
     for name in names:
         parser.add_argument(f"--{name}", required=True, help=f"the name of the {name}")
     for name in paths:
@@ -42,6 +45,8 @@ def stage(run: Callable[..., Any], arguments: list[str] | None = None) -> None:
         die_with_parent()
     raw: list[str] = []  # folders whose files are named in no message
     with one_message("-".join([Path(inspect.getfile(run)).stem, *(given[name] for name in names)]), raw):
-        params = load_params(kind, given["params"], {f: p.format(**given) for f, p in sections.items()})
-        raw += [str(scenario.raw) for scenario in [getattr(params, "scenario", None)] if scenario]
-        run(params, **{name: given[name] for name in arguments_of_run})
+        read = []
+        if kind is not None:
+            read = [load_params(kind, given["params"], {f: p.format(**given) for f, p in sections.items()})]
+            raw += [str(scenario.raw) for params in read if (scenario := getattr(params, "scenario", None))]
+        run(*read, **{name: given[name] for name in arguments_of_run})

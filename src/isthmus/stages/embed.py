@@ -1,8 +1,8 @@
 """Runs the frozen backbone over all prepared images, once.
 
 `features/<shard>.npy` is float32 `[N, D]`, one file a shard and in its order; `backbone.safetensors` the very weights
-that made them; `embed.json` how the network is built and where its weights came from. Features are cached by shard
-and weights outside the outputs, so that a run that was cut off, or one more image, costs only what is new.
+that made them; `embed.json` how the network is built and where its weights came from. Features are cached by shard,
+weights and code outside the outputs, so that a run that was cut off, or one more image, costs only what is new.
 """
 
 from collections.abc import Callable
@@ -17,6 +17,7 @@ from pydantic import Field
 from isthmus.core.config import Config
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.files import atomic_file, atomic_folder, hash_files, sha256_file
+from isthmus.core.fingerprint import Code
 from isthmus.core.progress import say, track
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import open_shard
@@ -61,21 +62,21 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
             say(f"embed: {built.origin}; {shown}: {made_for['statistics_from']}")
         weights = hash_files([folder / "backbone.safetensors", folder / "embed.json"])
         encoder = stored_encoder(folder, len(params.scenario.domains)).eval().to(device)
+        code = Code().fingerprint("embed")[:32]
         for shard in shards:
-            kept = cache / "features" / sha256_file(shard)[:32]
-            own = f"{weights[:32]}-{device.type}"
-            _write(folder / shard.name, shard, size, f"{kept}-{own}.npy", lambda x: encode(encoder, x, device))
+            kept = cache / "features" / f"{sha256_file(shard)[:32]}-{code}-{weights[:32]}-{device.type}.npy"
+            _write(folder / shard.name, shard, size, kept, lambda x: encode(encoder, x, device))
 
 
-def _write(to: Path, shard: Path, size: int, kept: str, answer: Answer) -> None:
+def _write(to: Path, shard: Path, size: int, kept: Path, answer: Answer) -> None:
     """Writes what `answer` says of a shard's images, `size` at a time, or what was kept of it."""
-    if not Path(kept).is_file():
+    if not kept.is_file():
         images = open_shard(shard)
         starts = range(0, len(images), size)
         batches = track(starts, f"embed {shard.stem}", len(starts), "batch")
-        with atomic_file(Path(kept)) as partial, partial.open("wb") as stream:
+        with atomic_file(kept) as partial, partial.open("wb") as stream:
             np.save(stream, np.concatenate([answer(images[start : start + size]) for start in batches]))
-    to.write_bytes(Path(kept).read_bytes())
+    to.write_bytes(kept.read_bytes())
 
 
 if __name__ == "__main__":

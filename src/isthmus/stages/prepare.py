@@ -14,9 +14,9 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-import isthmus
 from isthmus.core.config import Config
 from isthmus.core.files import atomic_folder, hash_files, sha256_bytes
+from isthmus.core.fingerprint import Code
 from isthmus.core.progress import say
 from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table
 from isthmus.data.preprocess.prepare import prepare
@@ -58,10 +58,8 @@ def run(params: Params, *, raw: Path, manifest: Path, locations: Path, checkpoin
 
 def _key(scenario: Scenario, manifest: Path, locations: Path) -> str:
     # The raw files are in the manifest by their hashes, which `prepare` checks as it reads them.
-    code = Path(isthmus.__file__).parent
-    sources = [path for part in ("core", "data", "stages") for path in sorted((code / part).rglob("*.py"))]
-    inputs = hash_files([manifest, locations, *sources])
-    return f"prepare-{sha256_bytes(f'{inputs}{scenario.model_dump_json()}'.encode())[:32]}"
+    inputs, code = hash_files([manifest, locations]), Code().fingerprint("prepare", scenario.kind)
+    return f"prepare-{sha256_bytes(f'{inputs}{code}{scenario.model_dump_json()}'.encode())[:32]}"
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from isthmus.core.config import Config
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, write_json
+from isthmus.core.fingerprint import Code
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
@@ -100,7 +101,8 @@ def run(params: Params, *, manifest: Path, prepared: Path, cache: Path, checkpoi
     model = MaskedImages(built.network, channels, seed).to(device)
     facts = {"start": built.origin, "domains": domains, "images": len(rows), "config": chosen.model_dump(mode="json")}
     inputs = [manifest, prepared / "index.parquet", prepared / "facts.json"]
-    work = checkpoints / f"pretrain-{checkpoint_key({**facts, 'seed': seed, 'backbone': options}, inputs)}"
+    key = checkpoint_key({**facts, "seed": seed, "backbone": options}, inputs, Code().fingerprint("pretrain"))
+    work = checkpoints / f"pretrain-{key}"
     settings = Masking(
         chosen.epochs, chosen.batch_size, chosen.learning_rate, chosen.weight_decay, chosen.unit, chosen.ratio,
         chosen.shift_pixels, seed,

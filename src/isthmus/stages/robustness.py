@@ -7,7 +7,6 @@ source-only and the error that damage adds (`scoring/robustness.py`). What label
 and code, so that a run that was cut off goes on.
 """
 
-import inspect
 import shutil
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,12 +20,12 @@ from pydantic import Field
 from isthmus.core.config import Config
 from isthmus.core.device import make_deterministic
 from isthmus.core.files import hash_files, read_json, sha256_bytes, write_json
+from isthmus.core.fingerprint import Code
 from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
-from isthmus.evaluation.scoring import corruptions
 from isthmus.evaluation.scoring.corruptions import SEVERITIES, corrupted, suite
 from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.evaluation.scoring.robustness import Errors, robustness_document
@@ -82,9 +81,9 @@ def run(
         for of in compared.values()
         for part in of
     ]
-    code = [Path(inspect.getfile(corruptions)), Path(__file__)]
-    key = hash_files([prepared, features / "embed.json", features / "backbone.safetensors", *weights, *code])
-    key = sha256_bytes(f"{key} {params.robustness.images} {seed} {table['label'].tolist()}".encode())
+    key = hash_files([prepared, features / "embed.json", features / "backbone.safetensors", *weights])
+    code = Code().fingerprint("robustness")
+    key = sha256_bytes(f"{key} {code} {params.robustness.images} {seed} {table['label'].tolist()}".encode())
     kept = checkpoints / f"robustness-{key[:32]}"
     models = {method: load_candidate(trained, of, features, chosen["seed"]) for method, of in compared.items()}
     kinds = suite(params.scenario.kind)

@@ -21,6 +21,7 @@ from isthmus.core.config import Config, plugin
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, read_json, write_json
+from isthmus.core.fingerprint import Code
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
@@ -321,7 +322,8 @@ def _facts(params: Params, scenario: str, name: str, steps: int) -> dict[str, An
 
 
 def _key(params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path) -> str:
-    return checkpoint_key(facts, [manifest, prepared / "index.parquet", prepared / "facts.json", features])
+    inputs = [manifest, prepared / "index.parquet", prepared / "facts.json", features]
+    return checkpoint_key(facts, inputs, Code().fingerprint("train", facts["method"]))
 
 
 if __name__ == "__main__":

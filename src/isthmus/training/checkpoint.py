@@ -11,18 +11,20 @@ from typing import Any
 
 import torch
 
-import isthmus
 from isthmus.core.files import atomic_file, hash_files, sha256_bytes
 from isthmus.core.progress import say
 
 
-def checkpoint_key(facts: dict[str, Any], inputs: Sequence[Path]) -> str:
-    """Returns the name of a run's folder: a hash of facts (JSON types), of files and folders, and of the code."""
+def checkpoint_key(facts: dict[str, Any], inputs: Sequence[Path], code: str) -> str:
+    """Returns the name of a run's folder: a hash of facts (JSON types), of files and folders, and of the code.
+
+    Args:
+        facts: what was asked for.
+        inputs: files and folders that the run reads.
+        code: fingerprint of the stage's code (`core/fingerprint.py`).
+    """
     # Shards follow from manifest, facts, params and code, which callers name; hashing gigabytes of them adds nothing.
-    code = Path(isthmus.__file__).parent
-    used = [code / part for part in ("core", "data", "models", "adapt", "training", "stages")]
-    sources = [path for folder in used for path in sorted(folder.rglob("*.py"))]
-    return sha256_bytes(f"{hash_files([*inputs, *sources])}{json.dumps(facts, sort_keys=True)}".encode())[:32]
+    return sha256_bytes(f"{hash_files(inputs)}{code}{json.dumps(facts, sort_keys=True)}".encode())[:32]
 
 
 class Checkpoint:

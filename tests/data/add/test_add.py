@@ -84,6 +84,11 @@ def test_a_name_that_stages_cannot_take_is_refused(name: str, home: Path, images
         add_pair(home, name, [images / "line_a"], images / "line_b", "natural")
 
 
+def test_the_name_of_the_fingerprints_folder_is_refused(home: Path, images: Path) -> None:
+    with pytest.raises(ConfigError, match="name 'code' is taken: out/code holds fingerprints of the code. Choose ano"):
+        add_pair(home, "code", [images / "line_a"], images / "line_b", "natural")
+
+
 def test_missing_folders_and_equal_names_are_reported_together(home: Path, images: Path) -> None:
     with pytest.raises(DataError, match=r"nowhere: no such folder\ntwo folders are named 'line_a'"):
         add_pair(home, "mine_too", [images / "line_a", images / "nowhere"], images / "line_a", "natural")

@@ -8,7 +8,7 @@ from pathlib import Path
 from isthmus.core.config import Config, load_params
 from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_folder, write_text
-from isthmus.core.names import NAME_PATTERN
+from isthmus.core.names import CODE, NAME_PATTERN
 from isthmus.core.progress import say, track
 from isthmus.data.add.layout import TargetLabels
 from isthmus.data.add.plan import (
@@ -101,6 +101,8 @@ def add_pair(
 def _check_name(params: Path, raw: Path, name: str) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(f"name '{name}' cannot be used. Allowed: lower-case letters, digits and '_'")
+    if name == CODE:
+        raise ConfigError(f"name '{name}' is taken: out/{name} holds fingerprints of the code. Choose another name")
     if has_section(params, name):
         raise ConfigError(f"{params}: 'scenarios.{name}' is there already. Choose another name, or remove the section")
     if raw.exists() or raw.with_name(f"{name}.dvc").exists():

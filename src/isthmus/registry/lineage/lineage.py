@@ -16,6 +16,7 @@ from typing import Any
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.files import sha256_bytes, sha256_file
+from isthmus.core.names import CODE
 from isthmus.core.process.children import run_child
 from isthmus.core.process.dvc_process import DVC
 from isthmus.core.process.environment import QUIET
@@ -32,7 +33,8 @@ class Lineage:
     Attributes:
         project: the project's root.
         scenario: its name.
-        entries: stage name -> its entry in `dvc.lock`, for the report and all its ancestors.
+        entries: stage name -> its entry in `dvc.lock`, for the report and all its ancestors but the stage `code`: that
+            one reads all of the source, and the others have the fingerprint of what they use of it.
         key: sha256 of the entries: the same results have the same key, wherever they were computed.
         raw: path of the raw data and its md5 as DVC writes it.
         params_md5: md5 of the values the ancestors read from `params.yaml`.
@@ -116,7 +118,7 @@ def read_lineage(project: Path, scenario: str) -> Lineage:
 
 def _entries(lock: dict[str, dict[str, Any]], names: list[str], scenario: str) -> dict[str, dict[str, Any]]:
     """Returns the entries that led to a scenario's report, none where it has no entry itself."""
-    lock = {name: lock[name] for name in names if name in lock}
+    lock = {name: lock[name] for name in names if name in lock and name != CODE}
     return ancestors(lock, f"report@{scenario}") if f"report@{scenario}" in lock else {}
 
 

@@ -1,0 +1,169 @@
+"""One fingerprint of the code that a stage uses: a hash of the syntax trees of all modules that it reaches by imports.
+
+A syntax tree without docstrings changes with what the code does, and not with comments, docstrings or formatting.
+Imports inside functions count, and so do the `__init__.py` of each package on the way and the files beside a module
+that it names in a string (templates). The walk reads the files of the package that is imported, in a repository or
+installed, and runs none of them: torch is not loaded.
+"""
+
+import ast
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import isthmus
+from isthmus.core.files import hash_files, sha256_bytes
+from isthmus.core.names import CODE
+
+ROOT = Path(isthmus.__file__).parent
+
+# stage -> plugin folder of which the stage's key in dvc.yaml names one
+NAMED_PLUGIN = {"simulate": "data.pairs", "prepare": "data.kinds", "train": "adapt.methods"}
+# stage -> plugin folders of which it may load any
+ALL_PLUGINS = {
+    "ingest": ["data.readers"],
+    "prepare": ["data.readers", "models.backbones"],
+    "pretrain": ["models.backbones"],
+    "embed": ["models.backbones"],
+    "train": ["models.backbones"],
+    "explain": ["models.backbones"],
+    "robustness": ["models.backbones"],
+    "select": ["evaluation.validators"],
+}
+_LOOK_UPS = {"load", "names", "plugin"}  # of core/plugins.py and core/config.py: their first argument is a folder
+
+
+@dataclass(frozen=True)
+class Module:
+    """What counts of one module: the hash of its code and data, and the modules of ours that it names."""
+
+    digest: str
+    imports: frozenset[str]
+
+
+class Code:
+    """The modules of the package, each read once.
+
+    Args:
+        root: folder of the package `isthmus`.
+    """
+
+    def __init__(self, root: Path = ROOT) -> None:
+        self._root = root
+        self._read: dict[str, Module] = {}
+
+    def fingerprints(self) -> dict[str, str]:
+        """Returns the fingerprint of each stage, by `STAGE`, or `STAGE/PLUGIN` where the stage's key names a plugin."""
+        found: dict[str, str] = {}
+        for stage in self.stages():
+            if stage in NAMED_PLUGIN:
+                names = [plugin.rpartition(".")[2] for plugin in self.plugins(NAMED_PLUGIN[stage])]
+                found |= {f"{stage}/{name}": self.fingerprint(stage, name) for name in names}
+            elif stage != CODE:  # writes the fingerprints; no stage depends on its code
+                found[stage] = self.fingerprint(stage)
+        return found
+
+    def fingerprint(self, stage: str, plugin: str = "") -> str:
+        """Returns the fingerprint of a stage in hex.
+
+        Args:
+            stage: name of its module.
+            plugin: the pair of `simulate`, kind of `prepare` or method of `train`; empty for all other stages.
+        """
+        used = sorted(self.modules(stage, plugin))
+        return sha256_bytes("".join(f"{name} {self._module(name).digest}\n" for name in used).encode())
+
+    def modules(self, stage: str, plugin: str = "") -> set[str]:
+        """Returns the modules that a stage may load; see `fingerprint`."""
+        start = [f"isthmus.stages.{stage}"]
+        if plugin:
+            start.append(f"isthmus.{NAMED_PLUGIN[stage]}.{plugin}")
+        for folder in ALL_PLUGINS.get(stage, []):
+            start += self.plugins(folder)
+        return self.reachable(start)
+
+    def reachable(self, start: Iterable[str]) -> set[str]:
+        """Returns the modules, all that they import within isthmus, and the packages that these lie in."""
+        found: set[str] = set()
+        pending = list(start)
+        while pending:
+            name = pending.pop()
+            if name not in found:
+                found.add(name)
+                parents = [name.rsplit(".", n)[0] for n in range(1, name.count(".") + 1)]
+                pending += [*parents, *self._module(name).imports]
+        return found
+
+    def stages(self) -> list[str]:
+        """Returns the names of all stages."""
+        return sorted(path.stem for path in (self._root / "stages").glob("[a-z]*.py"))
+
+    def plugins(self, folder: str) -> list[str]:
+        """Returns the modules of a plugin folder such as `adapt.methods`."""
+        files = self._root.joinpath(*folder.split(".")).glob("[a-z]*.py")
+        return sorted(f"isthmus.{folder}.{path.stem}" for path in files)
+
+    def file(self, module: str) -> Path:
+        """Returns the file of a module, which may not exist."""
+        place = self._root.joinpath(*module.split(".")[1:])
+        return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+
+    def _module(self, name: str) -> Module:
+        if name not in self._read:
+            self._read[name] = self._parsed(name)
+        return self._read[name]
+
+    def _parsed(self, name: str) -> Module:
+        path = self.file(name)
+        source = path.read_bytes()
+        try:
+            tree = ast.parse(source)
+        except (SyntaxError, ValueError):  # it cannot be imported either: whoever imports it reports that
+            return Module(sha256_bytes(source), frozenset())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                node.body = [statement for statement in node.body if not _is_text(statement)]
+        nodes = list(ast.walk(tree))
+        texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+        data = hash_files(_data_beside(path, texts))
+        imports = frozenset(found for node in nodes for found in self._named(node))
+        return Module(sha256_bytes(f"{ast.dump(tree)} {data}".encode()), imports)
+
+    def _named(self, node: ast.AST) -> Iterator[str]:
+        """Yields the modules and packages of ours that an import or a look-up of a plugin folder names."""
+        if isinstance(node, ast.Call):
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            first = node.args[0] if node.args else None
+            if called in _LOOK_UPS and isinstance(first, ast.Constant) and isinstance(first.value, str):
+                yield from filter(self._exists, [f"isthmus.{first.value}"])
+            return
+        for module, attributes in import_statements(node):
+            if module.partition(".")[0] == "isthmus":
+                yield module
+                yield from filter(self._exists, (f"{module}.{attribute}" for attribute in attributes))
+
+    def _exists(self, module: str) -> bool:
+        return self.file(module).is_file()
+
+
+def import_statements(node: ast.AST) -> Iterator[tuple[str, list[str]]]:
+    """Yields each module that an import names, and the names taken from it; the house writes imports in full."""
+    if isinstance(node, ast.Import):
+        yield from ((alias.name, []) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+        yield node.module, [alias.name for alias in node.names]
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )
+
+
+def _data_beside(path: Path, texts: set[str]) -> list[Path]:
+    """Returns files and folders without code beside a module whose names it holds, alone or before a '/'."""
+    firsts = {text.partition("/")[0] for text in texts}
+    beside = sorted(other for other in path.parent.iterdir() if other.name in firsts and other.suffix != ".py")
+    return [other for other in beside if other.is_file() or not any(other.rglob("*.py"))]

@@ -1,0 +1,23 @@
+"""Writes a fingerprint of the code that each stage uses, on which the stages depend in place of the source itself.
+
+A file a stage, `STAGE`, or `STAGE/PLUGIN` where the stage's key names its pair, kind or method; each holds 64 hex
+digits (`core/fingerprint.py`). A change that no fingerprint sees, such as a comment, runs this stage and no other.
+"""
+
+from pathlib import Path
+
+from isthmus.core.files import atomic_folder
+from isthmus.core.fingerprint import Code
+from isthmus.stages._cli import stage
+
+
+def run(*, out: Path) -> None:
+    """Writes the folder as a whole."""
+    with atomic_folder(out) as folder:
+        for name, fingerprint in Code().fingerprints().items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(f"{fingerprint}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    stage(run)
