@@ -159,6 +159,10 @@ class Session(Protocol):
     def model(self) -> Model:
         """The model; see above."""
 
+    @property
+    def clip(self) -> float:
+        """Largest gradient norm of a step; for loops that step optimisers of their own."""
+
     def epochs(self) -> Iterator[int]:
         """Yields the epochs still to do, 1-based; when the next one is asked for, the last one is scored,
         kept and checkpointed. Epochs that a checkpoint holds are skipped."""

@@ -40,7 +40,12 @@ class ModelConfig(Config):
     neighbours: Neighbours = Field(Neighbours(), description="of head: knn")
     tuning: Tuning = Field(Tuning(), description="of the backbone, in full mode")
     augment: Augment = Field(Augment(), description="of training images, in full mode")
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(
+        20,
+        ge=1,
+        description="of max(source, target training images) / batch_size steps each, the same for every method: "
+        "source_only too takes more steps where there are more target images",
+    )
     learning_rate: float = Field(1e-3, gt=0, description="of bottleneck, head and the method's own layers")
     backbone_rate: float = Field(0.1, ge=0, description="[share] of learning_rate for the backbone (full mode)")
     weight_decay: float = Field(1e-3, ge=0)

@@ -79,7 +79,12 @@ class Augment(Config):
 
     mixup: float = Field(0.0, ge=0, description="alpha of the Beta that mixes pairs of source images; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha of the Beta for the area that a source image gets of another")
-    erase: float = Field(0.0, ge=0, le=1, description="[share] of images that have a rectangle filled with their mean")
+    erase: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="[share] of source images and strong target views with a rectangle filled with their mean",
+    )
     randaugment: int = Field(
         0, ge=0, le=8, description="operations on each source image and strong view, one after another; 0: none"
     )

@@ -164,7 +164,8 @@ def _made_by(findings: Findings) -> list[str]:
     return [
         f"'dvc repro report@{findings.name}' makes this card and the model again from the raw images.",
         f"{len(findings.curves)} methods were trained with seeds {', '.join(map(str, run['seeds']))};"
-        f" epochs {', '.join(map(str, run['epochs']))} were candidates, of {SOURCE_ONLY} the last alone.",
-        "Method and epoch were chosen without target labels; the target test split was read once, by the evaluation.",
+        f" each was a candidate with its last epoch ({findings.runs[SOURCE_ONLY]['epochs'][-1]}),"
+        f" {SOURCE_ONLY} with its last sound one.",
+        "The method was chosen without target labels; the target test split was read once, by the evaluation.",
         "Settings stand under 'Method'; the versions of data, code and packages are in the registry entry.",
     ]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from isthmus.core.errors import ConfigError
+from isthmus.core.plugins import install_command
 from isthmus.models.classifier import Classifier, Encoder
 
 
@@ -110,7 +111,7 @@ def open_devices(processes: int, device: torch.device) -> Devices | None:
     try:
         from lightning_fabric import Fabric
     except ImportError:
-        raise ConfigError("train.processes needs 'lightning-fabric': pip install 'isthmus[devices]'") from None
+        raise ConfigError(f"train.processes needs 'lightning-fabric': {install_command('devices')}") from None
     fabric = Fabric(accelerator=device.type, devices=processes, strategy="ddp")
     fabric.launch()
     if fabric.world_size != processes:

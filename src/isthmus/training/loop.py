@@ -230,6 +230,11 @@ class LoopSession:
         return min(1.0, self._steps / self._planned)
 
     @property
+    def clip(self) -> float:
+        """Largest gradient norm; see `adapt.Session`."""
+        return self._settings.clip
+
+    @property
     def trained_share(self) -> float:
         """Share of the backbone's weights that train, in the end where they join one after another; frozen: 0."""
         return trained_share(self._network)

@@ -59,5 +59,5 @@ def test_a_database_that_is_out_of_reach_and_an_address_that_is_none_are_told_wi
     assert "secret" not in str(raised.value)
     monkeypatch.setitem(sys.modules, "psycopg2", None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://ada@127.0.0.1/none")
-    with pytest.raises(StoreError, match=r"names a database that needs 'psycopg2': pip install 'isthmus\[postgres\]'"):
+    with pytest.raises(StoreError, match=r"names a database that needs 'psycopg2': .*pip install -e '\.\[postgres\]'"):
         open_store(project)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
-from isthmus.adapt.predictions import diversity, entropy, full_precision, probabilities
+from isthmus.adapt.predictions import diversity, entropy, full_precision, probabilities, source_loss
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch
 
@@ -34,7 +34,9 @@ class Config(MethodConfig):
         lt=1,
         description="phase one [share of all epochs]; with 0.5, one seed of three swapped classes on steel",
     )
-    smoothing: float = Field(0.1, ge=0, lt=1, description="of the source labels")
+    smoothing: float = Field(
+        0.1, ge=0, lt=1, description="of the source labels; models: label_smoothing is applied before it"
+    )
     im_weight: float = Field(1.0, ge=0, description="of the information-maximisation loss")
     pseudo_weight: float = Field(0.3, ge=0, description="b, of the cross-entropy with pseudo-labels")
     rounds: int = Field(2, ge=1, description="of centroids; the first is weighted by probabilities")
@@ -79,7 +81,7 @@ class Adaptation(Method):
         rows = slice(0, batch.source_count)
         features = model(batch.inputs[rows], batch.domains[rows]).features
         logits = functional.linear(features, self.weight(), _bias(model))
-        return {"source": functional.cross_entropy(logits, batch.labels, label_smoothing=self.smoothing)}
+        return {"source": source_loss(logits, batch, self.smoothing)}
 
     @torch.no_grad()
     def after_step(self, model: Model, progress: float) -> None:

