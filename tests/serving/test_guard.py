@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.core.files import read_json
 from isthmus.serving.batch_statistics import read_kept
 from isthmus.serving.model_process import LANES
 from isthmus.serving.request_limits import BODIES, CONNECTIONS, Limits
@@ -161,12 +160,12 @@ def test_a_client_that_asks_first_is_refused_before_it_sends(server):
     assert (status, b"100 Continue" in answer) == (413, False)
 
 
-def test_counts_that_cannot_be_written_stop_no_answer(tmp_path):
+def test_statistics_that_cannot_be_written_stop_no_answer(tmp_path):
     with stand_in(tmp_path) as server:
-        (tmp_path / "counted.json").mkdir()
+        (tmp_path / "kept.jsonl").mkdir()
 
-        assert [ask(server)[0] for _ in range(2)] == [200, 200]
-        assert "serve: what was counted could not be written: " in server.log()
+        assert {ask(server)[0] for _ in range(33)} == {200}
+        assert "statistics of 32 images are lost: " in server.log()
 
 
 def test_a_model_that_fails_is_500_without_its_stack(server):
@@ -369,7 +368,7 @@ def test_a_body_that_ends_with_its_connection_is_forgotten(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_busy_server_ends_within_five_seconds_and_writes_what_it_counted(tmp_path, how):
+def test_a_busy_server_ends_within_five_seconds_and_writes_its_statistics(tmp_path, how):
     with stand_in(tmp_path, seconds=60) as server:
         assert ask(server)[0] == 200
         children, answers = server.children(), []
@@ -390,7 +389,7 @@ def test_a_busy_server_ends_within_five_seconds_and_writes_what_it_counted(tmp_p
         assert (answers[0][0], answers[0][2]) == (503, '{"error": "the server is being stopped"}')
         assert server.process.returncode == (0 if how == signal.SIGINT else -signal.SIGTERM)
         assert "Traceback" not in server.log()
-        assert (read_json(tmp_path / "counted.json")["count"], next(read_kept(tmp_path / "kept.jsonl")).count) == (1, 1)
+        assert [batch.count for batch in read_kept(tmp_path / "kept.jsonl")] == [1]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])

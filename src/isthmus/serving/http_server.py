@@ -20,7 +20,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from isthmus.core.errors import StoreError
 from isthmus.core.progress import say
 from isthmus.serving import serving_process
-from isthmus.serving.aggregates import read_aggregates
 from isthmus.serving.batch_statistics import Batches
 from isthmus.serving.guard import Guard
 from isthmus.serving.model_process import LANES, ModelProcess
@@ -119,7 +118,7 @@ def _stopped(timer: TimerHandle | None) -> TimerHandle | None:
 def main() -> None:
     """Serves the model of the command line."""
     job = json.loads(sys.argv[1])
-    limits, counted = Limits(**job["limits"]), Path(job["counted"])
+    limits = Limits(**job["limits"])
     numbers = LANES, limits.images, limits.megapixels * 1_000_000, limits.memory * 1_000_000
     uri = f"models:/{job['model_id']}"
     model = ModelProcess([sys.executable, "-P", serving_process.__file__, uri, *map(str, numbers)], limits)
@@ -127,7 +126,7 @@ def main() -> None:
     name = f"{job['model']} version {job['version']}"
     say(f"serve: loading {name} for http://{job['host']}:{job['port']}/invocations")
     try:
-        listen(Guard(model, name, limits, read_aggregates(counted), counted, batches), job["host"], job["port"])
+        listen(Guard(model, name, limits, batches), job["host"], job["port"])
     except StoreError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_status) from None

@@ -42,16 +42,10 @@ def serve(project: Path, given: str, host: str, port: int, limits: Limits, stati
     check_statistics(kept)
     job = {
         "model": address.model, "version": address.version, "model_id": address.model_id, "host": host, "port": port,
-        "limits": asdict(limits), "counted": str(statistics_path(project.resolve(), address.model_id, port)),
-        "kept": str(kept),
+        "limits": asdict(limits), "kept": str(kept),
     }  # fmt: skip
     command = [sys.executable, "-P", "-m", "isthmus.serving.http_server", json.dumps(job)]
     os.execve(sys.executable, command, model_environment(store.uri))  # noqa: S606 - a fixed argument list, no shell
-
-
-def statistics_path(project: Path, model_id: str, port: int) -> Path:
-    """Returns where a server keeps its statistics; by port, since two servers of one model count apart."""
-    return project / FOLDER / model_id / f"{port}.json"
 
 
 def kept_path(project: Path, model_id: str) -> Path:
