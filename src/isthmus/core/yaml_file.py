@@ -24,6 +24,10 @@ _DEEPEST = 100  # mappings and lists in each other
 _WRITTEN_OUT = 100_000  # values that a small file may stand for through its aliases
 
 
+class UnmergedError(ConfigError):
+    """A file holds git's conflict markers."""
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads a YAML mapping.
 
@@ -78,9 +82,9 @@ def _mapping(data: bytes, path: Path) -> dict[str, Any]:
 def _check_merged(path: Path, text: str) -> None:
     if found := re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE):
         line = text.count("\n", 0, found.start()) + 1
-        after = " Then run 'dvc repro': it makes again what the other side had" if path.name == "dvc.lock" else ""
-        raise ConfigError(
-            f"{path}: line {line}: git conflict markers ('{found.group(1)}') of a merge that was not settled. Keep one"
+        after = " Then run 'dvc repro', which rebuilds what the other side had" if path.name == "dvc.lock" else ""
+        raise UnmergedError(
+            f"{path}: line {line}: git conflict markers ('{found.group(1)}') of an unfinished merge. Keep one"
             f" side with 'git checkout --ours {path.name}' or 'git checkout --theirs {path.name}', or edit the file,"
             f" then 'git add {path.name}'.{after}"
         )

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 Predictions = NDArray[np.int64]
 Reals = NDArray[np.float64]
 INTERVAL = (2.5, 97.5)  # percentiles of a 95% interval
+ONE_CLASS = 1.05  # effective classes of the hard predictions: under it, over 99% of the images are of one class
+_ABOVE_ONE = 0.4  # of the share, above one class: with two classes a share of 0.5 asks for 1.2 effective classes
 
 
 class ClassScores(TypedDict):
@@ -38,6 +40,37 @@ def effective_classes(probabilities: NDArray[Any]) -> float:
     2.0
     """
     return float(np.exp(entropy(np.asarray(probabilities, dtype=np.float64).mean(axis=0))))
+
+
+def least_classes(share: float, classes: int) -> float:
+    """Returns how many effective classes a model must use.
+
+    `share * classes`, and at least 1 + 0.4 of the share: with two classes a share of 0.5 would be one class and refuse
+    nothing.
+
+    >>> least_classes(0.5, 4), least_classes(0.5, 2)
+    (2.0, 1.2)
+    """
+    return max(share * classes, 1.0 + _ABOVE_ONE * share)
+
+
+def collapsed(effective: float | None, predicted: float, share: float, classes: int) -> bool:
+    """Returns whether a model uses too few classes; the guard of the selection and the alarm both call it.
+
+    The first test finds a model whose mean prediction is concentrated, the second one that always predicts the same
+    class with modest confidence, whose mean prediction is spread.
+
+    Args:
+        effective: `effective_classes` of the probabilities, mean over seeds; None where an output is not finite.
+        predicted: `effective_classes` of the hard predictions, mean over seeds.
+        share: `select.min_effective_classes`.
+        classes: K.
+
+    >>> collapsed(1.8, 1.8, 0.5, 4), collapsed(3.2, 1.01, 0.5, 4), collapsed(3.2, 3.0, 0.5, 4)
+    (True, True, False)
+    """
+    too_few = effective is not None and effective < least_classes(share, classes)
+    return too_few or predicted < ONE_CLASS
 
 
 def pairwise_agreement(predicted: Predictions) -> float:

@@ -101,12 +101,9 @@ def run(
 def _alarms(
     logits: NDArray[np.float32], samples: Samples, scenario: Scenario, made: dict[str, Any], shift: dict[str, Any]
 ) -> Alarms:
-    predicted = logits.argmax(axis=2)
-    source, target = samples.rows(scenario.source, "val"), samples.rows([scenario.target], "test")
-    classes = len(scenario.classes)
-    return raise_alarms(
-        predicted[:, source], samples.label[source], predicted[:, target], made["guards"], classes, shift
-    )
+    source, target = samples.rows(scenario.source, "val"), samples.rows([scenario.target], "train")
+    predicted = logits[:, source].argmax(axis=2)
+    return raise_alarms(predicted, samples.label[source], logits[:, target], made["guards"], shift)
 
 
 def _truth(

@@ -132,7 +132,7 @@ def test_a_lock_file_that_stays_half_written_says_so(tmp_path, monkeypatch, text
 def test_a_lock_file_with_conflict_markers_says_how_to_settle_it(tmp_path):
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\n<<<<<<< HEAD\nstages: {}\n=======\n>>>>>>> other\n")
 
-    with pytest.raises(StoreError, match=r"holds conflict markers of git. Take one side, 'git checkout --ours"):
+    with pytest.raises(StoreError, match=r"git conflict markers .* 'git checkout --ours dvc\.lock' .* run 'dvc repro'"):
         read_lock(tmp_path)
 
 
