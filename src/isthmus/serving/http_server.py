@@ -18,7 +18,7 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from isthmus.core.errors import StoreError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.serving import serving_process
 from isthmus.serving.batch_statistics import Batches
 from isthmus.serving.guard import Guard
@@ -124,7 +124,7 @@ def main() -> None:
     model = ModelProcess([sys.executable, "-P", serving_process.__file__, uri, *map(str, numbers)], limits)
     batches = Batches(Path(job["kept"]), job["model_id"], job["version"])
     name = f"{job['model']} version {job['version']}"
-    say(f"serve: loading {name} for http://{job['host']}:{job['port']}/invocations")
+    log(f"serve: loading {name} for http://{job['host']}:{job['port']}/invocations")
     try:
         listen(Guard(model, name, limits, batches), job["host"], job["port"])
     except StoreError as error:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.core.errors import StoreError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.serving.request_limits import Limits, RefusedError
 
 _LONGEST_ANSWER = 2**26  # [byte] of one line
@@ -82,10 +82,10 @@ class ModelProcess:
                 assert child.stdout
                 if not await child.stdout.readline():
                     raise StoreError(f"{name}: its process ended with status {await child.wait()} while it was loaded")
-                say(f"serve: {name} is loaded")
+                log(f"serve: {name} is loaded")
                 self.loaded = True
                 await self._answer(child)
-                say("serve: the model's process is started again")
+                log("serve: the model's process is started again")
             finally:
                 self.loaded = False
                 with suppress(ProcessLookupError):

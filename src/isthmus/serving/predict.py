@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_file, write_json
 from isthmus.core.process.failures import other_words
-from isthmus.core.progress import say, track
+from isthmus.core.progress import log, track
 from isthmus.data.ingest.walk import refusal, walk
 from isthmus.data.names import as_text, private_reason, shown_name
 from isthmus.registry.model.model_files import read_spec
@@ -102,7 +102,7 @@ def answers(
     Raises:
         StoreError: the model could not be loaded, or failed.
     """
-    say(f"{what}: {len(files)} files with {address.model} version {address.version}")
+    log(f"{what}: {len(files)} files with {address.model} version {address.version}")
     batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
     with _model(tracking_uri, address) as ask:
         for batch in track(batches, what, len(batches), "batch"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from isthmus.core.errors import ConfigError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.publish.model_reference import resolve
 from isthmus.registry.store.stores import open_store
 from isthmus.serving.predict import check_statistics, model_environment
@@ -37,7 +37,7 @@ def serve(project: Path, given: str, host: str, port: int, limits: Limits, stati
     address = resolve(store, given)
     _check_port(host, port)
     if host not in ("127.0.0.1", "::1", "localhost"):
-        say(f"serve: {host} can be reached from other machines, and the server asks nobody for a password")
+        log(f"serve: {host} can be reached from other machines, and the server asks nobody for a password")
     kept = (statistics or kept_path(project, address.model_id)).resolve()
     check_statistics(kept)
     job = {

@@ -9,7 +9,7 @@ from isthmus.core.config import Config, load_params
 from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_folder, write_text
 from isthmus.core.names import NAME_PATTERN
-from isthmus.core.progress import say, track
+from isthmus.core.progress import log, track
 from isthmus.data.add.layout import TargetLabels
 from isthmus.data.add.plan import (
     TABLE,
@@ -71,17 +71,17 @@ def add_pair(
     with_section(params, name, plan.section)  # before anything is copied: can the section be written at all?
     if classes is None:
         check_folders_are_classes(plan)
-    say("\n".join(plan.lines()))
+    log("\n".join(plan.lines()))
     people = check_readable(plan, config.max_bad_share, config.files)
     if people and config.identity_key is None and "group" not in plan.section:
-        say(
+        log(
             "  files name patients: before the first run set 'ingest.identity_key' in params.yaml to a key file outside"
             " git, under which they become groups, or give groups with --group"
         )
     for line in check_contradictions(plan, contradictions):
-        say(line)
+        log(line)
     if dry_run:
-        say(f"{name}: a dry run, nothing was done")
+        log(f"{name}: a dry run, nothing was done")
         return raw
     _check_room(plan, project)
     kept = _Before(project, raw)
@@ -94,7 +94,7 @@ def add_pair(
     except BaseException:
         kept.restore()
         raise
-    say(f"{raw}: ready. Next: dvc repro report@{name}")
+    log(f"{raw}: ready. Next: dvc repro report@{name}")
     return raw
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from isthmus.core.errors import DataError
 from isthmus.core.files import atomic_folder, sha256_bytes, sha256_file, write_text
-from isthmus.core.progress import say, track
+from isthmus.core.progress import log, track
 from isthmus.data.add.register import add_section, dvc_add
 from isthmus.data.catalog.conversion import RECIPES, pixels_sha256
 from isthmus.data.catalog.download import bring, safe_path
@@ -54,7 +54,7 @@ def fetch(name: str, project: Path, mirror: str | None) -> Path:
         StoreError: DVC refused.
     """
     pair = public_pair(name)
-    say(f"{name}: {pair.origin}\nLicence: {pair.licence}\nFrom: {mirror or ', '.join(sorted(pair.urls.values()))}")
+    log(f"{name}: {pair.origin}\nLicence: {pair.licence}\nFrom: {mirror or ', '.join(sorted(pair.urls.values()))}")
     relative = Path("data/raw") / name
     raw, downloads = project / relative, project / ".isthmus" / "downloads" / name
     (_fetch_files if "manifest.csv" in pair.checks else _fetch_digits)(pair, raw, downloads, mirror)
@@ -62,7 +62,7 @@ def fetch(name: str, project: Path, mirror: str | None) -> Path:
     dvc_add(project, relative)
     add_section(project / "params.yaml", name, pair.scenario())
     shutil.rmtree(downloads, ignore_errors=True)
-    say(f"{relative}: ready. Next: dvc repro report@{name}")
+    log(f"{relative}: ready. Next: dvc repro report@{name}")
     return raw
 
 

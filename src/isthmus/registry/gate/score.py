@@ -12,7 +12,7 @@ import pandas as pd
 from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import atomic_file, read_json, sha256_file, write_json
 from isthmus.core.process.children import run_child
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.data.manifest import LOCATIONS, read_table, write_table
 from isthmus.gates.judge import needs_answers
 from isthmus.gates.scored import EVALUATION, TARGET, evaluation_set, set_md5
@@ -133,7 +133,7 @@ def _ask(store: Store, model: str, version: str, out: Path, job: dict[str, Any],
         return
     for stale in (asked, facts_file, rows_file):
         stale.unlink(missing_ok=True)
-    say(f"score: asking version {version} of {model} about {len(job['files'])} images")
+    log(f"score: asking version {version} of {model} about {len(job['files'])} images")
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         facts = run_scorer(job | {"model": f"models:/{model_id}", "out": str(place / "answers")}, place)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isthmus.core.errors import IsthmusError, StoreError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.gate.decision import CHAMPION, Decision
 from isthmus.registry.ledger.consistency import disagreement
 from isthmus.registry.ledger.ledger import Intent, Ledger, open_ledger
@@ -77,7 +77,7 @@ def promote(project: Path, scenario: str, approve: str | None = None, version: s
         last = ledger.last_done(model)
         differs = disagreement(last, model, aliases.get(CHAMPION))
         if differs and (standing or approve):
-            say(differs)  # else it is the reason why nothing is promoted
+            log(differs)  # else it is the reason why nothing is promoted
         if standing:
             return _standing(store, model, changed=False)
         decision = intact_decision(project, store, scenario, model, chosen)
@@ -117,7 +117,7 @@ def rollback(project: Path, scenario: str, approve: str | None = None, withdraw:
                     f"{differs}. A rollback might lead elsewhere than meant: previous is {previous or 'none'}. A person"
                     f" must decide: 'isthmus rollback {scenario} --approve NAME'"
                 )
-            say(differs)
+            log(differs)
         if champion is None:
             raise StoreError(f"{model}: there is no champion, so there is nothing to roll back")
         if previous is None and not withdraw:

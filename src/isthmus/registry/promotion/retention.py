@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from isthmus.core.errors import StoreError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.lineage.dvc_remote import default_remote, kept_data, lend_pointer
 from isthmus.registry.lineage.git import run_git
 from isthmus.registry.lineage.git_remote import push, snapshot_remote
@@ -40,7 +40,7 @@ def protect(project: Path, store: Store, scenario: str, model: str, version: str
         _checked_data(project, commit, scenario, what),
         _tagged(project, commit, f"isthmus/{model}/v{version}", what),
     ]
-    say(f"{what}: {'; '.join(kept)}")
+    log(f"{what}: {'; '.join(kept)}")
 
 
 def _checked_data(project: Path, commit: str, scenario: str, what: str) -> str:

@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from isthmus.core.errors import StoreError
 from isthmus.core.files import atomic_file, flush
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.store import tables
 from isthmus.registry.store.locks import exclusive
 from isthmus.registry.store.tables import Tables
@@ -88,7 +88,7 @@ def _mend(file: Path, artifacts: str, make: bool) -> None:
     elif found.condition != "whole":
         if found.condition == "unfinished":
             aside = _move_aside(file)
-            say(f"{file}: its tables were half-made and nothing was in them: moved to {aside.name} and made again")
+            log(f"{file}: its tables were half-made and nothing was in them: moved to {aside.name} and made again")
         _make(file, artifacts)
 
 
@@ -147,7 +147,7 @@ def _upgrade(file: Path, revision: str) -> None:
         if _writes(file) != counted:
             raise StoreError(f"{file}: another program is writing to it. End that, and run the same command again")
         _copy(partial, file)  # one transaction: all of it or nothing
-    say(f"{file}: MLflow's tables were brought up to date; as it was it is kept in {kept.name}")
+    log(f"{file}: MLflow's tables were brought up to date; as it was it is kept in {kept.name}")
 
 
 @contextmanager

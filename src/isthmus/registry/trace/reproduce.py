@@ -11,7 +11,7 @@ from typing import Any
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, sha256_file, write_json
 from isthmus.core.process.children import run_child
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.lineage.git import run_git, run_git_away
 from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage, read_lineage
 from isthmus.registry.lineage.worktrees import checked_out
@@ -97,7 +97,7 @@ def reproduce(project: Path, asked: str, tolerance: float = TOLERANCE) -> Reprod
     _have_commit(project, lineage["snapshot"])
     with checked_out(project, lineage["snapshot"], version.model_id) as tree:
         _bring_data(project, tree, lineage)
-        say(f"reproduce: running every stage of report@{lineage['scenario']} in {tree}")
+        log(f"reproduce: running every stage of report@{lineage['scenario']} in {tree}")
         _run(tree, "repro", "--force", "--no-run-cache", f"report@{lineage['scenario']}")
         again = read_lineage(tree, lineage["scenario"])
         found = _compared(version, lineage, recorded, again, tolerance, _notes(project, tree, lineage))
