@@ -2,7 +2,7 @@
 
 `python -m benchmarks.pool --params params.yaml --pool out/pool steel=out/steel steel_reverse=out/steel`: for each
 pair a folder with what `ingest`, `prepare` and `embed` wrote (only read). Each candidate runs through the stage
-`train`; what is there already is not run again. A pair named `NAME_reverse` has source and target swapped: the labels
+`train`; what already exists is not run again. A pair named `NAME_reverse` has source and target swapped: the labels
 of the new source come from `labels_target.parquet`, those of the old source become the new target's, and test images
 stay test images. `METHOD.raw` is METHOD without standardisation; source_only and zscore have one variant each. In
 full mode (images) there are no `.raw` variants; `--only` names some methods."""

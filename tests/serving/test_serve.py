@@ -161,7 +161,7 @@ def test_a_failure_of_the_model_shows_no_stack_to_the_client(capfd):
     except RuntimeError as error:
         found = refusal(error)
 
-    assert found == (500, "the model failed; the server's log says why")
+    assert found == (500, "the model failed; see the server's log")
     assert "KeyError: 'secret'" in capfd.readouterr().err
 
 

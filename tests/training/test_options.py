@@ -204,7 +204,9 @@ def test_a_method_with_optimisers_of_its_own_refuses_options_that_do_not_reach_t
 ) -> None:
     running = session(method(name), tmp_path, **changes)  # type: ignore[arg-type]
 
-    with pytest.raises(ConfigError, match="accumulate, precision and average do not reach a method whose steps take"):
+    with pytest.raises(
+        ConfigError, match="accumulate, precision and average have no effect on a method with alternating"
+    ):
         running.method.fit(running)
 
 
@@ -405,7 +407,7 @@ def test_mixed_labels_are_smoothed_too_and_reach_the_loss(tmp_path: Path) -> Non
         ({"mode": "full", "augment": {"randaugment": 2, "augmix": 3}}, "randaugment and augmix cannot both change one"),
         (
             {"mode": "full", "augment": {"strength": 5.0}},
-            "strength is of randaugment, augmix and artefacts, and none is set",
+            "strength applies to randaugment, augmix and artefacts, and none is set",
         ),
         ({"mode": "frozen", "augment": {"erase": 0.5}}, "augment changes images, which frozen mode does not see"),
     ],

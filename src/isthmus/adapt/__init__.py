@@ -123,7 +123,8 @@ class MethodConfig(Config):
     """Options that every method has. A module here has `Config(MethodConfig)` with its own beside them."""
 
     standardise: bool = Field(
-        True, description="standardise each domain's inputs by its own mean and std; only adapted methods heed it"
+        True,
+        description="standardise each domain's inputs by its own mean and std; no effect on source_only and zscore",
     )
 
     def build(self, shape: Shape) -> Method:

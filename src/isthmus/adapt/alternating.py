@@ -17,8 +17,9 @@ def require_plain_step(like: torch.optim.Optimizer) -> None:
     """
     if not all(group.get("plain_step", True) for group in like.param_groups):
         raise ConfigError(
-            "params.yaml: models: optimiser, accumulate, precision and average do not reach a method whose steps take"
-            " turns over parts of the model, nor do tuning.layer_decay and l2_sp. Leave them at adamw, 1, none, 0, 1"
+            "params.yaml: models: optimiser, accumulate, precision and average have no effect on a method with"
+            " alternating steps"
+            " over parts of the model, nor do tuning.layer_decay and l2_sp. Leave them at adamw, 1, none, 0, 1"
             " and 0, or drop adda, mcd and swd"
         )
 

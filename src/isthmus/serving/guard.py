@@ -146,7 +146,7 @@ class Guard:
                     if size > self.limits.body:
                         raise _too_large(self.limits)
                     if self._held > self.limits.bodies:
-                        raise RefusedError(503, "too many requests at once. Ask again", **{"retry-after": "1"})
+                        raise RefusedError(503, "too many requests at once. Try again", **{"retry-after": "1"})
         except TimeoutError:
             seconds = self.limits.body_seconds
             raise RefusedError(
@@ -165,7 +165,7 @@ class Guard:
             waiting = not answer.done()
             answer.cancel()
         if waiting:
-            raise RefusedError(503, f"no answer within {self.limits.seconds} s. Ask again")
+            raise RefusedError(503, f"no answer within {self.limits.seconds} s. Try again")
         return answer.result()
 
     async def _live(self, receive: Receive, send: Send) -> None:

@@ -2,7 +2,7 @@
 
     python -P -m isthmus.serving.http_server JOB
 
-in the environment that the model's process shall have; JOB is JSON, as `serve.py` writes it.
+in the environment of the model's process; JOB is JSON, as `serve.py` writes it.
 
 uvicorn by itself waits for ever for the head of a request, for what is left of a refused one, and for a client that
 does not read its answer.
@@ -33,7 +33,7 @@ _NO_HTTP = (
 )
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 44\r\nretry-after: 1\r\n"
-    b'connection: close\r\n\r\n{"error": "too many connections. Ask again"}'
+    b'connection: close\r\n\r\n{"error": "too many connections. Try again"}'
 )
 
 

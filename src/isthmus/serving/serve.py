@@ -37,7 +37,7 @@ def serve(project: Path, given: str, host: str, port: int, limits: Limits, stati
     address = resolve(store, given)
     _check_port(host, port)
     if host not in ("127.0.0.1", "::1", "localhost"):
-        log(f"serve: {host} can be reached from other machines, and the server asks nobody for a password")
+        log(f"serve: {host} can be reached from other machines, and the server has no authentication")
     kept = (statistics or kept_path(project, address.model_id)).resolve()
     check_statistics(kept)
     job = {

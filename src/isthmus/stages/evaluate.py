@@ -1,4 +1,4 @@
-"""Judges what was chosen. The only stage that opens the target's labels, after `select` has spoken.
+"""Evaluates the chosen model. The only stage that opens the target's labels, after `select` has chosen.
 
 Writes
 - `metrics.json`: flat numbers that need no target label: accuracy and balanced accuracy of the chosen candidate and
@@ -6,9 +6,9 @@ Writes
   the target's test split, counts, the chosen epoch;
 - `truth.json`: every method at its epoch against the target's labels, with paired intervals and the regret, or
   `{"available": false}`; target images whose labels contradict each other are dropped and counted;
-- `trust.json`: how far the chosen model may be believed without target labels: temperatures, calibration on source
-  test, conformal sets, weights for the target, estimated target accuracy or why it cannot be told; its flat numbers are
-  in `metrics.json`, what the labels say of it is in `truth.json`;
+- `trust.json`: uncertainty and calibration of the chosen model without target labels: temperatures, calibration on
+  source test, conformal sets, weights for the target, estimated target accuracy or why there is none; its flat numbers
+  are in `metrics.json`, the same measured with labels in `truth.json`;
 - `predictions.parquet` (`PREDICTIONS`): every prepared image, the chosen candidate, the seed that ships.
 """
 

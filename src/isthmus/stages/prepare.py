@@ -34,7 +34,7 @@ class Params(Config):
     }
     scenario: Scenario
     backbone: dict[str, Any] = Field(
-        default_factory=dict, description="whose weights decide what `preprocess` leaves open; empty: the kind does"
+        default_factory=dict, description="whose weights set what `preprocess` does not; empty: defaults of the kind"
     )
 
 

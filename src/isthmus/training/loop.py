@@ -169,7 +169,9 @@ class LoopSession:
         if self._settings.tuning.l2_sp:
             losses = losses | {"l2_sp": self._settings.tuning.l2_sp * distance_to_start(self._start)}
         total = torch.stack(list(losses.values())).sum()
-        if total.isfinite():  # a NaN step would destroy the weights; the curve tells, and `select` throws it out
+        if (
+            total.isfinite()
+        ):  # a NaN step would destroy the weights; the curve shows it, and `select` drops the candidate
             self._scaler.scale(total / self._settings.accumulate).backward()
             self._summed += 1
         self._waiting += 1
@@ -396,7 +398,7 @@ class LoopSession:
         for name, thing in self._remembered.items():
             thing.load_state_dict(saved["state"][name])
         self._epoch, self._steps, self._curves = saved["epoch"], saved["steps"], saved["curves"]
-        log(f"{self._name}: goes on after epoch {self._epoch} of {self._settings.epochs}")
+        log(f"{self._name}: resumes after epoch {self._epoch} of {self._settings.epochs}")
 
     def _tell_step(self, rate: float) -> None:
         parts = [f"{name.removeprefix('loss_')} {value / self._noted:.4g}" for name, value in self._sums.items()]

@@ -149,7 +149,7 @@ def pretrain(
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         losses = saved["losses"]
-        log(f"pretrain: goes on after epoch {len(losses)} of {settings.epochs}")
+        log(f"pretrain: resumes after epoch {len(losses)} of {settings.epochs}")
     told = time.monotonic()
     model.train()
     for epoch in range(len(losses) + 1, settings.epochs + 1):

@@ -96,7 +96,7 @@ def test_a_group_that_the_user_gives_needs_no_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "no such file. Make one outside git: mkdir"), (b"short", "5 bytes. Allowed: at least 16")],
+    [(None, "no such file. Create one outside git: mkdir"), (b"short", "5 bytes. Allowed: at least 16")],
 )
 def test_a_key_file_that_is_missing_or_short_is_refused(content: bytes | None, reason: str, tmp_path: Path) -> None:
     if content is not None:

@@ -146,7 +146,7 @@ def test_a_large_shift_in_mean_and_spread_is_advised_zscore() -> None:
         "The shift is large (proxy A-distance 1.90 of 2, within the source 0.10; MMD p-value 0.005)."
     )
     assert "leaves 10% of the MMD: try zscore first" in text
-    assert "alignment can also do harm" in text
+    assert "alignment can also hurt" in text
 
 
 def test_a_moderate_shift_beyond_mean_and_spread_is_advised_alignment() -> None:

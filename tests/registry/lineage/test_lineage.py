@@ -137,7 +137,9 @@ def test_a_lock_file_with_conflict_markers_says_how_to_settle_it(tmp_path):
 
 
 def test_a_folder_that_is_no_project_says_so_and_nothing_is_written(tmp_path):
-    with pytest.raises(StoreError, match=r"dvc.yaml: no such file: this folder is no project.*in the project's root"):
+    with pytest.raises(
+        StoreError, match=r"dvc.yaml: no such file: this folder is not a project.*in the project's root"
+    ):
         read_lineage(tmp_path, "demo")
     assert list(tmp_path.iterdir()) == []
 

@@ -236,7 +236,9 @@ def test_a_registry_restored_from_an_older_copy_is_told_and_only_a_person_goes_o
     decide(second, third, there)
     with pytest.raises(ApprovalNeededError, match=rf"{told}: the registry was restored from .*--approve NAME'"):
         promote(second, "demo")
-    with pytest.raises(ApprovalNeededError, match=rf"{told}.*might lead elsewhere than meant: previous is "):
+    with pytest.raises(
+        ApprovalNeededError, match=rf"{told}.*might restore another version than intended: previous is "
+    ):
         rollback(second, "demo")
     assert disagreement(last_done(store, MODEL), MODEL, there)
     assert promote(second, "demo", "Ada").champion == third

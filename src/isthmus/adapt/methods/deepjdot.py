@@ -24,7 +24,9 @@ from isthmus.data.batch import Batch
 class Config(MethodConfig):
     """Options of DeepJDOT."""
 
-    feature_weight: float = Field(0.001, ge=0, description="alpha, of the squared distance of features; the paper's")
+    feature_weight: float = Field(
+        0.001, ge=0, description="alpha, of the squared distance of features; as in the paper"
+    )
     label_weight: float = Field(
         0.1,
         ge=0,

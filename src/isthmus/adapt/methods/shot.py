@@ -4,9 +4,9 @@ Liang, Hu, Feng, Do We Really Need to Access the Source Data? Source Hypothesis 
 Adaptation, ICML 2020, https://arxiv.org/abs/2002.08546. Phase one: source cross-entropy with label smoothing 0.1
 (equation 1) and a weight-normed head, W_k = g_k v_k / ||v_k||. Phase two: the head is frozen, no source row is used;
 the loss is the mean entropy minus the entropy of the mean prediction (IM, equations 3 and 4) plus b times the
-cross-entropy with pseudo-labels (equation 7), which are made anew before each epoch from class centroids under the
+cross-entropy with pseudo-labels (equation 7), which are recomputed before each epoch from class centroids under the
 cosine distance (equations 5 and 6; features are extended by a one, as in the authors' code). Differs: one learning-rate
-course spans both phases; pseudo-labels of classes that nobody is taken for are not given; where the target's class
+course spans both phases; no pseudo-label is of a class that the model never predicts; where the target's class
 shares are given, the mean prediction is drawn to them and not to equal ones (see `predictions.diversity`).
 """
 

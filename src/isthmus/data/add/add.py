@@ -1,4 +1,4 @@
-"""Brings a user's own pair into the project: checks, copies, DVC, a section in `params.yaml`; or nothing at all."""
+"""Adds a user's own pair: checks, copies, DVC, a section in `params.yaml`; on an error it changes nothing."""
 
 import re
 import shutil
@@ -44,7 +44,7 @@ def add_pair(
     contradictions: Contradictions = "refuse",
     dry_run: bool = False,
 ) -> Path:
-    """Adds a pair, says what was decided, and returns its raw folder. The folders' names become the domains' names.
+    """Adds a pair, logs what was decided, and returns its raw folder. The folders' names become the domains' names.
 
     Args:
         project: the folder with `params.yaml`.
@@ -57,7 +57,7 @@ def add_pair(
         group: what crosses no splits: `folder`, `none`, a column of a table or an entity of file names; None: what is
             found.
         contradictions: what to do where the same bytes have two classes, or lie in source and target.
-        dry_run: say what would be done, and do nothing.
+        dry_run: report what would be done, and change nothing.
 
     Raises:
         ConfigError: the name is taken or cannot be used, or the scenario contradicts itself.
@@ -102,9 +102,9 @@ def _check_name(params: Path, raw: Path, name: str) -> None:
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(f"name '{name}' cannot be used. Allowed: lower-case letters, digits and '_'")
     if has_section(params, name):
-        raise ConfigError(f"{params}: 'scenarios.{name}' is there already. Choose another name, or remove the section")
+        raise ConfigError(f"{params}: 'scenarios.{name}' already exists. Choose another name, or remove the section")
     if raw.exists() or raw.with_name(f"{name}.dvc").exists():
-        raise DataError(f"{raw}: is there already. Choose another name, or move the folder and its .dvc file away")
+        raise DataError(f"{raw}: already exists. Choose another name, or move the folder and its .dvc file away")
 
 
 def _check_room(plan: Plan, project: Path) -> None:
@@ -151,7 +151,7 @@ def _versioned(project: Path, raw: Path, kind: str) -> None:
     except StoreError as error:
         told = shown_name(str(error), kind, "")
         raise StoreError(
-            told or f"{raw}: 'dvc add' failed in {project}; its words may name files and are not shown"
+            told or f"{raw}: 'dvc add' failed in {project}; its output may name files and is not shown"
         ) from None
 
 

@@ -211,7 +211,7 @@ def _write_shards(
     ]
     rest = jobs[state.done :]
     if state.done:
-        log(f"prepare: {state.done} of {len(jobs)} images are there from a run that was cut off")
+        log(f"prepare: {state.done} of {len(jobs)} images are left from an interrupted run")
     results = in_order(partial(_row, raw, kind_name, kind, fitted, shards, rows), rest, workers)
     for job, result in zip(rest, track(results, "prepare", len(rest)), strict=True):
         if isinstance(result, Refused):

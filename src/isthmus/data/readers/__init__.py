@@ -73,7 +73,7 @@ class Reader(ABC):
 
     @abstractmethod
     def person(self, path: Path, key: bytes | None) -> str | None:
-        """Returns a keyed hash of the person whom the file names, None for a format that names nobody.
+        """Returns a keyed hash of the person named in the file, None for a format that names no person.
 
         Nothing else that identifies a person leaves a reader: neither facts nor reasons hold it.
 

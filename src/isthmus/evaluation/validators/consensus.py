@@ -25,7 +25,7 @@ class Config(ValidatorConfig):
 
 @final
 class Consensus(Validator):
-    """Share of target images on which the candidate says what the pool says, in [0, 1]."""
+    """Share of target images on which the candidate agrees with the pool, in [0, 1]."""
 
     def score(self, trial: Trial) -> float:
         """Returns the share."""

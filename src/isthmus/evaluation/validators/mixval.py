@@ -6,7 +6,7 @@ image t, y(t) their class, and pairs of images (t, u) of different predicted cla
 
     score = mean over all such ordered pairs [argmax(a z(t) + (1 - a) z(u)) = y(t)],    a = 0.55
 
-Differs: the paper mixes pixels and asks the model again; here nothing is asked again, and the mixture is one of
+Differs: the paper mixes pixels and runs the model again; here the model does not run again, and the mixture is one of
 features after the bottleneck, for the head is linear and its bias mixes to itself. There the paper's other probe, pairs
 of the same predicted class, is right for any model (a class's region under a linear head is convex), so it is left out.
 

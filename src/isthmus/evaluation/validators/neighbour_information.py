@@ -1,4 +1,4 @@
-"""How much a target image's prediction tells of those of its neighbours, in features that no method has trained.
+"""Mutual information of a target image's prediction and those of its neighbours, on untrained features.
 
 Neighbourhood agreement as in Saito et al., "Tune it the Right Way: Unsupervised Validation of Domain Adaptation via
 Soft Neighborhood Density" (SND), ICCV 2021, https://arxiv.org/abs/2108.10860, but on frozen features, where a method

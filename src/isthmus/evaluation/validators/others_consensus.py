@@ -27,7 +27,7 @@ class Config(ValidatorConfig):
 
 @final
 class OthersConsensus(Validator):
-    """Share of target images on which the candidate says what the other methods say, in [0, 1]."""
+    """Share of target images on which the candidate agrees with the other methods, in [0, 1]."""
 
     def score(self, trial: Trial) -> float:
         """Returns the share."""

@@ -9,7 +9,7 @@ https://arxiv.org/abs/1505.07818. With y(t) the candidate's predictions on the t
 Differs: g does not adapt back, it reads frozen features of the backbone, standardised by domain. They are the same for
 every candidate and no method has trained them, so scores are comparable between methods; and g costs milliseconds.
 
-Known failure: it asks whether the predicted classes lie in the target as they lie in the source. Predictions that copy
+Known failure: it tests whether the predicted classes are arranged in the target as in the source. Predictions that copy
 the backbone's geometry (zscore) score high whether or not that geometry survived the shift; a rearrangement that is
 right although the features moved scores low. Alone it was below source-only in 23% of the development pools.
 """

@@ -117,7 +117,7 @@ def _make_tables(connection: Connection, address: str) -> None:
         connection.exec_driver_sql(_SESSION)
     except DBAPIError as error:
         raise StoreError(
-            f"{without_password(address)}: the tables of the record of promotions cannot be made ({_line(error)})."
+            f"{without_password(address)}: the tables of the record of promotions cannot be created ({_line(error)})."
             " Promote once as the database's owner, or grant CREATE on the database"
         ) from error
 

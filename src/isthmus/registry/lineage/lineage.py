@@ -199,7 +199,7 @@ def _stage_names(project: Path) -> list[str]:
 def _check_made(project: Path, scenario: str) -> None:
     if not (project / "dvc.yaml").exists():
         raise StoreError(
-            f"{project / 'dvc.yaml'}: no such file: this folder is no project, and nothing was written here."
+            f"{project / 'dvc.yaml'}: no such file: this folder is not a project, and nothing was written here."
             " Run the command in the project's root"
         )
     if not (project / "dvc.lock").exists():

@@ -42,7 +42,7 @@ def checked_out(project: Path, commit: str, name: str) -> Iterator[Path]:
 
 
 def _sweep(project: Path) -> None:
-    """Removes worktrees whose processes are dead: nobody holds their locks."""
+    """Removes worktrees of dead processes, whose locks are free."""
     for place in (project / FOLDER).glob("*"):
         with suppress(StoreError), exclusive(_lock(project, place.name), "sweeping", patience=0.0):
             _remove(project, place)

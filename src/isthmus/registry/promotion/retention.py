@@ -52,7 +52,7 @@ def _checked_data(project: Path, commit: str, scenario: str, what: str) -> str:
         kept = kept_data(tree, scenario)
     if kept.unversioned:
         raise StoreError(
-            f"{what}: its raw images {kept.unversioned} are not versioned, so that nothing could be made again from the"
+            f"{what}: its raw images {kept.unversioned} are not versioned, so nothing could be reproduced from the"
             f" DVC remote '{remote}'. Run 'dvc add {kept.unversioned}' and 'dvc push {kept.unversioned}.dvc', then the"
             " same command again"
         )

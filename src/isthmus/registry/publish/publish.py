@@ -139,7 +139,7 @@ def _found(lineage: Lineage, store: Store) -> Publication | None:
 
 def _begun(record: Publication | None, lineage: Lineage, store: Store, path: Path) -> Publication:
     if record is not None:
-        log(f"publish {lineage.scenario}: going on where an interrupted publication stopped")
+        log(f"publish {lineage.scenario}: resuming an interrupted publication")
         # Killed between making a run and writing it down: the run bears our tag.
         record.runs = store.runs_of(record.experiment, _tag(record)) | record.runs
         return record

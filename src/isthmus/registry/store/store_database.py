@@ -42,8 +42,9 @@ def _is_whole(engine: Engine) -> bool:
     if found.condition == "newer" or found.used:
         raise StoreError(
             f"{engine.url.render_as_string(hide_password=True)}: its tables are of another MLflow (revision"
-            f" {found.revision or 'none'}). Whoever runs the database backs it up and runs 'mlflow db upgrade ADDRESS',"
-            " or installs that MLflow here"
+            f" {found.revision or 'none'}). The database's administrator must back it up and run 'mlflow db"
+            f" upgrade ADDRESS',"
+            " or install that MLflow here"
         )
     return found.condition == "whole"
 
