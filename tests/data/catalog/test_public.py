@@ -137,7 +137,7 @@ def test_a_broken_off_fetch_keeps_what_it_has_and_goes_on_from_there(home: Path,
 def test_a_changed_file_of_the_mirror_is_refused(home: Path, mirror: Path) -> None:
     (mirror / "steel_neu_xsdd" / "neu" / "scratch" / "scratch 0.png").write_bytes(b"other")
 
-    with pytest.raises(DataError, match=r"scratch 0\.png: SHA-256 is .*, expected .*nothing kept"):
+    with pytest.raises(DataError, match=r"scratch 0\.png: SHA-256 is .*, expected .*nothing was saved"):
         fetch("steel", home, str(mirror))
 
 

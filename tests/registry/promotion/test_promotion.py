@@ -156,7 +156,7 @@ def test_rollback_swaps_champion_and_previous(second):
 
 def test_the_first_champion_has_nothing_to_go_back_to_and_can_be_withdrawn(first):
     with pytest.raises(
-        StoreError, match=r"version 1 is the first champion: .*'isthmus rollback demo --withdraw' takes"
+        StoreError, match=r"version 1 is the first champion: .*'isthmus rollback demo --withdraw' removes"
     ):
         rollback(first, "demo")
 

@@ -42,7 +42,9 @@ def test_to_ask_makes_no_tables_and_four_publishers_at_once_make_what_is_missing
     assert list(project.iterdir()) == []
     psql(postgres, database, "INSERT INTO registered_models (name, workspace) VALUES ('demo', 'default')")
     psql(postgres, database, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
-    with pytest.raises(StoreError, match=r"its tables are of another MLflow \(revision ffffffffffff\). Whoever runs"):
+    with pytest.raises(
+        StoreError, match=r"its tables are of another MLflow \(revision ffffffffffff\). The database's administrator"
+    ):
         open_store(project, make=True)
 
 
