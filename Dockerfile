@@ -41,7 +41,7 @@ RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-h
         || { echo "torch cannot be imported: pass --build-arg TORCH_INDEX=<torch's CPU index>, or DEVICE=cuda" >&2; exit 1; }; }
 
 # Editable, so that the package is found through its folder: a working tree mounted at /project is what runs.
-COPY pyproject.toml README.md /project/
+COPY pyproject.toml README.md LICENSE /project/
 COPY src /project/src
 RUN uv pip install --no-cache --no-deps --editable /project
 
@@ -68,7 +68,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     PREFECT_SERVER_ANALYTICS_ENABLED=false
 
 WORKDIR /project
-COPY --chown=isthmus:isthmus pyproject.toml README.md requirements.lock params.yaml dvc.yaml prefect.yaml .dvcignore ./
+COPY --chown=isthmus:isthmus pyproject.toml README.md LICENSE requirements.lock params.yaml dvc.yaml prefect.yaml .dvcignore ./
 COPY --chown=isthmus:isthmus .dvc/config .dvc/.gitignore .dvc/
 COPY --chown=isthmus:isthmus src src
 COPY --chown=isthmus:isthmus pipelines pipelines

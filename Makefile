@@ -1,4 +1,4 @@
-# Two commands: `make demo` and `make test`. Both make the environment themselves and may be repeated.
+# Two commands: `make demo` and `make test`. Both create the environment and may be repeated.
 PYTHON ?= python3.11
 # torch's CPU index, for CPU machines whose package index offers only the CUDA build (README, "GPU or not"). No default.
 TORCH_INDEX ?=
@@ -22,7 +22,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
 
-demo: install ## Installs, runs the whole line on the simulated industrial pair, says where everything is
+demo: install ## Installs, runs the pipeline on the simulated industrial pair, prints where the results are
 	@isthmus run industrial
 
 test: install-dev check ## Installs, then all checks and tests
@@ -72,11 +72,11 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 lock: | $(UV) ## Resolves pyproject.toml again into the two lock files and the hashes of all packages
 	@UV_FIND_LINKS="$(LINKS)" .ci/lock $(UV)
 
-audit: install-dev ## Looks the locked packages up in the database of known vulnerabilities; needs a network
+audit: install-dev ## Checks the locked packages for known vulnerabilities; needs a network
 	@$(UV) tool run --python $(BIN)/python pip-audit --strict --disable-pip --no-deps -r requirements-dev.lock
 
 digests: ## Pins the images of Dockerfile and compose.yaml to the digests of their tags; needs docker and a network
 	@.ci/digests
 
-clean: ## Removes the environment and all that runs made, not raw data
+clean: ## Removes the environment and all results, not raw data
 	@rm -rf $(VENV) out .isthmus

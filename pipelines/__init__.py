@@ -16,7 +16,7 @@ if "PREFECT_API_URL" not in os.environ and all(Path(name).exists() for name in M
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
     # it does not come back: Prefect's own five tries for each of its messages took minutes
     os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
-    # what goes wrong in it comes back to the flow, which tells it in one message
+    # errors in it return to the flow, which reports them in one message
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     home = Path(os.environ["PREFECT_HOME"])
     home.mkdir(parents=True, exist_ok=True)  # Prefect itself makes one level only

@@ -51,7 +51,7 @@ def read_graph(project: Path, targets: Sequence[str]) -> list[StageNode]:
         try:
             return _read(project, targets)
         except ParseError as error:
-            # dvc empties dvc.lock and params.yaml before it writes them anew: another one may be at it
+            # dvc empties dvc.lock and params.yaml before it rewrites them: another one may be at it
             if tried == _TRIES - 1:
                 raise ConfigError(f"{project / Path(error.path).name}: {error}") from None
             time.sleep(_SECONDS_BETWEEN_TRIES)

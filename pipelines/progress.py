@@ -32,7 +32,7 @@ class Progress:
         ]
 
     def finish(self, address: str, outcome: Outcome) -> str:
-        """Notes a stage's end and returns the line that tells it."""
+        """Records a stage's end and returns its log line."""
         good = outcome.verdict in ("done", "cached")
         self.states[address] = ("done" if outcome.verdict == "done" else "cached") if good else "failed"
         self.seconds[address] = outcome.seconds

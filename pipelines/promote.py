@@ -1,4 +1,4 @@
-"""The flow `promote`: asks the gate about the published version of a scenario and makes it champion if it says yes.
+"""The flow `promote`: runs the gate on the published version of a scenario and promotes it if the gate says yes.
 
     python -m pipelines.promote steel
 
@@ -28,19 +28,19 @@ from pipelines.tasks import CLOSED, error_of, last_words, state_of
 
 @task(task_run_name="score {scenario}", cache_policy=NO_CACHE, persist_result=False)
 def ask_models(scenario: str) -> State[Any]:
-    """Asks candidate and champion, each in a process of its own, where a rule under `gates:` reads their answers."""
+    """Scores candidate and champion, each in its own process, where a rule under `gates:` needs predictions."""
     return state_of(lambda: score.score_if_needed(Path.cwd(), scenario))
 
 
 @task(task_run_name="gate {scenario}", cache_policy=NO_CACHE, persist_result=False)
 def gate(scenario: str) -> State[Any]:
-    """Judges the published results by the rules under `gates:`."""
+    """Applies the rules under `gates:` to the published results."""
     return state_of(lambda: decision.gate(Path.cwd(), scenario))
 
 
 @task(task_run_name="promote {scenario}", cache_policy=NO_CACHE, persist_result=False)
 def move_aliases(scenario: str, approve: str | None, version: str) -> State[Any]:
-    """Makes the judged version the champion, and no later one that nobody judged."""
+    """Makes the evaluated version the champion, never a later one."""
     return state_of(lambda: promotion.promote(Path.cwd(), scenario, approve, version))
 
 
@@ -50,7 +50,7 @@ def promote(scenario: str, approve: str | None = None) -> State[Any]:
 
     Args:
         scenario: a name under `scenarios:` in params.yaml.
-        approve: name of the person who answers for a version that the gate leaves to a person.
+        approve: name of the person who approves where the gate asks for one.
     """
     end = ask_models(scenario, return_state=True)
     if not end.is_completed():
@@ -80,9 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the flow under a supervisor, so that it and all it starts die with this process's parent."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.promote", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("scenario", metavar="NAME", help="a scenario of params.yaml")
-    parser.add_argument(
-        "--approve", metavar="PERSON", help="who answers for a version that the gate leaves to a person"
-    )
+    parser.add_argument("--approve", metavar="PERSON", help="person who approves where the gate asks for one")
     given = parser.parse_args(arguments)
     os.chdir(find_project())
     return command.run(lambda: _run(given.scenario, given.approve), "promote")

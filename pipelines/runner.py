@@ -2,7 +2,7 @@
 
 Call it in graph order only: `-s` does not look at what comes before the stage. dvc ends with 255 whatever went wrong,
 so the verdict is read from its words. The child runs under
-`core/process/supervisor.py`: whoever is killed, nothing lives on.
+`core/process/supervisor.py`: after a kill no process lives on.
 """
 
 import os
@@ -81,7 +81,7 @@ def run_stage(
         _cleared(clear_leftovers, project, say)  # of a dvc that was killed just now
     if status is None:
         return Outcome(
-            "timeout", f"{address}: stopped after {timeout:g} s (--timeout); nothing half-written is left", seconds
+            "timeout", f"{address}: stopped after {timeout:g} s (--timeout); no partial files are left", seconds
         )
     return Outcome(*read_verdict(address, status, lines), seconds)
 
@@ -112,7 +112,7 @@ def run_command(
         [sys.executable, "-P", supervisor.__file__, *command],
         cwd=project,
         env=child_environment() | dict(extra or {}),
-        stdin=subprocess.PIPE,  # the lifeline: nothing is written, its end tells the supervisor that we are gone
+        stdin=subprocess.PIPE,  # the lifeline: nothing is written, its end signals the supervisor that we are gone
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -201,6 +201,6 @@ def _reason(status: int, dvc_said: str) -> str:
     if exited := re.search(r"failed to run: (?:.|\n)*, exited with (-?\d+)", dvc_said):
         number = int(exited.group(1))
         if number in (-9, 137):
-            return "was killed, most likely for want of memory"
+            return "was killed, probably out of memory"
         return f"ended by signal {-number}" if number < 0 else f"ended with status {number}"
-    return dvc_said or f"dvc ended with status {status} and said nothing (killed, or out of memory?)"
+    return dvc_said or f"dvc ended with status {status} without output (killed, or out of memory?)"

@@ -19,7 +19,7 @@ _held: set[Path] = set()  # by this process: the flow `watch` holds a scenario w
 def running(project: Path, scenarios: Sequence[str]) -> Iterator[Path]:
     """Holds the scenarios for the length of the block; yields a copy of `params.yaml`, made now, for all stages.
 
-    Whoever edits the file during the run changes the next one (`core/params_copy.py`).
+    An edit during the run changes the next one (`core/params_copy.py`).
 
     Raises:
         ConfigError: another process runs one of them.

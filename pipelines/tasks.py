@@ -96,7 +96,7 @@ def publish_results(scenario: str, flow_run_id: str | None, extra: dict[str, str
         return Completed(data=Outcome("done", f"{page}\n{last}", 0.0))
     said = last_error(lines) or other_words("\n".join(lines)) or f"it ended with status {status}"
     message = (
-        f"{scenario}: the results are whole (out/{scenario}), but they could not be published: {said}\n"
+        f"{scenario}: the results are complete (out/{scenario}), but they could not be published: {said}\n"
         f"Then run 'isthmus publish {scenario}'"
     )
     return Failed(message=message.partition("\n")[0], data=StageFailedError(Outcome("failed", message, 0.0)))

@@ -175,7 +175,7 @@ def _outcome(state: State[Any], address: str) -> Outcome:
 
 def _not_run(progress: Progress) -> str:
     left = [address for address, state in progress.states.items() if state == "not run"]
-    return f"not run, because of that: {', '.join(left)}" if left else ""
+    return f"not run because of this: {', '.join(left)}" if left else ""
 
 
 def _ended(name: str, message: str) -> State[Any]:
@@ -190,7 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("scenarios", nargs="*", metavar="NAME", help="scenarios of params.yaml")
     parser.add_argument("--all", action="store_true", help="every scenario of params.yaml")
-    parser.add_argument("--no-publish", action="store_true", help="do not feed the tracking store")
+    parser.add_argument("--no-publish", action="store_true", help="do not publish to MLflow")
     parser.add_argument("--no-check", action="store_true", help="do not check params.yaml and the raw data first")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="longest time for one stage")
     given = parser.parse_args(arguments)
@@ -222,7 +222,7 @@ def _run(given: argparse.Namespace) -> int:
         return 1
     except httpx.TransportError as error:  # it ended, or cannot be reached any more, in the middle of the run
         last_words(
-            f"error: Prefect's server was lost during the run ({error}). Stages that ended are kept:"
+            f"error: Prefect's server was lost during the run ({error}). Finished stages are cached:"
             " run the same command again"
         )
         sys.stderr.flush()

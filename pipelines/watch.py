@@ -36,7 +36,7 @@ _LINE_FAILED = "LineFailed"
 
 @task(task_run_name="watch {scenario}", cache_policy=NO_CACHE, persist_result=False)
 def look(scenario: str, place: Path | None, adapt: bool) -> State[Any]:
-    """Judges the batch; what would stand in the way of adapting to it is said before any image is looked at."""
+    """Tests the batch for drift; obstacles to adapting to it are reported before any image is read."""
     return state_of(lambda: _watched(scenario, place, adapt))
 
 
@@ -48,7 +48,7 @@ def bring_in(scenario: str, batch: Watched) -> State[Any]:
 
 @flow(name="watch", persist_result=False)
 def watch(scenario: str, place: str | None = None, adapt: bool = False) -> State[Any]:
-    """Judges a batch of images, and adapts to it if it has drifted and that is wanted.
+    """Tests a batch of images for drift and adapts to it on drift, if asked to.
 
     Args:
         scenario: a name under `scenarios:` in params.yaml.
@@ -60,7 +60,7 @@ def watch(scenario: str, place: str | None = None, adapt: bool = False) -> State
         return own_state(end)
     batch = cast(Watched, end.result())
     print(batch.table(), file=sys.stderr)
-    create_markdown_artifact(f"```\n{batch.table()}\n```", key="watch", description="does the batch fit the model?")
+    create_markdown_artifact(f"```\n{batch.table()}\n```", key="watch", description="drift of the batch")
     if batch.drift.verdict != "drift" or not adapt:
         plan = _plan(scenario, batch) if batch.drift.verdict == "drift" else []
         message = "\n".join([f"{scenario}: {batch.drift.verdict}", *plan])
@@ -78,7 +78,7 @@ def watch(scenario: str, place: str | None = None, adapt: bool = False) -> State
 def _watched(scenario: str, place: Path | None, adapt: bool) -> Watched:
     if adapt and (place is None or place.is_file()):
         raise ConfigError(
-            "--adapt: needs the images themselves, and kept statistics hold none."
+            "--adapt: needs images, and stored statistics contain none."
             f" Name their folder: 'isthmus watch {scenario} FOLDER --adapt'"
         )
     if adapt and place is not None and place.is_dir():
@@ -96,7 +96,7 @@ def _plan(scenario: str, batch: Watched) -> list[str]:
     try:
         plan = _incoming(scenario, batch).plan()
     except IsthmusError as error:
-        return [f"cannot be adapted to as it stands: {error}"]
+        return [f"cannot be adapted to: {error}"]
     return [f"isthmus watch {scenario} {batch.place} --adapt would:", *(f"  {line}" for line in plan)]
 
 
@@ -104,8 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the flow under a supervisor, so that it and all it starts die with this process's parent."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.watch", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("scenario", metavar="NAME", help="a scenario of params.yaml")
-    parser.add_argument("place", metavar="FOLDER", nargs="?", help="images, or a file of kept statistics")
-    parser.add_argument("--adapt", action="store_true", help="on drift, adapt to the images and ask the gate")
+    parser.add_argument("place", metavar="FOLDER", nargs="?", help="images, or a file of statistics")
+    parser.add_argument("--adapt", action="store_true", help="on drift, adapt to the images and run the gate")
     given = parser.parse_args(arguments)
     place = str(Path(given.place).absolute()) if given.place else None
     os.chdir(find_project())

@@ -248,8 +248,8 @@ MUTATIONS = {
     ),
     "swd_encoder_step_moves_the_heads": Mutation(
         "two_heads.py",
-        "partial(minimise_only, parameters=of_encoder, optimiser=like)",
-        "partial(minimise_only, parameters=of_heads, optimiser=like)",
+        "partial(minimise_only, parameters=of_encoder, optimiser=like,",
+        "partial(minimise_only, parameters=of_heads, optimiser=like,",
         ("adapt/methods/test_swd.py",),
     ),
     "swd_of_logits": Mutation(

@@ -102,7 +102,7 @@ def test_a_good_project_is_said_to_be_in_order(tmp_path: Path) -> None:
         (
             "raw: data/raw/mine",
             "raw: data/raw/nowhere",
-            ["no folder 'data/raw/nowhere'. Bring it with 'isthmus fetch mine'"],
+            ["no folder 'data/raw/nowhere'. Get it with 'isthmus fetch mine'"],
         ),
         ("raw: data/raw/mine", "raw: ../elsewhere", ["must be a path inside the project, without '..'"]),
         ("source_only: {}", "zscore2: {}", ["source_only"]),

@@ -1,4 +1,4 @@
-"""Carries a vision model from labelled source images to unlabelled target images."""
+"""Adapts a vision model from labelled source images to unlabelled target images."""
 
 from isthmus.core import torchvision_schemas
 

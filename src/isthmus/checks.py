@@ -122,7 +122,7 @@ def _check_raw(project: Path, document: dict[str, Any], name: str) -> None:
         pull = f"'dvc pull {scenario.raw}.dvc' or 'dvc checkout {scenario.raw}.dvc'"
         bring = pull if pointer.is_file() else f"'isthmus fetch {name}'"
         raise DataError(
-            f"params.yaml: scenarios.{name}.raw: no folder '{scenario.raw}'. Bring it with {bring}, or name an existing"
+            f"params.yaml: scenarios.{name}.raw: no folder '{scenario.raw}'. Get it with {bring}, or name an existing"
             " folder"
         )
     key = None if config.identity_key is None else read_key(config.identity_key)

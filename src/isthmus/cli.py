@@ -19,8 +19,8 @@ from isthmus.serving.request_limits import Limits
 # Nothing heavier than typer is imported above: `isthmus --help` answers at once. Each verb imports what it needs.
 app = typer.Typer(
     help=(
-        "Carries a vision model from labelled source images to unlabelled target images,"
-        " proves that it arrived, and keeps the proof."
+        "Adapts a vision model from labelled source images to unlabelled target images,"
+        " evaluates the result and records its lineage."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -33,7 +33,7 @@ ScenarioName = Annotated[str, typer.Argument(help="a section under scenarios: in
 
 @app.command()
 def check(names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; none: all")] = None) -> None:  # noqa: UP045
-    """Reads params.yaml and looks for the raw folders; tells all mistakes at once."""
+    """Checks params.yaml and the raw folders and reports every error."""
     from isthmus.checks import check as run_check
 
     typer.echo(f"in order: {', '.join(run_check(_project(), names or []))}")
@@ -42,9 +42,11 @@ def check(names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; 
 @app.command()
 def run(
     names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; none: all")] = None,  # noqa: UP045
-    publish_results: Annotated[bool, typer.Option("--publish/--no-publish", help="feed MLflow afterwards")] = True,
+    publish_results: Annotated[
+        bool, typer.Option("--publish/--no-publish", help="publish to MLflow afterwards")
+    ] = True,
 ) -> None:
-    """Runs the line as a Prefect flow: DVC's graph stage by stage, then publishes."""
+    """Runs the pipeline as a Prefect flow, stage by stage, then publishes to MLflow."""
     flags = [] if publish_results else ["--no-publish"]
     _flow("pipelines.transfer", *(names or ["--all"]), *flags)
 
@@ -54,7 +56,7 @@ def fetch(
     name: Annotated[str, typer.Argument(help="a known public pair; 'isthmus fetch list' shows them")],
     mirror: Annotated[Optional[str], typer.Option(help="folder or web address of a mirror")] = None,  # noqa: UP045
 ) -> None:
-    """Brings a known public pair, checks every file, versions it with DVC and adds its section to params.yaml."""
+    """Downloads a known public pair, verifies every file, versions it with DVC and adds its section to params.yaml."""
     from isthmus.data.catalog.pairs import listing
     from isthmus.data.catalog.public import fetch as run_fetch
 
@@ -67,28 +69,30 @@ def fetch(
 
 @app.command()
 def add(
-    name: Annotated[str, typer.Argument(help="of the new scenario: a-z, 0-9 and _")],
+    name: Annotated[str, typer.Argument(help="name of the new scenario: a-z, 0-9 and _")],
     source: Annotated[list[Path], typer.Option(help="folder of labelled images; may be given several times")],
     target: Annotated[Path, typer.Option(help="folder with images, labelled or not")],
-    kind: Annotated[str, typer.Option(help="of imagery: industrial, medical, natural, remote_sensing, ...")],
+    kind: Annotated[str, typer.Option(help="kind of imagery: industrial, medical, natural, remote_sensing, ...")],
     classes: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="comma-separated; other folders are left out; default: all of the sources"),
+        typer.Option(help="comma-separated; other folders are ignored; default: all classes of the sources"),
     ] = None,
     target_labels: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="folders, table or none: where the target's labels are; default: what is found"),
+        typer.Option(help="folders, table or none: where the target's labels are; default: detected"),
     ] = None,
     group: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="what crosses no splits: folder, none, an entity of file names (lot), a column of a table"),
+        typer.Option(
+            help="what must stay in one split: folder, none, an entity of file names (lot), a column of a table"
+        ),
     ] = None,
     contradictions: Annotated[
-        str, typer.Option(help="refuse or keep: the same bytes under two classes, or in source and target")
+        str, typer.Option(help="refuse or keep identical images under two classes, or in source and target")
     ] = "refuse",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done, and do nothing")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="report what would be done, and change nothing")] = False,
 ) -> None:
-    """Brings your own pair: checks it, copies it to data/raw, versions it with DVC, adds its section to params.yaml."""
+    """Adds your own pair: checks it, copies it to data/raw, versions it with DVC, adds its section to params.yaml."""
     from isthmus.data.add.add import add_pair
 
     names = next(csv.reader([classes], skipinitialspace=False)) if classes else None
@@ -111,7 +115,7 @@ def where(
     place: Annotated[str, typer.Argument(help="a scenario, or a folder given to add, predict or watch")],
     name: Annotated[str, typer.Argument(help="number of a file, as in 'file 12', or an image id")],
 ) -> None:
-    """Finds a medical image by its number or id: messages, logs and reports hold no part of its path."""
+    """Prints the path of a medical image by its number or id; messages, logs and reports do not contain it."""
     from isthmus.data.names import as_text
     from isthmus.where import where as run_where
 
@@ -122,7 +126,7 @@ def where(
 
 @app.command()
 def publish(scenario: ScenarioName) -> None:
-    """Feeds MLflow from the stages' files and registers the chosen model as candidate; twice is once."""
+    """Logs the results to MLflow and registers the chosen model as candidate; idempotent."""
     from isthmus.registry.publish.publish import publish as run_publish
 
     done = run_publish(_project(versioned=True), scenario)
@@ -131,7 +135,7 @@ def publish(scenario: ScenarioName) -> None:
 
 @app.command()
 def score(scenario: ScenarioName) -> None:
-    """Asks candidate and champion about the same frozen images, each in its own process; evidence for the gate."""
+    """Scores candidate and champion on the frozen evaluation set, each in its own process; input of the gate."""
     from isthmus.registry.gate.score import score as run_score
 
     typer.echo("\n".join(run_score(_project(versioned=True), scenario).lines()))
@@ -139,7 +143,7 @@ def score(scenario: ScenarioName) -> None:
 
 @app.command()
 def gate(scenario: ScenarioName) -> None:
-    """Judges the candidate. Exit status: 0 yes, 3 no, 4 a person must decide."""
+    """Applies the gate's rules to the candidate. Exit status: 0 yes, 3 no, 4 a person must decide."""
     from isthmus.registry.gate.decision import gate as run_gate
 
     decision = run_gate(_project(versioned=True), scenario)
@@ -150,7 +154,9 @@ def gate(scenario: ScenarioName) -> None:
 @app.command()
 def promote(
     scenario: ScenarioName,
-    approve: Annotated[Optional[str], typer.Option(help="name of the person who approves, where one must")] = None,  # noqa: UP045
+    approve: Annotated[
+        str | None, typer.Option(help="name of the person who approves, where approval is needed")
+    ] = None,
 ) -> None:
     """Makes the candidate the champion, if the gate's decision allows it."""
     from isthmus.registry.promotion.promotion import promote as run_promote
@@ -161,10 +167,12 @@ def promote(
 @app.command()
 def rollback(
     scenario: ScenarioName,
-    withdraw: Annotated[bool, typer.Option(help="take the champion away and leave none")] = False,
-    approve: Annotated[Optional[str], typer.Option(help="name of the person who approves, where one must")] = None,  # noqa: UP045
+    withdraw: Annotated[bool, typer.Option(help="remove the champion and leave none")] = False,
+    approve: Annotated[
+        str | None, typer.Option(help="name of the person who approves, where approval is needed")
+    ] = None,
 ) -> None:
-    """Makes the previous champion the champion again."""
+    """Restores the previous champion."""
     from isthmus.registry.promotion.promotion import rollback as run_rollback
 
     _standing(run_rollback(_project(), scenario, approve, withdraw))
@@ -173,11 +181,13 @@ def rollback(
 @app.command()
 def trace(
     model: Annotated[Optional[str], typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")] = None,  # noqa: UP045
-    image: Annotated[Optional[str], typer.Option(help="file or sha256: which models saw it?")] = None,  # noqa: UP045
-    group: Annotated[Optional[str], typer.Option(help="patient, lot or scene: which models saw its images?")] = None,  # noqa: UP045
-    out: Annotated[Optional[Path], typer.Option(help="write the answer as JSON, an entry an image")] = None,  # noqa: UP045
+    image: Annotated[Optional[str], typer.Option(help="file or sha256: lists the models that saw it")] = None,  # noqa: UP045
+    group: Annotated[
+        str | None, typer.Option(help="patient, lot or scene: lists the models that saw its images")
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option(help="write the result as JSON, one entry per image")] = None,  # noqa: UP045
 ) -> None:
-    """Follows a model back to the bytes of each image; or says which models saw an image or a group."""
+    """Traces a model back to the bytes of each image, or lists the models that saw an image or a group."""
     from isthmus.core.files import write_json
     from isthmus.registry.trace.trace import sightings_text, who_saw
     from isthmus.registry.trace.trace import trace as run_trace
@@ -198,11 +208,11 @@ def trace(
 @app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
-    paths: Annotated[list[Path], typer.Argument(help="image files, and folders of them")],
+    paths: Annotated[list[Path], typer.Argument(help="image files and folders of image files")],
     out: Annotated[Path, typer.Option(help="parquet file to write")] = Path("predictions.parquet"),
     keep_statistics: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="file to append statistics of each batch to, for 'isthmus watch'"),
+        typer.Option(help="append statistics of each batch to this file, for 'isthmus watch'"),
     ] = None,
 ) -> None:
     """Predicts image files. Exit status: 0 all, 5 some files were bad: OUT.bad.json lists them with their reasons."""
@@ -223,11 +233,11 @@ def watch(
     scenario: ScenarioName,
     place: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Argument(help="folder of images, or file of kept statistics; default: what 'isthmus serve' kept"),
+        typer.Argument(help="folder of images, or file of statistics; default: the statistics of 'isthmus serve'"),
     ] = None,
-    adapt: Annotated[bool, typer.Option(help="on drift, adapt to the folder's images and ask the gate")] = False,
+    adapt: Annotated[bool, typer.Option(help="on drift, adapt to the folder's images and run the gate")] = False,
 ) -> None:
-    """Does a batch look like what the champion was adapted to? Exit status: 0 yes, 3 drift, 4 too few to tell."""
+    """Tests a batch of images for drift. Exit status: 0 no drift, 3 drift, 4 too few images."""
     _project(versioned=True)
     _flow("pipelines.watch", scenario, *([str(_given(place))] if place else []), *(["--adapt"] if adapt else []))
 
@@ -238,9 +248,9 @@ def lr_range(
     method: Annotated[str, typer.Argument(help="a section under methods: in params.yaml")],
     lowest: Annotated[float, typer.Option(help="first learning rate")] = 1e-6,
     highest: Annotated[float, typer.Option(help="last learning rate")] = 1.0,
-    steps: Annotated[int, typer.Option(help="in all")] = 100,
+    steps: Annotated[int, typer.Option(help="number of steps")] = 100,
 ) -> None:
-    """Tries growing learning rates and suggests one, with a plot; `dvc repro` must have made the features."""
+    """Runs a learning-rate range test and suggests a rate, with a plot; needs the outputs of `dvc repro`."""
     from isthmus.core.config import validated
     from isthmus.learning_rate import RangeConfig, run_in_project
 
@@ -253,9 +263,9 @@ def lr_range(
 @app.command()
 def reproduce(
     model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
-    tolerance: Annotated[float, typer.Option(help="of each number, in its own unit")] = 0.005,
+    tolerance: Annotated[float, typer.Option(help="allowed difference of each number, in its own unit")] = 0.005,
 ) -> None:
-    """Makes a model's results again from its snapshot and data, and compares. Exit status: 0 the same, 3 not."""
+    """Reproduces a model's results from its snapshot and data and compares them. Exit status: 0 same, 3 different."""
     from isthmus.registry.trace.reproduce import reproduce as run_reproduce
 
     found = run_reproduce(_project(versioned=True), model, tolerance)
@@ -266,25 +276,33 @@ def reproduce(
 @app.command()
 def serve(
     model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
-    host: Annotated[str, typer.Option(help="address to listen on; by default this machine alone")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="address to listen on; the default is reachable from this machine only")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
     max_megabytes: Annotated[int, typer.Option(min=1, max=1024, help="largest request [MB]")] = Limits.megabytes,
-    max_images: Annotated[int, typer.Option(min=1, max=10_000, help="images in a request")] = Limits.images,
+    max_images: Annotated[int, typer.Option(min=1, max=10_000, help="most images in a request")] = Limits.images,
     max_megapixels: Annotated[
         int, typer.Option(min=1, max=10_000, help="pixels in a request, as its files declare them [million]")
     ] = Limits.megapixels,
-    max_waiting: Annotated[int, typer.Option(min=1, help="requests that wait for an answer")] = Limits.waiting,
-    max_seconds: Annotated[int, typer.Option(min=1, help="from a whole request to its answer [s]")] = Limits.seconds,
-    max_body_seconds: Annotated[int, typer.Option(min=1, help="for a body to arrive [s]")] = Limits.body_seconds,
+    max_waiting: Annotated[int, typer.Option(min=1, help="most requests that wait for an answer")] = Limits.waiting,
+    max_seconds: Annotated[
+        int, typer.Option(min=1, help="time from a complete request to its answer [s]")
+    ] = Limits.seconds,
+    max_body_seconds: Annotated[
+        int, typer.Option(min=1, help="time for a request body to arrive [s]")
+    ] = Limits.body_seconds,
     max_memory: Annotated[
-        int, typer.Option(min=256, help="that requests may take beside the loaded model [MB]")
+        int, typer.Option(min=256, help="memory that requests may use beside the loaded model [MB]")
     ] = Limits.memory,
     keep_statistics: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(help="file for statistics of batches; default: .isthmus/served/<model id>/statistics.jsonl"),
+        typer.Option(
+            help="append statistics of batches to this file; default: .isthmus/served/<model id>/statistics.jsonl"
+        ),
     ] = None,
 ) -> None:
-    """Answers HTTP requests as MLflow's scoring server does (docs/serving.md); Ctrl-C ends it."""
+    """Serves a model over HTTP with the API of MLflow's scoring server (docs/serving.md). Ctrl-C stops it."""
     from isthmus.serving.serve import serve as run_serve
 
     limits = Limits(max_megabytes, max_images, max_megapixels, max_waiting, max_seconds, max_body_seconds, max_memory)
@@ -360,7 +378,7 @@ def _run_app() -> int:
 
 
 def main() -> None:
-    """Runs the command; it ends with one message and its exit status, and nothing of it lives on."""
+    """Runs the command; it ends with one message and its exit status, and no child process outlives it."""
     settle_environment()
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     hidden = ["data/raw", *(word for word in sys.argv[1:] if Path(word).is_dir())]

@@ -1,4 +1,4 @@
-"""Tries growing learning rates on one method of one scenario. Not a stage of the graph: a person asks for it.
+"""Runs a learning-rate range test on one method of one scenario. Not a stage of the graph: a command of its own.
 
 `learning_rate.json`: `rates`, `losses`, `smoothed`, one entry a step, and `suggestion` (null where no loss falls);
 `learning_rate.svg`: the two curves over the logarithm of the rate. No target label is read, by any path.

@@ -33,9 +33,7 @@ def where(project: Path, place: str, name: str) -> list[Path]:
     number = name.strip().removeprefix("file").strip()
     folder = Path(place)
     if not number.isdigit() and not _ID.fullmatch(name):
-        raise ConfigError(
-            f"'{name}': names no file. Allowed: a number, as in 'file 12', or an image id of 32 hex digits"
-        )
+        raise ConfigError(f"'{name}': not a file. Allowed: a number, as in 'file 12', or an image id of 32 hex digits")
     params = project / "params.yaml"
     scenarios = (read_yaml(params).get("scenarios") or {}) if params.is_file() else {}
     if place in scenarios:

@@ -1,6 +1,8 @@
 """What every module of `adapt/methods/` must hold; a new one is found by itself."""
 
+import dataclasses
 import inspect
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from isthmus.adapt import Method, MethodConfig, Shape
 from isthmus.core import plugins
 from isthmus.data.batch import Batch
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
+from tests.adapt.small_session import session
 
 NAMES = plugins.names("adapt.methods")
 CLASSES, WIDTH = 3, 6
@@ -51,10 +54,10 @@ def total(name: str, **sizes: object) -> tuple[torch.Tensor, Classifier]:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_module_says_its_paper_and_has_config_and_adaptation(name: str) -> None:
+def test_the_module_links_its_paper_and_has_config_and_adaptation(name: str) -> None:
     module = plugins.load("adapt.methods", name)
 
-    assert module.__doc__ and len(module.__doc__.splitlines()) >= 1
+    assert "https://" in (module.__doc__ or "") or name in ("source_only", "zscore")
     assert issubclass(module.Config, MethodConfig)
     assert issubclass(module.Adaptation, Method)
     assert module.Adaptation.__mro__[1] is Method
@@ -82,6 +85,24 @@ def test_losses_are_finite_scalars_with_gradients_for_the_whole_model(name: str,
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_soft_labels_take_the_place_of_the_labels_where_a_batch_has_them(name: str) -> None:
+    def losses(**changes: object) -> dict[str, float]:
+        method = built(name)
+        model = classifier(method)
+        torch.manual_seed(1)
+        found = method.losses(model, dataclasses.replace(batch(method), **changes), 0.5)  # type: ignore[arg-type]
+        return {part: float(loss.detach()) for part, loss in found.items()}
+
+    labels = batch(built(name)).labels
+    sharp = torch.nn.functional.one_hot(labels, CLASSES).float()
+    mixed = 0.6 * sharp + 0.4 * sharp.roll(1, 0)
+
+    assert losses(soft_labels=mixed)["source"] != pytest.approx(losses()["source"], rel=1e-3)
+    assert losses(soft_labels=sharp) == pytest.approx(losses(), rel=1e-4)
+    assert losses(soft_labels=mixed, labels=labels.flip(0)) == losses(soft_labels=mixed)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_losses_hold_under_bfloat16_autocast(name: str) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         value, _ = total(name)
@@ -106,22 +127,25 @@ def test_constant_features_stay_finite(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_method_that_must_not_see_the_target_gets_no_target_row(name: str) -> None:
+def test_only_a_method_that_may_see_the_target_is_given_target_rows(name: str, tmp_path: Path) -> None:
     method = built(name)
-    if not method.sees_target:
-        assert len(batch(method).inputs) == batch(method).source_count
-        assert method.standardises == "source"
+    running = session(method, tmp_path)
+    running._epoch = 1
+
+    given = next(running.batches())
+
+    assert (len(given.inputs) > given.source_count) == method.sees_target
+    assert (given.target_strong is not None) == method.strong_view
+    assert method.sees_target or method.standardises == "source"
 
 
-def test_source_only_and_zscore_are_what_their_names_say() -> None:
-    assert not built("source_only").sees_target
-    assert built("zscore").standardises == "domain"
-    both = batch(built("zscore"))
-    values = {}
-    for name in ("source_only", "zscore"):
-        method = built(name)
-        values[name] = method.losses(classifier(method), batch(method), 0.0)["source"]
-    assert torch.equal(values["source_only"], values["zscore"]) is (len(both.labels) == 12)
+def test_source_only_and_zscore_differ_in_their_standardisation_and_in_nothing_else() -> None:
+    methods = [built(name) for name in ("source_only", "zscore")]
+    losses = [m.losses(classifier(m), batch(m), 0.0)["source"] for m in methods]
+
+    assert not methods[0].sees_target
+    assert [m.standardises for m in methods] == ["source", "domain"]
+    assert torch.equal(*losses)
 
 
 def test_dann_pushes_features_against_the_discriminator_and_the_discriminator_with_it() -> None:

@@ -81,7 +81,7 @@ def test_what_a_killed_process_left_half_written_is_swept_and_a_living_ones_is_n
         f".out.{os.getpid()}.partial", f".params.yaml.{os.getpid()}.partial", "out",
     ]  # fmt: skip
     assert len(done) == 3
-    assert done[0].endswith(f".out.{dead.pid}.partial: removed; a process was killed while it wrote it")
+    assert done[0].endswith(f".out.{dead.pid}.partial: removed; a process was killed while writing it")
 
 
 def test_a_folder_whose_successor_never_came_is_brought_back(tmp_path: Path) -> None:

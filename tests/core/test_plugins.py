@@ -1,9 +1,16 @@
+import re
 import sys
+import tomllib
 
 import pytest
 
 from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
+from isthmus.core.plugins import install_command, install_command_of
+from tests.repo.imports import REPOSITORY
+
+EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+SOURCES = {path: path.read_text() for path in sorted((REPOSITORY / "src").rglob("*.py"))}
 
 
 def test_the_folder_is_the_registry() -> None:
@@ -23,6 +30,29 @@ def test_a_plugin_whose_package_is_missing_names_the_extra_to_install(monkeypatc
     monkeypatch.setattr(plugins.importlib, "import_module", missing)
 
     with pytest.raises(
-        ConfigError, match=r"isthmus.adapt.methods.coral needs 'onnx': pip install 'isthmus\[weights\]'"
+        ConfigError, match=r"isthmus.adapt.methods.coral needs 'onnx': .*pip install -e '\.\[weights\]'"
     ):
         plugins.load("adapt.methods", "coral")
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"), [("onnx", "weights"), ("psycopg2", "postgres"), ("pytorch_adapt", "adapt")]
+)
+def test_a_module_of_an_extra_is_installed_with_that_extra(module: str, extra: str) -> None:
+    assert install_command_of(module) == install_command(extra)
+
+
+def test_a_module_of_no_extra_is_installed_by_its_own_name() -> None:
+    assert install_command_of("no_such_module") == "pip install no_such_module"
+
+
+def test_every_extra_that_a_message_names_is_one_of_pyproject() -> None:
+    text = "\n".join(SOURCES.values())
+    named = set(re.findall(r"install_command\(['\"](\w+)['\"]\)", text))
+    named |= set(re.findall(r"require\(['\"]\w+['\"], ['\"](\w+)['\"]\)", text))
+
+    assert {"medical", "postgres", "devices", "weights", "remote_sensing"} <= named <= set(EXTRAS)
+
+
+def test_no_message_installs_isthmus_from_a_package_index() -> None:
+    assert [path.name for path, text in SOURCES.items() if re.search(r"pip install ['\"]?isthmus", text)] == []

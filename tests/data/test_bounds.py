@@ -126,6 +126,6 @@ def test_what_files_do_not_say_is_counted_and_shown(tmp_path: Path, capsys: pyte
         **{name: tmp_path / file for name, file in zip(names, OUTPUTS, strict=True)},
     )
 
-    note = "no unit of length is stated: taken for mm"
+    note = "no unit of length is stated: assumed to be mm"
     assert json.loads((tmp_path / "audit.json").read_text())["assumed"] == {note: {"line_a": 24}}
     assert f"ingest: {note} (line_a 24 files)" in capsys.readouterr().err

@@ -34,7 +34,7 @@ def test_records_come_with_the_number_of_their_first_line(tmp_path: Path) -> Non
         ('path,label\n"a,x\nb,x\nc"\n', r"line 2: a field begins with a quote .*\(it runs to line 4\)"),
         ("path,label\na,x\nb\n", r"line 3: 1 fields where the header has 2"),
         ("path,label\na,x,y\n", r"line 2: 3 fields where the header has 2"),
-        ("path,label,label\na,x,y\n", r"column label is there twice\. Rename or remove one"),
+        ("path,label,label\na,x,y\n", r"column label appears twice\. Rename or remove one"),
         ("path;label\na;x\n", r"fields are separated by ';'\. Save it as 'CSV UTF-8', with ','"),
         ("path\tlabel\na\tx\n", r"fields are separated by tabs"),
         ("path|label\na|x\n", r"fields are separated by '\|'"),

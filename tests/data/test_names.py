@@ -53,7 +53,7 @@ def test_accents_composed_or_apart_are_one_name() -> None:
 
     assert nfc(apart) == readable(apart) == composed
     assert scenario(classes=[apart, "b"]).classes == [composed, "b"]
-    with pytest.raises(ValidationError, match="classes names one thing twice"):
+    with pytest.raises(ValidationError, match="classes contains a duplicate"):
         scenario(classes=[apart, composed])
 
 

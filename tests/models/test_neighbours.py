@@ -75,7 +75,7 @@ def test_a_method_that_trains_is_refused_and_so_is_a_range_test(tmp_path: Path) 
 
     with pytest.raises(ConfigError, match="methods: mmd trains a model, .* Allowed: source_only, zscore"):
         memorise(running, "mmd")
-    with pytest.raises(ConfigError, match="head: knn trains nothing, so no learning rate is of use"):
+    with pytest.raises(ConfigError, match="head: knn trains nothing, so there is no learning rate to test"):
         range_test(running, 1e-5, 1.0, 3)
 
 
@@ -86,7 +86,7 @@ def test_a_method_that_trains_is_refused_and_so_is_a_range_test(tmp_path: Path) 
         ({"mode": "full"}, r"head: knn trains nothing \(got mode: full, epochs: 1\)"),
         ({"label_smoothing": 0.1, "sampling": "balanced"}, "have no effect: label_smoothing, sampling. Drop them"),
         ({"class_shares": {"a": 1.0}}, "have no effect: class_shares. Drop them"),
-        ({"head": "linear", "neighbours": {"count": 5}}, r"neighbours are of head: knn \(got head: linear\)"),
+        ({"head": "linear", "neighbours": {"count": 5}}, r"neighbours belongs to head: knn \(got head: linear\)"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(changes: dict[str, object], message: str) -> None:

@@ -125,9 +125,7 @@ def test_values_that_are_no_finite_numbers_are_refused(tmp_path: Path) -> None:
     own = network(**SMALL).state_dict()
     own["norm.weight"] = own["norm.weight"] * float("nan")
 
-    with pytest.raises(
-        WeightsError, match=r"1 tensors hold values that are no finite numbers \['norm.weight'\]\. Take"
-    ):
+    with pytest.raises(WeightsError, match=r"1 tensors hold non-finite values \['norm.weight'\]\. Take"):
         small(saved(own, tmp_path))
 
 
@@ -306,7 +304,7 @@ def test_mean_and_std_are_those_of_the_named_tag_and_their_source_is_told(tmp_pa
     assert (tagged.mean, tagged.std) == imagenet
     assert tagged.data_config["statistics_from"] == "those of timm's tag vit_base_patch16_224.dino"
     assert plain.mean == (0.5, 0.5, 0.5)
-    assert "assumed: neither the file nor params.yaml tells. Name the tag" in plain.data_config["statistics_from"]
+    assert "assumed: neither the file nor params.yaml states them. Name the tag" in plain.data_config["statistics_from"]
     assert "vit_base_patch16_224.dino" in plain.data_config["statistics_from"]
 
 

@@ -75,7 +75,7 @@ def test_a_tenth_of_foreign_images_in_a_large_batch_is_seen():
 def test_too_few_images_are_not_judged_however_strange():
     found = judge_drift(tail_of(49, 49), 200, WatchConfig())
 
-    assert (found.verdict, found.why) == ("too few images", "49 images; watch.min_images asks for 50")
+    assert (found.verdict, found.why) == ("too few images", "49 images; watch.min_images requires 50")
 
 
 def test_no_image_at_all_has_no_share_and_no_p_value():
@@ -98,7 +98,9 @@ def test_very_small_p_values_keep_their_digits_and_large_batches_end_soon():
 
 
 def test_a_tail_between_two_parts_of_the_histogram_is_refused():
-    with pytest.raises(ConfigError, match=r"watch.tail: .*must be a multiple of 0.05, for statistics are kept in 20"):
+    with pytest.raises(
+        ConfigError, match=r"watch.tail: .*must be a multiple of 0.05, since statistics are stored in 20"
+    ):
         validated(WatchConfig, {"tail": 0.07}, "params.yaml: watch.")
 
 

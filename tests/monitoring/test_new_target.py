@@ -153,7 +153,7 @@ def test_what_stands_in_the_way_is_said_before_anything_is_done(project: Path, b
     with pytest.raises(ConfigError, match="pairs.demo: the stage 'simulate@demo' writes data/raw/demo, so no images"):
         read_incoming(project, "demo", batch, [])
     params.write_text(PARAMS.format(labels="folders").replace("data/raw/demo", "data/raw/gone"))
-    with pytest.raises(DataError, match="gone: no such folder. Bring it with 'dvc checkout data/raw/gone.dvc'"):
+    with pytest.raises(DataError, match="gone: no such folder. Get it with 'dvc checkout data/raw/gone.dvc'"):
         read_incoming(project, "demo", batch, [])
 
 

@@ -124,14 +124,16 @@ def test_kept_statistics_of_the_champion_within_the_hours_are_judged_together(ch
 @pytest.mark.slow
 def test_what_servers_kept_is_looked_at_by_default_and_old_statistics_are_too_few(champion):
     project, found = champion
-    with pytest.raises(DataError, match="no statistics of served inputs are kept of isthmus-demo version 1. Serve it"):
+    with pytest.raises(
+        DataError, match="no statistics of served inputs are stored for isthmus-demo version 1. Serve it"
+    ):
         watch(project, "demo")
 
     keep(kept_path(project, found.model_id), line(found, 32, 32, hours_ago=25))
     seen = watch(project, "demo", now=NOW)
 
     assert (seen.drift.verdict, seen.exit_status) == ("too few images", 4)
-    assert "0 images; watch.min_images asks for 20" in seen.table()
+    assert "0 images; watch.min_images requires 20" in seen.table()
 
 
 @pytest.mark.slow
@@ -143,7 +145,7 @@ def test_a_place_that_is_not_there_or_empty_and_a_file_of_something_else_are_nam
         watch(champion[0], "demo", tmp_path / "nowhere")
     with pytest.raises(DataError, match="empty: no files. Name image files, or folders"):
         watch(champion[0], "demo", tmp_path / "empty")
-    with pytest.raises(DataError, match="notes.txt: holds no line of kept statistics. 'isthmus serve' and"):
+    with pytest.raises(DataError, match="notes.txt: contains no statistics. 'isthmus serve' and"):
         watch(champion[0], "demo", tmp_path / "notes.txt")
     with pytest.raises(ConfigError, match="section 'dmeo' is missing in 'scenarios'"):
         watch(champion[0], "dmeo", tmp_path)
@@ -159,5 +161,5 @@ def test_a_champion_of_before_domain_scores_is_named(built, empty_files, tmp_pat
     version = add_version(empty_files)
     open_store(empty_files).set_alias(MODEL, CHAMPION, version)
 
-    with pytest.raises(StoreError, match="isthmus-demo version 1: answers no domain_score, so no drift can be told"):
+    with pytest.raises(StoreError, match="isthmus-demo version 1: answers no domain_score, so drift cannot be tested"):
         watch(empty_files, "demo", tmp_path)

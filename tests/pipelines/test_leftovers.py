@@ -105,7 +105,7 @@ def test_a_guard_that_is_never_freed_is_reported(tmp_path: Path, monkeypatch: py
 
     with guard.open("a+") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
-        with pytest.raises(StoreError, match=r"rwlock.lock: held by another process for 0 s. See who with 'fuser .*'"):
+        with pytest.raises(StoreError, match=r"rwlock.lock: held by another process for 0 s. Find it with 'fuser .*'"):
             clear_stale_locks(tmp_path)
 
 

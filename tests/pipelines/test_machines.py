@@ -58,5 +58,5 @@ def test_a_project_that_cannot_be_written_is_told_in_one_line(tmp_path: Path, co
 
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: ") and "no permission. Correct the rights" in last
+    assert last.startswith("error: ") and "no permission. Correct the permissions" in last
     assert "Traceback" not in done.stderr

@@ -83,7 +83,7 @@ def test_a_stage_over_its_time_is_stopped_with_all_its_processes(tmp_path: Path)
     outcome = run_stage(project, "train@tiny-a", silent, timeout=4)
 
     assert outcome.verdict == "timeout"
-    assert outcome.message == "train@tiny-a: stopped after 4 s (--timeout); nothing half-written is left"
+    assert outcome.message == "train@tiny-a: stopped after 4 s (--timeout); no partial files are left"
     assert processes_in(project) == []
     assert not locks_in(project)
 
@@ -183,7 +183,7 @@ def test_the_verdict_is_read_from_dvcs_words_and_not_from_the_stages(said: str, 
         ("epoch 1\nerror: the disk is full\nERROR: failed to run: x, exited with 1", "a: the disk is full"),
         (
             "> python -m isthmus.stages.x\nERROR: failed to run: x, exited with -9",
-            "a: was killed, most likely for want",
+            "a: was killed, probably out of",
         ),
         ("ERROR: failed to reproduce 'a': failed to run: x, exited with -11", "a: ended by signal 11"),
         ("ERROR: unexpected error - [Errno 28] No space left on device: '/p/out'", "a: /p/out: the disk is full. Free"),
@@ -200,7 +200,7 @@ def test_a_failed_stage_is_told_in_one_line_without_its_command(said: str, messa
 def test_a_dvc_that_was_killed_is_named() -> None:
     message = read_verdict("a", 137, ["epoch 1"])[1]
 
-    assert message.startswith("a: dvc ended with status 137 and said nothing (killed, or out of memory?)")
+    assert message.startswith("a: dvc ended with status 137 without output (killed, or out of memory?)")
     assert message.endswith("epoch 1")
 
 

@@ -63,7 +63,7 @@ def test_a_failed_stage_ends_the_flow_and_what_does_not_need_it_still_runs(
     assert done.returncode == 1
     end = done.stderr[done.stderr.index("\nerror: train@tiny-a") :]
     assert "RuntimeError: no light" in end
-    assert "not run, because of that: report@tiny" in end
+    assert "not run because of this: report@tiny" in end
     assert "b" in runs(project)
     assert "Encountered an exception" not in done.stderr
 
@@ -77,7 +77,7 @@ def test_a_mistake_of_the_user_is_one_message_and_status_2(
     done = run(project, prefect_home, *GRAPH_ALONE, PREFECT_API_URL=prefect_api)
 
     assert done.returncode == 2
-    assert "\nerror: params.yaml: seed: missing\nnot run, because of that: train@tiny-a" in done.stderr
+    assert "\nerror: params.yaml: seed: missing\nnot run because of this: train@tiny-a" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -86,7 +86,7 @@ def test_an_unknown_scenario_is_one_message_and_status_2(tmp_path: Path, prefect
 
     assert done.returncode == 2
     assert done.stderr == (
-        "error: params.yaml: no scenario 'tinny'. Did you mean 'tiny'? There are: tiny. Bring one with"
+        "error: params.yaml: no scenario 'tinny'. Did you mean 'tiny'? There are: tiny. Create one with"
         " 'isthmus add tinny --source DIR --target DIR --kind KIND' or 'isthmus fetch tinny'\n"
     )
 
@@ -113,7 +113,7 @@ def test_results_that_cannot_be_published_are_not_lost(tmp_path: Path, prefect_h
     )
 
     assert done.returncode == 1
-    assert "error: tiny: the results are whole (out/tiny), but they could not be published:" in done.stderr
+    assert "error: tiny: the results are complete (out/tiny), but they could not be published:" in done.stderr
     assert done.stderr.splitlines()[-1] == "Then run 'isthmus publish tiny'"
     assert (project / "tiny.md").read_text() == "1a1b"
 

@@ -37,5 +37,5 @@ def test_without_a_champion_the_command_ends_with_2_and_one_clear_line(
 
 @pytest.mark.parametrize("place", [None, Path(__file__)])
 def test_adapting_needs_the_images_themselves(place: Path | None) -> None:
-    with pytest.raises(ConfigError, match="--adapt: needs the images themselves, and kept statistics hold none. Name"):
+    with pytest.raises(ConfigError, match="--adapt: needs images, and stored statistics contain none. Name"):
         _watched("demo", place, adapt=True)

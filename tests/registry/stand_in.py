@@ -19,7 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from isthmus.core.errors import StoreError
-from isthmus.serving.aggregates import read_aggregates
 from isthmus.serving.batch_statistics import Batches
 from isthmus.serving.guard import Guard
 from isthmus.serving.model_process import LANES, ModelProcess
@@ -96,12 +95,10 @@ def _serve(port: str, folder: str, limits: str) -> None:
 
     place, bounds = Path(folder), Limits(**json.loads(limits))
     command = [sys.executable, "-m", "tests.registry.stand_in", "model", folder]
-    counted, kept = place / "counted.json", Batches(place / "kept.jsonl", "m-1", "3")
+    kept = Batches(place / "kept.jsonl", "m-1", "3")
     model = ModelProcess(command, bounds)
     try:
-        listen(
-            Guard(model, "stand-in version 3", bounds, read_aggregates(counted), counted, kept), "127.0.0.1", int(port)
-        )
+        listen(Guard(model, "stand-in version 3", bounds, kept), "127.0.0.1", int(port))
     except StoreError as error:
         raise SystemExit(f"error: {error}") from None
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.core.files import read_json
 from isthmus.serving.batch_statistics import read_kept
 from isthmus.serving.model_process import LANES
 from isthmus.serving.request_limits import BODIES, CONNECTIONS, Limits
@@ -161,12 +160,12 @@ def test_a_client_that_asks_first_is_refused_before_it_sends(server):
     assert (status, b"100 Continue" in answer) == (413, False)
 
 
-def test_counts_that_cannot_be_written_stop_no_answer(tmp_path):
+def test_statistics_that_cannot_be_written_stop_no_answer(tmp_path):
     with stand_in(tmp_path) as server:
-        (tmp_path / "counted.json").mkdir()
+        (tmp_path / "kept.jsonl").mkdir()
 
-        assert [ask(server)[0] for _ in range(2)] == [200, 200]
-        assert "serve: what was counted could not be written: " in server.log()
+        assert {ask(server)[0] for _ in range(33)} == {200}
+        assert "statistics of 32 images are lost: " in server.log()
 
 
 def test_a_model_that_fails_is_500_without_its_stack(server):
@@ -227,7 +226,7 @@ def test_one_connection_too_many_is_503_and_those_of_before_go_on(server):
 
     assert status == 503
     assert b"\r\nretry-after: 1\r\n" in refused
-    assert json.loads(refused.partition(b"\r\n\r\n")[2]) == {"error": "too many connections. Ask again"}
+    assert json.loads(refused.partition(b"\r\n\r\n")[2]) == {"error": "too many connections. Try again"}
     assert answer.startswith(b"HTTP/1.1 200")
     wait_until(lambda: ask(server)[0] == 200, "room for new clients")
 
@@ -262,7 +261,7 @@ def test_requests_beyond_the_queue_are_503_at_once_and_those_in_it_are_answered(
     refused = [answer for answer in late if answer[0] == 503]
     assert (len(refused), [a[0] for a in late].count(200)) == (4, 2)
     assert all(answer[1]["retry-after"] == "1" for answer in refused)
-    assert all("2 requests are waiting already. Ask again" in answer[2] for answer in refused)
+    assert all("2 requests are waiting already. Try again" in answer[2] for answer in refused)
     assert max(answer[3] for answer in refused) < 0.9  # before the first was done
 
 
@@ -274,7 +273,7 @@ def test_an_answer_that_takes_too_long_is_stopped_and_the_next_request_is_answer
         wait_until(lambda: ask(server)[0] == 200, "the model again", 60)
 
         assert (status, headers["retry-after"]) == (503, "5")
-        assert "no answer within 1 s. Ask again" in text or "took longer than 1 s and was stopped" in text
+        assert "no answer within 1 s. Try again" in text or "took longer than 1 s and was stopped" in text
         assert not alive(first)
 
 
@@ -319,7 +318,7 @@ def test_whoever_waits_too_long_is_told_and_nothing_is_computed_for_it(tmp_path)
             client.join()
 
         assert (status, headers["retry-after"]) == (503, "5")
-        assert "no answer within 2 s. Ask again" in text
+        assert "no answer within 2 s. Try again" in text
         assert '{"late": 1}' not in server.asked()
 
 
@@ -355,7 +354,7 @@ def test_bodies_of_all_requests_together_are_bounded(tmp_path):
 
     assert [int(answer.split()[1]) for answer in answers] == [200] * BODIES + [503] * 3
     assert all(b"retry-after: 1" in answer for answer in answers[BODIES:])
-    assert b"too many requests at once. Ask again" in answers[-1]
+    assert b"too many requests at once. Try again" in answers[-1]
 
 
 def test_a_body_that_ends_with_its_connection_is_forgotten(tmp_path):
@@ -369,7 +368,7 @@ def test_a_body_that_ends_with_its_connection_is_forgotten(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_busy_server_ends_within_five_seconds_and_writes_what_it_counted(tmp_path, how):
+def test_a_busy_server_ends_within_five_seconds_and_writes_its_statistics(tmp_path, how):
     with stand_in(tmp_path, seconds=60) as server:
         assert ask(server)[0] == 200
         children, answers = server.children(), []
@@ -390,7 +389,7 @@ def test_a_busy_server_ends_within_five_seconds_and_writes_what_it_counted(tmp_p
         assert (answers[0][0], answers[0][2]) == (503, '{"error": "the server is being stopped"}')
         assert server.process.returncode == (0 if how == signal.SIGINT else -signal.SIGTERM)
         assert "Traceback" not in server.log()
-        assert (read_json(tmp_path / "counted.json")["count"], next(read_kept(tmp_path / "kept.jsonl")).count) == (1, 1)
+        assert [batch.count for batch in read_kept(tmp_path / "kept.jsonl")] == [1]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])

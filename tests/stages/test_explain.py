@@ -114,5 +114,5 @@ def test_an_ensemble_of_several_networks_is_named_and_has_no_maps(tmp_path: Path
 
     folder = run(files)
 
-    assert read_json(folder / "explain.json")["why_not"] == "several networks answer together"
+    assert read_json(folder / "explain.json")["why_not"] == "the prediction is a mean of several networks"
     assert len(np.load(folder / "maps.npy")) == 0

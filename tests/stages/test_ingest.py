@@ -123,7 +123,7 @@ def test_bytes_under_two_classes_leave_the_source_and_stay_twice_labelled_in_the
 
     out = run(raw, tmp_path / "out")
 
-    reason = "the same bytes lie under 2 classes: crack, good"
+    reason = "identical files are in 2 classes: crack, good"
     assert json.loads((out / "quarantine.json").read_text()) == [
         {"domain": "line_a", "path": path, "reason": reason}
         for path in ("line_a/crack/twin.png", "line_a/good/img-000.png")

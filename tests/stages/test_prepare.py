@@ -173,7 +173,7 @@ def test_an_image_that_the_kind_refuses_is_left_out_and_listed(tmp_path: Path) -
 
     refused = facts(out)["quarantine"]
     assert [q["image_id"] for q in refused] == [by_path(out)["line_a/good/small.png"]]
-    assert refused[0]["reason"].startswith("frame of 8 x 8 pixels does not hold the region")
+    assert refused[0]["reason"].startswith("frame of 8 x 8 pixels does not contain the region")
     assert len(manifest(out)) == 97
     for part in ("index.parquet", "shards/domain0-all.npy", "shards/domain1-all.npy"):
         assert (out / "prepared" / part).read_bytes() == (plain / "prepared" / part).read_bytes()
@@ -196,7 +196,7 @@ def test_an_image_that_changed_since_ingest_stops_the_run(tmp_path: Path) -> Non
     out = run(raw, tmp_path / "out")
     shutil.copy(raw / "line_a" / "good" / "img-001.png", raw / "line_a" / "good" / "img-000.png")
 
-    with pytest.raises(DataError, match=r"img-000\.png: changed or gone since 'ingest' read it\. Run 'dvc repro'"):
+    with pytest.raises(DataError, match=r"img-000\.png: changed or missing since 'ingest' read it\. Run 'dvc repro'"):
         again(raw, out)
 
 

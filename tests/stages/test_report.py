@@ -286,7 +286,7 @@ def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
     _edited(
         own.files.audit,
         own.files.audit,
-        assumed={"no unit of length is stated: taken for mm": {"line_a": 3, "line_b": 1}},
+        assumed={"no unit of length is stated: assumed to be mm": {"line_a": 3, "line_b": 1}},
         shares={"line_a": {"cal": {"images": 0.071, "groups": 0.082, "wanted": 0.1}}},
         classes={"line_a": {"crack": {"train": 30}, "dent": {"train": 10}, "good": {}}},
         labels={
@@ -313,7 +313,7 @@ def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
         "1 source images lie under two classes",
         "1 pairs of source images look the same",
         "test split has no image of class dent",
-        "3 files of line_a, 1 files of line_b: no unit of length is stated: taken for mm.",
+        "3 files of line_a, 1 files of line_b: no unit of length is stated: assumed to be mm.",
         "2 sizes, most often 20x20x3",
         "<td>75.0%</td><td>25.0%</td><td>0.0%</td>",
         "<td>10.0%</td><td>8.2%</td><td>7.1%</td>",

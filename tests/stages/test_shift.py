@@ -108,7 +108,7 @@ def test_several_sources_are_compared_one_by_one_and_together(files: ScenarioFil
 
     assert set(found["pairs"]) == {"line_a", "line_c", "pooled"}
     assert found["pairs"]["pooled"]["images"][0] == sum(found["pairs"][d]["images"][0] for d in ("line_a", "line_c"))
-    assert "lies nearest to the target" in " ".join(found["advice"])
+    assert "is nearest to the target" in " ".join(found["advice"])
 
 
 def test_constant_features_are_measured_without_a_warning(files: ScenarioFiles) -> None:

@@ -218,7 +218,7 @@ def test_an_exported_model_answers_prepared_images_as_the_stage_did(tmp_path: Pa
         ({"class_shares": {"crack": -1, "dent": 1, "good": 1}}, "shares must be 0 or more, and one above 0"),
         (
             {"class_shares": {"crack": 1, "dent": 1, "good": 1}, "sampling": "balanced"},
-            "class_shares: cannot stand beside sampling: balanced",
+            "class_shares: cannot be combined with sampling: balanced",
         ),
         (
             {"target_shares": {"dent": 1}},
@@ -363,5 +363,5 @@ def test_nearest_neighbours_vote_without_training_and_the_exported_model_votes_t
 
 
 def test_tuning_of_a_frozen_backbone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="tuning is of a backbone that trains. Set mode: full, or drop tuning"):
+    with pytest.raises(ConfigError, match="tuning needs a backbone that trains. Set mode: full, or drop tuning"):
         place(tmp_path, tuning={"how": "lora"})

@@ -126,7 +126,8 @@ class MethodConfig(Config):
     """Options that every method has. A module here has `Config(MethodConfig)` with its own beside them."""
 
     standardise: bool = Field(
-        True, description="standardise each domain's inputs by its own mean and std; only adapted methods heed it"
+        True,
+        description="standardise each domain's inputs by its own mean and std; no effect on source_only and zscore",
     )
 
     def build(self, shape: Shape) -> Method:
@@ -161,6 +162,10 @@ class Session(Protocol):
     @property
     def model(self) -> Model:
         """The model; see above."""
+
+    @property
+    def clip(self) -> float:
+        """Largest gradient norm of a step; for loops that step optimisers of their own."""
 
     def epochs(self) -> Iterator[int]:
         """Yields the epochs still to do, 1-based; when the next one is asked for, the last one is scored,

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from isthmus.core.errors import ConfigError
 
-_CLIP = 10.0  # largest gradient norm; as the shared loop's default
-
 
 def require_plain_step(like: torch.optim.Optimizer) -> None:
     """Refuses options of the shared step that steps over parts of the model know nothing of.
@@ -19,8 +17,9 @@ def require_plain_step(like: torch.optim.Optimizer) -> None:
     """
     if not all(group.get("plain_step", True) for group in like.param_groups):
         raise ConfigError(
-            "params.yaml: models: optimiser, accumulate, precision and average do not reach a method whose steps take"
-            " turns over parts of the model, nor do tuning.layer_decay and l2_sp. Leave them at adamw, 1, none, 0, 1"
+            "params.yaml: models: optimiser, accumulate, precision and average have no effect on a method with"
+            " alternating steps"
+            " over parts of the model, nor do tuning.layer_decay and l2_sp. Leave them at adamw, 1, none, 0, 1"
             " and 0, or drop adda, mcd and swd"
         )
 
@@ -45,10 +44,16 @@ def own_optimiser(parts: Mapping[str, Iterable[nn.Parameter]], like: torch.optim
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0)
 
 
-def minimise(loss: Tensor, optimiser: torch.optim.Optimizer, like: torch.optim.Optimizer) -> None:
+def minimise(loss: Tensor, optimiser: torch.optim.Optimizer, like: torch.optim.Optimizer, clip: float) -> None:
     """Does one step of an own optimiser at the learning rates that the session's optimiser has now.
 
     A loss that is not finite is left out: the step would destroy the weights.
+
+    Args:
+        loss: of the parts that move.
+        optimiser: of these parts.
+        like: the session's optimiser.
+        clip: largest gradient norm.
     """
     if not loss.isfinite():
         return
@@ -58,15 +63,23 @@ def minimise(loss: Tensor, optimiser: torch.optim.Optimizer, like: torch.optim.O
     like.zero_grad(set_to_none=True)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
-    nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], _CLIP)
+    nn.utils.clip_grad_norm_([p for group in optimiser.param_groups for p in group["params"]], clip)
     optimiser.step()
     like.zero_grad(set_to_none=True)  # the parts that had to stay still got gradients too
 
 
-def minimise_only(loss: Tensor, parameters: Iterable[nn.Parameter], optimiser: torch.optim.Optimizer) -> None:
+def minimise_only(
+    loss: Tensor, parameters: Iterable[nn.Parameter], optimiser: torch.optim.Optimizer, clip: float
+) -> None:
     """Does one step of the session's optimiser over some parameters; the others have no gradient and stay as they are.
 
     A loss that is not finite is left out: the step would destroy the weights.
+
+    Args:
+        loss: of the parts that move.
+        parameters: of these parts.
+        optimiser: the session's.
+        clip: largest gradient norm.
     """
     if not loss.isfinite():
         return
@@ -74,6 +87,6 @@ def minimise_only(loss: Tensor, parameters: Iterable[nn.Parameter], optimiser: t
     optimiser.zero_grad(set_to_none=True)
     for parameter, gradient in zip(moved, torch.autograd.grad(loss, moved, allow_unused=True), strict=True):
         parameter.grad = gradient
-    nn.utils.clip_grad_norm_(moved, _CLIP)
+    nn.utils.clip_grad_norm_(moved, clip)
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)

@@ -50,6 +50,13 @@ def diversity(logits: Tensor, prior: Tensor | None = None) -> Tensor:
     return spread if prior is None else spread + (mean * prior.to(mean.dtype).clamp_min(_TINY).log()).sum()
 
 
-def source_loss(logits: Tensor, batch: Batch) -> Tensor:
-    """Returns the cross-entropy of source logits `[S, K]`, against the batch's softened labels where it has them."""
-    return functional.cross_entropy(logits, batch.labels if batch.soft_labels is None else batch.soft_labels)
+def source_loss(logits: Tensor, batch: Batch, smoothing: float = 0.0) -> Tensor:
+    """Returns the cross-entropy of source logits `[S, K]`, against the batch's soft labels where it has them.
+
+    Args:
+        logits: of the source rows.
+        batch: its labels or soft labels.
+        smoothing: a method's own label smoothing [share], on top of what the batch's soft labels hold.
+    """
+    labels = batch.labels if batch.soft_labels is None else batch.soft_labels
+    return functional.cross_entropy(logits, labels, label_smoothing=smoothing)

@@ -79,16 +79,16 @@ def train_by_turns(
     of_encoder = [*_trained(model.backbone), *_trained(model.bottleneck)]
     if one_optimiser:
         require_plain_step(like)
-        move_heads = partial(minimise_only, parameters=of_heads, optimiser=like)
-        move_encoder = partial(minimise_only, parameters=of_encoder, optimiser=like)
+        move_heads = partial(minimise_only, parameters=of_heads, optimiser=like, clip=session.clip)
+        move_encoder = partial(minimise_only, parameters=of_encoder, optimiser=like, clip=session.clip)
     else:
         heads = own_optimiser({"head": model.head.parameters(), "method": second_head.parameters()}, like)
         parts = {"backbone": _trained(model.backbone), "bottleneck": _trained(model.bottleneck)}
         encoder = own_optimiser(parts, like)
         session.remember("two_heads", heads)
         session.remember("two_heads_encoder", encoder)
-        move_heads = partial(minimise, optimiser=heads, like=like)
-        move_encoder = partial(minimise, optimiser=encoder, like=like)
+        move_heads = partial(minimise, optimiser=heads, like=like, clip=session.clip)
+        move_encoder = partial(minimise, optimiser=encoder, like=like, clip=session.clip)
     for _ in session.epochs():
         for batch in session.batches():
             move_heads(heads_loss(model, batch))

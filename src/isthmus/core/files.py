@@ -1,4 +1,4 @@
-"""Atomic writes and content hashes: a file is either whole or not there."""
+"""Atomic writes and content hashes: no partial files."""
 
 import hashlib
 import json
@@ -70,13 +70,13 @@ def sweep(folder: Path) -> list[str]:
         whole = place.with_name(found.group(1))
         if found.group(3) == "older" and not whole.exists():
             place.replace(whole)
-            done.append(f"{whole}: brought back; a process was killed while it replaced it")
+            done.append(f"{whole}: restored; a process was killed while replacing it")
             continue
         if place.is_dir() and not place.is_symlink():
             shutil.rmtree(place, ignore_errors=True)
         else:
             place.unlink(missing_ok=True)
-        done.append(f"{place}: removed; a process was killed while it wrote it")
+        done.append(f"{place}: removed; a process was killed while writing it")
     return done
 
 

@@ -34,7 +34,7 @@ def flocked(path: Path, patience: float = 30.0) -> Iterator[TextIO]:
                 if time.monotonic() >= give_up:
                     raise StoreError(
                         f"{path}: held by another process for {patience:.0f} s."
-                        f" See who with 'fuser {path}', wait for it or end it, and run the same command again"
+                        f" Find it with 'fuser {path}', wait for it or end it, and run the same command again"
                     ) from None
                 time.sleep(0.05)
         yield stream

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 
 from isthmus.core.errors import ConfigError
+from isthmus.core.plugins import install_command
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def monai_import() -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "monai":
             raise
-        raise ConfigError("needs the package 'monai', which is not installed: pip install 'isthmus[medical]'") from None
+        raise ConfigError(f"needs the package 'monai', which is not installed: {install_command('medical')}") from None
     finally:
         warnings.showwarning = shown
     logging.getLogger("monai").setLevel(logging.ERROR)

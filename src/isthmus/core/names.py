@@ -38,7 +38,7 @@ def name_problems(document: Mapping[str, Any]) -> Iterator[str]:
     for section in _SECTIONS:
         entries = document.get(section)
         if not isinstance(entries, dict):
-            continue  # missing or of another kind: whoever reads the section says so
+            continue  # missing or of another kind: reported when the section is read
         for name, value in entries.items():
             if not isinstance(name, str):
                 yield f"{section}: the name {name!r} is not text. Write it in quotes, or give it another name"

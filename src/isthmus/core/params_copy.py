@@ -1,4 +1,4 @@
-"""`params.yaml` as a run found it: whoever edits the file meanwhile does not change the run.
+"""A copy of `params.yaml` per run, so that edits during a run do not change it.
 
 `isthmus run` keeps a copy and names it in the environment of all that it starts. Each of these reads the copy in place
 of the file: our own reader (`yaml_file.py`) and DVC (`dvc_process.py`). Without the variable the file itself is read.
@@ -9,7 +9,7 @@ from pathlib import Path
 
 VARIABLE = "ISTHMUS_PARAMS_COPY"
 NAME = "params.yaml"
-FOLDER = Path(".isthmus") / "running"  # in the project, so that a copy tells which project it belongs to
+FOLDER = Path(".isthmus") / "running"  # in the project, so that a copy identifies its project
 
 
 def as_started(path: Path) -> Path:

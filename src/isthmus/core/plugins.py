@@ -38,7 +38,7 @@ def load(folder: str, name: str) -> ModuleType:
         missing = (error.name or "").partition(".")[0]
         if missing in ("", "isthmus"):
             raise
-        raise ConfigError(f"{module} needs '{missing}': {_install_command(missing)}") from error
+        raise ConfigError(f"{module} needs '{missing}': {install_command_of(missing)}") from error
 
 
 def did_you_mean(got: str, allowed: list[str]) -> str:
@@ -51,12 +51,22 @@ def did_you_mean(got: str, allowed: list[str]) -> str:
     return f" Did you mean '{near[0]}'?" if near else ""
 
 
-def _install_command(missing: str) -> str:
-    distributions = importlib.metadata.packages_distributions().get(missing, [missing])
+def install_command(extra: str) -> str:
+    """Returns how to install one of the extras in pyproject.toml; Isthmus is on no package index.
+
+    >>> install_command("medical")
+    "in the clone of Isthmus, make install-dev (all extras) or pip install -e '.[medical]'"
+    """
+    return f"in the clone of Isthmus, make install-dev (all extras) or pip install -e '.[{extra}]'"
+
+
+def install_command_of(module: str) -> str:
+    """Returns what to run for a module that cannot be imported: its extra's command, or that of its own package."""
+    distributions = importlib.metadata.packages_distributions().get(module, [module])
     for requirement in importlib.metadata.requires("isthmus") or []:
         extra = re.search(r"extra == ['\"]([a-z_]+)['\"]", requirement)
         if extra and _normal(re.split(r"[<>=!~ ;\[]", requirement)[0]) in map(_normal, distributions):
-            return f"pip install 'isthmus[{extra.group(1)}]'"
+            return install_command(extra.group(1))
     return f"pip install {distributions[0]}"
 
 

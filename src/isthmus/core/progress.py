@@ -1,4 +1,4 @@
-"""Progress a person can watch: a bar in a terminal, a plain line now and then in a log."""
+"""Progress for people: a bar in a terminal, otherwise a line every few seconds."""
 
 import sys
 import time
@@ -28,14 +28,14 @@ def track(items: Iterable[T], what: str, total: int, unit: str = "image") -> Ite
 
 
 class Pace:
-    """Says when it is time again, for what is done every so often and no result hangs on."""
+    """Returns at intervals whether to act again, for progress lines that no result depends on."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._last = time.monotonic()
 
     def due(self) -> bool:
-        """Returns whether so long has passed since it last returned True, or since it was made."""
+        """Returns whether the interval has passed since it last returned True or was created."""
         now = time.monotonic()
         if now - self._last < self._seconds:
             return False
@@ -43,6 +43,6 @@ class Pace:
         return True
 
 
-def say(text: str) -> None:
-    """Prints one line of news on standard error, at once."""
+def log(text: str) -> None:
+    """Prints one line on standard error at once."""
     print(text, file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ _keep: list[object] = []  # a torch Library takes its schemas with it when it is
 
 
 class _BeforeTorchvision:
-    """Finds nothing; declares the schemas at the moment somebody first asks for torchvision."""
+    """Finds nothing; declares the schemas when torchvision is first imported."""
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> None:
         if fullname == "torchvision":

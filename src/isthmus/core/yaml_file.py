@@ -19,9 +19,13 @@ from isthmus.core.params_copy import as_started
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, in PyYAML's wheels, reads dvc.lock ten times faster
 _RESOLVER = Resolver()
-_SECONDS_BETWEEN_TRIES, _TRIES = 0.1, 10  # dvc empties params.yaml and dvc.lock before it writes them anew
+_SECONDS_BETWEEN_TRIES, _TRIES = 0.1, 10  # dvc empties params.yaml and dvc.lock before it rewrites them
 _DEEPEST = 100  # mappings and lists in each other
 _WRITTEN_OUT = 100_000  # values that a small file may stand for through its aliases
+
+
+class UnmergedError(ConfigError):
+    """A file holds git's conflict markers."""
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -37,7 +41,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         try:
             return _mapping(data, path)
         except ConfigError:
-            # the same bytes twice: nobody is writing, unless the file was just emptied
+            # the same bytes twice: no process is writing, unless the file was just emptied
             if (data == before and data.strip()) or tried == _TRIES - 1:
                 raise
         before = data
@@ -78,9 +82,9 @@ def _mapping(data: bytes, path: Path) -> dict[str, Any]:
 def _check_merged(path: Path, text: str) -> None:
     if found := re.search(r"^(<{7}|>{7}) ", text, re.MULTILINE):
         line = text.count("\n", 0, found.start()) + 1
-        after = " Then run 'dvc repro': it makes again what the other side had" if path.name == "dvc.lock" else ""
-        raise ConfigError(
-            f"{path}: line {line}: git conflict markers ('{found.group(1)}') of a merge that was not settled. Keep one"
+        after = " Then run 'dvc repro', which rebuilds what the other side had" if path.name == "dvc.lock" else ""
+        raise UnmergedError(
+            f"{path}: line {line}: git conflict markers ('{found.group(1)}') of an unfinished merge. Keep one"
             f" side with 'git checkout --ours {path.name}' or 'git checkout --theirs {path.name}', or edit the file,"
             f" then 'git add {path.name}'.{after}"
         )
@@ -119,7 +123,7 @@ def _problems(text: str) -> list[str]:
             event, size = ended.event, ended.size
         elif isinstance(event, yaml.AliasEvent):
             if any(event.anchor == one.event.anchor for one in inside):
-                return [f"line {_line(event)}: a value that holds itself ('*{event.anchor}')"]
+                return [f"line {_line(event)}: a value that contains itself ('*{event.anchor}')"]
             size = sizes.get(event.anchor or "", 1)
         elif isinstance(event, yaml.ScalarEvent):
             if isinstance(inside[-1].event, yaml.MappingStartEvent) and inside[-1].at_key:
@@ -130,7 +134,7 @@ def _problems(text: str) -> list[str]:
             sizes[event.anchor] = size
         inside[-1].take(size)
     if inside[0].size > max(_WRITTEN_OUT, 10 * distinct):
-        problems.append(f"its aliases ('*name') stand for {inside[0].size} values. Write out what is meant")
+        problems.append(f"its aliases ('*name') expand to {inside[0].size} values. Write the values out")
     return problems
 
 
@@ -139,7 +143,7 @@ def _noted(key: yaml.ScalarEvent, keys: dict[tuple[str, str], int]) -> Iterator[
     # by its type too: 1 and "1" are two keys, `a` and "a" are one
     identity = (key.tag or _RESOLVER.resolve(yaml.ScalarNode, key.value, key.implicit), key.value)
     if identity in keys and key.value != "<<":
-        yield f"line {line}: the key '{key.value}' stands on line {keys[identity]} already. Keep one"
+        yield f"line {line}: the key '{key.value}' is already on line {keys[identity]}. Keep one"
     keys[identity] = line
 
 

@@ -35,6 +35,10 @@ class Batch:
         """S, the number of source rows."""
         return len(self.labels)
 
+    def label_shares(self, classes: int) -> Tensor:
+        """Returns the soft labels, or else the labels as one-hot rows, float32 `[S, K]`."""
+        return functional.one_hot(self.labels, classes).float() if self.soft_labels is None else self.soft_labels
+
     def to(self, device: torch.device) -> "Batch":
         """Returns the batch on a device."""
         strong = None if self.target_strong is None else self.target_strong.to(device)
@@ -54,8 +58,7 @@ def softened(batch: Batch, classes: int, smoothing: float) -> Batch:
 
     Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
     """
-    sharp = functional.one_hot(batch.labels, classes).float() if batch.soft_labels is None else batch.soft_labels
-    return replace(batch, soft_labels=sharp * (1.0 - smoothing) + smoothing / classes)
+    return replace(batch, soft_labels=batch.label_shares(classes) * (1.0 - smoothing) + smoothing / classes)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def read_csv(table: Path, any_dialect: bool = False) -> tuple[list[str], list[Li
         if not columns:
             columns = [cell.strip() for cell in cells]
             if twice := sorted({c for c in columns if c and columns.count(c) > 1}):
-                raise DataError(f"{table}: column {', '.join(twice)} is there twice. Rename or remove one")
+                raise DataError(f"{table}: column {', '.join(twice)} appears twice. Rename or remove one")
             continue
         if len(cells) < len(columns) or any(cells[len(columns) :]):
             if reader.line_num > start:
@@ -70,7 +70,7 @@ def read_csv(table: Path, any_dialect: bool = False) -> tuple[list[str], list[Li
 
 def _quote(table: Path, line: int, what: str) -> str:
     return (
-        f"{table}: line {line}: a field begins with a quote that is not closed as it should be ({what}). Remove the"
+        f"{table}: line {line}: a field begins with a quote that is not closed correctly ({what}). Remove the"
         ' stray quote, or put the field into quotes and double each quote in it: "3"" plate"'
     )
 
@@ -96,6 +96,6 @@ def _text(table: Path, any_dialect: bool) -> str:
             return data.decode("cp1252", "replace")
         line = data.count(b"\n", 0, error.start) + 1
         raise DataError(
-            f"{table}: line {line}: is not UTF-8 (byte 0x{data[error.start]:02x}): it is of an old Windows or Latin-1."
+            f"{table}: line {line}: is not UTF-8 (byte 0x{data[error.start]:02x}): probably Windows-1252 or Latin-1."
             f" {_SAVE}{'' if os.name == 'nt' else f', or run: iconv -f WINDOWS-1252 -t UTF-8 {table.name} > utf8.csv'}"
         ) from None

@@ -29,7 +29,7 @@ class Scenario(Config):
         description="folder with <domain>/<class>/file or <domain>/file, or with images.csv / images.parquet"
     )
     source: list[Name] = Field(min_length=1, description="labelled domains, one or several")
-    target: Name = Field(description="the domain to carry the model to")
+    target: Name = Field(description="the domain to adapt the model to")
     target_labels: Literal["folders", "table", "none"] = Field(
         "none", description="where labels of the target can be found for evaluation, if anywhere"
     )
@@ -56,7 +56,8 @@ class Scenario(Config):
         for name in [*self.source, self.target, *self.classes]:
             if problem := name_problem(name):
                 raise ValueError(
-                    f"'{printable(name)}' cannot be a folder's name: it {problem}. Allowed: all signs but '/' and NUL,"
+                    f"'{printable(name)}' cannot be a folder's name: it {problem}. Allowed: all characters except"
+                    f" '/' and NUL,"
                     " and no dot at the beginning"
                 )
         if self.tiles and isinstance(self.tiles.scale, dict) and set(self.tiles.scale) != set(self.domains):
@@ -65,7 +66,7 @@ class Scenario(Config):
             raise ValueError("'tiles' cuts frames and 'volumes' orders whole slices. Keep one of them")
         for what, values in (("classes", self.classes), ("source", self.source)):
             if len(set(values)) != len(values):
-                raise ValueError(f"{what} names one thing twice: {', '.join(values)}")
+                raise ValueError(f"{what} contains a duplicate: {', '.join(values)}")
         if self.kind not in plugins.names("data.kinds"):
             allowed = plugins.names("data.kinds")
             raise ValueError(

@@ -32,7 +32,7 @@ def scenario_names(document: Mapping[str, Any], wanted: Sequence[str], params: P
         raise ConfigError(
             "\n".join(
                 f"params.yaml: no scenario '{name}'.{did_you_mean(name, there)} There are: {', '.join(there)}."
-                f" Bring one with 'isthmus add {name} --source DIR --target DIR --kind KIND' or 'isthmus fetch {name}'"
+                f" Create one with 'isthmus add {name} --source DIR --target DIR --kind KIND' or 'isthmus fetch {name}'"
                 for name in unknown
             )
         )

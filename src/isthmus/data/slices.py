@@ -37,14 +37,14 @@ class VolumeConfig(Config):
 
     every: int = Field(1, ge=1, description="takes every k-th slice, the middle one among them")
     spacing: float | None = Field(
-        None, gt=0, description="[mm] between the slices that are taken, the nearest there are; none: as they lie"
+        None, gt=0, description="[mm] between the slices that are taken, the nearest available; none: as stored"
     )
-    most: int | None = Field(None, ge=1, description="takes so many in the middle of these; none: all")
+    most: int | None = Field(None, ge=1, description="number taken from the middle of these; none: all")
 
     @model_validator(mode="after")
     def _one_step(self) -> Self:
         if self.spacing is not None and self.every != 1:
-            raise ValueError("'every' and 'spacing' both say how far apart slices are. Keep one of them")
+            raise ValueError("'every' and 'spacing' both set the distance between slices. Keep one of them")
         return self
 
 
@@ -73,7 +73,7 @@ def volume_problem(slices: Sequence[Slice]) -> str:
         return "no volume: the slices of the series are not parallel"
     apart = np.diff([s.position for s in slices])
     if same := int((apart < _SAME_PLACE).sum()):
-        return f"no volume: {same} of the {len(slices)} slices of the series lie where another one lies"
+        return f"no volume: {same} of the {len(slices)} slices of the series have the position of another slice"
     usual = float(np.median(apart)) if len(apart) else 0.0
     wide = [(s.position, float(step)) for s, step in zip(slices, apart, strict=False) if step > _GAP * usual]
     if wide:

@@ -27,7 +27,7 @@ class Tiles(Config):
             raise ValueError(f"overlap {self.overlap:g} must be smaller than size {self.size:g}")
         scales = list(self.scale.values()) if isinstance(self.scale, dict) else [self.scale]
         if self.unit == "pixel" and self.scale is not None:
-            raise ValueError("a scale says how long a pixel is. Set 'unit: mm' or 'unit: m', or remove 'scale'")
+            raise ValueError("a scale is the length of a pixel. Set 'unit: mm' or 'unit: m', or remove 'scale'")
         if any(value is not None and value <= 0 for value in scales):
             raise ValueError(f"scale must be above 0 (got {self.scale})")
         return self

@@ -26,7 +26,7 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
     same.
 
     Raises:
-        DataError: a worker was killed, most likely for want of memory.
+        DataError: a worker was killed, probably out of memory.
     """
     if workers == 1 or len(items) < _WORTH_A_POOL:
         yield from map(function, items)
@@ -54,7 +54,7 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
             yield from pending.popleft().result()
     except BrokenProcessPool:
         raise DataError(
-            "a worker process was killed, most likely for want of memory. Set 'ingest.workers: 1' or free some memory"
+            "a worker process was killed, probably out of memory. Set 'ingest.workers: 1' or free some memory"
         ) from None
     finally:
         starter.shutdown(wait=True)

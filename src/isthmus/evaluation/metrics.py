@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 Predictions = NDArray[np.int64]
 Reals = NDArray[np.float64]
-ONE_CLASS = 1.05  # effective classes of hard predictions under which they have collapsed
 INTERVAL = (2.5, 97.5)  # percentiles of a 95% interval
+ONE_CLASS = 1.05  # effective classes of the hard predictions: under it, over 99% of the images are of one class
 
 
 class ClassScores(TypedDict):

@@ -58,7 +58,7 @@ class Evidence:
             DataError: no model was asked.
         """
         if self.scored is None:
-            raise DataError("a rule under gates: needs the models' own answers. Run 'isthmus score' first")
+            raise DataError("a rule under gates: needs the models' own predictions. Run 'isthmus score' first")
         return self.scored
 
     def silence(self, rule: str) -> list[Reason]:

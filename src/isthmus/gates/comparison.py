@@ -37,7 +37,7 @@ def paired_difference(scored: Scored, champion: Answers, role: str, resamples: i
     rows = scored.labelled(role)
     labels = scored.label[rows]
     right = np.stack([scored.right(scored.candidate)[rows], scored.right(champion)[rows]])
-    # a right answer is the label itself, a wrong one is none of the classes: balanced accuracy asks for no more
+    # a right answer is the label itself, a wrong one is none of the classes: balanced accuracy needs no more
     means = [balanced_accuracy(np.where(row, labels, -1), labels) for row in right]
     weights = group_weights(scored.images["group"].to_numpy()[rows], resamples, derive_seed(0, "gate", role))
     drawn = resampled_balanced_accuracy(right, labels, weights)

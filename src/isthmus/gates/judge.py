@@ -98,7 +98,7 @@ def read_rules(params: Path) -> dict[str, Rule]:
         raise ConfigError("\n".join(problems))
     if not rules:
         there = ", ".join(plugins.names(FOLDER))
-        raise ConfigError(f"{params}: gates: no rule is named, so nothing could be refused. There are: {there}")
+        raise ConfigError(f"{params}: gates: no rule is named, so the gate could refuse nothing. There are: {there}")
     return rules
 
 

@@ -35,15 +35,20 @@ class ModelConfig(Config):
     norm: Literal["batch", "layer"] = Field("batch", description="norm of the bottleneck")
     head: Literal["bottleneck", "linear", "knn"] = Field(
         "bottleneck",
-        description="linear: the head stands on the backbone's features (linear probe in frozen mode); knn: nearest "
+        description="linear: the head is on the backbone's features (linear probe in frozen mode); knn: nearest "
         "source images vote and nothing trains (frozen mode, source_only and zscore)",
     )
     neighbours: Neighbours = Field(Neighbours(), description="of head: knn")
     tuning: Tuning = Field(Tuning(), description="of the backbone, in full mode")
     augment: Augment = Field(Augment(), description="of training images, in full mode")
-    epochs: int = Field(20, ge=1, description="of each phase of a method; one epoch is one pass over the larger domain")
+    epochs: int = Field(
+        20,
+        ge=1,
+        description="of each phase of a method, of max(source, target training images) / batch_size steps each: "
+        "source_only too takes more steps where there are more target images",
+    )
     min_steps: int = Field(
-        0, ge=0, description="[batch] that a phase has at least: small sets are gone through in more epochs"
+        0, ge=0, description="[step] that a phase has at least: small sets are gone through in more epochs"
     )
     learning_rate: float = Field(1e-3, gt=0, description="of bottleneck, head and the method's own layers")
     backbone_rate: float = Field(0.1, ge=0, description="[share] of learning_rate for the backbone (full mode)")
@@ -53,10 +58,13 @@ class ModelConfig(Config):
     schedule: Schedule = Field(Schedule(), description="of the learning rate")
     accumulate: int = Field(1, ge=1, description="[batch] whose gradients make one optimiser step")
     precision: Literal["none", "bf16", "fp16"] = Field(
-        "none", description="of the forward pass in training; losses, and all that is kept, are float32"
+        "none", description="of the forward pass in training; losses and all stored outputs are float32"
     )
     average: float = Field(
-        0.0, ge=0, lt=1, description="decay a step of an exponential moving average of the weights; 0: none. It is kept"
+        0.0,
+        ge=0,
+        lt=1,
+        description="decay a step of an exponential moving average of the weights, which is what is stored; 0: none",
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="[share] of a source label spread over all classes")
     sampling: Literal["as_is", "balanced"] = Field(
@@ -64,26 +72,26 @@ class ModelConfig(Config):
     )
     class_shares: dict[Name, float] = Field(
         default_factory=dict,
-        description="class -> [share]; source rows are drawn so (re-weighting), e.g. as the `priors` of shift.json say",
+        description="class -> [share]; source rows are drawn so (re-weighting), e.g. the `priors` of shift.json",
     )
     target_shares: dict[Name, float] = Field(
         default_factory=dict,
-        description="class -> [share] of the target, e.g. the `priors` of shift.json; shot, bnm and mcc aim at them "
-        "instead of at equal shares, other methods do not look at them",
+        description="class -> [share] of the target, e.g. the `priors` of shift.json; shot, bnm and mcc use them "
+        "in place of equal shares, other methods ignore them",
     )
-    early_stop: EarlyStop = Field(EarlyStop(), description="stops a seed whose kept epochs no longer get better")
-    shift_pixels: int = Field(2, ge=0, description="training images are moved by up to this many [pixel] (full mode)")
+    early_stop: EarlyStop = Field(EarlyStop(), description="stops a seed whose stored epochs no longer improve")
+    shift_pixels: int = Field(2, ge=0, description="training images are shifted by up to this many [pixel] (full mode)")
 
     @model_validator(mode="after")
     def _consistent(self) -> "ModelConfig":
         if self.mode == "frozen" and self.tuning != Tuning():
-            raise ValueError("tuning is of a backbone that trains. Set mode: full, or drop tuning")
+            raise ValueError("tuning needs a backbone that trains. Set mode: full, or drop tuning")
         if self.mode == "frozen" and self.augment != Augment():
             raise ValueError("augment changes images, which frozen mode does not see. Set mode: full, or drop augment")
         if self.head == "knn":
             self._trains_nothing()
         elif self.neighbours != Neighbours():
-            raise ValueError(f"neighbours are of head: knn (got head: {self.head}). Set it, or drop neighbours")
+            raise ValueError(f"neighbours belongs to head: knn (got head: {self.head}). Set it, or drop neighbours")
         return self
 
     def _trains_nothing(self) -> None:

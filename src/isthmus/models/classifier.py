@@ -85,7 +85,7 @@ class Classifier(nn.Module):
         width: B, of the bottleneck.
         norm: `batch`, or `layer` where batches are split over processes.
         seed: of the initial weights of bottleneck and head.
-        linear: the head stands on the backbone's features, without a bottleneck; `width` is then D.
+        linear: the head is on the backbone's features, without a bottleneck; `width` is then D.
         head: what stands on the backbone's features instead of a linear layer, without a bottleneck.
 
     Attributes:

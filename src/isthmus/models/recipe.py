@@ -27,7 +27,7 @@ class Schedule(Config):
     name: Literal["constant", "cosine", "one_cycle", "step", "sgdr", "plateau"] = Field(
         "cosine",
         description="constant; cosine to zero; one_cycle (Smith and Topin 2018); step (x factor every `every` epochs); "
-        "sgdr (cosine restarts, Loshchilov and Hutter 2017); plateau (x factor when `watch` stands still)",
+        "sgdr (cosine restarts, Loshchilov and Hutter 2017); plateau (x factor when `watch` stops improving)",
     )
     warm_up: float = Field(0.05, ge=0, lt=1, description="[share] of all steps, linear; one_cycle has its own rise")
     every: int = Field(10, ge=1, description="[epoch] between steps; length of sgdr's first cycle")
@@ -60,10 +60,12 @@ class Tuning(Config):
     )
     blocks: int = Field(2, ge=0, description="of partial: this many last blocks train")
     rank: int = Field(8, ge=1, description="of lora")
-    alpha: float = Field(16.0, gt=0, description="of lora: its change counts alpha / rank")
+    alpha: float = Field(16.0, gt=0, description="of lora: its change is scaled by alpha / rank")
     prompts: int = Field(10, ge=1, description="[token] of prompts")
     layer_decay: float = Field(1.0, gt=0, le=1, description="each layer learns at this share of the one after it")
-    unfreeze_every: int = Field(0, ge=0, description="[epoch] between layers that join, the last first; 0: at once")
+    unfreeze_every: int = Field(
+        0, ge=0, description="[epoch] between layers that start to train, the last first; 0: at once"
+    )
     l2_sp: float = Field(0.0, ge=0, description="weight of the squared distance of the backbone to its start (L2-SP)")
 
 
@@ -79,7 +81,12 @@ class Augment(Config):
 
     mixup: float = Field(0.0, ge=0, description="alpha of the Beta that mixes pairs of source images; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha of the Beta for the area that a source image gets of another")
-    erase: float = Field(0.0, ge=0, le=1, description="[share] of images that have a rectangle filled with their mean")
+    erase: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="[share] of source images and strong target views with a rectangle filled with their mean",
+    )
     randaugment: int = Field(
         0, ge=0, le=8, description="operations on each source image and strong view, one after another; 0: none"
     )
@@ -101,6 +108,7 @@ class Augment(Config):
             raise ValueError("randaugment and augmix cannot both change one image. Set one of them to 0")
         if self.strength != 9.0 and not (self.randaugment or self.augmix or self.artefacts):
             raise ValueError(
-                "strength is of randaugment, augmix and artefacts, and none is set. Set one of them, or drop strength"
+                "strength applies to randaugment, augmix and artefacts, and none is set. Set one of them, or drop"
+                " strength"
             )
         return self

@@ -61,7 +61,7 @@ def tokens(network: nn.Module, images: Tensor, layer: int | None = None) -> Toke
     if found.dim() == 4:
         last = getattr(network, "output_fmt", "NCHW") == "NHWC"
         return _of_maps(found.permute(0, 3, 1, 2) if last else found)
-    raise ConfigError(f"models: {type(network).__name__} has features {tuple(found.shape)}, which are of no grid")
+    raise ConfigError(f"models: {type(network).__name__} has features {tuple(found.shape)}, which form no grid")
 
 
 def _called(network: nn.Module, run: Any, images: Tensor) -> Tensor:
@@ -89,6 +89,6 @@ def _of_sequence(network: Any, found: Tensor, images: Tensor) -> Tokens:
     if not rows or values.shape[1] != rows * columns:
         raise ConfigError(
             f"models: {type(network).__name__} has {found.shape[1]} tokens for images of {height} x {width} pixels,"
-            " which are of no grid"
+            " which form no grid"
         )
     return Tokens(values.float(), rows, columns)

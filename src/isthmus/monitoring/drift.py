@@ -19,18 +19,20 @@ _ROUNDING = 1e-9  # a tail of 0.15 is a rounding below 3 / 20
 class WatchConfig(Config):
     """How a batch is judged: the section `watch:`."""
 
-    significance: float = Field(0.01, gt=0, lt=1, description="[share] of batches without drift that may be called one")
+    significance: float = Field(
+        0.01, gt=0, lt=1, description="[share] of batches without drift that may raise an alarm"
+    )
     tail: float = Field(
         0.05, gt=0, lt=1, description="images with a domain_score up to this are counted; a multiple of 0.05"
     )
-    min_images: int = Field(50, ge=1, description="[image] that a batch must have to be judged at all")
-    hours: float = Field(24.0, gt=0, description="[h] before now from which kept statistics are looked at")
+    min_images: int = Field(50, ge=1, description="[image] that a batch must have to be tested")
+    hours: float = Field(24.0, gt=0, description="[h] before now from which stored statistics are used")
 
     @field_validator("tail")
     @classmethod
     def _whole_parts(cls, tail: float) -> float:
         if abs(tail * BINS - round(tail * BINS)) > _ROUNDING:
-            raise ValueError(f"must be a multiple of {1 / BINS:g}, for statistics are kept in {BINS} parts")
+            raise ValueError(f"must be a multiple of {1 / BINS:g}, since statistics are stored in {BINS} parts")
         return tail
 
 
@@ -51,7 +53,7 @@ class Drift:
         in_tail: of these, with a `domain_score` up to the tail.
         share: `in_tail` / `images`, the size of the effect; None without images.
         expected: that share where nothing has drifted.
-        p_value: how probable so many in the tail would be without drift; None where it cannot be told.
+        p_value: probability of as many in the tail without drift; None where it cannot be computed.
         held_out: images of the domain that the scores rest on.
     """
 
@@ -101,12 +103,12 @@ def _probability(in_tail: int, images: int, farther: int, held_out: int) -> floa
 
 def _verdict(images: int, p_value: float | None, held_out: int, config: WatchConfig) -> tuple[Verdict, str]:
     if images < config.min_images:
-        return "too few images", f"{images} images; watch.min_images asks for {config.min_images}"
+        return "too few images", f"{images} images; watch.min_images requires {config.min_images}"
     if p_value is None:
         needed = int(np.ceil(1 / config.tail - _ROUNDING)) - 1
         return "too few images", (
-            f"the model has {held_out} held-out images of its target; {needed} are needed to tell what the rarest"
-            f" {config.tail:g} are. Adapt it to more images, or raise watch.tail"
+            f"the model has {held_out} held-out images of its target; {needed} are needed to estimate the rarest"
+            f" {config.tail:g}. Adapt it to more images, or raise watch.tail"
         )
     if p_value <= config.significance:
         return "drift", f"p-value {p_value:.2g}, at most watch.significance {config.significance:g}"

@@ -70,7 +70,7 @@ def read_incoming(project: Path, scenario: str, folder: Path, files: list[Path])
         )
     sweep(incoming.raw.parent)
     if not incoming.raw.is_dir():
-        raise DataError(f"{incoming.raw}: no such folder. Bring it with 'dvc checkout {section.raw}.dvc'")
+        raise DataError(f"{incoming.raw}: no such folder. Get it with 'dvc checkout {section.raw}.dvc'")
     if incoming.folder.is_relative_to(incoming.raw.resolve()):
         raise ConfigError(f"{folder}: lies inside the raw data of '{scenario}'. Name a folder outside {section.raw}")
     return incoming
@@ -126,7 +126,7 @@ def _place(incoming: Incoming, fresh: Path) -> None:
 
 
 def _write_rows(table: Path, target: str, aside: str, paths: list[str]) -> None:
-    """Writes the target's rows anew, without labels; the table as it was stays beside it."""
+    """Rewrites the target's rows without labels; the old table stays beside it."""
     csv = table.suffix == ".csv"
     rows = pd.read_csv(table, dtype=str, keep_default_na=False) if csv else pd.read_parquet(table)
     inside = (rows["domain"] != target) & rows["path"].str.startswith(f"{target}/")
@@ -155,7 +155,7 @@ def _target_hashes(incoming: Incoming) -> set[str]:
 
 
 def _forget_labels(params: Path, scenario: str) -> None:
-    """Sets `target_labels: none`: nobody has labelled the new images. Everything else stays as it is, to the byte."""
+    """Sets `target_labels: none`, since the new images have no labels; no other byte changes."""
     expected = read_yaml(params)
     section = expected["scenarios"][scenario]
     if section.get("target_labels", "none") == "none":

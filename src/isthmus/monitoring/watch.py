@@ -110,7 +110,7 @@ _MEANS = ("mean_confidence", "answered")
 
 
 def watch(project: Path, scenario: str, place: Path | None = None, now: datetime | None = None) -> Watched:
-    """Judges a batch and writes `drift.json`.
+    """Tests a batch for drift and writes `drift.json`.
 
     Args:
         project: its root.
@@ -152,7 +152,7 @@ def _champion(store: Store, scenario: str) -> Address:
 
 def _no_champion(place: str, scenario: str) -> StoreError:
     return StoreError(
-        f"{model_name(scenario)}: there is no champion in {place} that images could be held against."
+        f"{model_name(scenario)}: there is no champion in {place} to compare images with."
         f" Run 'isthmus publish {scenario}', 'isthmus score {scenario}', 'isthmus gate {scenario}' and"
         f" 'isthmus promote {scenario}'"
     )
@@ -160,7 +160,7 @@ def _no_champion(place: str, scenario: str) -> StoreError:
 
 def _adapted_to(store: Store, champion: Address) -> tuple[str, int]:
     """Returns the domain that a model was adapted to, and how many held-out images its scores rest on."""
-    # Here and not above: it brings torch, a second that a mistake need not wait for.
+    # Here and not above: it imports torch, which takes a second that an error message need not wait for.
     from isthmus.evaluation.shift.membership import read_typicalities
 
     spec = read_spec(store, champion.model_id)
@@ -168,7 +168,7 @@ def _adapted_to(store: Store, champion: Address) -> tuple[str, int]:
         typicality = store.fetch_model_file(champion.model_id, f"{MODEL_FOLDER}/{TYPICALITY}", Path(temporary))
         if spec is None or typicality is None:
             raise StoreError(
-                f"{champion.model} version {champion.version}: answers no domain_score, so no drift can be told."
+                f"{champion.model} version {champion.version}: answers no domain_score, so drift cannot be tested."
                 " It was published before there were any: publish and promote a newer one"
             )
         domain: str = spec["domain"]
@@ -180,7 +180,7 @@ def _check_place(place: Path, scenario: str, champion: Address, project: Path) -
         return
     if place == kept_path(project, champion.model_id):
         raise DataError(
-            f"{place}: no statistics of served inputs are kept of {champion.model} version {champion.version}."
+            f"{place}: no statistics of served inputs are stored for {champion.model} version {champion.version}."
             f" Serve it with 'isthmus serve {scenario}', or name a folder: 'isthmus watch {scenario} FOLDER'"
         )
     raise DataError(f"{place}: no such folder of images, and no such file of kept statistics")
@@ -203,7 +203,7 @@ def _asked(store: Store, champion: Address, folder: Path, kind: str, moment: dat
 def _kept(file: Path, champion: Address, config: WatchConfig, moment: datetime) -> Seen:
     batches = list(read_kept(file))
     if not batches:
-        raise DataError(f"{file}: holds no line of kept statistics. 'isthmus serve' and 'isthmus predict' write them")
+        raise DataError(f"{file}: contains no statistics. 'isthmus serve' and 'isthmus predict' write them")
     since = (moment - timedelta(hours=config.hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
     mine = [batch for batch in batches if batch.model_id == champion.model_id and batch.time >= since]
     return Seen(mine, [], {}, since)

@@ -26,7 +26,7 @@ def audit_facts(audit: dict[str, Any], truth: dict[str, Any], classes: list[str]
 
 
 def warnings(audit: dict[str, Any], group: str | None) -> list[str]:
-    """Returns what makes the numbers of a report doubtful: what whoever reads it must see first.
+    """Returns what makes the numbers of a report doubtful, which a reader must see first.
 
     Args:
         audit: `audit.json`.

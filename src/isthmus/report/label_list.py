@@ -40,7 +40,7 @@ class Line:
 
 
 def query_lines(findings: Findings, manifest: Path, prepared: Path, features: Path, trained: Path) -> list[Line]:
-    """Returns the list: of the target's training split, so that its test split stays unseen by whoever labels."""
+    """Returns the list: of the target's training split, so that the labelling person does not see the test split."""
     samples = read_samples(manifest, prepared)
     pool = samples.rows([findings.scenario.target], "train")[:MAX_IMAGES]
     known = samples.rows(findings.scenario.source, "train")[:MAX_IMAGES]

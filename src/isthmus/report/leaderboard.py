@@ -12,7 +12,7 @@ class Row:
     """One method at the epoch that `select` takes for it.
 
     Attributes:
-        tie: from which other it cannot be told: the chosen one, the best by truth, or both; empty when it can be.
+        tie: tied with the chosen one, the best by truth, or both; empty where a difference was shown.
         transfer: better, worse or no difference shown against source-only; empty without labels and for source-only.
         out: reasons why its candidates were not eligible; empty when it was.
         scores: validator -> mean over seeds, None where it is not finite.

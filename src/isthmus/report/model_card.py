@@ -116,7 +116,7 @@ def _target(findings: Findings) -> dict[str, Any] | None:
 
 
 def _trust(findings: Findings) -> dict[str, Any]:
-    """Returns what may be believed without target labels, and, where there are some, what they say of it."""
+    """Returns uncertainty and calibration without target labels and, where there are labels, measured with them."""
     trust, held = findings.trust, findings.truth["trust"] if findings.labelled else None
     estimate, sets = trust["estimate"], trust["conformal"]
     return {

@@ -33,7 +33,7 @@ def sample_images(
     """Returns thumbnails: of each source by class, of the target without any class.
 
     `image_id` is a keyed hash, so the first ids in order are a fair sample, and the same one each time. Only
-    training images are shown: the test split of the target stays unseen by whoever tunes with this page.
+    training images are shown: a person who tunes with this page does not see the target's test split.
     """
     rows = Rows(prepared / "shards", index)
     facts = manifest.set_index("image_id").loc[index["image_id"]]

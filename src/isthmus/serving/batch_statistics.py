@@ -16,7 +16,7 @@ from typing import Any
 
 from isthmus.core.files import atomic_file
 from isthmus.core.locks import flocked
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 
 BINS = 20  # of `domain_score`: (0, 0.05], (0.05, 0.1], ... the test of drift needs the upper edge inside
 LIMIT = 8_000_000  # [byte] a file may grow to; then the older half of its lines goes, some 10,000 batches
@@ -142,7 +142,7 @@ class Batches:
         try:
             keep(self._path, summarise(self._rows, *self._model, datetime.now(UTC)))
         except OSError as error:
-            say(f"statistics of {len(self._rows)} images are lost: {error}")
+            log(f"statistics of {len(self._rows)} images are lost: {error}")
         self._rows = []
 
 

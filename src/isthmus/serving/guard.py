@@ -1,4 +1,4 @@
-"""The HTTP side of a served model: its pages, what a request must be before the model sees it, and what is counted.
+"""The HTTP side of a served model: its pages, and the checks of a request before the model sees it.
 
 Paths and JSON are those of MLflow's scoring server: `/invocations`, `/ping`, `/health`, `/version`.
 """
@@ -6,16 +6,12 @@ Paths and JSON are those of MLflow's scoring server: `/invocations`, `/ping`, `/
 import asyncio
 import html
 import json
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from isthmus.core.progress import say
-from isthmus.serving.aggregates import Aggregates
 from isthmus.serving.batch_statistics import Batches
 from isthmus.serving.model_process import ModelProcess
 from isthmus.serving.request_limits import Limits, RefusedError
@@ -23,7 +19,6 @@ from isthmus.serving.request_limits import Limits, RefusedError
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-_SECONDS_BETWEEN_WRITES = 2.0
 _BLOCK = 65_536  # [byte]: one array that grows to a whole body would be copied, and leave holes in memory
 _JSON = "application/json"
 _METHODS = dict.fromkeys(("/", "/docs", "/ping", "/health", "/version"), ("GET", "HEAD")) | {"/invocations": ("POST",)}
@@ -58,9 +53,7 @@ class Guard:
         model: the process.
         name: of the model and its version, as shown to people.
         limits: of requests.
-        counts: counted on from an earlier run.
-        path: where they are kept.
-        batches: takes the answers in, each when it is given.
+        batches: collects the statistics of the answers.
 
     Attributes:
         limits: as given.
@@ -68,18 +61,13 @@ class Guard:
         stop: ends the server.
     """
 
-    def __init__(
-        self, model: ModelProcess, name: str, limits: Limits, counts: Aggregates, path: Path, batches: Batches
-    ) -> None:
+    def __init__(self, model: ModelProcess, name: str, limits: Limits, batches: Batches) -> None:
         self.failure: BaseException | None = None
         self.stop: Callable[[], None] = lambda: None
         self._model = model
         self._name = name
         self.limits = limits
-        self._counts = counts
-        self._path = path
         self._batches = batches
-        self._written = 0.0
         self._held = 0  # bytes of bodies
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -93,9 +81,6 @@ class Guard:
         except asyncio.CancelledError:
             reply = _refusal(RefusedError(503, "the server is being stopped"))
         except RefusedError as error:
-            if scope["path"] == "/invocations":
-                self._counts.refused += 1
-                self._keep()
             reply = _refusal(error)
             # A client that is still sending would see a broken connection and no answer, so what is left of its body is
             # read and thrown away; a client that asked first (curl does) is not sending yet.
@@ -140,9 +125,7 @@ class Guard:
             body.clear()  # an error that is raised holds this frame until its client has stopped sending
         if status != 200:
             raise RefusedError(status, found)
-        self._counts.add(found)
         self._batches.add(found)
-        self._keep()
         return Reply(200, json.dumps({"predictions": found}))
 
     async def _read(self, incoming: "_Incoming", body: list[bytearray]) -> None:
@@ -163,7 +146,7 @@ class Guard:
                     if size > self.limits.body:
                         raise _too_large(self.limits)
                     if self._held > self.limits.bodies:
-                        raise RefusedError(503, "too many requests at once. Ask again", **{"retry-after": "1"})
+                        raise RefusedError(503, "too many requests at once. Try again", **{"retry-after": "1"})
         except TimeoutError:
             seconds = self.limits.body_seconds
             raise RefusedError(
@@ -182,7 +165,7 @@ class Guard:
             waiting = not answer.done()
             answer.cancel()
         if waiting:
-            raise RefusedError(503, f"no answer within {self.limits.seconds} s. Ask again")
+            raise RefusedError(503, f"no answer within {self.limits.seconds} s. Try again")
         return answer.result()
 
     async def _live(self, receive: Receive, send: Send) -> None:
@@ -193,7 +176,6 @@ class Guard:
         await receive()
         running.cancel()
         await asyncio.wait({running})
-        self._keep(at_once=True)
         self._batches.write()
         await send({"type": "lifespan.shutdown.complete"})
 
@@ -201,14 +183,6 @@ class Guard:
         if not running.cancelled():
             self.failure = running.exception()
             self.stop()
-
-    def _keep(self, at_once: bool = False) -> None:
-        if at_once or time.monotonic() - self._written > _SECONDS_BETWEEN_WRITES:
-            self._written = time.monotonic()
-            try:
-                self._counts.write(self._path)
-            except OSError as error:  # a full disk stops no answer
-                say(f"serve: what was counted could not be written: {error}")
 
     def _page(self) -> str:
         name = html.escape(self._name)

@@ -2,7 +2,7 @@
 
     python -P -m isthmus.serving.http_server JOB
 
-in the environment that the model's process shall have; JOB is JSON, as `serve.py` writes it.
+in the environment of the model's process; JOB is JSON, as `serve.py` writes it.
 
 uvicorn by itself waits for ever for the head of a request, for what is left of a refused one, and for a client that
 does not read its answer.
@@ -18,9 +18,8 @@ from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from isthmus.core.errors import StoreError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.serving import serving_process
-from isthmus.serving.aggregates import read_aggregates
 from isthmus.serving.batch_statistics import Batches
 from isthmus.serving.guard import Guard
 from isthmus.serving.model_process import LANES, ModelProcess
@@ -34,7 +33,7 @@ _NO_HTTP = (
 )
 _FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 44\r\nretry-after: 1\r\n"
-    b'connection: close\r\n\r\n{"error": "too many connections. Ask again"}'
+    b'connection: close\r\n\r\n{"error": "too many connections. Try again"}'
 )
 
 
@@ -119,15 +118,15 @@ def _stopped(timer: TimerHandle | None) -> TimerHandle | None:
 def main() -> None:
     """Serves the model of the command line."""
     job = json.loads(sys.argv[1])
-    limits, counted = Limits(**job["limits"]), Path(job["counted"])
+    limits = Limits(**job["limits"])
     numbers = LANES, limits.images, limits.megapixels * 1_000_000, limits.memory * 1_000_000
     uri = f"models:/{job['model_id']}"
     model = ModelProcess([sys.executable, "-P", serving_process.__file__, uri, *map(str, numbers)], limits)
     batches = Batches(Path(job["kept"]), job["model_id"], job["version"])
     name = f"{job['model']} version {job['version']}"
-    say(f"serve: loading {name} for http://{job['host']}:{job['port']}/invocations")
+    log(f"serve: loading {name} for http://{job['host']}:{job['port']}/invocations")
     try:
-        listen(Guard(model, name, limits, read_aggregates(counted), counted, batches), job["host"], job["port"])
+        listen(Guard(model, name, limits, batches), job["host"], job["port"])
     except StoreError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(error.exit_status) from None

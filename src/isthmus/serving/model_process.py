@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.core.errors import StoreError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.serving.request_limits import Limits, RefusedError
 
 _LONGEST_ANSWER = 2**26  # [byte] of one line
@@ -50,7 +50,7 @@ class ModelProcess:
         self.loaded = False
 
     async def ask(self, body: list[bytearray]) -> "asyncio.Future[Answer]":
-        """Returns the answer to come; whoever cancels it is not answered, and costs nothing unless its turn has come.
+        """Returns the answer to come; a cancelled request is not computed unless it has begun.
 
         Args:
             body: of the request, in blocks; it may be checked for nothing but its size.
@@ -59,10 +59,10 @@ class ModelProcess:
             RefusedError: there is no model just now, or too many are waiting.
         """
         if not self.loaded:
-            raise RefusedError(503, "the model is being loaded. Ask again")
+            raise RefusedError(503, "the model is being loaded. Try again")
         self._waiting = deque(asked for asked in self._waiting if not asked.answer.done())
         if len(self._waiting) >= self._limits.waiting:
-            waiting = f"{len(self._waiting)} requests are waiting already. Ask again"
+            waiting = f"{len(self._waiting)} requests are waiting already. Try again"
             raise RefusedError(503, waiting, **{"retry-after": "1"})
         asked = _Asked(body, asyncio.get_running_loop().create_future())
         self._waiting.append(asked)
@@ -82,10 +82,10 @@ class ModelProcess:
                 assert child.stdout
                 if not await child.stdout.readline():
                     raise StoreError(f"{name}: its process ended with status {await child.wait()} while it was loaded")
-                say(f"serve: {name} is loaded")
+                log(f"serve: {name} is loaded")
                 self.loaded = True
                 await self._answer(child)
-                say("serve: the model's process is started again")
+                log("serve: the model's process is started again")
             finally:
                 self.loaded = False
                 with suppress(ProcessLookupError):
@@ -112,7 +112,7 @@ class ModelProcess:
             replies.pop(lane).set_result((status, found))
 
     async def _lane(self, lane: int, child: Process, replies: "dict[int, asyncio.Future[Answer]]") -> None:
-        """Asks one request after another; returns where one took too long."""
+        """Sends one request after another; returns where one took too long."""
         assert child.stdin
         while True:
             asked = await self._next()
@@ -135,5 +135,5 @@ class ModelProcess:
             async with self._arrived:
                 await self._arrived.wait_for(lambda: self._waiting)
                 asked = self._waiting.popleft()
-            if not asked.answer.done():  # else nobody waits for it any longer
+            if not asked.answer.done():  # else the client is gone
                 return asked

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_file, write_json
 from isthmus.core.process.failures import other_words
-from isthmus.core.progress import say, track
+from isthmus.core.progress import log, track
 from isthmus.data.ingest.walk import refusal, walk
 from isthmus.data.names import as_text, private_reason, shown_name
 from isthmus.registry.model.model_files import read_spec
@@ -53,9 +53,9 @@ class Predicted:
 
 
 def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statistics: Path | None = None) -> Predicted:
-    """Predicts files and all files in folders, and writes `out` and `<out>.bad.json`, each whole or not at all.
+    """Predicts files and all files in folders, and writes `out` and `<out>.bad.json`, each atomically.
 
-    Both hold the paths of files, also of medical ones: whoever asks needs them. What is logged does not.
+    Both hold the paths of files, also of medical ones, since the caller needs them. The log does not.
     Columns of `out`: `path` as given or found (bytes that are no UTF-8 as `\\xe9`), `class`, `confidence` (the largest
     probability), then what the model answers. A file that cannot be read or is no image of the model's kind is listed
     with its reason.
@@ -102,7 +102,7 @@ def answers(
     Raises:
         StoreError: the model could not be loaded, or failed.
     """
-    say(f"{what}: {len(files)} files with {address.model} version {address.version}")
+    log(f"{what}: {len(files)} files with {address.model} version {address.version}")
     batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
     with _model(tracking_uri, address) as ask:
         for batch in track(batches, what, len(batches), "batch"):
@@ -146,7 +146,7 @@ class Listing:
 
     Attributes:
         files: that may be images.
-        refused: file or folder -> why it is refused unopened.
+        refused: file or folder -> why it is refused without opening.
         beside: number of files that lie beside images in folders.
         numbers: of files and refused ones, from 1, in the order in which they were found.
     """
@@ -169,7 +169,7 @@ def list_files(paths: Sequence[Path], kind: str = "") -> Listing:
 
     Args:
         paths: files and folders.
-        kind: of the model, which says what a message may name.
+        kind: of the model, which decides what a message may contain.
 
     Raises:
         DataError: paths that are not there, or no file in them: all at once.

@@ -38,7 +38,7 @@ def own_output() -> TextIO:
 
 
 def read_ahead(read: Callable[[BinaryIO], T | None]) -> "SimpleQueue[T]":
-    """Returns what is read of standard input, in a thread: at its end, so with whoever asks, the process ends at once.
+    """Returns what is read of standard input, in a thread: the process ends when it ends.
 
     Args:
         read: returns the next item of a stream, None at its end.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from isthmus.core.errors import ConfigError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.publish.model_reference import resolve
 from isthmus.registry.store.stores import open_store
 from isthmus.serving.predict import check_statistics, model_environment
@@ -37,21 +37,15 @@ def serve(project: Path, given: str, host: str, port: int, limits: Limits, stati
     address = resolve(store, given)
     _check_port(host, port)
     if host not in ("127.0.0.1", "::1", "localhost"):
-        say(f"serve: {host} can be reached from other machines, and the server asks nobody for a password")
+        log(f"serve: {host} can be reached from other machines, and the server has no authentication")
     kept = (statistics or kept_path(project, address.model_id)).resolve()
     check_statistics(kept)
     job = {
         "model": address.model, "version": address.version, "model_id": address.model_id, "host": host, "port": port,
-        "limits": asdict(limits), "counted": str(statistics_path(project.resolve(), address.model_id, port)),
-        "kept": str(kept),
+        "limits": asdict(limits), "kept": str(kept),
     }  # fmt: skip
     command = [sys.executable, "-P", "-m", "isthmus.serving.http_server", json.dumps(job)]
     os.execve(sys.executable, command, model_environment(store.uri))  # noqa: S606 - a fixed argument list, no shell
-
-
-def statistics_path(project: Path, model_id: str, port: int) -> Path:
-    """Returns where a server keeps its statistics; by port, since two servers of one model count apart."""
-    return project / FOLDER / model_id / f"{port}.json"
 
 
 def kept_path(project: Path, model_id: str) -> Path:

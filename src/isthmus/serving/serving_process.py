@@ -104,7 +104,7 @@ def refusal(error: Exception) -> tuple[int, str]:
         if name in ("DataError", "TooManyPixelsError"):
             return 400 if name == "DataError" else 413, str(cause)
     traceback.print_exception(error)
-    return 500, "the model failed; the server's log says why"
+    return 500, "the model failed; see the server's log"
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -18,7 +18,7 @@ from isthmus.core.config import Config
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.files import atomic_file, atomic_folder, hash_files, sha256_file
 from isthmus.core.fingerprint import Code
-from isthmus.core.progress import say, track
+from isthmus.core.progress import log, track
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import open_shard
 from isthmus.models import ModelConfig
@@ -59,7 +59,7 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
         built = store_backbone(folder, config.build(channels, height, cache), params.model, channels, height)
         if made_for := built.data_config:
             shown = ", ".join(f"{name} {[round(value, 4) for value in made_for[name]]}" for name in ("mean", "std"))
-            say(f"embed: {built.origin}; {shown}: {made_for['statistics_from']}")
+            log(f"embed: {built.origin}; {shown}: {made_for['statistics_from']}")
         weights = hash_files([folder / "backbone.safetensors", folder / "embed.json"])
         encoder = stored_encoder(folder, len(params.scenario.domains)).eval().to(device)
         code = Code().fingerprint("embed")[:32]

@@ -1,4 +1,4 @@
-"""Judges what was chosen. The only stage that opens the target's labels, after `select` has spoken.
+"""Evaluates the chosen model. The only stage that opens the target's labels, after `select` has chosen.
 
 Writes
 - `metrics.json`: flat numbers that need no target label: accuracy and balanced accuracy of the chosen candidate and
@@ -6,9 +6,9 @@ Writes
   the target's test split, counts, the chosen epoch;
 - `truth.json`: every method at its epoch against the target's labels, with paired intervals and the regret, or
   `{"available": false}`; target images whose labels contradict each other are dropped and counted;
-- `trust.json`: how far the chosen model may be believed without target labels: temperatures, calibration on source
-  test, conformal sets, weights for the target, estimated target accuracy or why it cannot be told; its flat numbers are
-  in `metrics.json`, what the labels say of it is in `truth.json`;
+- `trust.json`: uncertainty and calibration of the chosen model without target labels: temperatures, calibration on
+  source test, conformal sets, weights for the target, estimated target accuracy or why there is none; its flat numbers
+  are in `metrics.json`, the same measured with labels in `truth.json`;
 - `predictions.parquet` (`PREDICTIONS`): every prepared image, the chosen candidate, the seed that ships.
 """
 
@@ -97,11 +97,10 @@ def run(
 def _alarms(
     logits: NDArray[np.float32], samples: Samples, scenario: Scenario, made: dict[str, Any], shift: dict[str, Any]
 ) -> Alarms:
-    predicted = logits.argmax(axis=2)
-    source, target = samples.rows(scenario.source, "val"), samples.rows([scenario.target], "test")
-    classes = len(scenario.classes)
+    source, target = samples.rows(scenario.source, "val"), samples.rows([scenario.target], "train")
+    predicted, classes = logits.argmax(axis=2), len(scenario.classes)
     return raise_alarms(
-        predicted[:, source], samples.label[source], predicted[:, target], made["guards"], classes, shift
+        predicted[:, source], samples.label[source], predicted[:, target], classes, made["guards"], shift
     )
 
 

@@ -63,7 +63,7 @@ def run(
     target = params.scenario.target
     shown = cases(read_table(predictions, PREDICTIONS), target, IMAGES)
     network = _network(model)
-    hindered = "several networks answer together" if network is None else why_not(network)
+    hindered = "the prediction is a mean of several networks" if network is None else why_not(network)
     maps = np.zeros((0, 2, 1, 1), np.float32)
     if network is not None and hindered is None and len(shown):
         index = read_table(prepared / "index.parquet", INDEX)

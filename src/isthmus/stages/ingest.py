@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from isthmus.core.config import Config
 from isthmus.core.files import write_json
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.data.ingest.tables import IngestConfig, ingest
 from isthmus.data.manifest import LOCATIONS, MANIFEST, TARGET_LABELS, write_table
 from isthmus.data.scenario import Scenario
@@ -42,8 +42,8 @@ def run(
     write_json(audit, done.audit)
     counts = ", ".join(f"{domain} {count}" for domain, count in done.audit["images"].items())
     for assumed, domains in done.audit["assumed"].items():
-        say(f"ingest: {assumed} ({', '.join(f'{domain} {files} files' for domain, files in domains.items())})")
-    say(f"ingest: {counts} images; {len(done.bad)} files in quarantine; {done.audit['duplicates']} exact copies")
+        log(f"ingest: {assumed} ({', '.join(f'{domain} {files} files' for domain, files in domains.items())})")
+    log(f"ingest: {counts} images; {len(done.bad)} files in quarantine; {done.audit['duplicates']} exact copies")
     beside = sum(sum(kinds.values()) for kinds in done.audit["beside"].values())
     for count, what in (
         (beside, "files beside the images, ignored (audit.json: beside)"),
@@ -52,7 +52,7 @@ def run(
         (done.audit["groups_trained_and_tested"], "groups are trained on as source and tested on as target"),
     ):
         if count:
-            say(f"ingest: {count} {what}")
+            log(f"ingest: {count} {what}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pydantic import Field
 from isthmus.core.config import Config
 from isthmus.core.files import atomic_folder, hash_files, sha256_bytes
 from isthmus.core.fingerprint import Code
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table
 from isthmus.data.preprocess.prepare import prepare
 from isthmus.data.scenario import Scenario
@@ -34,7 +34,7 @@ class Params(Config):
     }
     scenario: Scenario
     backbone: dict[str, Any] = Field(
-        default_factory=dict, description="whose weights decide what `preprocess` leaves open; empty: the kind does"
+        default_factory=dict, description="whose weights set what `preprocess` does not; empty: defaults of the kind"
     )
 
 
@@ -53,7 +53,7 @@ def run(params: Params, *, raw: Path, manifest: Path, locations: Path, checkpoin
         facts = prepare(raw, images, places, scenario, kind, folder, work, processors())
     shutil.rmtree(work)
     counts = ", ".join(f"{domain} {count}" for domain, count in facts["count"].items())
-    say(f"prepare: {counts} images of {facts['height']} x {facts['width']}; {len(facts['quarantine'])} refused")
+    log(f"prepare: {counts} images of {facts['height']} x {facts['width']}; {len(facts['quarantine'])} refused")
 
 
 def _key(scenario: Scenario, manifest: Path, locations: Path) -> str:

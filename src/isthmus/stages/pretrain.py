@@ -37,7 +37,7 @@ class PretrainConfig(Config):
         "auto", description="where the network starts: as models: backbone.weights; random: from nothing"
     )
     domains: Literal["both", "source"] = Field(
-        "both", description="source: no target image is looked at, so that source_only stays what its name says"
+        "both", description="source: no target image is used, so that source_only sees none"
     )
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1, description="[image]")
@@ -45,7 +45,7 @@ class PretrainConfig(Config):
     weight_decay: float = Field(0.05, ge=0)
     unit: int = Field(2, ge=1, description="side of a masked square [patch]; the paper's are 32 [pixel]")
     ratio: float = Field(0.6, gt=0, lt=1, description="of masked squares [share]")
-    shift_pixels: int = Field(2, ge=0, description="images are moved by up to this many [pixel]")
+    shift_pixels: int = Field(2, ge=0, description="images are shifted by up to this many [pixel]")
     threads: int = Field(2, ge=1, description="of the CPU")
     device: DeviceName = "auto"
 

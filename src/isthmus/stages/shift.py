@@ -50,7 +50,7 @@ class ShiftConfig(Config):
         0.15,
         ge=0,
         le=1,
-        description="[share] total variation of class shares above which aligning marginals is warned of",
+        description="[share] total variation of class shares above which a warning advises against aligning marginals",
     )
 
 

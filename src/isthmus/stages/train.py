@@ -43,9 +43,11 @@ from isthmus.training.statistics import feature_statistics
 class TrainConfig(Config):
     """The section `train`."""
 
-    seeds: list[int] = Field([0, 1, 2], min_length=1, description="all run; the first ships, the spread is reported")
+    seeds: list[int] = Field(
+        [0, 1, 2], min_length=1, description="all are trained; the first is served, the spread is reported"
+    )
     batch_size: int = Field(64, ge=2, description="source rows a step, and as many target rows")
-    keep: int = Field(4, ge=1, description="epochs kept as candidates")
+    keep: int = Field(4, ge=1, description="epochs that are stored, evenly spaced; the last is the candidate")
     threads: int = Field(1, ge=1, description="of the CPU; one is fastest for frozen mode")
     device: DeviceName = "auto"
     processes: int = Field(
@@ -144,7 +146,7 @@ def _class_shares(params: Params) -> NDArray[np.float64] | None:
         return np.full(len(classes), 1 / len(classes)) if config.sampling == "balanced" else None
     where = f"params.yaml: models.{params.scenario.model}.class_shares"
     if config.sampling == "balanced":
-        raise ConfigError(f"{where}: cannot stand beside sampling: balanced. Drop one of the two")
+        raise ConfigError(f"{where}: cannot be combined with sampling: balanced. Drop one of the two")
     return _normalised(config.class_shares, classes, where)
 
 

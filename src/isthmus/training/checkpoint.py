@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from isthmus.core.files import atomic_file, hash_files, sha256_bytes
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 
 
 def checkpoint_key(facts: dict[str, Any], inputs: Sequence[Path], code: str) -> str:
@@ -46,7 +46,7 @@ class Checkpoint:
         try:
             state: dict[str, Any] = torch.load(self._state, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            say(f"checkpoint {self._state} cannot be read ({type(error).__name__}): this seed starts again")
+            log(f"checkpoint {self._state} cannot be read ({type(error).__name__}): this seed starts again")
             self._state.unlink()
             return None
         return state

@@ -62,7 +62,11 @@ class TrainingData:
     kind: str = ""
 
     def steps(self, batch_size: int) -> int:
-        """Returns steps an epoch: the larger of the roles is seen once, the smaller again and again."""
+        """Returns the steps of an epoch: the larger of the roles is seen once, the smaller repeatedly.
+
+        All methods take as many, so that they are compared at the same budget: source-only takes more steps where there
+        are more target images, though it sees none of them.
+        """
         return max(1, max(sum(map(len, self.source_train)), len(self.target_train)) // batch_size)
 
     def batches(self, epoch: int, batch_size: int, seed: int, *, target: bool, strong: bool) -> Iterator[Batch]:
@@ -108,13 +112,17 @@ class TrainingData:
         if self.images:
             target_strong = strong_view(inputs[len(rows) :], self.shift_pixels, generator) if strong else None
             inputs = weak_view(inputs, self.shift_pixels, generator)
-            if (
-                self.augment.randaugment or self.augment.augmix
-            ):  # not on weak target views: a teacher is asked about them
-                inputs = torch.cat([self._by_policy(inputs[: len(rows)], generator), inputs[len(rows) :]])
+            # Source images and strong views alone: a teacher labels the weak target views.
+            source, weak = inputs[: len(rows)], inputs[len(rows) :]
+            if self.augment.randaugment or self.augment.augmix:
+                source = self._by_policy(source, generator)
                 target_strong = None if target_strong is None else self._by_policy(target_strong, generator)
-            inputs, target_strong = self._with_artefacts(inputs, target_strong, len(rows), generator)
-            inputs, soft_labels = self._augmented(inputs, torch.from_numpy(self.labels[rows]), generator)
+            source, target_strong = self._with_artefacts(source, target_strong, generator)
+            if self.augment.erase:
+                source = erased(source, self.augment.erase, generator)
+                target_strong = None if target_strong is None else erased(target_strong, self.augment.erase, generator)
+            source, soft_labels = self._mixed(source, torch.from_numpy(self.labels[rows]), generator)
+            inputs = torch.cat([source, weak])
         return Batch(
             inputs,
             torch.from_numpy(self.domains[both]),
@@ -134,30 +142,25 @@ class TrainingData:
         return rand_augmented(images, chosen.randaugment, chosen.strength, allowed, generator)
 
     def _with_artefacts(
-        self, inputs: Tensor, strong: Tensor | None, sources: int, generator: torch.Generator
+        self, source: Tensor, strong: Tensor | None, generator: torch.Generator
     ) -> tuple[Tensor, Tensor | None]:
-        """Returns inputs and strong views as devices spoil them; never a weak target view, which a teacher sees."""
+        """Returns source images and strong views with artefacts of medical devices."""
         given, strength = self.augment.artefacts, self.augment.strength
         if self.kind != artifacts.KIND:
-            return inputs, strong
+            return source, strong
         if given:
-            spoilt = artifacts.with_artefacts(inputs[:sources], given, strength, generator)
-            inputs = torch.cat([spoilt, inputs[sources:]])
+            source = artifacts.with_artefacts(source, given, strength, generator)
         if strong is not None:
             strong = artifacts.with_artefacts(strong, artifacts.SHARE if given is None else given, strength, generator)
-        return inputs, strong
+        return source, strong
 
-    def _augmented(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-        """Erases in all images, mixes source images alone: a target image has no label that could be mixed."""
-        if self.augment.erase:
-            images = erased(images, self.augment.erase, generator)
+    def _mixed(self, source: Tensor, labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        """Returns source images blended with one another and their soft labels, or None where nothing is blended."""
         alpha = self.augment.mixup or self.augment.cutmix
         if not alpha:
-            return images, None
-        count, mix = len(labels), mixed if self.augment.mixup else cut_mixed
-        sharp = functional.one_hot(labels, self.classes).float()
-        changed, soft = mix(images[:count], sharp, alpha, generator)
-        return torch.cat([changed, images[count:]]), soft
+            return source, None
+        blend = mixed if self.augment.mixup else cut_mixed
+        return blend(source, functional.one_hot(labels, self.classes).float(), alpha, generator)
 
 
 def check_augment(augment: Augment, kind: str) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from isthmus.core.errors import ConfigError
+from isthmus.core.plugins import install_command
 from isthmus.models.classifier import Classifier, Encoder
 
 
@@ -51,7 +52,8 @@ class Devices:
             )
         if any(isinstance(module, _BatchNorm) for module in model.backbone.modules()):
             raise ConfigError(
-                "params.yaml: train.processes: the backbone has BatchNorm, whose statistics would be of a share of the"
+                "params.yaml: train.processes: the backbone has BatchNorm, whose statistics would cover only a"
+                " part of the"
                 " batch. Allowed: a vision transformer, small_cnn. Change the model, or set train.processes: 1"
             )
         model.backbone.run = self.spread
@@ -104,13 +106,13 @@ def open_devices(processes: int, device: torch.device) -> Devices | None:
     if processes == 1 or not launched:
         started = "torchrun started several" if launched else "it was started as one"
         raise ConfigError(
-            f"params.yaml: train.processes: {processes}, but {started}. Start as many as it says:"
+            f"params.yaml: train.processes: {processes}, but {started}. Start that many:"
             f" torchrun --nproc_per_node {max(2, processes)} -m isthmus.stages.train ..., or without torchrun for 1"
         )
     try:
         from lightning_fabric import Fabric
     except ImportError:
-        raise ConfigError("train.processes needs 'lightning-fabric': pip install 'isthmus[devices]'") from None
+        raise ConfigError(f"train.processes needs 'lightning-fabric': {install_command('devices')}") from None
     fabric = Fabric(accelerator=device.type, devices=processes, strategy="ddp")
     fabric.launch()
     if fabric.world_size != processes:

@@ -20,7 +20,7 @@ from isthmus.adapt.teachers import Teacher
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import atomic_file
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch, softened
 from isthmus.models.classifier import Classifier, Encoder
@@ -171,7 +171,9 @@ class LoopSession:
         if self._settings.tuning.l2_sp:
             losses = losses | {"l2_sp": self._settings.tuning.l2_sp * distance_to_start(self._start)}
         total = torch.stack(list(losses.values())).sum()
-        if total.isfinite():  # a NaN step would destroy the weights; the curve tells, and `select` throws it out
+        if (
+            total.isfinite()
+        ):  # a NaN step would destroy the weights; the curve shows it, and `select` drops the candidate
             self._scaler.scale(total / self._settings.accumulate).backward()
             self._summed += 1
         self._waiting += 1
@@ -234,6 +236,11 @@ class LoopSession:
         return min(1.0, self._steps / self._planned)
 
     @property
+    def clip(self) -> float:
+        """Largest gradient norm; see `adapt.Session`."""
+        return self._settings.clip
+
+    @property
     def trained_share(self) -> float:
         """Share of the backbone's weights that train, in the end where they join one after another; frozen: 0."""
         return trained_share(self._network)
@@ -273,7 +280,7 @@ class LoopSession:
                 self._tell((self._steps - before) * self._settings.batch_size / max(now - start, 1e-9))
         if self._epoch < self._settings.epochs and self._leads:
             best = fill_left_out(self._folder / "epochs", self._curves, self._settings.epochs, self._settings.kept)
-            say(f"{self._name}: stopped early after epoch {self._epoch}, epoch {best} was the best kept one")
+            log(f"{self._name}: stopped early after epoch {self._epoch}, epoch {best} was the best kept one")
 
     def batches(self) -> Iterator[Batch]:
         """Yields the current epoch's batches; see `adapt.Session`."""
@@ -395,12 +402,12 @@ class LoopSession:
         for name, thing in self._remembered.items():
             thing.load_state_dict(saved["state"][name])
         self._epoch, self._steps, self._curves = saved["epoch"], saved["steps"], saved["curves"]
-        say(f"{self._name}: goes on after epoch {self._epoch} of {self._settings.epochs}")
+        log(f"{self._name}: resumes after epoch {self._epoch} of {self._settings.epochs}")
 
     def _tell_step(self, rate: float) -> None:
         parts = [f"{name.removeprefix('loss_')} {value / self._noted:.4g}" for name, value in self._sums.items()]
         steps = self._data.steps(self._settings.batch_size)
-        say(
+        log(
             f"{self._name}: epoch {self._epoch}/{self._settings.epochs}, step {min(self._noted, steps)}/{steps}:"
             f" loss {', '.join(parts)}, {rate:.0f} images/s"
         )
@@ -415,7 +422,7 @@ class LoopSession:
         shown = [f"loss {', '.join(parts)}"] if parts else []  # a head that remembers has no loss
         accuracy = last["source_val_accuracy"]
         shown += [] if accuracy is None else [f"source val {accuracy:.3f}"]
-        say(f"{self._name}: epoch {self._epoch}/{self._settings.epochs}: {', '.join(shown)}, {rate:.0f} images/s")
+        log(f"{self._name}: epoch {self._epoch}/{self._settings.epochs}: {', '.join(shown)}, {rate:.0f} images/s")
 
 
 def kept_epochs(epochs: int, keep: int) -> list[int]:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isthmus.core.errors import ConfigError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
 from isthmus.data.augment.views import highest, weak_view
 from isthmus.models.classifier import Standardise
@@ -149,7 +149,7 @@ def pretrain(
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         losses = saved["losses"]
-        say(f"pretrain: goes on after epoch {len(losses)} of {settings.epochs}")
+        log(f"pretrain: resumes after epoch {len(losses)} of {settings.epochs}")
     told = time.monotonic()
     model.train()
     for epoch in range(len(losses) + 1, settings.epochs + 1):
@@ -169,7 +169,7 @@ def pretrain(
             optimiser.step()
             total += float(loss.detach()) * len(images)
         losses.append(total / len(rows))
-        say(f"pretrain: epoch {epoch}/{settings.epochs}: loss {losses[-1]:.4g}")
+        log(f"pretrain: epoch {epoch}/{settings.epochs}: loss {losses[-1]:.4g}")
         if time.monotonic() - told >= SECONDS_BETWEEN_CHECKPOINTS or epoch == settings.epochs:
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}
             checkpoint.save(state)

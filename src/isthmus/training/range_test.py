@@ -1,7 +1,7 @@
-"""The learning-rate range test: the rate grows from step to step, and the loss tells which rates are of use.
+"""The learning-rate range test: the rate grows from step to step, and the loss shows which rates are usable.
 
 Smith, Cyclical Learning Rates for Training Neural Networks, WACV 2017, section 3.3. There it grows linearly; here by a
-constant factor, as rates of use span decades.
+constant factor, as usable rates span decades.
 """
 
 import math
@@ -57,7 +57,7 @@ def range_test(session: LoopSession, lowest: float, highest: float, steps: int) 
     """
     if not any(group["params"] for group in session.optimiser.param_groups):
         raise ConfigError(
-            "params.yaml: models: head: knn trains nothing, so no learning rate is of use. Set another head"
+            "params.yaml: models: head: knn trains nothing, so there is no learning rate to test. Set another head"
         )
     rates: list[float] = []
     losses: list[float] = []

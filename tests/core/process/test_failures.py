@@ -17,10 +17,10 @@ from tests.require import require
     ("error", "message"),
     [
         (OSError(errno.ENOSPC, "x", "out/a.npy"), "out/a.npy: the disk is full. Free some space and run the same"),
-        (OSError(errno.EDQUOT, "x", "out/a.npy"), "out/a.npy: your share of the disk is used up"),
+        (OSError(errno.EDQUOT, "x", "out/a.npy"), "out/a.npy: your disk quota is used up"),
         (OSError(errno.EFBIG, "x"), "the file would be larger than is allowed here. Raise the limit"),
         (OSError(errno.EROFS, "x", "out"), "out: lies on a read-only file system. Work in a copy"),
-        (PermissionError(errno.EACCES, "x", "out"), "out: no permission. Correct the rights"),
+        (PermissionError(errno.EACCES, "x", "out"), "out: no permission. Correct the permissions"),
         (PermissionError(errno.EPERM, "x", b"out"), "out: not permitted"),
         (OSError(errno.EMFILE, "x"), "too many open files"),
         (MemoryError(), "out of memory"),
@@ -76,7 +76,7 @@ def test_a_defect_keeps_its_traceback_in_a_file_of_the_project(tmp_path: Path, m
 
     assert isinstance(told, DefectError) and told.exit_status == 1
     assert str(told).startswith(
-        "KeyError: 'scan_type'. This is a defect of isthmus and not your mistake; its traceback is"
+        "KeyError: 'scan_type'. This is a bug in isthmus, not a mistake of yours; its traceback is"
     )
     log = Path(str(told).rpartition(" ")[2])
     assert log.parent == Path(".isthmus/log")
@@ -120,9 +120,9 @@ with one_message("demo"):
     ("body", "status", "said"),
     [
         ("from isthmus.core.errors import DataError; raise DataError('no such folder')", 2, "error: no such folder\n"),
-        ("raise KeyboardInterrupt", 130, "interrupted: nothing half-written is left; run the same command again\n"),
+        ("raise KeyboardInterrupt", 130, "interrupted: no partial files are left; run the same command again\n"),
         ("open('/dev/full', 'w').write('x' * 10**6)", 2, "error: the disk is full."),
-        ("1 / 0", 1, "error: ZeroDivisionError: division by zero. This is a defect of isthmus"),
+        ("1 / 0", 1, "error: ZeroDivisionError: division by zero. This is a bug in isthmus"),
         ("sys.exit(3)", 3, ""),
     ],
 )

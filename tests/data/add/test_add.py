@@ -65,14 +65,14 @@ def test_several_sources_are_taken(home: Path, images: Path) -> None:
 
 
 def test_a_name_that_is_taken_is_refused(home: Path, images: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'scenarios\.own' is there already\. Choose another name"):
+    with pytest.raises(ConfigError, match=r"'scenarios\.own' already exists\. Choose another name"):
         add_pair(home, "own", [images / "line_a"], images / "line_b", "natural")
 
 
 def test_a_raw_folder_that_is_there_is_not_touched(home: Path, images: Path) -> None:
     (home / "data" / "raw" / "mine_too").mkdir(parents=True)
 
-    with pytest.raises(DataError, match="mine_too: is there already"):
+    with pytest.raises(DataError, match="mine_too: already exists"):
         add_pair(home, "mine_too", [images / "line_a"], images / "line_b", "natural")
 
     assert (home / "data" / "raw" / "mine_too").is_dir()
@@ -165,7 +165,7 @@ def test_what_is_refused_leaves_nothing_behind_not_even_a_line_for_git(
 def test_contradictions_are_refused_before_anything_is_copied(home: Path, images: Path) -> None:
     shutil.copy(images / "line_a" / "good" / "img-000.png", images / "line_a" / "crack" / "twin.png")
 
-    with pytest.raises(DataError, match="1 pictures have the very same bytes under two classes"):
+    with pytest.raises(DataError, match="1 images have identical bytes under two classes"):
         add_pair(home, "mine_too", [images / "line_a"], images / "line_b", "natural")
 
     assert nothing_was_done(home)

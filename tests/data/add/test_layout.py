@@ -57,7 +57,7 @@ def test_folders_of_classes_are_counted_and_a_flat_target_has_no_labels(tmp_path
     assert (made.section["target_labels"], made.table) == ("none", False)
     assert "source 'old' (" in text(made) and "6 images, classes from folders: crack 3, good 3" in text(made)
     assert "2 images, no labels" in text(made)
-    assert "its images lie in no folders of classes, and no table beside them names their classes" in text(made)
+    assert "its images are not in class folders, and no table beside them names their classes" in text(made)
     assert "target labels: none" in text(made)
     assert {c.to for c in made.copies()} >= {"old/crack/a.png", "new/a.png"}
 
@@ -109,7 +109,7 @@ def test_folders_that_are_nearly_classes_are_a_question_and_never_dropped(new: s
     old = source(tmp_path)
 
     for number, folders in enumerate([(new, "whatever"), (new,)]):
-        with pytest.raises(DataError, match=rf"nearly named like classes of the source \({new} for class crack\)"):
+        with pytest.raises(DataError, match=rf"have names close to classes of the source \({new} for class crack\)"):
             plan(old, put(tmp_path / f"n{number}", images(*folders)))
 
 
@@ -121,7 +121,7 @@ def test_folders_that_are_no_classes_at_all_are_only_folders(tmp_path: Path) -> 
     made = plan(source(tmp_path), target(tmp_path, *images("2024-01-01", "2024-01-02")))
 
     assert made.section["target_labels"] == "none"
-    assert "its 2 folders (2024-01-01, 2024-01-02) are no classes of the source" in text(made)
+    assert "its 2 folders (2024-01-01, 2024-01-02) are not classes of the source" in text(made)
 
 
 def test_images_beside_folders_of_classes_in_the_target_are_a_question(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_folders_of_splits_are_no_classes_and_the_splits_are_kept(paths: list[st
 
     assert made.section["classes"] == ["crack", "good"]
     assert made.table
-    assert "splits that are kept: test 4, train 4" in text(made)
+    assert "splits as given: test 4, train 4" in text(made)
     assert made.table_text().splitlines()[0] == "path,domain,label,split,group"
     assert made.table_text().count(",old,crack,train,") == made.table_text().count(",old,good,test,") == 2
 
@@ -181,8 +181,8 @@ def test_validation_images_of_a_target_test_where_no_others_do(tmp_path: Path) -
     three = plan(old, put(tmp_path / "three", images("train/good", "val/good", "test/good")))
     two = plan(old, put(tmp_path / "two", images("train/good", "val/good")))
 
-    assert "splits that are kept: test 2, train 4" in text(three)
-    assert "splits that are kept: test 2, train 2" in text(two)
+    assert "splits as given: test 2, train 4" in text(three)
+    assert "splits as given: test 2, train 2" in text(two)
 
 
 def test_a_class_that_is_called_train_stays_one(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_two_levels_that_may_each_be_the_classes_are_a_question_that_classes_ans
 def test_two_folders_that_differ_in_capitals_alone_are_a_question(tmp_path: Path) -> None:
     old = source(tmp_path, *images("Crack", "crack", "good"))
 
-    with pytest.raises(DataError, match=r"2 folders \(Crack, crack\) differ in capitals alone"):
+    with pytest.raises(DataError, match=r"2 folders \(Crack, crack\) differ only in upper and lower case"):
         plan(old, target(tmp_path))
     assert labels(plan(old, target(tmp_path), classes=["Crack", "crack", "good"]), "old") == {
         "Crack": 2,
@@ -264,7 +264,7 @@ def test_sub_folders_of_classes_become_groups_where_there_are_enough_of_them(tmp
     made = plan(old, target(tmp_path))
 
     assert made.section["group"] == "group"
-    assert "groups that cross no splits: 12, by sub-folder" in text(made)
+    assert "groups that stay in one split: 12, by sub-folder" in text(made)
     assert "old/crack/p0/0.png,old,crack,,p0" in made.table_text()
     assert "group" not in plan(old, target(tmp_path), group="none").section
     assert "sub-folders of classes (3) are not used; '--group folder' keeps" in text(plan(few, target(tmp_path)))
@@ -316,7 +316,7 @@ def test_a_flat_folder_with_a_table_and_splits_in_it(tmp_path: Path) -> None:
     made = plan(old, target(tmp_path))
 
     assert labels(made, "old") == {"Bäcker": 1, "x": 3}
-    assert "splits that are kept: test 1, train 2, val 1" in text(made)
+    assert "splits as given: test 1, train 2, val 1" in text(made)
 
 
 def test_what_a_table_does_not_name_or_names_in_vain_is_counted(tmp_path: Path) -> None:
@@ -326,7 +326,7 @@ def test_what_a_table_does_not_name_or_names_in_vain_is_counted(tmp_path: Path) 
     made = plan(old, target(tmp_path))
 
     assert "left out: not in labels.csv: 1 images" in text(made)
-    assert "1 lines of labels.csv name no file that is there" in text(made)
+    assert "1 lines of labels.csv name missing files" in text(made)
 
 
 def test_a_target_is_labelled_by_a_table_too(tmp_path: Path) -> None:
@@ -349,7 +349,7 @@ def test_a_target_is_labelled_by_a_table_too(tmp_path: Path) -> None:
             "which column holds their classes\\? There are: a, b",
         ),
         ("path,label\na.png,x\nb.png,\nc.png,x\nd.png,y\n", "1 images have no label in labels.csv"),
-        ("path,label\na.png,x\na.png,y\nc.png,x\nd.png,y\n", "lines 2 and 3 say different things of a.png"),
+        ("path,label\na.png,x\na.png,y\nc.png,x\nd.png,y\n", "lines 2 and 3 give different values for a.png"),
         ('path,label\na.png,x\n"b.png,y\nc.png,x\nd.png,y\n', "line 3: a field begins with a quote that is not closed"),
     ],
 )
@@ -372,7 +372,7 @@ def test_a_table_of_a_target_with_other_or_nearly_right_labels_is_a_question(tmp
     with pytest.raises(DataError, match=r"labels.csv has labels of the source's classes, and 1 \(dust\) that are none"):
         with_labels("crack", "good", "dust")
     with pytest.raises(
-        DataError, match=r"labels of labels.csv are nearly named like classes .* \(cracks for class crack"
+        DataError, match=r"labels of labels.csv have names close to classes .* \(cracks for class crack"
     ):
         with_labels("cracks", "goods", "x")
     assert "left out: label dust: 1 images" in text(with_labels("crack", "good", "dust", classes=["crack", "good"]))
@@ -384,7 +384,9 @@ def test_a_table_of_a_target_with_other_or_nearly_right_labels_is_a_question(tmp
 def test_sources_that_spell_a_class_each_in_its_own_way_are_a_question(tmp_path: Path) -> None:
     one, two = source(tmp_path), source(tmp_path, *images("Crack", "good"), name="older")
 
-    with pytest.raises(DataError, match=r"1 classes differ in capitals alone \('crack' in old, 'Crack' in older\)"):
+    with pytest.raises(
+        DataError, match=r"1 classes differ only in upper and lower case \('crack' in old, 'Crack' in older\)"
+    ):
         make_plan("mine", [one, two], target(tmp_path), "natural", None, None, None)
 
     made = make_plan("mine", [one, two], target(tmp_path), "natural", ["crack", "good"], None, None)
@@ -399,21 +401,19 @@ def test_what_says_two_things_of_one_image_is_a_question(tmp_path: Path) -> None
 
     with pytest.raises(DataError, match="good/crack/a.png lies in folders of several classes: good, crack"):
         plan(nested, target(tmp_path), classes=["crack", "good"])
-    with pytest.raises(DataError, match="one.csv and two.csv say different classes of b.png"):
+    with pytest.raises(DataError, match="one.csv and two.csv give different classes for b.png"):
         plan(tables, target(tmp_path))
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    with pytest.raises(DataError, match="file: is no folder"):
+    with pytest.raises(DataError, match="file: is not a folder"):
         plan(tmp_path / "file", target(tmp_path))
 
 
 def test_images_without_folders_or_table_are_refused_with_both_ways(tmp_path: Path) -> None:
-    with pytest.raises(
-        DataError, match="2 images lie outside folders of classes .* one folder a class, or write a table"
-    ):
+    with pytest.raises(DataError, match="2 images lie outside class folders .* one folder a class, or write a table"):
         plan(source(tmp_path, *images("")), target(tmp_path))
 
 
@@ -518,11 +518,11 @@ def test_the_same_bytes_under_two_classes_or_in_both_domains_are_found_without_d
     made = plan(old, new)
 
     with pytest.raises(
-        DataError, match=r"1 pictures have the very same bytes under two classes:\n  .*crack/a.png = .*copy.png"
+        DataError, match=r"1 images have identical bytes under two classes:\n  .*crack/a.png = .*copy.png"
     ) as found:
         check_contradictions(made, "refuse")
 
-    assert "1 pictures of the target are, byte for byte, pictures of a source:" in str(found.value)
+    assert "1 images of the target are identical to images of a source:" in str(found.value)
     assert "other.png" not in str(found.value)
     assert "--contradictions keep" in str(found.value)
     assert len(check_contradictions(made, "keep")) == 4

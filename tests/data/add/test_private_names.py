@@ -88,11 +88,11 @@ BAD_FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "bytes": (odd_bytes, "is not UTF-8"),
     "contradiction": (
         lambda raw: shutil.copy(first(raw), raw / "line_a" / "good" / NAME / f"{NAME}-x.png"),
-        "the same bytes lie under 2 classes: crack, good",
+        "identical files are in 2 classes: crack, good",
     ),
     "no key": (
         lambda raw: write_dicom(first(raw).with_suffix(".dcm"), np.random.default_rng(0), "7", "1.2"),
-        "names a patient or study, and there is no key to hide it under",
+        "names a patient or study, and there is no key to hash it with",
     ),
 }
 
@@ -185,7 +185,7 @@ def test_prepare_names_images_by_their_ids(raw: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(medical.Medical, "_refusal", lambda self, image: "" if image.pixels.any() else "burned-in")
 
     first(raw).write_bytes(b"changed")
-    with pytest.raises(DataError, match=rf"{image_id}: changed or gone since 'ingest' read it") as changed:
+    with pytest.raises(DataError, match=rf"{image_id}: changed or missing since 'ingest' read it") as changed:
         prepare.run(params, raw=raw, prepared=tmp_path / "prepared", **paths)
     monkeypatch.setattr(medical.Medical, "_refusal", refusal)
 
@@ -214,7 +214,7 @@ def test_add_names_no_file_whatever_is_wrong(
         refused("image 1 of more: cannot be copied to data/raw/more")
     with monkeypatch.context() as patch:
         patch.setattr("isthmus.data.add.register.DVC", (str(_failing_dvc(tmp_path)),))
-        refused("'dvc add' failed in .*; its words may name files and are not shown")
+        refused("'dvc add' failed in .*; its output may name files and is not shown")
     kept = first(raw).read_bytes()
     shutil.copy(first(raw), raw / "line_a" / "good" / NAME / f"{NAME}-x.png")
     refused(r"1 pictures .* two classes:\n  file 1 of .*line_a \('isthmus where' finds it\) = file 49 of")
@@ -257,7 +257,7 @@ def test_folders_of_patients_are_not_taken_for_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("place", "name", "kind", "message"),
     [
-        ("demo", "one", ConfigError, "'one': names no file. Allowed: a number, as in 'file 12', or an image id"),
+        ("demo", "one", ConfigError, "'one': not a file. Allowed: a number, as in 'file 12', or an image id"),
         ("demo", "97", DataError, "demo: no file 97. There are 96, numbered from 1"),
         ("demo", "0" * 32, DataError, r"locations\.parquet: no such file. Run 'dvc repro ingest@demo' first"),
         ("dmeo", "1", ConfigError, r"dmeo: no scenario and no folder\. Did you mean 'demo'\? Scenarios: demo"),

@@ -168,7 +168,8 @@ def test_a_limit_on_class_shortcuts_stops_the_run_and_says_what_to_do(tmp_path: 
 
     with pytest.raises(
         DataError,
-        match=r"the class in source 'line_a' can be told from the corners alone: balanced accuracy (0\.9\d|1\.00) where"
+        match=r"the class in source 'line_a' can be predicted from the corners alone: balanced accuracy"
+        r" (0\.9\d|1\.00) where"
         r" chance is 0\.50 \(99\.9% interval .*'ingest\.max_class_shortcut' in params\.yaml allows 30%\. Look at the"
         r" corners: .*\(roi\).*Or raise the limit\nThen run 'dvc repro' again",
     ):
@@ -182,7 +183,9 @@ def test_a_limit_on_domain_shortcuts_stops_the_run_and_a_limit_that_holds_does_n
     for path in sorted((raw / "line_b").rglob("*.png")):
         Pillow.open(path).resize((20, 30)).save(path)
 
-    with pytest.raises(DataError, match=r"the domain can be told from the aspect ratio alone.*'ingest\.max_domain_"):
+    with pytest.raises(
+        DataError, match=r"the domain can be predicted from the aspect ratio alone.*'ingest\.max_domain_"
+    ):
         limited(raw, tmp_path / "out", max_domain_shortcut=0.5)
 
     limited(raw, tmp_path / "out", max_class_shortcut=0.9)

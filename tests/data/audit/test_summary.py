@@ -17,7 +17,7 @@ def test_the_same_bytes_under_two_source_classes_name_both() -> None:
 
     bad = source_contradictions(frame, "b")
 
-    reason = "the same bytes lie under 2 classes: good, pit"
+    reason = "identical files are in 2 classes: good, pit"
     assert bad == [Bad("a/good/y", "a", reason), Bad("a/pit/x", "a", reason)]
 
 

@@ -61,7 +61,7 @@ def test_a_finished_file_is_not_asked_for_again(server: str, tmp_path: Path) -> 
 
 
 def test_other_bytes_than_expected_are_not_kept(server: str, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"/file: SHA-256 is .*, expected 0000.*nothing kept"):
+    with pytest.raises(DataError, match=r"/file: SHA-256 is .*, expected 0000.*nothing was saved"):
         bring(server, "file", tmp_path / "got", "0" * 64)
 
     assert list(tmp_path.iterdir()) == []

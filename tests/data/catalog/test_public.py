@@ -137,7 +137,7 @@ def test_a_broken_off_fetch_keeps_what_it_has_and_goes_on_from_there(home: Path,
 def test_a_changed_file_of_the_mirror_is_refused(home: Path, mirror: Path) -> None:
     (mirror / "steel_neu_xsdd" / "neu" / "scratch" / "scratch 0.png").write_bytes(b"other")
 
-    with pytest.raises(DataError, match=r"scratch 0\.png: SHA-256 is .*, expected .*nothing kept"):
+    with pytest.raises(DataError, match=r"scratch 0\.png: SHA-256 is .*, expected .*nothing was saved"):
         fetch("steel", home, str(mirror))
 
 
@@ -153,9 +153,7 @@ def test_a_raw_folder_with_other_content_is_left_alone(home: Path, mirror: Path)
     raw = fetch("steel", home, str(mirror))
     (raw / "neu" / "scratch" / "scratch 0.png").unlink()
 
-    with pytest.raises(
-        DataError, match=r"steel: is there already and its neu/scratch/scratch 0\.png is gone or changed"
-    ):
+    with pytest.raises(DataError, match=r"steel: already exists and its neu/scratch/scratch 0\.png is gone or changed"):
         fetch("steel", home, str(mirror))
 
 
@@ -232,7 +230,7 @@ def test_digits_are_written_as_png_in_their_own_size(
     assert table.groupby("domain")["split"].unique().map(sorted).to_dict() == {"mnist": [""], "usps": ["test", "train"]}
     assert yaml.safe_load((home / "params.yaml").read_text())["scenarios"][name]["source"] == [source]
     (raw / "usps" / "2" / "usps-train-00002.png").write_bytes(b"")
-    with pytest.raises(DataError, match="is there already and its usps/2/usps-train-00002.png is gone or changed"):
+    with pytest.raises(DataError, match="already exists and its usps/2/usps-train-00002.png is gone or changed"):
         fetch(name, home, str(tmp_path / "mirror"))
 
 
@@ -317,7 +315,7 @@ def test_an_origin_with_other_files_gives_the_known_pixels_and_may_be_fetched_ag
     assert source == (deep / pair.source / f"{label} 1.jpg").read_bytes()
     fetch(name, home, None)
     next((raw / pair.target / label).iterdir()).write_bytes(source)
-    with pytest.raises(DataError, match="is there already and its .* is gone or changed"):
+    with pytest.raises(DataError, match="already exists and its .* is gone or changed"):
         fetch(name, home, None)
 
 
@@ -334,7 +332,7 @@ def test_an_origin_with_other_pixels_is_refused_and_nothing_is_kept(
     else:
         changed.write_text("not found")
 
-    message = r"SHA-256 is .*other pixels or bytes than the known.*give '--mirror'" if wrong == "pixels" else "no image"
+    message = r"SHA-256 is .*other pixels or bytes.*give '--mirror'" if wrong == "pixels" else "no image"
     with pytest.raises(DataError, match=message):
         fetch(name, home, None)
 

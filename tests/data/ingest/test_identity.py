@@ -77,7 +77,7 @@ def test_another_key_gives_other_groups(tmp_path: Path) -> None:
 
 def test_without_a_key_or_a_group_files_that_name_patients_stop_the_run(tmp_path: Path) -> None:
     with pytest.raises(
-        DataError, match=r"240 of 240 files cannot be used(.|\n)*there is no key to hide it under"
+        DataError, match=r"240 of 240 files cannot be used(.|\n)*there is no key to hash it with"
     ) as found:
         run(raw_dicoms(tmp_path / "raw"), tmp_path / "out", None)
 
@@ -96,7 +96,7 @@ def test_a_group_that_the_user_gives_needs_no_key(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "no such file. Make one outside git: mkdir"), (b"short", "5 bytes. Allowed: at least 16")],
+    [(None, "no such file. Create one outside git: mkdir"), (b"short", "5 bytes. Allowed: at least 16")],
 )
 def test_a_key_file_that_is_missing_or_short_is_refused(content: bytes | None, reason: str, tmp_path: Path) -> None:
     if content is not None:

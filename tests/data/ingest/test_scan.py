@@ -173,7 +173,7 @@ def test_a_table_beside_target_labels_from_folders_is_refused(tmp_path: Path) ->
     raw = write_raw(tmp_path, each=2)
     write_table(raw)
 
-    with pytest.raises(DataError, match=r"'target_labels: folders' .*but a table says what the images are"):
+    with pytest.raises(DataError, match=r"'target_labels: folders' .*but a table defines the images"):
         find_images(raw, scenario())
 
 

@@ -109,7 +109,7 @@ def test_two_slices_at_one_place_refuse_their_series_but_a_copied_file_does_not(
 
     assert [len(volume) for volume in done.rows] == [13]
     assert {bad.reason for bad in done.bad} == {
-        "no volume: 1 of the 12 slices of the series lie where another one lies"
+        "no volume: 1 of the 12 slices of the series have the position of another slice"
     }
 
 
@@ -132,8 +132,8 @@ def test_a_file_without_a_place_is_refused_beside_volumes_and_alone_it_stops_the
 
     done = found_in(shuffled, list((shuffled / "ct_a").rglob("*.dcm")))
 
-    assert [b.reason for b in done.bad] == ["states no place in a series, which 'volumes' of the scenario needs"]
-    with pytest.raises(DataError, match="no file states a place in a series.*Remove 'volumes'"):
+    assert [b.reason for b in done.bad] == ["states no position in a series, which 'volumes' of the scenario needs"]
+    with pytest.raises(DataError, match="no file states a position in a series.*Remove 'volumes'"):
         found_in(shuffled, [paths[22]])
 
 

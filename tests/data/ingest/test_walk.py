@@ -80,7 +80,7 @@ def test_pipes_sockets_links_and_sparse_files_are_refused_unopened_with_their_re
     }
     assert found.refused["sparse.tif"].startswith("sparse file: refused (30.0 GB declared, 0.0")
     assert refusal(Path("/dev/null")) == "a device and no file: refused, not opened"
-    assert refusal(tmp_path / "nowhere") == "cannot be looked at (No such file or directory)"
+    assert refusal(tmp_path / "nowhere") == "cannot be accessed (No such file or directory)"
     assert refusal(tmp_path / "a.png") == ""
 
 

@@ -65,7 +65,7 @@ def test_the_region_of_interest_is_cut_out() -> None:
 
 
 def test_a_frame_smaller_than_the_region_is_refused() -> None:
-    with pytest.raises(DataError, match=r"frame of 10 x 10 pixels does not hold the region .* = \[8, 0, 4, 4\]"):
+    with pytest.raises(DataError, match=r"frame of 10 x 10 pixels does not contain the region .* = \[8, 0, 4, 4\]"):
         Industrial(4, 1, roi=(8, 0, 4, 4)).prepare(grey(np.zeros((10, 10), np.uint8)), {})
 
 

@@ -197,7 +197,7 @@ def test_a_scene_mostly_without_data_is_refused() -> None:
     valid[:2] = True
     kind = RemoteSensing(40, 4, min_valid=0.1)
 
-    with pytest.raises(DataError, match=r"5.0% of the image has data; 'preprocess.min_valid' asks for 10.0%"):
+    with pytest.raises(DataError, match=r"5.0% of the image has data; 'preprocess.min_valid' requires 10.0%"):
         kind.prepare(scene(valid=valid), kind.fit([scene()]))
 
 

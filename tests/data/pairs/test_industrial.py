@@ -6,7 +6,7 @@ import pytest
 
 from isthmus.core.files import hash_files
 from isthmus.data.pairs import industrial
-from isthmus.data.pairs.industrial import LINES, Config, Line, render
+from isthmus.data.pairs.industrial import LINES, Config, render
 
 
 def frames(line: str, label: str, count: int = 8) -> np.ndarray:
@@ -82,7 +82,3 @@ def test_vignetting_is_the_fourth_power_of_the_cosine() -> None:
     frame = industrial._exposed(quiet, np.full((200, 200), quiet.albedo), np.random.default_rng(0)).astype(float)
 
     assert frame[0, 0] / frame[100, 100] == pytest.approx(np.cos(np.deg2rad(30)) ** 4, abs=0.02)
-
-
-def test_a_line_holds_only_stated_constants() -> None:
-    assert {f.name for f in dataclasses.fields(Line)} == set(dataclasses.asdict(LINES["line_a"]))

@@ -90,7 +90,7 @@ def test_a_frame_that_cannot_be_cut_as_asked_says_why(image: Image, tiles: dict,
     ("tiles", "message"),
     [
         ({"size": 8, "overlap": 8}, "overlap 8 must be smaller than size 8"),
-        ({"size": 8, "scale": 0.5}, "a scale says how long a pixel is.*Set 'unit: mm'"),
+        ({"size": 8, "scale": 0.5}, "a scale is the length of a pixel.*Set 'unit: mm'"),
         ({"size": 8, "unit": "mm", "scale": 0}, "scale must be above 0"),
         (
             {"size": 8, "unit": "mm", "scale": {"line_a": 1}},
@@ -175,7 +175,7 @@ def test_a_tile_of_a_file_that_changed_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Pillow.new("L", (40, 40)).save(path)
 
-    with pytest.raises(DataError, match=r"^changed or gone since 'ingest' read it"):
+    with pytest.raises(DataError, match=r"^changed or missing since 'ingest' read it"):
         read_part(path, "@0-0-20-20", "0" * 64)
 
 

@@ -100,7 +100,7 @@ def test_enough_of_the_bundled_files_are_read_and_none_crashes() -> None:
         ("JPGExtended.dcm", "^pixels are 'JPEG Extended .*no installed package decodes: pip install pylibjpeg"),
         ("rtplan.dcm", "^holds no image: RT Plan Storage$"),
         ("waveform_ecg.dcm", "^holds no image: 12-lead ECG Waveform Storage$"),
-        ("no_meta.dcm", "^no DICOM file: the mark 'DICM' at byte 128 is missing$"),
+        ("no_meta.dcm", "^not a DICOM file: the marker 'DICM' at byte 128 is missing$"),
         ("nested_priv_SQ.dcm", "^header lacks Rows, Columns, BitsAllocated"),
         ("README.txt", "^content is text, not a DICOM file$"),
         ("badVR.dcm", r"^cannot be decoded \(ValueError\)$"),

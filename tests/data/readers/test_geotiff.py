@@ -415,7 +415,7 @@ def test_without_rasterio_a_raster_is_refused_with_how_to_install_it(
     path = write(tmp_path / "a.tif", values("uint8"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
 
-    with pytest.raises(DataError, match=r"needs the package 'rasterio'.*pip install 'isthmus\[remote_sensing\]'"):
+    with pytest.raises(DataError, match=r"needs the package 'rasterio'.*pip install -e '\.\[remote_sensing\]'"):
         FileReader().parts(path)
 
 

@@ -232,7 +232,7 @@ def test_the_unit_of_length_is_brought_to_millimetres_and_an_unknown_one_is_take
 
     assert facts["pixel_spacing_mm"] == pytest.approx([3 * factor, 2 * factor])
     assert facts["slice_thickness_mm"] == pytest.approx(5 * factor)
-    assert facts.get("assumed") == ("no unit of length is stated: taken for mm" if unit == "unknown" else None)
+    assert facts.get("assumed") == ("no unit of length is stated: assumed to be mm" if unit == "unknown" else None)
     assert FileReader().slice_of(tmp_path / "a.nii", "1").position == pytest.approx(5 * factor)
 
 
@@ -268,7 +268,7 @@ def test_a_pair_of_header_and_voxels_is_read_by_its_voxels(name: str, tmp_path: 
 @pytest.mark.parametrize(
     ("header", "reason"),
     [
-        (nibabel.AnalyzeHeader().binaryblock, "is an Analyze 7.5 file, which does not say what is left and right"),
+        (nibabel.AnalyzeHeader().binaryblock, "is an Analyze 7.5 file, which does not state left and right"),
         (b"ENVI\nsamples = 4\n", "is an ENVI raster of two files. Save it as GeoTIFF"),
     ],
 )
@@ -293,7 +293,7 @@ def test_a_singular_affine_is_refused(tmp_path: Path) -> None:
     header[280:328] = b"\0" * 48  # srow_x, srow_y, srow_z
     (tmp_path / "a.nii").write_bytes(bytes(header))
 
-    with pytest.raises(DataError, match="affine does not say how the axes lie"):
+    with pytest.raises(DataError, match="affine does not define the axes"):
         FileReader().parts(tmp_path / "a.nii")
 
 

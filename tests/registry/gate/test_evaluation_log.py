@@ -60,5 +60,5 @@ def test_a_broken_record_is_an_error_and_not_a_fresh_start(tmp_path):
     path = tmp_path / ".isthmus/acceptance/demo.jsonl"
     path.write_text(path.read_text()[:20])
 
-    with pytest.raises(StoreError, match=r"demo.jsonl: the record of what the labelled sample was asked is broken"):
+    with pytest.raises(StoreError, match=r"demo.jsonl: the record of evaluations on the labelled sample is damaged"):
         ask(tmp_path, "demo", images(), FIRST, "1")

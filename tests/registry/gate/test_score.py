@@ -184,7 +184,7 @@ def test_a_raw_image_that_is_gone_stops_scoring_with_its_count(own, monkeypatch)
     monkeypatch.setattr("isthmus.registry.lineage.lineage._check_fresh", lambda *_: None)  # as after dvc commit
     shutil.rmtree(own / RAW / "line_b")
 
-    with pytest.raises(DataError, match=r"raw images are gone or changed \(first: image [0-9a-f]+\). Restore them"):
+    with pytest.raises(DataError, match=r"raw images are missing or changed \(first: image [0-9a-f]+\). Restore them"):
         score(own, "demo")
 
 

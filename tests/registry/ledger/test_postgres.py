@@ -112,7 +112,7 @@ def test_a_missing_driver_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg2", None)
 
     with (
-        pytest.raises(StoreError, match=r"needs 'psycopg2': pip install 'isthmus\[postgres\]'"),
+        pytest.raises(StoreError, match=r"needs 'psycopg2': .*pip install -e '\.\[postgres\]'"),
         locked_database("postgresql://ada@127.0.0.1/none"),
     ):
         pass

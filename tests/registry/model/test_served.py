@@ -259,7 +259,7 @@ def test_a_model_of_tiles_takes_tiles_by_name_and_refuses_whole_frames(folder, p
             predictor.predict([pixels[:12, :12], frame])
     with pytest.raises(DataError, match=r"image 0: .@24-0-12-12. lies outside its frame of 30 x 24 pixels"):
         predictor.predict([(picture, "@24-0-12-12")])  # beyond the frame's end
-    with pytest.raises(DataError, match=r"'@24-0' names no tile. Allowed: PART@top-left-height-width"):
+    with pytest.raises(DataError, match=r"'@24-0' is not a tile. Allowed: PART@top-left-height-width"):
         predictor.predict([(picture, "@24-0")])
 
 

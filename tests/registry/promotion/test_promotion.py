@@ -156,7 +156,7 @@ def test_rollback_swaps_champion_and_previous(second):
 
 def test_the_first_champion_has_nothing_to_go_back_to_and_can_be_withdrawn(first):
     with pytest.raises(
-        StoreError, match=r"version 1 is the first champion: .*'isthmus rollback demo --withdraw' takes"
+        StoreError, match=r"version 1 is the first champion: .*'isthmus rollback demo --withdraw' removes"
     ):
         rollback(first, "demo")
 
@@ -236,7 +236,9 @@ def test_a_registry_restored_from_an_older_copy_is_told_and_only_a_person_goes_o
     decide(second, third, there)
     with pytest.raises(ApprovalNeededError, match=rf"{told}: the registry was restored from .*--approve NAME'"):
         promote(second, "demo")
-    with pytest.raises(ApprovalNeededError, match=rf"{told}.*might lead elsewhere than meant: previous is "):
+    with pytest.raises(
+        ApprovalNeededError, match=rf"{told}.*might restore another version than intended: previous is "
+    ):
         rollback(second, "demo")
     assert disagreement(last_done(store, MODEL), MODEL, there)
     assert promote(second, "demo", "Ada").champion == third

@@ -17,7 +17,7 @@ from isthmus.registry.promotion.verification import judge_again
 from isthmus.registry.store.stores import open_store
 from tests.registry.versions import MODEL, add_version, aliases, decide
 
-CHANGED = r"version 1: its decision was changed after the gate made it. Run 'isthmus gate demo' again"
+CHANGED = r"version 1: its decision was changed after the gate wrote it. Run 'isthmus gate demo' again"
 
 
 def path_of(project: Path, version: str = "1") -> Path:
@@ -129,7 +129,7 @@ def test_an_edited_decision_is_refused_though_its_hash_was_put_into_the_registry
     write_decision(refused_by_gate, open_store(refused_by_gate), forged)
 
     with pytest.raises(
-        PromotionRefusedError, match="decision says 'yes', and of the same evidence the rules now say 'no'"
+        PromotionRefusedError, match="decision says 'yes', but from the same evidence the rules now decide 'no'"
     ):
         promote(refused_by_gate, "demo")
 
@@ -163,7 +163,7 @@ def test_other_rules_than_the_decision_rests_on_are_told(allowed: Path) -> None:
     (allowed / "params.yaml").write_text("gates: {absolute_floor: {min_balanced_accuracy: 0.95}}\n")
 
     with pytest.raises(
-        PromotionRefusedError, match=r"'gates:' in .*params.yaml has other rules than the decision rests on"
+        PromotionRefusedError, match=r"'gates:' in .*params.yaml has other rules than those of the decision"
     ):
         promote(allowed, "demo")
 

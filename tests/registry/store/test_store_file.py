@@ -94,7 +94,7 @@ def test_a_half_made_store_that_nobody_used_is_moved_aside_and_made_again(
 ) -> None:
     half_make(store)
     half_made = digest(store)
-    with pytest.raises(StoreError, match=r"are half-made, by a process that was killed, and .*'isthmus publish"):
+    with pytest.raises(StoreError, match=r"are incomplete \(a process was killed\), and .*'isthmus publish"):
         open_store(store.parent)
     assert digest(store) == half_made
 
@@ -102,9 +102,7 @@ def test_a_half_made_store_that_nobody_used_is_moved_aside_and_made_again(
 
     (aside,) = store.parent.glob("mlflow.db.broken-*")
     assert digest(aside) == half_made
-    assert (
-        f"its tables were half-made and nothing was in them: moved to {aside.name} and made" in capsys.readouterr().err
-    )
+    assert f"its tables were incomplete and empty: moved to {aside.name} and made" in capsys.readouterr().err
     assert open_store(store.parent).versions() == []
 
 
@@ -122,7 +120,7 @@ def test_a_used_store_of_an_older_mlflow_is_brought_up_to_date_and_kept_as_it_wa
     with closing(sqlite3.connect(kept)) as connection:
         assert connection.execute("SELECT name FROM registered_models").fetchall() == [("isthmus-demo",)]
     assert older != digest(store)
-    assert f"MLflow's tables were brought up to date; as it was it is kept in {kept.name}" in capsys.readouterr().err
+    assert f"MLflow's tables were brought up to date; the old file is kept as {kept.name}" in capsys.readouterr().err
     assert sorted(path.name for path in store.parent.glob(".*")) == []
 
 
@@ -217,7 +215,7 @@ def test_a_folder_that_cannot_be_written_is_a_clear_error(store: Path, monkeypat
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr("isthmus.registry.store.tables.make", full)
-    with pytest.raises(StoreError, match=r"the store cannot be used \(database or disk is full\).*See to the file's"):
+    with pytest.raises(StoreError, match=r"the store cannot be used \(database or disk is full\).*Check the file's"):
         open_store(store.parent, make=True)
     assert sorted(path.name for path in store.parent.iterdir()) == ["mlflow.tables-lock.db", "params.yaml"]
 

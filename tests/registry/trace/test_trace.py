@@ -9,10 +9,10 @@ from tests.registry.versions import add_version
 def test_a_version_whose_run_lists_nothing_cannot_be_traced_and_is_no_sighting(empty):
     add_version(empty)
 
-    with pytest.raises(StoreError, match=r"has no lineage.json, which a trace rests on"):
+    with pytest.raises(StoreError, match=r"has no lineage.json, which a trace needs"):
         trace(empty, "demo@candidate")
     assert who_saw(empty, image="0" * 64) == []
-    assert "ask with --image for each of its files" in sightings_text([])
+    assert "use --image for each of its files" in sightings_text([])
 
 
 def test_an_image_is_a_file_or_a_sha256_and_one_thing_is_asked_at_a_time(empty, tmp_path):

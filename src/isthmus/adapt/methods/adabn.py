@@ -1,4 +1,4 @@
-"""AdaBN: a source model whose BatchNorm statistics are measured anew on the target.
+"""AdaBN: a source model whose BatchNorm statistics are re-estimated on the target.
 
 Li, Wang, Shi, Liu, Hou, Revisiting Batch Normalization For Practical Domain Adaptation, ICLR 2017 workshop,
 https://arxiv.org/abs/1603.04779, algorithm 1. Differs: only the bottleneck has a BatchNorm here (a vision transformer

@@ -71,7 +71,7 @@ class Adaptation(Method):
             for batch in session.batches():
                 if adapting:
                     told = self.discriminator_loss(model, encoder, batch)
-                    minimise(told, own, like)
+                    minimise(told, own, like, session.clip)
                     session.step({"adversarial": self.target_loss(model, batch), "discriminator": told.detach()})
                 else:
                     session.step(self.losses(model, batch, session.progress))

@@ -24,7 +24,7 @@ class Config(MethodConfig):
     weight: float = Field(
         0.01, ge=0, description="of the norm loss; the paper's 0.05 cost accuracy on both development pairs"
     )
-    step: float = Field(1.0, gt=0, description="r, how much larger each norm is to become a step")
+    step: float = Field(1.0, gt=0, description="r, increase of each feature norm per step")
 
     def build(self, shape: Shape) -> Method:
         """Returns the method."""

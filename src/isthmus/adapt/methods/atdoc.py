@@ -30,8 +30,8 @@ class Config(MethodConfig):
     """Options of ATDOC."""
 
     weight: float = Field(1.0, ge=0, description="of the pseudo-labels' cross-entropy at the end of training")
-    neighbours: int = Field(5, ge=1, description="k; the paper's")
-    temperature: float = Field(0.5, gt=0, description="T, sharpens what is kept; the paper's")
+    neighbours: int = Field(5, ge=1, description="k; as in the paper")
+    temperature: float = Field(0.5, gt=0, description="T, sharpens the stored predictions; as in the paper")
 
     def build(self, shape: Shape) -> Method:
         """Returns the method with a memory for these sizes."""
@@ -41,7 +41,7 @@ class Config(MethodConfig):
 class Adaptation(Method):
     """Source cross-entropy plus that of pseudo-labels from neighbours."""
 
-    # Neighbours shall agree, which is what these measure.
+    # The loss makes neighbours agree, which is what these measure.
     optimises: ClassVar[frozenset[str]] = frozenset({"entropy", "snd", "neighbour_information", "class_clusters"})
 
     def __init__(self, config: Config, shape: Shape) -> None:

@@ -1,4 +1,4 @@
-"""BNM: the target's matrix of predictions shall have a large nuclear norm, that is be certain and diverse.
+"""BNM: maximises the nuclear norm of the target's prediction matrix, so that predictions are confident and diverse.
 
 Cui et al., Towards Discriminability and Diversity: Batch Nuclear-norm Maximization under Label Insufficient Situations,
 CVPR 2020, https://arxiv.org/abs/2003.12237, equation 10: loss = -||P||_* / n. Differs in arithmetic only: singular

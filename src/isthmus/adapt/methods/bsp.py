@@ -29,8 +29,10 @@ class Config(MethodConfig):
     weight: float = Field(1.0, ge=0, description="of the domain loss")
     high: float = Field(1.0, ge=0, description="lambda at the end of training; 0.1 when a ViT is fine-tuned in full")
     hidden: int = Field(256, ge=1, description="width of the discriminator")
-    spectral_weight: float = Field(1e-4, ge=0, description="beta, of the squared singular values; the paper's")
-    values: int = Field(1, ge=1, description="k, how many of the largest singular values are penalised; the paper's")
+    spectral_weight: float = Field(1e-4, ge=0, description="beta, of the squared singular values; as in the paper")
+    values: int = Field(
+        1, ge=1, description="k, how many of the largest singular values are penalised; as in the paper"
+    )
 
     def build(self, shape: Shape) -> Method:
         """Returns the method with a discriminator for these sizes."""

@@ -30,7 +30,7 @@ class Config(MethodConfig):
     weight: float = Field(1.0, ge=0, description="of the domain loss")
     high: float = Field(1.0, ge=0, description="lambda at the end of training; 0.1 when a ViT is fine-tuned in full")
     hidden: int = Field(256, ge=1, description="width of the discriminator")
-    entropy: bool = Field(True, description="CDAN+E: rows that are classified with certainty count more")
+    entropy: bool = Field(True, description="CDAN+E: rows with confident predictions weigh more")
     random_width: int = Field(1024, ge=1, description="d, width of the random map where classes x bottleneck > 4096")
 
     def build(self, shape: Shape) -> Method:

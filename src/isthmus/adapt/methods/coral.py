@@ -1,8 +1,8 @@
 """CORAL: the covariances of source and target features are drawn together.
 
-Sun and Saenko, Deep CORAL: Correlation Alignment for Deep Domain Adaptation, ECCV 2016 workshops. Differs: it acts
-on the bottleneck, not on the logits, and with batch means removed it says nothing of means, so per-domain
-standardisation (on by default) does that part.
+Sun and Saenko, Deep CORAL: Correlation Alignment for Deep Domain Adaptation, ECCV 2016 workshops,
+https://arxiv.org/abs/1607.01719. Differs: it acts on the bottleneck, not on the logits, and covariances are blind to
+means, so per-domain standardisation (on by default) aligns those.
 """
 
 from typing import ClassVar

@@ -1,7 +1,8 @@
 """DANN: features that a domain discriminator cannot tell apart.
 
-Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 17 (2016), equations 4, 5, 10 to 14. Differs: the
-discriminator has two hidden layers, and each domain weighs half of its loss, also in unequal batches.
+Ganin et al., Domain-Adversarial Training of Neural Networks, JMLR 17 (2016),
+https://arxiv.org/abs/1505.07818, equations 4, 5, 10 to 14. Differs: the discriminator has two hidden layers, and each
+domain weighs half of its loss, also in unequal batches.
 """
 
 from typing import ClassVar

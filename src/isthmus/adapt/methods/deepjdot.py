@@ -24,7 +24,9 @@ from isthmus.data.batch import Batch
 class Config(MethodConfig):
     """Options of DeepJDOT."""
 
-    feature_weight: float = Field(0.001, ge=0, description="alpha, of the squared distance of features; the paper's")
+    feature_weight: float = Field(
+        0.001, ge=0, description="alpha, of the squared distance of features; as in the paper"
+    )
     label_weight: float = Field(
         0.1,
         ge=0,
@@ -55,7 +57,8 @@ class Adaptation(Method):
         source, target = model(batch.inputs, batch.domains).split(batch.source_count)
         with torch.autocast(batch.inputs.device.type, enabled=False):
             distance = pair_distances(full_precision(source.features), full_precision(target.features))
-            confusion = -functional.log_softmax(full_precision(target.logits), dim=1).T[batch.labels]
+            shares = batch.label_shares(target.logits.shape[1])  # `[m, K]`
+            confusion = -shares @ functional.log_softmax(full_precision(target.logits), dim=1).T
             cost = self.feature_weight * distance + self.label_weight * confusion
             plan = transport_plan(cost, self.regularisation, self.iterations)
             transport = (plan * cost).sum()

@@ -23,7 +23,7 @@ class Config(MethodConfig):
     """Options of FixMatch."""
 
     weight: float = Field(1.0, ge=0, description="of the consistency loss")
-    threshold: float = Field(0.9, ge=0, le=1, description="tau, confidence from which the teacher is believed")
+    threshold: float = Field(0.9, ge=0, le=1, description="tau, least confidence of a pseudo-label that is used")
     decay: float = Field(0.99, ge=0, lt=1, description="of the teacher's moving average; 0.999 for long runs")
 
     def build(self, shape: Shape) -> Method:

@@ -70,7 +70,7 @@ class Adaptation(Method):
 def masked(images: Tensor, patch: int, ratio: float) -> Tensor:
     """Returns images `[N, C, H, W]` of the same dtype with blocks replaced by the image's mean, channel by channel.
 
-    Draws from torch's global generator, which the loop seeds anew for each epoch.
+    Draws from torch's global generator, which the loop seeds for each epoch.
 
     Args:
         images: uint8, uint16 or float.

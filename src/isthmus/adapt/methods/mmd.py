@@ -1,8 +1,9 @@
 """MMD: the mean embeddings of source and target features are drawn together under several Gaussian kernels.
 
-Long et al., Learning Transferable Features with Deep Adaptation Networks, ICML 2015, equations 1 to 4. Differs: the
-kernel is a plain mean of Gaussians (no optimised mixture), on the bottleneck alone, and the estimate is the unbiased
-one over all pairs (see `distances.mk_mmd`) instead of the linear-time one.
+Long et al., Learning Transferable Features with Deep Adaptation Networks, ICML 2015,
+https://arxiv.org/abs/1502.02791, equations 1 to 4. Differs: the kernel is a plain mean of Gaussians (no optimised
+mixture), on the bottleneck alone, and the estimate is the unbiased one over all pairs (see `distances.mk_mmd`) instead
+of the linear-time one.
 """
 
 from typing import ClassVar

@@ -27,8 +27,8 @@ from isthmus.data.batch import Batch, Outputs
 class Config(MethodConfig):
     """Options of RTN."""
 
-    mmd_weight: float = Field(0.3, ge=0, description="of the MMD of the fusion; the paper's")
-    entropy_weight: float = Field(0.3, ge=0, description="of the target's entropy; the paper's")
+    mmd_weight: float = Field(0.3, ge=0, description="of the MMD of the fusion; as in the paper")
+    entropy_weight: float = Field(0.3, ge=0, description="of the target's entropy; as in the paper")
     hidden: int = Field(64, ge=1, description="width of the residual")
     random_width: int = Field(1024, ge=1, description="of the fusion")
 

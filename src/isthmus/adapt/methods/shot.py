@@ -4,11 +4,11 @@ Liang, Hu, Feng, Do We Really Need to Access the Source Data? Source Hypothesis 
 Adaptation, ICML 2020, https://arxiv.org/abs/2002.08546. Phase one: source cross-entropy with label smoothing 0.1
 (equation 1) and a weight-normed head, W_k = g_k v_k / ||v_k||. Phase two: the head is frozen, no source row is used;
 the loss is the mean entropy minus the entropy of the mean prediction (IM, equations 3 and 4) plus b times the
-cross-entropy with pseudo-labels (equation 7), which are made anew before each epoch from class centroids under the
+cross-entropy with pseudo-labels (equation 7), which are recomputed before each epoch from class centroids under the
 cosine distance (equations 5 and 6; features are extended by a one, as in the authors' code). Each phase has
 all the model's epochs and a learning-rate schedule of its own, as the authors' two programs have. Differs: AdamW keeps
 its moments from phase one; the bottleneck ends in a ReLU, without which it lost 8 to 10 points on ten real pairs
-(docs/log.md); pseudo-labels of classes that nobody is taken for are not given; where the target's class shares are
+(docs/log.md); no pseudo-label is of a class that the model never predicts; where the target's class shares are
 given, the mean prediction is drawn to them and not to equal ones (see `predictions.diversity`).
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
-from isthmus.adapt.predictions import diversity, entropy, full_precision, probabilities
+from isthmus.adapt.predictions import diversity, entropy, full_precision, probabilities, source_loss
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch
 
@@ -30,7 +30,9 @@ _TINY = 1e-8  # class weights and row norms that divide
 class Config(MethodConfig):
     """Options of SHOT."""
 
-    smoothing: float = Field(0.1, ge=0, lt=1, description="of the source labels")
+    smoothing: float = Field(
+        0.1, ge=0, lt=1, description="of the source labels; models: label_smoothing is applied before it"
+    )
     im_weight: float = Field(1.0, ge=0, description="of the information-maximisation loss")
     pseudo_weight: float = Field(0.3, ge=0, description="b, of the cross-entropy with pseudo-labels")
     rounds: int = Field(2, ge=1, description="of centroids; the first is weighted by probabilities")
@@ -75,7 +77,7 @@ class Adaptation(Method):
         rows = slice(0, batch.source_count)
         features = model(batch.inputs[rows], batch.domains[rows]).features
         logits = functional.linear(features, self.weight(), _bias(model))
-        return {"source": functional.cross_entropy(logits, batch.labels, label_smoothing=self.smoothing)}
+        return {"source": source_loss(logits, batch, self.smoothing)}
 
     @torch.no_grad()
     def after_step(self, model: Model, progress: float) -> None:

@@ -10,7 +10,7 @@ from isthmus.data.batch import Batch
 
 
 class Config(MethodConfig):
-    """Source-only has no options; `standardise` is not heeded."""
+    """Source-only has no options; `standardise` has no effect."""
 
     def build(self, shape: Shape) -> Method:
         """Returns the method."""

@@ -37,15 +37,15 @@ _PROBE = 1e-2  # length of the trial perturbation [share of the rows' mean lengt
 class Config(MethodConfig):
     """Options of VADA."""
 
-    weight: float = Field(0.01, ge=0, description="lambda_d, of the domain loss; the paper's")
+    weight: float = Field(0.01, ge=0, description="lambda_d, of the domain loss; as in the paper")
     high: float = Field(1.0, ge=0, description="factor of the domain loss at the end of training")
     hidden: int = Field(256, ge=1, description="width of the discriminator")
-    source_weight: float = Field(1.0, ge=0, description="lambda_s, of the source's divergence; the paper's")
+    source_weight: float = Field(1.0, ge=0, description="lambda_s, of the source's divergence; as in the paper")
     target_weight: float = Field(
         0.01, ge=0, description="lambda_t, of the target's entropy and divergence; the paper's"
     )
     radius: float = Field(0.1, gt=0, description="epsilon [share of the mean length of the backbone's features]")
-    iterations: int = Field(1, ge=1, description="of the search for the direction; the paper's")
+    iterations: int = Field(1, ge=1, description="of the search for the direction; as in the paper")
 
     def build(self, shape: Shape) -> Method:
         """Returns the method with a discriminator for these sizes."""

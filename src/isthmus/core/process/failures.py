@@ -18,16 +18,16 @@ from pathlib import Path
 from isthmus.core.errors import DefectError, IsthmusError, MachineError
 
 LOGS = Path(".isthmus") / "log"  # in the project
-INTERRUPTED = "interrupted: nothing half-written is left; run the same command again"
-_AGAIN = "run the same command again: nothing half-written is left"
+INTERRUPTED = "interrupted: no partial files are left; run the same command again"
+_AGAIN = "run the same command again: no partial files are left"
 # What people call it, and what to do. Libraries hide the number in their own exceptions, so the words count too.
 _TROUBLE: dict[int, tuple[str, str]] = {
     errno.ENOSPC: ("the disk is full", f"Free some space and {_AGAIN}"),
-    errno.EDQUOT: ("your share of the disk is used up", f"Free some space and {_AGAIN}"),
+    errno.EDQUOT: ("your disk quota is used up", f"Free some space and {_AGAIN}"),
     errno.EFBIG: ("the file would be larger than is allowed here", f"Raise the limit ('ulimit -f') and {_AGAIN}"),
     errno.EROFS: ("lies on a read-only file system", "Work in a copy of the project that can be written"),
-    errno.EACCES: ("no permission", f"Correct the rights ('ls -ld' shows them) and {_AGAIN}"),
-    errno.EPERM: ("not permitted", f"Correct the rights ('ls -ld' shows them) and {_AGAIN}"),
+    errno.EACCES: ("no permission", f"Correct the permissions ('ls -ld' shows them) and {_AGAIN}"),
+    errno.EPERM: ("not permitted", f"Correct the permissions ('ls -ld' shows them) and {_AGAIN}"),
     errno.EMFILE: ("too many open files", f"Raise the limit ('ulimit -n') and {_AGAIN}"),
     errno.ENFILE: ("too many open files on this machine", f"End other programs and {_AGAIN}"),
     errno.ENOMEM: ("out of memory", f"End other programs and {_AGAIN}"),
@@ -175,8 +175,8 @@ def _defect(error: Exception, name: str, hidden: Sequence[str]) -> str:
     with suppress(OSError):
         file = _log(name)
         file.write_text(text, encoding="utf-8")
-        return f"{what}. This is a defect of isthmus and not your mistake; its traceback is in {file}"
-    return f"{what}. This is a defect of isthmus and not your mistake:\n{text}"
+        return f"{what}. This is a bug in isthmus, not a mistake of yours; its traceback is in {file}"
+    return f"{what}. This is a bug in isthmus, not a mistake of yours:\n{text}"
 
 
 def _log(name: str) -> Path:

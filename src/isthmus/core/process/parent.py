@@ -1,4 +1,4 @@
-"""A process that ends with the one that started it, where nobody supervises it."""
+"""A process without a supervisor that ends with its parent."""
 
 import ctypes
 import signal

@@ -1,4 +1,4 @@
-"""Runs one program so that nothing of it outlives its owner, whoever is killed and in whatever way.
+"""Runs one program so that no process of it outlives its owner, even after a kill.
 
     owner ==lifeline==> supervisor ==pipe==> guard --> program --> its children and grandchildren
 
@@ -14,7 +14,7 @@ The lifeline is a pipe whose other end only the owner holds: it ends when the ow
 | supervisor, by SIGKILL | guard, by the end of its pipe | KILL to all descendants |
 
 INT comes first because Python then runs its `finally` blocks: half-written files and dvc's locks are cleared away.
-A descendant that leads a session of its own is another supervisor: it is told alone, and tells its own.
+A descendant that leads a session of its own is another supervisor: it alone is signalled, and signals its own.
 `PR_SET_PDEATHSIG` alone is not enough: it reaches dvc but not the training that dvc started, and it fires when the
 *thread* that started the child ends. Adopting orphans (`PR_SET_CHILD_SUBREAPER`) and walking `/proc` need Linux;
 elsewhere the process group goes.

@@ -1,4 +1,4 @@
-"""Brings a user's own pair into the project: checks, copies, DVC, a section in `params.yaml`; or nothing at all."""
+"""Adds a user's own pair: checks, copies, DVC, a section in `params.yaml`; on an error it changes nothing."""
 
 import re
 import shutil
@@ -9,7 +9,7 @@ from isthmus.core.config import Config, load_params
 from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_folder, write_text
 from isthmus.core.names import CODE, NAME_PATTERN
-from isthmus.core.progress import say, track
+from isthmus.core.progress import log, track
 from isthmus.data.add.layout import TargetLabels
 from isthmus.data.add.plan import (
     TABLE,
@@ -44,7 +44,7 @@ def add_pair(
     contradictions: Contradictions = "refuse",
     dry_run: bool = False,
 ) -> Path:
-    """Adds a pair, says what was decided, and returns its raw folder. The folders' names become the domains' names.
+    """Adds a pair, logs what was decided, and returns its raw folder. The folders' names become the domains' names.
 
     Args:
         project: the folder with `params.yaml`.
@@ -57,7 +57,7 @@ def add_pair(
         group: what crosses no splits: `folder`, `none`, a column of a table or an entity of file names; None: what is
             found.
         contradictions: what to do where the same bytes have two classes, or lie in source and target.
-        dry_run: say what would be done, and do nothing.
+        dry_run: report what would be done, and change nothing.
 
     Raises:
         ConfigError: the name is taken or cannot be used, or the scenario contradicts itself.
@@ -71,17 +71,17 @@ def add_pair(
     with_section(params, name, plan.section)  # before anything is copied: can the section be written at all?
     if classes is None:
         check_folders_are_classes(plan)
-    say("\n".join(plan.lines()))
+    log("\n".join(plan.lines()))
     people = check_readable(plan, config.max_bad_share, config.files)
     if people and config.identity_key is None and "group" not in plan.section:
-        say(
+        log(
             "  files name patients: before the first run set 'ingest.identity_key' in params.yaml to a key file outside"
             " git, under which they become groups, or give groups with --group"
         )
     for line in check_contradictions(plan, contradictions):
-        say(line)
+        log(line)
     if dry_run:
-        say(f"{name}: a dry run, nothing was done")
+        log(f"{name}: a dry run, nothing was done")
         return raw
     _check_room(plan, project)
     kept = _Before(project, raw)
@@ -94,7 +94,7 @@ def add_pair(
     except BaseException:
         kept.restore()
         raise
-    say(f"{raw}: ready. Next: dvc repro report@{name}")
+    log(f"{raw}: ready. Next: dvc repro report@{name}")
     return raw
 
 
@@ -104,9 +104,9 @@ def _check_name(params: Path, raw: Path, name: str) -> None:
     if name == CODE:
         raise ConfigError(f"name '{name}' is taken: out/{name} holds fingerprints of the code. Choose another name")
     if has_section(params, name):
-        raise ConfigError(f"{params}: 'scenarios.{name}' is there already. Choose another name, or remove the section")
+        raise ConfigError(f"{params}: 'scenarios.{name}' already exists. Choose another name, or remove the section")
     if raw.exists() or raw.with_name(f"{name}.dvc").exists():
-        raise DataError(f"{raw}: is there already. Choose another name, or move the folder and its .dvc file away")
+        raise DataError(f"{raw}: already exists. Choose another name, or move the folder and its .dvc file away")
 
 
 def _check_room(plan: Plan, project: Path) -> None:
@@ -153,7 +153,7 @@ def _versioned(project: Path, raw: Path, kind: str) -> None:
     except StoreError as error:
         told = shown_name(str(error), kind, "")
         raise StoreError(
-            told or f"{raw}: 'dvc add' failed in {project}; its words may name files and are not shown"
+            told or f"{raw}: 'dvc add' failed in {project}; its output may name files and is not shown"
         ) from None
 
 

@@ -50,7 +50,7 @@ class LabelTable:
         name: its path in the folder.
         said: path of an image -> what it says.
         columns: those of the files, labels, splits and groups; None where there is none.
-        absent: lines that name no file that is there.
+        absent: lines that name missing files.
     """
 
     name: str
@@ -75,7 +75,7 @@ def label_tables(
         files: paths of the images.
         classes: those that are known; a column that holds them is the one of labels.
         group: column of what must not cross splits; None: the first with a usual name.
-        kind: of the images, which says what a message may name.
+        kind: of the images, which decides what a message may contain.
 
     Raises:
         DataError: a table names the images but cannot be read whole, or it is not clear which column is which.
@@ -163,7 +163,8 @@ def _table(
         if said.setdefault(path, entry) != entry:
             shown = shown_name(path, kind, "a file")
             raise DataError(
-                f"{folder / name}: lines {first[path]} and {line.number} say different things of {shown}. Keep one line"
+                f"{folder / name}: lines {first[path]} and {line.number} give different values for {shown}. Keep"
+                f" one line"
             )
         first.setdefault(path, line.number)
     return LabelTable(name, said, (files, label, split, together), absent)

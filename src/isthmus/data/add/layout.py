@@ -86,7 +86,7 @@ def read_source(folder: Path, classes: Sequence[str] | None, known: set[str], gr
         classes: those that are wanted; None: all that are found.
         known: folders of other sources, which are classes.
         group: `folder`, `none`, or a column or entity; None: what is found.
-        kind: of the images, which says what a message may name.
+        kind: of the images, which decides what a message may contain.
 
     Raises:
         DataError: it can be read in several ways, or in none; with the choices.
@@ -139,7 +139,7 @@ def read_target(
         if wanted == "table" and not tables:
             raise DataError(
                 f"{folder}: '--target-labels table', but no table in it names its images and classes"
-                f" ({', '.join(classes)}). Write one with columns 'path' and 'label', or take --target-labels none"
+                f" ({', '.join(classes)}). Write one with columns 'path' and 'label', or use --target-labels none"
             )
         if tables:
             _from_tables(layout, steps, tables, classes, group, kind, source=False, subset=subset)
@@ -150,10 +150,8 @@ def read_target(
             _from_folders(layout, steps, classes, group, kind)
             return _as_target(layout)
         folders = sorted({s.rest[0] for s in steps if len(s.rest) > 1})
-        why = f"its {len(folders)} folders{_named(folders, kind)} are no classes of the source" if folders else ""
-        layout.notes.append(
-            why or "its images lie in no folders of classes, and no table beside them names their classes"
-        )
+        why = f"its {len(folders)} folders{_named(folders, kind)} are not classes of the source" if folders else ""
+        layout.notes.append(why or "its images are not in class folders, and no table beside them names their classes")
     layout.files = [File(s.path, s.path, None, s.split, _group_of(s, None, group)) for s in steps]
     layout.plain = not any(f.split or (f.group and group == "folder") for f in layout.files)
     _say_groups(layout, group)
@@ -180,8 +178,8 @@ def _of_classes(layout: Layout, tables: list[LabelTable], classes: Sequence[str]
             found.append(table)
         elif near := [f"{label} for class {h}" for label in sorted(labels) if (h := _near(label, classes))]:
             raise DataError(
-                f"{layout.folder}: labels of {table.name} are nearly named like classes of the source"
-                f"{_named(near, kind)}. Rename them, or take '--target-labels none' to use its images without labels"
+                f"{layout.folder}: labels of {table.name} have names close to classes of the source"
+                f"{_named(near, kind)}. Rename them, or use '--target-labels none' to use its images without labels"
             )
         elif labels:
             layout.notes.append(f"{table.name} names its images, but holds no class of the source")
@@ -196,7 +194,7 @@ def _unwrapped(folder: Path, walked: Walked, known: set[str]) -> tuple[list[_Ste
         names = {s.rest[0] for s in steps}
         splits = {name for name in names if name.casefold() in SPLITS and not _match(readable(name), list(known))}
         if splits == names and steps[0].split is None:
-            notes.append(f"{_few(sorted(names))}: splits, which are kept")
+            notes.append(f"{_few(sorted(names))}: splits, used as given")
             steps = [_Step(s.path, SPLITS[s.rest[0].casefold()], s.rest[1:]) for s in steps]
             continue
         _ask_about_splits(folder, steps, splits)
@@ -250,7 +248,8 @@ def _ask_about_capitals(folder: Path, names: set[str], kind: str) -> None:
     twice = sorted(n for n in names if sum(n.casefold() == other.casefold() for other in names) > 1)
     if twice:
         raise DataError(
-            f"{folder}: {len(twice)} folders{_named(twice, kind)} differ in capitals alone. Are they one class? Rename"
+            f"{folder}: {len(twice)} folders{_named(twice, kind)} differ only in upper and lower case. Are they"
+            f" one class? Rename"
             " one of them, or name each with --classes"
         )
 
@@ -274,7 +273,7 @@ def _ask_about_empty(layout: Layout, steps: list[_Step], kind: str) -> None:
 
 def _no_classes(folder: Path, steps: list[_Step], loose: list[_Step], kind: str) -> str:
     deep = len(steps) - len(loose)
-    what = f"{len(loose)} images lie outside folders of classes{_named([s.path for s in loose], kind)}"
+    what = f"{len(loose)} images lie outside class folders{_named([s.path for s in loose], kind)}"
     more = f", {deep} lie in folders" if deep else ""
     return (
         f"{folder}: {what}{more}, and no table beside them names them. A source needs the class of each image: put them"
@@ -316,7 +315,7 @@ def _ask_about_target(
     """Refuses a target that is labelled in part, or nearly."""
     without = [s for s, found in zip(steps, matched, strict=True) if not found]
     choices = (
-        "Take '--target-labels none' to use all of its images without labels, '--classes' with the classes that you"
+        "Use '--target-labels none' to use all of its images without labels, '--classes' with the classes that you"
         " want to leave the others out, or rename or move the folders"
     )
     folders = Counter(s.rest[0] for s in without if len(s.rest) > 1)
@@ -328,7 +327,7 @@ def _ask_about_target(
             )
         if near:
             raise DataError(
-                f"{folder}: {len(near)} folders are nearly named like classes of the source{_named(near, kind)}."
+                f"{folder}: {len(near)} folders have names close to classes of the source{_named(near, kind)}."
                 f" {choices}"
             )
         return
@@ -338,7 +337,7 @@ def _ask_about_target(
     counted = [f"{n}: {count} images" for n, count in sorted(folders.items())]
     told = [f"{len(folders)} folders{_named(counted, kind)}"] if folders else []
     told += [f"{loose} images outside folders"] if loose else []
-    hint = f" Nearly named like a class{_named(near, kind)}." if near else ""
+    hint = f" Close to the name of a class{_named(near, kind)}." if near else ""
     there = ", ".join(sorted({c for found in matched for c in found}))
     raise DataError(
         f"{folder}: has folders of the source's classes ({there}), and beside them {' and '.join(told)} that are none."
@@ -434,7 +433,7 @@ def _from_tables(
         table, entry = said[0]
         if any(other.label != entry.label for _, other in said[1:]):
             shown = shown_name(step.path, kind, "a file")
-            raise DataError(f"{layout.folder}: {table.name} and {said[1][0].name} say different classes of {shown}")
+            raise DataError(f"{layout.folder}: {table.name} and {said[1][0].name} give different classes for {shown}")
         label = entry.label and (entry.label if classes is None else _match(entry.label, classes))
         if entry.label and not label:
             unknown[shown_name(entry.label, kind, "other labels")] += 1
@@ -449,7 +448,7 @@ def _from_tables(
     if unknown and not subset:
         raise DataError(
             f"{layout.folder}: {tables[0].name} has labels of the source's classes, and {len(unknown)}"
-            f"{_named(sorted(unknown), kind)} that are none. Take '--target-labels none' to use all images without"
+            f"{_named(sorted(unknown), kind)} that are none. Use '--target-labels none' to use all images without"
             " labels, or '--classes' with the classes that you want to leave the others out"
         )
     if unlabelled:
@@ -466,7 +465,7 @@ def _from_tables(
         told = ", ".join(f"{what} from '{column}'" for what, column in used if column)
         layout.notes.append(f"{table.name} is read: {told}")
         if table.absent:
-            layout.notes.append(f"{table.absent} lines of {table.name} name no file that is there")
+            layout.notes.append(f"{table.absent} lines of {table.name} name missing files")
     _say_groups(layout, next((f"column '{t.columns[3]}'" for t in tables if t.columns[3]), group))
 
 

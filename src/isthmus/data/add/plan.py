@@ -49,7 +49,7 @@ class Plan:
         section: for `params.yaml`.
         scenario: the same, checked.
         layouts: domain -> what was understood of its folder, the target last.
-        table: whether a table says what the images are; else their folders do.
+        table: whether a table defines the images; else their folders do.
     """
 
     name: str
@@ -94,16 +94,16 @@ class Plan:
             out += [f"    {note}" for note in layout.notes]
             splits = Counter(f.split for f in layout.files if f.split)
             if splits:
-                out.append(f"    splits that are kept: {', '.join(f'{s} {n}' for s, n in sorted(splits.items()))}")
+                out.append(f"    splits as given: {', '.join(f'{s} {n}' for s, n in sorted(splits.items()))}")
             if layout.groups:
-                out.append(f"    groups that cross no splits: {layout.groups}")
+                out.append(f"    groups that stay in one split: {layout.groups}")
             for what, count in sorted(layout.left_out.items()):
                 out.append(f"    left out: {printable(what)}: {count} images")
             if layout.walked.beside:
                 beside = ", ".join(f"{kind} {n}" for kind, n in sorted(layout.walked.beside.items()))
                 out.append(f"    beside the images, ignored: {beside}")
             for reason, count in sorted(Counter(layout.walked.refused.values()).items()):
-                out.append(f"    refused unopened: {count}: {reason}")
+                out.append(f"    refused without opening: {count}: {reason}")
         labels = self.section["target_labels"]
         of = f" ({', '.join(self.missing)} without images there)" if labels != "none" and self.missing else ""
         out.append(f"  target labels: {labels}{of}")
@@ -184,7 +184,7 @@ def domain_names(folders: Sequence[Path]) -> list[str]:
         DataError: a folder is missing, or is named twice.
     """
     real = [folder.resolve() for folder in folders]
-    if missing := [f"{f}: {'is no folder' if f.exists() else 'no such folder'}" for f in folders if not f.is_dir()]:
+    if missing := [f"{f}: {'is not a folder' if f.exists() else 'no such folder'}" for f in folders if not f.is_dir()]:
         twice = sorted({f.name for f in real if real.count(f) > 1})
         raise DataError("\n".join([*missing, *(_one_folder(name) for name in twice)]))
     if twice := sorted({f.name for f in real if real.count(f) > 1}):
@@ -212,7 +212,7 @@ def check_readable(plan: Plan, allowed: float, bounds: Bounds) -> bool:
         bounds: `ingest.files`.
 
     Returns:
-        Whether a file names a person, so that `ingest` needs a key to hide whom, or groups.
+        Whether a file names a person, so that `ingest` needs a key to hash the name, or groups.
 
     Raises:
         DataError: more cannot be used than `ingest` will accept, or nothing of a domain, or files are links.
@@ -286,12 +286,12 @@ def check_contradictions(plan: Plan, what: Contradictions) -> list[str]:
         return [f"{len(groups)} {sentence}", *(f"  {line}" for line in files), *more]
 
     lines = [
-        *told(two, "pictures have the very same bytes under two classes:"),
-        *told(both, "pictures of the target are, byte for byte, pictures of a source:"),
+        *told(two, "images have identical bytes under two classes:"),
+        *told(both, "images of the target are identical to images of a source:"),
     ]
     if lines and what == "refuse":
         raise DataError(
-            "\n".join(lines) + "\nGive each picture one class and one domain, or go on with '--contradictions keep':"
+            "\n".join(lines) + "\nGive each image one class and one domain, or continue with '--contradictions keep':"
             " 'ingest' then leaves out what two classes of a source share, and the report counts the rest"
         )
     return lines
@@ -337,7 +337,8 @@ def _ask_about_spelling(layouts: dict[str, Layout], kind: str) -> None:
         told = "; ".join(", ".join(f"'{label}' in {domain}" for label, domain in names.items()) for names in twice)
         shown = shown_name(f" ({told})", kind, "")
         raise DataError(
-            f"sources: {len(twice)} classes differ in capitals alone{shown}. Is each one class? Rename the folders or"
+            f"sources: {len(twice)} classes differ only in upper and lower case{shown}. Is each one class? Rename"
+            f" the folders or"
             " labels, or name the classes with --classes"
         )
 

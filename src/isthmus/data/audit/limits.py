@@ -17,10 +17,10 @@ class Limits(Config):
     """What stops `ingest`; none: only reported. The share of broken files stands in `IngestConfig`."""
 
     max_class_shortcut: float | None = Field(
-        None, ge=0, le=1, description=_SKILL + "tell the class of source images, by the low end of its interval"
+        None, ge=0, le=1, description=_SKILL + "predict the class of source images, by the low end of its interval"
     )
     max_domain_shortcut: float | None = Field(
-        None, ge=0, le=1, description=_SKILL + "tell the domain; two devices nearly always differ in one of them"
+        None, ge=0, le=1, description=_SKILL + "predict the domain; two devices nearly always differ in one of them"
     )
     saturated_above: float = Field(
         0.5, ge=0, lt=1, description="[share of pixels] at the top of the range, above which an image is saturated"
@@ -85,7 +85,7 @@ def _labels(limits: Limits, found: dict[str, Any], classes: dict[str, Any], name
         yield (
             f"{len(two)} source images have two labels, by the same bytes or by a near-duplicate;"
             f" 'ingest.max_two_labels' in params.yaml allows {limits.max_two_labels}:\n{_listed(two, names)}\n"
-            "Give each picture one label, or raise the limit"
+            "Give each image one label, or raise the limit"
         )
     for domain, ratio in found["imbalance"].items():
         if limits.max_imbalance is not None and ratio > limits.max_imbalance:
@@ -116,7 +116,7 @@ def _shortcuts(limits: Limits, found: dict[str, Any]) -> Iterator[str]:
         for cue, told in cues.items():
             if limit is not None and told["found"] and told["skill_low"] > limit:
                 yield (
-                    f"{what} can be told from the {cue.replace('_', ' ')} alone: balanced accuracy"
+                    f"{what} can be predicted from the {cue.replace('_', ' ')} alone: balanced accuracy"
                     f" {told['balanced_accuracy']:.2f} where chance is {told['chance']:.2f} (99.9% interval"
                     f" {told['low']:.2f} to {told['high']:.2f}): its low end is {told['skill_low']:.0%} of the way from"
                     f" chance to always right; 'ingest.{key}' in params.yaml allows {limit:.0%}. {ADVICE[cue]}."

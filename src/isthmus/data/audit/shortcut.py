@@ -23,14 +23,14 @@ from numpy.typing import NDArray
 
 LARGEST = 2000  # [image] of one domain
 CUES = ("file_size", "aspect_ratio", "corners")
-MATTERS = 0.1  # [share of the way from chance to always right] below it a cue is no shortcut, however certain
+MATTERS = 0.1  # [share of the way from chance to always right] a cue below it is not a shortcut, however certain
 # what a person can do about each cue, as the error and the report say it
 ADVICE = {
-    "file_size": "The model does not see a file's size, but what makes it: other compression, sharpness or resolution."
-    " Save all classes the same way. Where the picture explains it (a rough texture compresses badly), it is none",
-    "aspect_ratio": "Bring all images to one shape before training, or cut them (roi, spacing, tiles)",
-    "corners": "Look at the corners: cut off rulers, stamps, text and frames (roi). Where the texture of the class"
-    " fills the whole frame, the corners are part of the picture and it is none",
+    "file_size": "The model does not see the file size but its cause: compression, sharpness or resolution. Save all"
+    " classes the same way. If the image explains it (a rough texture compresses badly), it is not a shortcut",
+    "aspect_ratio": "Resize all images to one shape before training, or crop them (roi, spacing, tiles)",
+    "corners": "Look at the corners: crop rulers, stamps, text and frames (roi). If the texture of the class fills the"
+    " whole frame, it is not a shortcut",
 }
 _FOLDS = 5
 _DEPTH = 4
@@ -40,11 +40,13 @@ _INTERVAL = (0.05, 99.95)  # percentiles: six or more questions at once, and row
 
 
 def shortcuts(images: pd.DataFrame, target: str, seed: int) -> dict[str, Any]:
-    """Returns what each cue tells: `{"domain": {cue: told}, "class": {source domain: {cue: told}}}`, as of `told_by`.
+    """Returns how well each cue predicts domain and class; each entry is what `told_by` returns.
+
+    `{"domain": {cue: entry}, "class": {source domain: {cue: entry}}}`.
 
     Args:
         images: columns `image_id, domain, group, label` (null for the target), `file_bytes, height, width, corners`.
-        target: the target's name; its labels are not known here and no class is told in it.
+        target: the target's name; its labels are not known here, so no class is predicted in it.
         seed: of trees and resamples.
     """
     chosen = images.sort_values("image_id").groupby("domain").head(LARGEST)
@@ -58,7 +60,7 @@ def shortcuts(images: pd.DataFrame, target: str, seed: int) -> dict[str, Any]:
 def told_by(
     cue: NDArray[np.float64], answers: NDArray[np.int64], groups: NDArray[Any], seed: int
 ) -> dict[str, float | int | bool | None]:
-    """Returns how well a cue alone tells the answers.
+    """Returns how well a cue alone predicts the labels.
 
     `balanced_accuracy` with `low` and `high` (99.9 % interval), `chance`, `skill` = (balanced accuracy - chance) /
     (1 - chance) with `skill_low`, `found`: the interval lies above chance and the skill is `MATTERS` or more. All

@@ -22,7 +22,7 @@ _SHOWN = 20  # bad files in one message
 
 
 def source_contradictions(frame: pd.DataFrame, target: str) -> list[Bad]:
-    """Returns the source's files whose very bytes lie under two classes: none of their labels can be believed.
+    """Returns the source's files that lie under two classes; none of their labels can be trusted.
 
     Args:
         frame: columns `image_id`, `domain`, `path`, `class_name`; one row a file and part.
@@ -33,7 +33,7 @@ def source_contradictions(frame: pd.DataFrame, target: str) -> list[Bad]:
     bad = set()
     for _, rows in contradicting.groupby("image_id"):
         names = sorted(set(rows["class_name"]))
-        reason = f"the same bytes lie under {len(names)} classes: {', '.join(names)}"
+        reason = f"identical files are in {len(names)} classes: {', '.join(names)}"
         bad |= {Bad(path, domain, reason) for path, domain in zip(rows["path"], rows["domain"], strict=True)}
     return sorted(bad)
 

@@ -1,4 +1,4 @@
-"""Public pairs that `isthmus fetch` brings: origin, licence, checksums, download.
+"""Public pairs that `isthmus fetch` downloads: origin, licence, checksums, download.
 
 Uses `data.add` to register a pair; only the command line imports from here.
 """

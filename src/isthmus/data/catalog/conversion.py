@@ -44,4 +44,6 @@ def _opened(path: Path) -> Image.Image:
         with Image.open(path, formats=("BMP", "PNG", "JPEG")) as image:
             return image.convert("RGB")
     except Exception as error:  # a wrong answer of a server makes a decoder raise nearly anything
-        raise DataError(f"{path.name}: what came is no image ({type(error).__name__}): nothing kept") from None
+        raise DataError(
+            f"{path.name}: the downloaded file is not an image ({type(error).__name__}): nothing was saved"
+        ) from None

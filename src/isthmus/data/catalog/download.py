@@ -69,10 +69,10 @@ def bring(
         if recode is not None:
             recode(partial)
         if (got := digest(partial)) != sha256:
-            again = "" if recode is None else ", or this machine's decoder writes other pixels or bytes than the known"
+            again = "" if recode is None else ", or this machine's decoder produces other pixels or bytes"
             raise DataError(
-                f"{whole}: SHA-256 is {got}, expected {sha256}. The file is broken or was changed{again}: nothing kept"
-                + ("" if recode is None else f". {_ADVICE}")
+                f"{whole}: SHA-256 is {got}, expected {sha256}. The file is broken or was changed{again}: nothing"
+                f" was saved" + ("" if recode is None else f". {_ADVICE}")
             )
 
 

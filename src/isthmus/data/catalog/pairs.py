@@ -1,4 +1,4 @@
-"""Known public pairs that `isthmus fetch` brings: where from, under which licence, checked to the byte."""
+"""Known public pairs of `isthmus fetch`: origin, licence, checksums."""
 
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,4 +1,4 @@
-"""Brings a known public pair into the project: raw folder, table, note, section in `params.yaml`, DVC."""
+"""Adds a known public pair to the project: raw folder, table, note, section in `params.yaml`, DVC."""
 
 import csv
 import gzip
@@ -17,7 +17,7 @@ from PIL import Image
 
 from isthmus.core.errors import DataError
 from isthmus.core.files import atomic_folder, sha256_bytes, sha256_file, write_text
-from isthmus.core.progress import say, track
+from isthmus.core.progress import log, track
 from isthmus.data.add.register import add_section, dvc_add
 from isthmus.data.catalog.conversion import RECIPES, pixels_sha256
 from isthmus.data.catalog.download import bring, safe_path
@@ -41,7 +41,7 @@ class Listed(NamedTuple):
 
 
 def fetch(name: str, project: Path, mirror: str | None) -> Path:
-    """Brings a pair; what is already done is not done again. Returns its raw folder.
+    """Adds a pair; idempotent. Returns its raw folder.
 
     Args:
         name: of a pair in `data/catalog/pairs.py`.
@@ -54,7 +54,7 @@ def fetch(name: str, project: Path, mirror: str | None) -> Path:
         StoreError: DVC refused.
     """
     pair = public_pair(name)
-    say(f"{name}: {pair.origin}\nLicence: {pair.licence}\nFrom: {mirror or ', '.join(sorted(pair.urls.values()))}")
+    log(f"{name}: {pair.origin}\nLicence: {pair.licence}\nFrom: {mirror or ', '.join(sorted(pair.urls.values()))}")
     relative = Path("data/raw") / name
     raw, downloads = project / relative, project / ".isthmus" / "downloads" / name
     (_fetch_files if "manifest.csv" in pair.checks else _fetch_digits)(pair, raw, downloads, mirror)
@@ -62,7 +62,7 @@ def fetch(name: str, project: Path, mirror: str | None) -> Path:
     dvc_add(project, relative)
     add_section(project / "params.yaml", name, pair.scenario())
     shutil.rmtree(downloads, ignore_errors=True)
-    say(f"{relative}: ready. Next: dvc repro report@{name}")
+    log(f"{relative}: ready. Next: dvc repro report@{name}")
     return raw
 
 
@@ -89,7 +89,7 @@ def _fetch_files(pair: PublicPair, raw: Path, downloads: Path, mirror: str | Non
 
 
 def _vouched(row: Listed) -> tuple[str, Callable[[Path], str]]:
-    """Returns what a file must hash to, and what of it is hashed: pixels where it was packed anew, else its bytes."""
+    """Returns what a file must hash to, and what of it is hashed: pixels where it was re-encoded, else its bytes."""
     return (row.pixels, pixels_sha256) if row.pixels else (row.sha256, sha256_file)
 
 
@@ -125,7 +125,7 @@ def _manifest(pair: PublicPair, downloads: Path, mirror: str | None) -> list[Lis
 
 
 def _pixels(pair: PublicPair) -> dict[str, str]:
-    """Returns path -> hash of pixels, of the files that are packed anew losslessly."""
+    """Returns path -> hash of pixels, of the files that are re-encoded losslessly."""
     if "png" not in pair.recoded.values():
         return {}
     lines = csv.DictReader(io.StringIO(_bundled(f"{pair.name}.pixels.csv.gz").decode("utf-8")))
@@ -141,7 +141,7 @@ def _refuse_arrays(pair: PublicPair) -> None:
         addresses = ", ".join(pair.urls[domain] for domain in pair.reencoded)
         raise DataError(
             f"{pair.name}: the known files of {', '.join(pair.reencoded)} are arrays made of whole packages"
-            f" ({addresses}): no list names their files one by one, and nothing vouches for the origin's"
+            f" ({addresses}): no list names their files one by one, so nothing verifies the origin's"
             f" bytes. Run 'isthmus fetch {pair.name} --mirror FOLDER-OR-ADDRESS' with a mirror that has {pair.folder}/"
         )
 
@@ -157,7 +157,7 @@ def _fetch_digits(pair: PublicPair, raw: Path, downloads: Path, mirror: str | No
         ("mnist", "", mnist["x"], mnist["y"]),
         *(("usps", split, _grey(usps[f"x_{split}"]), usps[f"y_{split}"]) for split in ("train", "test")),
     ]
-    # Written again where the folder is there already: what is there is compared with what would be written.
+    # Written again where the folder already exists: what is there is compared with what would be written.
     with atomic_folder(downloads / "written" if raw.exists() else raw) as folder:
         rows = [row for block in blocks for row in _write_digits(folder, *block)]
         _write_table(folder, rows)
@@ -185,7 +185,7 @@ def _check_there(raw: Path, expected: Iterator[tuple[str, str, Callable[[Path], 
     for path, sha256, digest in expected:
         if not (raw / path).is_file() or digest(raw / path) != sha256:
             raise DataError(
-                f"{raw}: is there already and its {path} is gone or changed. Restore it with 'dvc checkout {raw.name}',"
+                f"{raw}: already exists and its {path} is gone or changed. Restore it with 'dvc checkout {raw.name}',"
                 " or move the folder away and run the same command again"
             )
 

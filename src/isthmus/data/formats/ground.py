@@ -67,7 +67,7 @@ def _unit(crs: Any) -> float:
 
 
 def _on_sphere(step: Step, latitude: float, radius: float, factor: float) -> float:
-    """Returns the length of a step in longitude and latitude [m]; `factor` brings the step to radians."""
+    """Returns the length of a step in longitude and latitude [m]; `factor` converts the step to radians."""
     return radius * factor * math.hypot(step.x * max(math.cos(latitude), 1e-6), step.y)
 
 

@@ -30,7 +30,7 @@ def head_of(path: Path, head: bytes = b"") -> Head | None:
         try:
             with io.BytesIO(head) if head else path.open("rb") as stream:
                 return _declared(stream)
-        except (OSError, struct.error):  # cut off: where the file is too, whoever decodes it says so
+        except (OSError, struct.error):  # cut off: if the file is too, decoding reports it
             head = b""
     return None
 

@@ -196,7 +196,7 @@ def pages_of(path: Path) -> list[Page]:
 
 
 def page_alone(path: Path, page: Page) -> BinaryIO:
-    """Opens a TIFF as if one of its pages were the only one: whoever opens it walks through no other."""
+    """Opens a TIFF as if one of its pages were the only one; the others are not read."""
     return io.BufferedReader(_Alone(path, page))
 
 

@@ -51,7 +51,7 @@ def without_transparency(image: Image, bands: Sequence[int | str] | None) -> Ima
     0 and maximum, the other bands have one colour wherever it is 0, and `bands` does not ask for it.
 
     Args:
-        image: comes back as it is where no band is marked, or none is believed.
+        image: unchanged where no band is marked as transparency, or the mark is implausible.
         bands: those that are asked for; None: all.
     """
     place = image.facts.get("alpha")

@@ -141,7 +141,7 @@ def to_eight_bit(
         return pixels
     name = pixels.dtype.name
     if name not in ranges and pixels.dtype != np.uint16:
-        raise DataError(f"pixels are {name} but no training image of this domain is: no range to bring them to 8 bit")
+        raise DataError(f"pixels are {name} but no training image of this domain is: no range to scale them to 8 bit")
     low, high = ranges.get(name, [0.0, 65535.0])
     scaled = (pixels.astype(np.float64) - low) * (255.0 / max(high - low, 1e-12))
     return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)

@@ -10,14 +10,14 @@ _SHORTEST = 16  # [byte]: a patient's number is guessed in seconds under a short
 def read_key(path: Path) -> bytes:
     """Returns the bytes of a key file, which must lie outside every git repository.
 
-    Whoever has the key can try all patients' numbers against the groups of a manifest: it is as secret as these.
+    A person with the key can try all patients' numbers against the groups of a manifest: it is as secret as these.
     Changing it changes the groups and so the splits.
 
     Raises:
         ConfigError: the path is relative, is missing or inside a repository, or the key is short.
     """
     where, file = f"params.yaml: ingest.identity_key: {path}", path.expanduser()
-    make = "Make one outside git: mkdir -p ~/.isthmus && head -c 32 /dev/urandom > ~/.isthmus/identity.key"
+    make = "Create one outside git: mkdir -p ~/.isthmus && head -c 32 /dev/urandom > ~/.isthmus/identity.key"
     if not file.is_absolute():
         raise ConfigError(f"{where}: must be an absolute path or begin with ~, so that it lies outside git. {make}")
     if not file.is_file():

@@ -41,7 +41,7 @@ class Row:
     channels: int
     dtype: str
     file_bytes: int
-    person: str | None  # keyed hash of the person whom the file names, if it names one
+    person: str | None  # keyed hash of the person named in the file, if any
     small: NDArray[np.float32] | int  # a small copy for near duplicates, or its place in `audit/small_images.py`
     facts: PixelFacts
     slice: Slice | None = None  # where it lies in its volume, if its file says so
@@ -62,7 +62,7 @@ class Scanned(NamedTuple):
 
     Attributes:
         found: files that may be images, ordered by path.
-        bad: files that are refused unopened, ordered by path.
+        bad: files that are refused without opening, ordered by path.
         names: path -> the name that may be shown.
         beside: domain -> kind -> files that lie beside the images and are ignored.
         unlisted: files below the domains' folders that a table does not name.
@@ -78,7 +78,7 @@ class Scanned(NamedTuple):
 
 
 def find_images(raw: Path, scenario: Scenario, where: str = "") -> tuple[list[Found], list[Bad]]:
-    """Lists the files of a scenario's domains, ordered by path, and those that are refused unopened.
+    """Lists the files of a scenario's domains, ordered by path, and those that are refused without opening.
 
     Arguments and exceptions: as of `scan`.
     """
@@ -100,7 +100,7 @@ def scan(raw: Path, scenario: Scenario, where: str = "") -> Scanned:
     where = where or f"of the scenario with 'raw: {raw}' in params.yaml"
     if not raw.is_dir():
         raise DataError(
-            f"{raw}: no such folder, named by 'raw' {where}. Bring the images with 'isthmus fetch', 'isthmus add' or"
+            f"{raw}: no such folder, named by 'raw' {where}. Get the images with 'isthmus fetch', 'isthmus add' or"
             " 'dvc pull', or put them there, then run 'dvc repro' again"
         )
     tables = [raw / name for name in TABLES if (raw / name).is_file()]
@@ -151,7 +151,7 @@ def read_image_facts(
     Args:
         raw: the folder that paths are relative to.
         found: the file.
-        key: hides whom a file names; needed only where the user gives no group.
+        key: hashes the person named in a file; needed only where the user gives no group.
         tiles: how frames are cut; None: not at all.
         bounds: how large the file may be, and what it may declare.
     """
@@ -280,7 +280,8 @@ def _check_groups(found: list[Found], scenario: Scenario, where: str, names: dic
         first = names[found[0].path]
         raise DataError(
             f"'group: {scenario.group}' {where}, but no file name holds '{scenario.group}-<value>_' (first: {first}),"
-            f" and no table says it. Rename the files, give a table with a column '{scenario.group}', or remove 'group'"
+            f" and no table gives it. Rename the files, give a table with a column '{scenario.group}', or remove"
+            f" 'group'"
         )
 
 

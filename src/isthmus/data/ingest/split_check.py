@@ -103,7 +103,7 @@ def _untrained(frame: pd.DataFrame, target: str, classes: list[str]) -> Iterator
 
 
 def _other_seed(frame: pd.DataFrame, domains: list[str], classes: int, splits: Splits) -> str:
-    """Returns the least seed that gives every split its groups, so that nobody searches for a lucky one."""
+    """Returns the least seed that gives every split its groups, for the error message."""
     once = frame.drop_duplicates(["domain", "group", "given", "label"])
     for seed in range(_SEEDS):
         split = assign_splits(once, domains[-1], splits, seed)

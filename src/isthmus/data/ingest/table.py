@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 
 class Listed(NamedTuple):
-    """The lines of a table: files that are there, files that are refused unopened, and lines of other domains."""
+    """The lines of a table: files found, files refused without opening, lines of other domains."""
 
     found: list[Found]
     bad: list[Bad]
@@ -55,7 +55,7 @@ def from_table(raw: Path, table: Path, scenario: Scenario, where: str) -> Listed
     """
     if scenario.target_labels == "folders":
         raise DataError(
-            f"{table}: 'target_labels: folders' {where}, but a table says what the images are."
+            f"{table}: 'target_labels: folders' {where}, but a table defines the images."
             " Set 'target_labels: table' or 'none'"
         )
     columns, lines = _read(table)

@@ -39,12 +39,13 @@ class IngestConfig(Limits):
         0.05,
         ge=0,
         le=0.5,
-        description="[share of contrast] that the small pictures of two images may differ by and still count as one; "
-        "within a domain these join one group; 0: only exact copies",
+        description="[share of contrast] by which the thumbnails of two near-duplicates may differ;"
+        " near-duplicates of a "
+        "domain form one group; 0: exact copies only",
     )
     identity_key: Path | None = Field(
         None,
-        description="file outside git whose bytes hide whom a DICOM file names (PatientID, else its study) when that "
+        description="key file outside git, with which the PatientID of a DICOM file (else its study) is hashed when it "
         "becomes the group; absolute or from ~; needed only for DICOM without 'group'",
     )
 

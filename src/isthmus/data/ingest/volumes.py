@@ -9,7 +9,7 @@ from isthmus.data.audit.summary import Bad
 from isthmus.data.ingest.scan import Row
 from isthmus.data.slices import VolumeConfig, chosen, volume_problem
 
-_NO_PLACE = "states no place in a series, which 'volumes' of the scenario needs"  # a file in quarantine
+_NO_PLACE = "states no position in a series, which 'volumes' of the scenario needs"  # a file in quarantine
 
 
 class Volumes(NamedTuple):
@@ -37,11 +37,11 @@ def volumes(rows: list[Row], config: VolumeConfig, raw: Path) -> Volumes:
         raw: the folder, for the message.
 
     Raises:
-        DataError: no file states a place in a series.
+        DataError: no file states a position in a series.
     """
     if rows and not any(row.slice for row in rows):
         raise DataError(
-            f"{raw}: no file states a place in a series, which 'volumes' of the scenario in params.yaml needs: DICOM"
+            f"{raw}: no file states a position in a series, which 'volumes' of the scenario in params.yaml needs: DICOM"
             " with SeriesInstanceUID, ImagePositionPatient and ImageOrientationPatient, or NIfTI. Remove 'volumes',"
             " then run 'dvc repro' again"
         )

@@ -1,4 +1,4 @@
-"""What lies in a folder: files that may be images, files that lie beside images, and what is refused unopened.
+"""What lies in a folder: files that may be images, files that lie beside images, and what is refused without opening.
 
 No folder stops or hangs the walk: of links only those into DVC's cache are followed, pipes, sockets and devices are
 never opened, and a folder that cannot be entered, or lies too deep, is one refused entry.
@@ -13,7 +13,7 @@ from pathlib import Path
 from isthmus.data.ingest.links import is_foreign
 from isthmus.data.names import is_text
 
-_DEEPEST = 64  # folders inside each other; whoever nests more has a loop or an attack
+_DEEPEST = 64  # folders inside each other; deeper nesting is a loop or an attack
 _SPARSE = 2**30, 100  # [byte] and above it, [ratio] of a file's size to what lies on the disk
 _HEAD = 512  # [byte] of a file without a suffix that are looked at
 _SYSTEM = {
@@ -47,7 +47,7 @@ class Walked:
 
     Attributes:
         files: path -> size [byte] of each file that may be an image.
-        refused: path -> why it is refused unopened.
+        refused: path -> why it is refused without opening.
         beside: kind of file -> how many lie beside the images; a folder of the system counts as one.
         notes: folders in which files lie beside images; "" is the folder itself.
         folders: the sub-folders, without those of the system.
@@ -111,11 +111,11 @@ def walk(folder: Path, before: str = "") -> Walked:
 
 
 def refusal(path: Path) -> str:
-    """Returns why a file is refused unopened, empty where it is a regular file that may be read."""
+    """Returns why a file is refused without opening, empty where it is a regular file that may be read."""
     try:
         return _refusal(_state(path))
     except OSError as error:
-        return f"cannot be looked at ({error.strerror})"
+        return f"cannot be accessed ({error.strerror})"
 
 
 def beside_kind(name: str) -> str | None:
@@ -151,7 +151,7 @@ def _sort_in(found: Walked, entry: os.DirEntry[str], path: str) -> None:
     try:
         state = _state(Path(entry.path)) if entry.is_symlink() else entry.stat(follow_symlinks=False)
     except OSError as error:
-        found.refused[path] = f"cannot be looked at ({error.strerror})"
+        found.refused[path] = f"cannot be accessed ({error.strerror})"
         return
     if reason := _refusal(state):
         found.refused[path] = reason

@@ -35,7 +35,7 @@ class Config(KindConfig):
         None, description="[top, left, height, width] of the part that is used [pixel]"
     )
     flat_field: bool = Field(False, description="divide by the line's mean illumination, fitted on training images")
-    exposure: bool = Field(False, description="bring each line's mean and spread of grey to one place")
+    exposure: bool = Field(False, description="normalise each line's mean and standard deviation of grey values")
     clahe: float | None = Field(None, gt=1, le=40, description="clip limit of CLAHE, times a flat histogram; none: off")
 
     def build(self) -> "Industrial":
@@ -137,7 +137,7 @@ class Industrial(Kind):
         top, left, height, width = self.roi
         if top + height > pixels.shape[0] or left + width > pixels.shape[1]:
             raise DataError(
-                f"frame of {pixels.shape[0]} x {pixels.shape[1]} pixels does not hold the region"
+                f"frame of {pixels.shape[0]} x {pixels.shape[1]} pixels does not contain the region"
                 f" [top, left, height, width] = {list(self.roi)}"
             )
         return pixels[top : top + height, left : left + width]

@@ -44,7 +44,10 @@ class Config(KindConfig):
         description="'hu': grey values are Hounsfield units also where the file does not say so, as NIfTI never does",
     )
     spacing: float | None = Field(
-        None, gt=0, le=100, description="[mm/pixel] that all images are brought to, cut or padded; none: resized"
+        None,
+        gt=0,
+        le=100,
+        description="[mm/pixel] to which all images are resampled, then cropped or padded; none: resized",
     )
     stain: Literal["none", "reinhard", "macenko"] = Field(
         "none", description="stain normalisation of RGB microscopy, fitted per domain on training images"
@@ -106,7 +109,7 @@ class Medical(Kind):
             unit = normalised(image.pixels / 255.0, self.stain, fitted["stain"])
         else:
             unit = self._windowed(image, fitted)
-        # Hounsfield units say which end is air; MONOCHROME1 only tells a viewer to show them as a negative
+        # Hounsfield units say which end is air; MONOCHROME1 only makes a viewer show them as a negative
         if image.facts.get("monochrome1") and not self._in_hounsfield(image):
             unit = 1 - unit
         height, width = unit.shape[:2]

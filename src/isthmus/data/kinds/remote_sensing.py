@@ -35,13 +35,16 @@ class Config(KindConfig):
     """Options of satellite and aerial images."""
 
     bands: list[int | str] | None = Field(
-        None, description="number from 1, name, or wavelength ('842nm'); 'a|b': the first that there is; none: all"
+        None, description="number from 1, name, or wavelength ('842nm'); 'a|b': the first that exists; none: all"
     )
     indices: list[Literal["ndvi", "ndwi"]] = Field(
         default_factory=list, description="further channels after the bands, -1..1 as 0..1; red, green, nir are found"
     )
     gsd: float | None = Field(
-        None, gt=0, le=100_000, description="[m/pixel] that all images are brought to, cut or padded; none: resized"
+        None,
+        gt=0,
+        le=100_000,
+        description="[m/pixel] to which all images are resampled, then cropped or padded; none: resized",
     )
     stretch: Literal["none"] | tuple[float, float] = Field(
         (2.0, 98.0), description="[percentile] of each band's training pixels that become 0 and 1; none: as stored"
@@ -133,7 +136,7 @@ class RemoteSensing(Kind):
             )
         share = 1.0 if image.valid is None else float(image.valid.mean())
         if share < self.min_valid:
-            raise DataError(f"{share:.1%} of the image has data; 'preprocess.min_valid' asks for {self.min_valid:.1%}")
+            raise DataError(f"{share:.1%} of the image has data; 'preprocess.min_valid' requires {self.min_valid:.1%}")
         both = np.concatenate([chosen, needed], axis=2)
         out, valid = resampled(both, image.valid, self._box(image), self.image_size, self.image_size)
         bands, rest = out[..., : chosen.shape[2]], out[..., chosen.shape[2] :]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
-from isthmus.core.progress import say, track
+from isthmus.core.progress import log, track
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind
 from isthmus.data.manifest import INDEX, write_table
@@ -211,7 +211,7 @@ def _write_shards(
     ]
     rest = jobs[state.done :]
     if state.done:
-        say(f"prepare: {state.done} of {len(jobs)} images are there from a run that was cut off")
+        log(f"prepare: {state.done} of {len(jobs)} images are left from an interrupted run")
     results = in_order(partial(_row, raw, kind_name, kind, fitted, shards, rows), rest, workers)
     for job, result in zip(rest, track(results, "prepare", len(rest)), strict=True):
         if isinstance(result, Refused):

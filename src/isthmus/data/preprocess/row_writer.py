@@ -60,7 +60,7 @@ def copy_row(source: Path, row: int, target: Path, target_row: int, rows: RowFor
 
 
 def synchronise(folder: Path) -> None:
-    """Brings what was written of all shards to the disk."""
+    """Flushes all shards to the disk."""
     for path in sorted(folder.glob("*.npy")):
         file = os.open(path, os.O_RDONLY)
         try:

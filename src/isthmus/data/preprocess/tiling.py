@@ -63,7 +63,7 @@ def read_part(path: Path, part: str, sha256: str) -> Image:
     if not mark:
         return reader_for(path).read(path, name, HELD)
     if not re.fullmatch(r"\d+-\d+-\d+-\d+", box):
-        raise DataError(f"'{part}' names no tile. Allowed: PART@top-left-height-width [pixel], as in '@0-64-32-32'")
+        raise DataError(f"'{part}' is not a tile. Allowed: PART@top-left-height-width [pixel], as in '@0-64-32-32'")
     place, frame = Box(*map(int, box.split("-"))), _frame(path, name, *state)
     if place.top + place.height > frame.height or place.left + place.width > frame.width or not place.size:
         raise DataError(f"'{part}' lies outside its frame of {frame.height} x {frame.width} pixels")
@@ -100,7 +100,7 @@ def is_tile(part: str) -> bool:
 
 
 class ChangedError(DataError):
-    """A raw file that is not what it was. Its message names no file: whoever knows the kind of the images does."""
+    """A raw file changed. The message names no file; the caller, who knows the kind of the images, adds it."""
 
 
 # One frame a process: tiles come frame by frame. `changed` and `size` renew what is kept.
@@ -118,7 +118,7 @@ def _checked(path: Path, sha256: str) -> tuple[int, int]:
                 return state.st_mtime_ns, state.st_size
     except OSError:
         pass  # the same to its reader: it is not what it was
-    raise ChangedError("changed or gone since 'ingest' read it. Run 'dvc repro' to ingest again")
+    raise ChangedError("changed or missing since 'ingest' read it. Run 'dvc repro' to ingest again")
 
 
 @lru_cache(maxsize=1)  # once for all pages, slices and tiles of a file

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
+from isthmus.core.plugins import install_command
 from isthmus.data.bounds import DEFAULT, Bounds
 from isthmus.data.formats import tiff
 from isthmus.data.formats.image_headers import is_gdals
@@ -72,7 +73,7 @@ class Reader(ABC):
 
     @abstractmethod
     def person(self, path: Path, key: bytes | None) -> str | None:
-        """Returns a keyed hash of the person whom the file names, None for a format that names nobody.
+        """Returns a keyed hash of the person named in the file, None for a format that names no person.
 
         Nothing else that identifies a person leaves a reader: neither facts nor reasons hold it.
 
@@ -105,7 +106,7 @@ def require(module: str, extra: str) -> None:
         DataError: it is not, and how to install it.
     """
     if importlib.util.find_spec(module) is None:
-        raise DataError(f"needs the package '{module}', which is not installed: pip install 'isthmus[{extra}]'")
+        raise DataError(f"needs the package '{module}', which is not installed: {install_command(extra)}")
 
 
 def family_of(data: bytes) -> str:

@@ -94,7 +94,7 @@ class FileReader(Reader):
             return None
         if key is None:
             raise DataError(
-                "names a patient or study, and there is no key to hide it under. Set 'ingest.identity_key' in"
+                "names a patient or study, and there is no key to hash it with. Set 'ingest.identity_key' in"
                 " params.yaml to a key file outside git, or 'group' of the scenario"
             )
         return hmac.new(key, identity.encode(), hashlib.sha256).hexdigest()
@@ -131,7 +131,7 @@ def _parsed(path: Path, changed: int, size: int) -> Any:
     except InvalidDicomError as error:
         reason = reason_for(path, error, "a DICOM file", quote=False)
         known = reason.startswith(("content is", "file is"))
-        raise DataError(reason if known else "no DICOM file: the mark 'DICM' at byte 128 is missing") from None
+        raise DataError(reason if known else "not a DICOM file: the marker 'DICM' at byte 128 is missing") from None
 
 
 def _check_inflated(path: Path) -> None:

@@ -103,7 +103,7 @@ class FileReader(Reader):
         return None
 
     def person(self, path: Path, key: bytes | None) -> str | None:
-        """Returns None: a raster names nobody."""
+        """Returns None: a raster names no person."""
         return None
 
 

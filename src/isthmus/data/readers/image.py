@@ -103,7 +103,7 @@ class FileReader(Reader):
         return None
 
     def person(self, path: Path, key: bytes | None) -> str | None:
-        """Returns None: a picture names nobody."""
+        """Returns None: an image file names no person."""
         return None
 
 

@@ -145,7 +145,7 @@ def _facts(volume: _Volume) -> dict[str, Any]:
         return facts
     facts["pixel_spacing_mm"] = [volume.spacing[axis] for axis in volume.within]
     facts["slice_thickness_mm"] = volume.spacing[volume.across]
-    return facts if volume.unit else facts | {"assumed": "no unit of length is stated: taken for mm"}
+    return facts if volume.unit else facts | {"assumed": "no unit of length is stated: assumed to be mm"}
 
 
 def _is_packed(path: Path) -> bool:
@@ -227,7 +227,7 @@ def _no_mark(file: Path, block: bytes) -> Exception:
     if block[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c"):  # 348, the size of the header, NIfTI's and Analyze's
         if len(block) < 348:
             return EOFError()
-        return DataError("is an Analyze 7.5 file, which does not say what is left and right. Save it as NIfTI")
+        return DataError("is an Analyze 7.5 file, which does not state left and right. Save it as NIfTI")
     if block.startswith(b"ENVI"):
         return DataError("is an ENVI raster of two files. Save it as GeoTIFF")
     if not block and file.stat().st_size:
@@ -254,7 +254,7 @@ def _orientation(affine: Any) -> NDArray[Any]:
 
     found: NDArray[Any] = io_orientation(affine)
     if not np.isfinite(found).all():
-        raise DataError("affine does not say how the axes lie: it is singular")
+        raise DataError("affine does not define the axes: it is singular")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What is plainly wrong with a chosen model, or makes it needless, told without target labels."""
+"""What is wrong with a chosen model, or makes it unnecessary, found without target labels."""
 
 from collections.abc import Mapping
 from typing import Any, TypedDict
@@ -10,7 +10,7 @@ from isthmus.evaluation.shift.distances import shift_is_found
 
 
 class Alarms(TypedDict):
-    """Each True is a verdict of its own; `shift_found` is the good case, the others are not."""
+    """Each is reported on its own; True is good for `source_learned` and `shift_found`, bad for `target_collapsed`."""
 
     source_learned: bool
     target_collapsed: bool
@@ -21,8 +21,8 @@ def raise_alarms(
     source_predicted: Predictions,
     source_labels: Predictions,
     target_predicted: Predictions,
-    guards: Mapping[str, float],
     classes: int,
+    guards: Mapping[str, float],
     shift: Mapping[str, Any],
 ) -> Alarms:
     """Returns what is wrong.
@@ -30,9 +30,9 @@ def raise_alarms(
     Args:
         source_predicted: int64 `[R, S]`, source images that were not trained on, one row a seed.
         source_labels: int64 `[S]`.
-        target_predicted: int64 `[R, T]`.
-        guards: of `choice.json`; they never refuse source-only, so the fallback is tested here.
+        target_predicted: int64 `[R, T]`, of the target's training images, which the guards of the selection use too.
         classes: K.
+        guards: of `choice.json`; they never refuse source-only, so the fallback is tested here.
         shift: the content of `shift.json`.
     """
     right = float(np.mean([accuracy(row, source_labels) for row in source_predicted]))

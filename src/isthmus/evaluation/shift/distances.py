@@ -93,10 +93,10 @@ def mmd_error(one: Features, other: Features, seed: int) -> float | None:
 
 
 def proxy_a_distance(one: Features, other: Features, seed: int) -> float | None:
-    """Returns 2 (1 - 2 err) of a linear classifier that tells the two apart; None with fewer than two images a side.
+    """Returns 2 (1 - 2 err) of a linear classifier that separates the two; None with fewer than two images a side.
 
     Ben-David et al., "Analysis of Representations for Domain Adaptation", NIPS 2006: 0 where the domains
-    cannot be told apart, 2 where each image can. err is the balanced error of a logistic regression over five-fold
+    cannot be separated, 2 where each image can. err is the balanced error of a logistic regression over five-fold
     cross-validation, so that unequal sizes do not count as shift; below-chance values are 0.
     """
     from sklearn.linear_model import LogisticRegression
@@ -188,7 +188,7 @@ def advise(
     advice.append(f"Standardising each domain by itself leaves {left:.0%} of the MMD.")
     if len(single) > 1:
         near = min(sorted(single), key=lambda domain: single[domain]["mmd2"])
-        advice.append(f"Of the sources, {near} lies nearest to the target.")
+        advice.append(f"Of the sources, {near} is nearest to the target.")
     return advice
 
 

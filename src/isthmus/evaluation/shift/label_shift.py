@@ -1,7 +1,7 @@
 """Class shares of the target without its labels, and whether they can be known at all.
 
 Label shift means that classes keep their look and change their frequency: p_t(x) = sum_k pi_k p_s(x | y = k). Two
-estimates of pi rest on that, and a fit test asks whether it holds: where no mixture of the source's classes fits the
+estimates of pi rest on that, and a fit test checks it: where no mixture of the source's classes fits the
 target's scores, both estimates are wrong, and the answer is "cannot tell".
 
 Scores are logits `[N, K]` of a classifier that was trained on other source rows.
@@ -138,7 +138,7 @@ def estimates(held: Scores, target: Scores) -> tuple[Reals, Reals]:
 def intervals(held: Scores, target: Scores, seed: int) -> tuple[Reals, Reals]:
     """Returns 95% bootstrap intervals `[2, K]` of MLLS and of BBSE: groups of both sides are drawn again.
 
-    Calibration is fitted anew in each of `RESAMPLES` draws; a class that a draw lost keeps one of its rows.
+    Calibration is fitted again in each of `RESAMPLES` draws; a class that a draw lost keeps one of its rows.
     """
     rng = np.random.default_rng(seed)
     found = []
@@ -159,7 +159,7 @@ def fit_p_value(held: Scores, target: Scores, seed: int) -> float:
     ||sum_k pi_k mu_k - mu_t||^2, mu the mean embeddings of logits under a Gaussian kernel with sigma^2 = half the mean
     squared distance (the quadratic program of Zhang et al., Domain Adaptation under Target and Conditional Shift, ICML
     2013, section 3). Its null distribution: held-out source rows drawn twice, once as they are and once with the
-    classes of the best mixture, and the best mixture fitted anew. Rows are drawn singly: with few large groups the
+    classes of the best mixture, and the best mixture fitted again. Rows are drawn singly: with few large groups the
     p-value is too small, which errs towards "cannot tell".
     """
     rows = np.concatenate([_centred(held.logits), _centred(target.logits)])
@@ -210,16 +210,16 @@ def label_shift(held: Scores, target: Scores, classes: Sequence[str], most: floa
     few = [f"{name} {count}" for name, count in zip(classes, counts, strict=True) if count < LEAST]
     if few:
         why = f"at least {LEAST} held-out source images of each class are needed; there are: {', '.join(few)}"
-        return facts | {"why": f"Class shares of the target cannot be told: {why}."}
+        return facts | {"why": f"Class shares of the target cannot be estimated: {why}."}
     accuracy, chance = balanced_accuracy(held.logits.argmax(axis=1), held.labels), 1 / len(classes)
     facts["probe_balanced_accuracy"] = accuracy
     if accuracy < chance + TELLS * (1 - chance):
-        why = f"a linear probe hardly tells the source's own classes apart (balanced accuracy {accuracy:.2f})"
-        return facts | {"why": f"Class shares of the target cannot be told: {why}."}
+        why = f"a linear probe barely separates the source's own classes (balanced accuracy {accuracy:.2f})"
+        return facts | {"why": f"Class shares of the target cannot be estimated: {why}."}
     p_value = facts["fit_p_value"] = fit_p_value(held, target, seed)
     if p_value < FITS:
         return facts | {
-            "why": "Class shares of the target cannot be told: no mixture of the source's classes fits its scores"
+            "why": "Class shares of the target cannot be estimated: no mixture of the source's classes fits its scores"
             f" (p-value {p_value:.3f}): classes look different there, and estimates would be wrong. Uniform is assumed."
         }
     points, ranges = estimates(held, target), intervals(held, target, seed)
@@ -275,7 +275,7 @@ def _best_mixture(within: Reals, members: Reals, towards: Reals, target: float) 
 
 
 def _shares(matrix: Reals, wanted: Reals) -> Reals:
-    """Returns pi >= 0 with sum 1 that brings `matrix @ pi` nearest to `wanted`."""
+    """Returns pi >= 0 with sum 1 for which `matrix @ pi` is nearest to `wanted`."""
     rows = np.vstack([matrix, np.full((1, matrix.shape[1]), _SUM_WEIGHT)])
     found, _ = nnls(rows, np.append(wanted, _SUM_WEIGHT))
     result: Reals = found / found.sum()

@@ -1,4 +1,4 @@
-"""Refuses a model whose balanced accuracy on labelled target images is too low to be of use to anybody.
+"""Refuses a model whose balanced accuracy on labelled target images is below a minimum.
 
 Balanced accuracy is the mean recall over classes (Brodersen et al., ICPR 2010, "The balanced accuracy and its
 posterior distribution"); guessing gives 1 / K for K classes, whatever the classes' shares.

@@ -18,7 +18,7 @@ class Config(Rule):
 
     needs_answers: ClassVar[bool] = True
 
-    max_choices: int = Field(20, ge=1, description="choices that one sample may judge before a person must decide")
+    max_choices: int = Field(20, ge=1, description="choices that one sample may evaluate before a person must decide")
 
     def reasons(self, evidence: Evidence) -> list[Reason]:
         """Returns one finding."""
@@ -26,13 +26,13 @@ class Config(Rule):
         if asked["runner_up_of"]:
             text = (
                 f"comes from the pool of version {asked['runner_up_of']}, which was refused on this sample: its labels"
-                " were not asked. Train again, or bring a fresh sample"
+                " were not used. Train again, or provide a new sample"
             )
             return [Reason(NAME, "refuse", asked["choices"], self.max_choices, text)]
         if not asked["labelled"]:
-            return [Reason(NAME, "pass", 0, self.max_choices, "no labelled target sample, so none was asked")]
-        text = f"the labelled target sample ({asked['labelled']} images) has judged {asked['choices']} choices"
+            return [Reason(NAME, "pass", 0, self.max_choices, "no labelled target sample, so none was used")]
+        text = f"the labelled target sample ({asked['labelled']} images) has evaluated {asked['choices']} choices"
         if asked["choices"] > self.max_choices:
-            more = "is worn out. Bring a fresh one, or a person must decide"
+            more = "is used up. Provide a new one, or a person must decide"
             return [Reason(NAME, "person", asked["choices"], self.max_choices, f"{text} and {more}")]
         return [Reason(NAME, "pass", asked["choices"], self.max_choices, text)]

@@ -19,7 +19,7 @@ class Config(Rule):
         0.99,
         ge=0,
         le=1,
-        description="[share] of images that must get the class the pipeline gave; rounding may tip one",
+        description="[share] of images that must get the class the pipeline gave; rounding may change one",
     )
 
     def reasons(self, evidence: Evidence) -> list[Reason]:
@@ -42,5 +42,5 @@ class Config(Rule):
 
 def _bundled(candidate: Answers) -> Reason:
     if candidate.bundled:
-        return Reason(NAME, "pass", None, None, "loads and predicts in a bare process with the code that came with it")
-    return Reason(NAME, "refuse", None, None, "another copy of the code answered than the one that came with it")
+        return Reason(NAME, "pass", None, None, "loads and predicts in a clean process with its bundled code")
+    return Reason(NAME, "refuse", None, None, "the predictions came from another copy of the code than the bundled one")

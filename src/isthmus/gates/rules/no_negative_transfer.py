@@ -23,7 +23,7 @@ class Config(Rule):
         """Returns one finding: the chosen method minus source-only, in balanced accuracy on the target."""
         chosen = evidence.choice["chosen"]
         if chosen["fallback"] or chosen["method"] == _FLOOR_METHOD:
-            text = f"{chosen['method']} was chosen: nothing was adapted, so nothing can have been lost by it"
+            text = f"{chosen['method']} was chosen: nothing was adapted, so adaptation lost nothing"
             return [Reason(NAME, "pass", 0.0, -self.margin, text)]
         if not evidence.truth["available"]:
             text = f"no target labels: whether {chosen['method']} beats source_only is not known. A person must decide"

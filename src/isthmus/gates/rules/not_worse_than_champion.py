@@ -31,7 +31,7 @@ class Config(Rule):
     def _compare(self, evidence: Evidence) -> Reason:
         champion = evidence.answers.champion
         if champion is None:
-            text = "no champion yet: a first promotion, held against the floor and source-only alone"
+            text = "no champion yet: a first promotion, compared with the floor and source-only alone"
             return Reason(NAME, "pass", None, -self.margin, text)
         if champion.failure:
             text = f"champion {champion.version} did not answer ({champion.failure}). A person must decide"

@@ -23,7 +23,7 @@ class Config(Rule):
 
     min_recall: float = Field(0.2, ge=0, le=1, description="[share] of each class, in each role")
     min_slice_accuracy: float = Field(0.2, ge=0, le=1, description="[share] of each domain and each group")
-    min_images: int = Field(10, ge=1, description="images that a class or slice needs to be judged")
+    min_images: int = Field(10, ge=1, description="images that a class or slice needs to be evaluated")
 
     def reasons(self, evidence: Evidence) -> list[Reason]:
         """Returns the worst class and the worst slice of each role, and each that is below its floor."""
@@ -35,7 +35,7 @@ class Config(Rule):
         scored = evidence.answers
         rows = scored.labelled(role)
         if not len(rows):
-            text = f"no {role} labels: what each class gets is not known. A person must decide"
+            text = f"no {role} labels: the recall of each class is unknown. A person must decide"
             return [Reason(NAME, "person", None, self.min_recall, text)]
         right, labels = scored.right(scored.candidate)[rows], scored.label[rows]
         masks = [(f"recall of class '{name}'", labels == k) for k, name in enumerate(scored.classes)]

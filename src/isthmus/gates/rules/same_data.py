@@ -27,7 +27,7 @@ class Config(Rule):
         return [
             Reason(
                 NAME, "pass" if count <= self.max_seen else "refuse", count, self.max_seen,
-                f"the {who} was trained on {count} of the {len(scored.images)} images it is judged by",
+                f"the {who} was trained on {count} of the {len(scored.images)} images it is evaluated on",
             )
             for who, count in sorted(scored.seen.items()) if count is not None
         ]  # fmt: skip
@@ -42,5 +42,9 @@ def _current(scored: Scored) -> Reason:
 
 def _read(scored: Scored, answers: Answers) -> Reason:
     same = answers.image_id == list(scored.images["image_id"]) and answers.sha256 == list(scored.images["sha256"])
-    what = "read the very bytes of the set" if same else "read other images than those of the set: scored on other data"
+    what = (
+        "read exactly the images of the set"
+        if same
+        else "read other images than those of the set: scored on other data"
+    )
     return Reason(NAME, "pass" if same else "refuse", None, None, f"version {answers.version} {what}")

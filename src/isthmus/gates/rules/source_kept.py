@@ -30,7 +30,7 @@ class Config(Rule):
 
     def _against_source_only(self, evidence: Evidence) -> Reason:
         if not all(key in evidence.metrics for key in _KEYS):
-            text = "the source has no test split: what was forgotten is not known. A person must decide"
+            text = "the source has no test split: the loss on the source is unknown. A person must decide"
             return Reason(NAME, "person", None, -self.margin, text)
         chosen, floor = (evidence.metrics[key] for key in _KEYS)
         verdict: Verdict = "pass" if chosen - floor >= -self.margin else "refuse"

@@ -94,7 +94,7 @@ class BackboneConfig(Config):
             above = ", above 0" if name == "std" else ""
             raise ConfigError(
                 f"models: backbone.{name}: one number a channel{above} (got {values}). The prepared images have"
-                f" {channels} channels; three numbers are of red, green and blue"
+                f" {channels} channels; three numbers mean red, green and blue"
             )
         return tuple(values)
 

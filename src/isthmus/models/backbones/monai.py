@@ -206,7 +206,7 @@ class Config(BackboneConfig):
         parent, _, child = made.classifier.rpartition(".")
         if hasattr(network.get_submodule(parent), child):
             setattr(network.get_submodule(parent), child, nn.Identity())
-        # what `models.weights` asks of a network's facts, under timm's names
+        # what `models.weights` needs of a network's facts, under timm's names
         network.pretrained_cfg = {
             "architecture": self.architecture, "classifier": made.classifier, "first_conv": made.first,
         }  # fmt: skip

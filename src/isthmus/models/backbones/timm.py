@@ -132,7 +132,8 @@ class Config(BackboneConfig):
             tags = [timm.models.get_pretrained_cfg(other) for other in others]
             if len({(facts.mean, facts.std) for facts in tags if facts}) > 1:
                 basis += (
-                    ", assumed: neither the file nor params.yaml tells. Name the tag in models: backbone.architecture"
+                    ", assumed: neither the file nor params.yaml states them. Name the tag in models:"
+                    " backbone.architecture"
                     f" ({', '.join(others)}), or set backbone.mean and std"
                 )
         facts = {"architecture": full, "image_size": found["input_size"][-1], "crop": found["crop_pct"]}

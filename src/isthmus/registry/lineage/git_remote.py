@@ -11,7 +11,7 @@ from pydantic import Field
 from isthmus.core.config import Config, load_params
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.plugins import did_you_mean
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.lineage.git import run_git, run_git_away
 
 
@@ -59,9 +59,9 @@ def keep_snapshot(project: Path, snapshot: str) -> None:
         return
     try:
         push(project, remote, reference)
-        say(f"snapshot: pushed to '{remote}'")
+        log(f"snapshot: pushed to '{remote}'")
     except StoreError as error:
-        say(
+        log(
             f"snapshot: not pushed to '{remote}', which params.yaml names: {error}."
             f" Run 'git push {remote} {reference}' before 'isthmus score'"
         )

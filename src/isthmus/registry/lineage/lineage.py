@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from isthmus.core.config import read_yaml
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.files import sha256_bytes, sha256_file
 from isthmus.core.names import CODE
@@ -21,6 +20,7 @@ from isthmus.core.process.children import run_child
 from isthmus.core.process.dvc_process import DVC
 from isthmus.core.process.environment import QUIET
 from isthmus.core.process.failures import other_words
+from isthmus.core.yaml_file import UnmergedError, read_yaml
 
 REQUIREMENTS = "requirements.lock"
 _SECONDS_TO_WAIT = 10.0  # dvc writes its lock file in well under one
@@ -156,14 +156,10 @@ def read_lock(project: Path) -> dict[str, dict[str, Any]]:
             try:
                 stages: dict[str, dict[str, Any]] = read_yaml(path)["stages"]
                 return stages or {}
+            except UnmergedError as error:
+                raise StoreError(str(error)) from None
             except (ConfigError, KeyError) as error:
                 problem = " ".join(str(error).split())
-        conflict = path.exists() and "<<<<<<< " in path.read_text(encoding="utf-8", errors="replace")
-        if conflict:
-            raise StoreError(
-                f"{path}: holds conflict markers of git. Take one side, 'git checkout --ours dvc.lock' or --theirs, and"
-                " run 'dvc repro'"
-            )
         if time.monotonic() > give_up or not path.exists():
             raise StoreError(
                 f"{path}: cannot be read ({problem[:200]}). Where 'isthmus run' or dvc is writing it, wait for the end;"
@@ -205,7 +201,7 @@ def _stage_names(project: Path) -> list[str]:
 def _check_made(project: Path, scenario: str) -> None:
     if not (project / "dvc.yaml").exists():
         raise StoreError(
-            f"{project / 'dvc.yaml'}: no such file: this folder is no project, and nothing was written here."
+            f"{project / 'dvc.yaml'}: no such file: this folder is not a project, and nothing was written here."
             " Run the command in the project's root"
         )
     if not (project / "dvc.lock").exists():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from isthmus.core.errors import StoreError
 from isthmus.core.process.children import ended_in_order
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.lineage.git import run_git
 from isthmus.registry.store.locks import exclusive
 
@@ -42,11 +42,11 @@ def checked_out(project: Path, commit: str, name: str) -> Iterator[Path]:
 
 
 def _sweep(project: Path) -> None:
-    """Removes worktrees whose processes are dead: nobody holds their locks."""
+    """Removes worktrees of dead processes, whose locks are free."""
     for place in (project / FOLDER).glob("*"):
         with suppress(StoreError), exclusive(_lock(project, place.name), "sweeping", patience=0.0):
             _remove(project, place)
-            say(f"removed {place}, which a killed process left")
+            log(f"removed {place}, which a killed process left")
 
 
 def _remove(project: Path, place: Path) -> None:

@@ -104,7 +104,7 @@ class Predictor:
                 prepared.append(self._prepared(left.decoded(image), domain))
             except DataError as error:
                 raise type(error)(f"image {place}: {error}") from None
-            except Exception as error:  # this image's fault alone: the others of a batch shall have their answers
+            except Exception as error:  # this image's fault alone: the others of a batch get their predictions
                 raise DataError(f"image {place}: cannot be prepared ({type(error).__name__})") from error
         embeddings, logits = self._classifier.predict(np.stack(prepared), domain)
         shares = softmax(logits.astype(np.float64) / self._promise["temperature"][self._role(domain)])

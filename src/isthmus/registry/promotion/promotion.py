@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isthmus.core.errors import IsthmusError, StoreError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.gate.decision import CHAMPION, Decision
 from isthmus.registry.ledger.consistency import disagreement
 from isthmus.registry.ledger.ledger import Intent, Ledger, open_ledger
@@ -63,7 +63,7 @@ def promote(project: Path, scenario: str, approve: str | None = None, version: s
         PromotionRefusedError: the gate said no, its decision is not intact, or the champion is not the one it compared
             with.
         ApprovalNeededError: the gate leaves it to a person, the version was rolled back, or registry and record
-            disagree, and nobody approved.
+            disagree, and no person approved.
         StoreError: there is no candidate or no decision, commit or data are not kept, or the store does not answer.
     """
     project, store, model = project.resolve(), open_store(project), model_name(scenario)
@@ -77,7 +77,7 @@ def promote(project: Path, scenario: str, approve: str | None = None, version: s
         last = ledger.last_done(model)
         differs = disagreement(last, model, aliases.get(CHAMPION))
         if differs and (standing or approve):
-            say(differs)  # else it is the reason why nothing is promoted
+            log(differs)  # else it is the reason why nothing is promoted
         if standing:
             return _standing(store, model, changed=False)
         decision = intact_decision(project, store, scenario, model, chosen)
@@ -102,7 +102,7 @@ def rollback(project: Path, scenario: str, approve: str | None = None, withdraw:
         withdraw: take the champion away and leave none; `previous` stays as it is.
 
     Raises:
-        ApprovalNeededError: registry and record disagree, and nobody approved.
+        ApprovalNeededError: registry and record disagree, and no person approved.
         StoreError: there is no previous champion, or the store does not answer.
     """
     store, model = open_store(project), model_name(scenario)
@@ -114,16 +114,17 @@ def rollback(project: Path, scenario: str, approve: str | None = None, withdraw:
         if differs := disagreement(ledger.last_done(model), model, champion):
             if not approve:
                 raise ApprovalNeededError(
-                    f"{differs}. A rollback might lead elsewhere than meant: previous is {previous or 'none'}. A person"
+                    f"{differs}. A rollback might restore another version than intended: previous is"
+                    f" {previous or 'none'}. A person"
                     f" must decide: 'isthmus rollback {scenario} --approve NAME'"
                 )
-            say(differs)
+            log(differs)
         if champion is None:
             raise StoreError(f"{model}: there is no champion, so there is nothing to roll back")
         if previous is None and not withdraw:
             raise StoreError(
                 f"{model}: version {champion} is the first champion: there is no previous one to roll back to."
-                f" 'isthmus rollback {scenario} --withdraw' takes it away and leaves no champion"
+                f" 'isthmus rollback {scenario} --withdraw' removes it and leaves no champion"
             )
         intent = Intent(
             0, "rollback", model, champion, previous, None if withdraw else previous,

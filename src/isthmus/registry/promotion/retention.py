@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from isthmus.core.errors import StoreError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.lineage.dvc_remote import default_remote, kept_data, lend_pointer
 from isthmus.registry.lineage.git import run_git
 from isthmus.registry.lineage.git_remote import push, snapshot_remote
@@ -40,7 +40,7 @@ def protect(project: Path, store: Store, scenario: str, model: str, version: str
         _checked_data(project, commit, scenario, what),
         _tagged(project, commit, f"isthmus/{model}/v{version}", what),
     ]
-    say(f"{what}: {'; '.join(kept)}")
+    log(f"{what}: {'; '.join(kept)}")
 
 
 def _checked_data(project: Path, commit: str, scenario: str, what: str) -> str:
@@ -52,7 +52,7 @@ def _checked_data(project: Path, commit: str, scenario: str, what: str) -> str:
         kept = kept_data(tree, scenario)
     if kept.unversioned:
         raise StoreError(
-            f"{what}: its raw images {kept.unversioned} are not versioned, so that nothing could be made again from the"
+            f"{what}: its raw images {kept.unversioned} are not versioned, so nothing could be reproduced from the"
             f" DVC remote '{remote}'. Run 'dvc add {kept.unversioned}' and 'dvc push {kept.unversioned}.dvc', then the"
             " same command again"
         )

@@ -45,7 +45,7 @@ def intact_decision(project: Path, store: Store, scenario: str, model: str, vers
         raise PromotionRefusedError(f"{what}: its decision is about another one: {', '.join(other)}. {again}")
     recorded = store.version_tags(model, version).get(DECISION)
     if recorded != decision.sha256:
-        why = "was changed after the gate made it" if recorded else "is not the gate's: the registry has no hash of it"
+        why = "was changed after the gate wrote it" if recorded else "is not the gate's: the registry has no hash of it"
         raise PromotionRefusedError(f"{what}: its decision {why}. {again}")
     return decision
 
@@ -63,7 +63,7 @@ def judge_again(project: Path, store: Store, decision: Decision) -> None:
     again = f"Run 'isthmus score {decision.scenario}' and 'isthmus gate {decision.scenario}' again"
     params = project / "params.yaml"
     if {name: rule.model_dump(mode="json") for name, rule in read_rules(params).items()} != decision.rules:
-        raise PromotionRefusedError(f"{what}: 'gates:' in {params} has other rules than the decision rests on. {again}")
+        raise PromotionRefusedError(f"{what}: 'gates:' in {params} has other rules than those of the decision. {again}")
     run = store.run_of(decision.model, decision.version) or ""
     version = Version(decision.model, decision.version, decision.model_id, run)
     scored = evidence_folder(project, decision.model_id) if "scored" in decision.evidence else None
@@ -80,7 +80,7 @@ def judge_again(project: Path, store: Store, decision: Decision) -> None:
         found = judge(params, **files, scored=scored, set_md5=facts["set_md5"])
     if _findings(found.verdict, found.reasons) != _findings(decision.verdict, decision.reasons):
         raise PromotionRefusedError(
-            f"{what}: the decision says '{decision.verdict}', and of the same evidence the rules now say"
+            f"{what}: the decision says '{decision.verdict}', but from the same evidence the rules now decide"
             f" '{found.verdict}'. {again}"
         )
 

@@ -21,7 +21,7 @@ from isthmus.registry.lineage.lineage import Lineage
 
 
 class PromiseParams(Config):
-    """The section of `params.yaml` that says what is promised."""
+    """The section of `params.yaml` with the promised coverage."""
 
     evaluate: TrustConfig
 

@@ -41,7 +41,7 @@ def resolve(store: Store, asked: str) -> Address:
     names = {registered for registered, _ in store.versions()}
     model = name if name in names else model_name(name)
     if model not in names:
-        there = ", ".join(sorted(names)) or "none; 'isthmus publish SCENARIO' makes one"
+        there = ", ".join(sorted(names)) or "none; 'isthmus publish SCENARIO' creates one"
         raise StoreError(f"'{asked}': no model '{name}' in {store.place}. There are: {there}")
     version = number or _version_of(store, model, alias)
     model_id = store.model_of(model, version)

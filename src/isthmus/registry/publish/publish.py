@@ -6,7 +6,7 @@ from pathlib import Path
 
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json
-from isthmus.core.progress import say, track
+from isthmus.core.progress import log, track
 from isthmus.registry.lineage.git_remote import keep_snapshot
 from isthmus.registry.lineage.lineage import Lineage, read_lineage
 from isthmus.registry.lineage.snapshot import take_snapshot
@@ -139,14 +139,14 @@ def _found(lineage: Lineage, store: Store) -> Publication | None:
 
 def _begun(record: Publication | None, lineage: Lineage, store: Store, path: Path) -> Publication:
     if record is not None:
-        say(f"publish {lineage.scenario}: going on where an interrupted publication stopped")
+        log(f"publish {lineage.scenario}: resuming an interrupted publication")
         # Killed between making a run and writing it down: the run bears our tag.
         record.runs = store.runs_of(record.experiment, _tag(record)) | record.runs
         return record
     taken = take_snapshot(lineage.project)
     medical = scenario_of(lineage).kind == "medical"
     for line in taken.news(names=not medical):
-        say(line)
+        log(line)
     keep_snapshot(lineage.project, taken.snapshot)
     experiment = store.experiment(model_name(lineage.scenario))
     started = time.time_ns() // 1_000_000
@@ -214,7 +214,7 @@ def _publish_model(record: Publication, lineage: Lineage, store: Store, path: Pa
         record.model_id = store.create_model(record.experiment, run, model_name(record.scenario), tags)
         record.save(path)
     if not store.model_is_ready(record.model_id):
-        say(f"publish {record.scenario}: writing the model")
+        log(f"publish {record.scenario}: writing the model")
         write_model(record, lineage, store, run)
     store.end_run(run)
     record.version = store.register(model_name(record.scenario), record.model_id, run, tags)

@@ -27,7 +27,9 @@ def exclusive(path: Path, what: str, patience: float = 120.0) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(path, timeout=patience, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"{path}: the lock for {what} cannot be made ({error}). Check the folder's rights") from None
+        raise StoreError(
+            f"{path}: the lock for {what} cannot be created ({error}). Check the folder's rights"
+        ) from None
     with closing(connection):
         try:
             connection.execute("BEGIN IMMEDIATE")

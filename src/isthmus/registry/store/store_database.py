@@ -8,6 +8,7 @@ from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from isthmus.core.errors import StoreError
+from isthmus.core.plugins import install_command
 from isthmus.registry.store import tables
 from isthmus.registry.store.store_file import NoStoreError
 
@@ -41,8 +42,9 @@ def _is_whole(engine: Engine) -> bool:
     if found.condition == "newer" or found.used:
         raise StoreError(
             f"{engine.url.render_as_string(hide_password=True)}: its tables are of another MLflow (revision"
-            f" {found.revision or 'none'}). Whoever runs the database backs it up and runs 'mlflow db upgrade ADDRESS',"
-            " or installs that MLflow here"
+            f" {found.revision or 'none'}). The database's administrator must back it up and run 'mlflow db"
+            f" upgrade ADDRESS',"
+            " or install that MLflow here"
         )
     return found.condition == "whole"
 
@@ -56,7 +58,7 @@ def _reached(uri: str) -> Iterator[Engine]:
         yield create_engine(uri, poolclass=NullPool)
     except ModuleNotFoundError as error:
         raise StoreError(
-            f"MLFLOW_TRACKING_URI names a database that needs '{error.name}': pip install 'isthmus[postgres]'"
+            f"MLFLOW_TRACKING_URI names a database that needs '{error.name}': {install_command('postgres')}"
         ) from None
     except (ArgumentError, ValueError) as error:
         raise StoreError(

@@ -1,4 +1,4 @@
-"""The SQLite file of a store: made whole or not at all, and mended after a kill.
+"""The SQLite file of a store: created atomically, and repaired after a kill.
 
 A half-made file in which nothing was ever written is moved aside and made again. One that was used is never thrown
 away: it is brought up to date on a copy, which is written back in one transaction.
@@ -18,7 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from isthmus.core.errors import StoreError
 from isthmus.core.files import atomic_file, flush
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.store import tables
 from isthmus.registry.store.locks import exclusive
 from isthmus.registry.store.tables import Tables
@@ -46,7 +46,7 @@ def ready(file: Path, artifacts: str, *, make: bool) -> None:
         make: make the store where there is none; else that is an error, and nothing is written.
 
     Raises:
-        StoreError: there is no store, or the file is of another kind, or cannot be mended.
+        StoreError: there is no store, or the file is of another kind, or cannot be repaired.
     """
     condition = _look(file).condition
     if condition == "whole":
@@ -60,7 +60,7 @@ def ready(file: Path, artifacts: str, *, make: bool) -> None:
 
 
 def making(file: Path) -> AbstractContextManager[None]:
-    """Returns the lock under which a store's file is made, mended or moved."""
+    """Returns the lock under which a store's file is created, repaired or moved."""
     return exclusive(file.with_name(f"{file.stem}.tables-lock.db"), "making MLflow's tables")
 
 
@@ -82,13 +82,13 @@ def _mend(file: Path, artifacts: str, make: bool) -> None:
         _upgrade(file, found.revision)
     elif found.condition == "unfinished" and not make:
         raise StoreError(
-            f"{file}: MLflow's tables in it are half-made, by a process that was killed, and nothing was ever published"
-            " to it. 'isthmus publish SCENARIO' makes it again"
+            f"{file}: MLflow's tables in it are incomplete (a process was killed), and nothing was ever published"
+            " to it. 'isthmus publish SCENARIO' creates it again"
         )
     elif found.condition != "whole":
         if found.condition == "unfinished":
             aside = _move_aside(file)
-            say(f"{file}: its tables were half-made and nothing was in them: moved to {aside.name} and made again")
+            log(f"{file}: its tables were incomplete and empty: moved to {aside.name} and created again")
         _make(file, artifacts)
 
 
@@ -137,7 +137,7 @@ def _upgrade(file: Path, revision: str) -> None:
             wrong = " ".join(str(error).split())[:300]
         if wrong:
             raise StoreError(
-                f"{file}: MLflow's tables in it are half-made or of an older MLflow (revision {revision or 'none'}),"
+                f"{file}: MLflow's tables in it are incomplete or of an older MLflow (revision {revision or 'none'}),"
                 f" and 'mlflow db upgrade' fails on a copy of it: {wrong}. It was used, so it is left as it is. Restore"
                 " it from a copy, or move it away and publish again"
             )
@@ -147,7 +147,7 @@ def _upgrade(file: Path, revision: str) -> None:
         if _writes(file) != counted:
             raise StoreError(f"{file}: another program is writing to it. End that, and run the same command again")
         _copy(partial, file)  # one transaction: all of it or nothing
-    say(f"{file}: MLflow's tables were brought up to date; as it was it is kept in {kept.name}")
+    log(f"{file}: MLflow's tables were brought up to date; the old file is kept as {kept.name}")
 
 
 @contextmanager
@@ -172,8 +172,8 @@ def _usable(file: Path) -> Iterator[None]:
     except (SQLAlchemyError, sqlite3.Error, OSError, MlflowException) as error:
         raise StoreError(
             f"{file}: the store cannot be used ({' '.join(str(error).split())[:300]}). Nothing is lost: results and"
-            " records are files of the project. See to the file's rights and to the disk; a damaged store is restored"
-            " from a copy, or moved away and published to again"
+            " records are files of the project. Check the file's permissions and the disk. Restore a damaged store"
+            " from a copy, or move it away and publish again"
         ) from error
 
 

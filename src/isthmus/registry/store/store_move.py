@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from isthmus.core.errors import StoreError
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.store.store_file import making, opened
 
 _REMEMBERED = "isthmus.artifacts"  # tag of MLflow's first experiment
@@ -49,7 +49,7 @@ def follow(file: Path, artifacts: str, *, remember: bool) -> None:
         ) from error
     if moved:
         place = unquote(urlsplit(moved).path)
-        say(f"{file}: its artifacts were at {place} when it was last opened; all addresses now lead to those beside it")
+        log(f"{file}: its artifacts were at {place} when it was last opened; all addresses now lead to those beside it")
 
 
 def _known(connection: sqlite3.Connection) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""Makes a registered model's results again: the tree that ran, its data by md5, every stage anew, numbers compared."""
+"""Reproduces a registered model's results: same tree, data by md5, every stage run again, numbers compared."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from typing import Any
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, sha256_file, write_json
 from isthmus.core.process.children import run_child
-from isthmus.core.progress import say
+from isthmus.core.progress import log
 from isthmus.registry.lineage.git import run_git, run_git_away
 from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage, read_lineage
 from isthmus.registry.lineage.worktrees import checked_out
@@ -97,7 +97,7 @@ def reproduce(project: Path, asked: str, tolerance: float = TOLERANCE) -> Reprod
     _have_commit(project, lineage["snapshot"])
     with checked_out(project, lineage["snapshot"], version.model_id) as tree:
         _bring_data(project, tree, lineage)
-        say(f"reproduce: running every stage of report@{lineage['scenario']} in {tree}")
+        log(f"reproduce: running every stage of report@{lineage['scenario']} in {tree}")
         _run(tree, "repro", "--force", "--no-run-cache", f"report@{lineage['scenario']}")
         again = read_lineage(tree, lineage["scenario"])
         found = _compared(version, lineage, recorded, again, tolerance, _notes(project, tree, lineage))
@@ -160,7 +160,7 @@ def _bring_data(project: Path, tree: Path, lineage: dict[str, Any]) -> None:
     pointer = f"{raw}.dvc"
     if not (tree / pointer).is_file():
         raise StoreError(
-            f"{raw}: DVC hashed the raw images of this model and never kept them, so they cannot be had by md5."
+            f"{raw}: DVC hashed the raw images of this model and never stored them, so they cannot be fetched by md5."
             f" Version them from now on: 'dvc add {raw}', then publish again"
         )
     try:
@@ -177,9 +177,9 @@ def _notes(project: Path, tree: Path, lineage: dict[str, Any]) -> list[str]:
     here = project / REQUIREMENTS
     notes = []
     if here.exists() and lineage["requirements_sha256"] not in ("", sha256_file(here)):
-        notes.append(f"note: {REQUIREMENTS} was another one then; this ran with the packages of now")
+        notes.append(f"note: {REQUIREMENTS} was different then; this run used the current packages")
     if not (tree / "src" / "isthmus").is_dir():
-        notes.append("note: the snapshot holds no src/isthmus; this ran with the installed package")
+        notes.append("note: the snapshot has no src/isthmus; this run used the installed package")
     return notes
 
 

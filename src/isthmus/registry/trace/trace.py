@@ -118,8 +118,8 @@ def sightings_text(found: list[Sighting]) -> str:
     if found:
         return "\n".join(sighting.text() for sighting in found)
     return (
-        "no model in this registry saw it.\nA group that shares equal or alike images with another lies under the"
-        " other's key: to be sure of a patient, lot or scene, ask with --image for each of its files"
+        "no model in this registry saw it.\nA group that shares identical or similar images with another is recorded"
+        " under the other's key: to check all of a patient, lot or scene, use --image for each of its files"
     )
 
 
@@ -206,7 +206,7 @@ def fetched(store: Store, version: Version, name: str, folder: Path) -> Path:
     path = store.fetch_file(version.run, name, folder)
     if path is None:
         raise StoreError(
-            f"{version.model} {version.number}: run {version.run} has no {name}, which a trace rests on."
+            f"{version.model} {version.number}: run {version.run} has no {name}, which a trace needs."
             " It was published by an older version: publish its results again"
         )
     return path
