@@ -19,6 +19,7 @@ WITHOUT_LABELS = ("manifest.parquet", "prepared", "features", "shift", "train", 
 def project(folder: Path, **scenario: object) -> Path:
     """Makes a project of one scenario, 24 images a class and domain, that runs in seconds."""
     write_raw(folder / "data" / "raw" / "demo")
+    shutil.copytree(ROOT / "data" / "labels", folder / "data" / "labels")
     (folder / "src").symlink_to(ROOT / "src")
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)

@@ -5,6 +5,7 @@ from typing import Literal
 
 from isthmus.evaluation.selection.choice import HALF_STEP, SOURCE_ONLY
 from isthmus.report.formatting import points, points_with_interval, share, share_with_interval
+from isthmus.report.measured import measured_sentence
 from isthmus.report.results import Findings
 
 
@@ -141,7 +142,7 @@ def _foreign_steps(name: str) -> list[Step]:
 
 def _without_labels(findings: Findings) -> Verdict:
     method = findings.choice["chosen"]["method"]
-    unknown = (
+    unknown = measured_sentence(findings) or (
         f"{estimate_sentence(findings)} The target has no labels: the true accuracy is not known, nor whether this is"
         " better than source-only. No gain is claimed."
     )
@@ -157,8 +158,8 @@ def _without_labels(findings: Findings) -> Verdict:
         Step(f"isthmus publish {findings.name}", "puts the model into the registry as candidate"),
         _gate(findings.name, "asks for a person's decision (exit 4): there is no labelled evidence"),
         Step(
-            f"dvc repro report@{findings.name}",
-            "measures the truth, once some target images are labelled and target_labels is set in params.yaml",
+            f"isthmus label {findings.name}",
+            "lists a few target images to label; with 20 labels of random ones the accuracy is known within 20 points",
         ),
     ]
     return Verdict("open", label, headline, unknown, steps)
