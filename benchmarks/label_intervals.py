@@ -18,8 +18,8 @@ COUNTS = (10, 20, 30, 50, 100, 200)  # labels
 POPULATIONS = (300, 2000, 20_000)  # target images
 PRACTICAL = (0.3, 0.95)  # [share] range of accuracies that models in use have
 _EXPLAINED = """\
-Exact enumeration of all draws without replacement. The mean coverage is over all numbers of right answers, from none to all;
-each single accuracy has a coverage of its own around it, of which the lowest and the highest are given."""
+Exact enumeration of all draws without replacement. The mean coverage is over all numbers of right answers, from none to
+all; each single accuracy has a coverage of its own around it, of which the lowest and the highest are given."""
 
 
 def coverage(count: int, size: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
