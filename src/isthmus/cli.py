@@ -110,7 +110,7 @@ def add(
 def label(
     scenario: ScenarioName,
     random: Annotated[int, typer.Option(help="images drawn at random in all, to measure the accuracy")] = 50,
-    informative: Annotated[int, typer.Option(help="images more for choosing and training")] = 50,
+    informative: Annotated[int, typer.Option(help="images more, kept for choosing and training")] = 0,
     take: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="table with image_id or path, and class; or a folder of class folders"),

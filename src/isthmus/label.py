@@ -43,7 +43,7 @@ from isthmus.report.label_page import asked_images, label_csv, label_page
 from isthmus.report.results import read_findings
 
 RANDOM = 50  # [image] drawn for measuring: an interval at most 26 points wide (docs/benchmarks.md)
-INFORMATIVE = 50  # [image] for choosing and training
+INFORMATIVE = 0  # [image] for choosing and training; none by default while no method uses them
 _LIST = "label_first.csv"
 _FINDINGS = (
     *("manifest", "audit", "quarantine", "prepared", "shift", "trained", "choice", "metrics", "truth", "trust"),

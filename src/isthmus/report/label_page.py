@@ -26,8 +26,8 @@ _PARTS: tuple[tuple[Purpose, str, str], ...] = (
     (
         TRAIN,
         "Most informative",
-        "The model is unsure of these, or they are unlike all labelled images. Their labels serve choosing and"
-        " training; nothing is measured on them.",
+        "The model is unsure of these, or they are unlike all labelled images. Their labels are kept for"
+        " choosing and training, and nothing is measured on them. No method uses them yet.",
     ),
 )
 
