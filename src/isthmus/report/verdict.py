@@ -1,6 +1,6 @@
 """What the numbers say, in sentences: shared by the report's first screen and the model card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from isthmus.evaluation.selection.choice import HALF_STEP, SOURCE_ONLY
@@ -36,7 +36,13 @@ class Verdict:
 
 
 def judge(findings: Findings) -> Verdict:
-    """Returns the verdict on the chosen model: what is plainly wrong first, then what labels or estimates say."""
+    """Returns the verdict on the chosen model, with what a few labels of random images say, where there are any."""
+    found = _judge(findings)
+    return replace(found, detail=f"{found.detail} {measured_sentence(findings)}".strip())
+
+
+def _judge(findings: Findings) -> Verdict:
+    """Returns what is plainly wrong first, then what labels or estimates say."""
     if refusal := _refused(findings):
         return refusal
     if not findings.labelled:
@@ -142,10 +148,12 @@ def _foreign_steps(name: str) -> list[Step]:
 
 def _without_labels(findings: Findings) -> Verdict:
     method = findings.choice["chosen"]["method"]
-    unknown = measured_sentence(findings) or (
-        f"{estimate_sentence(findings)} The target has no labels: the true accuracy is not known, nor whether this is"
-        " better than source-only. No gain is claimed."
-    )
+    unknown = ""  # where labels of random images measured it, `judge` adds what they say
+    if "measured" not in findings.truth:
+        unknown = (
+            f"{estimate_sentence(findings)} The target has no labels: the true accuracy is not known, nor whether this"
+            " is better than source-only. No gain is claimed."
+        )
     if not findings.trust["alarms"]["shift_found"]:
         return _not_needed(findings, unknown)
     if method == SOURCE_ONLY:
