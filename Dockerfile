@@ -70,6 +70,8 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /project
 COPY --chown=isthmus:isthmus pyproject.toml README.md LICENSE requirements.lock params.yaml dvc.yaml prefect.yaml .dvcignore ./
 COPY --chown=isthmus:isthmus .dvc/config .dvc/.gitignore .dvc/
+# the folder that the stage 'labels' reads, with no labels in it
+COPY --chown=isthmus:isthmus data/labels/README.md data/labels/
 COPY --chown=isthmus:isthmus src src
 COPY --chown=isthmus:isthmus pipelines pipelines
 

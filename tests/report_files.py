@@ -79,6 +79,7 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
         load_params(evaluate.Params, files.params, SECTIONS),
         **common,
         labels_target=files.labels_target,
+        labels_measure=files.labels_measure,
         trained=files.trained,
         choice=root / "choice.json",
         shift=root / "shift",

@@ -10,6 +10,7 @@ import yaml
 from safetensors.numpy import save_file
 
 from isthmus.core.files import write_json
+from isthmus.data.labels.given import GIVEN_LABELS
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
 
 CLASSES = ["crack", "dent", "good"]
@@ -25,6 +26,7 @@ class ScenarioFiles:
     params: Path
     manifest: Path
     labels_target: Path
+    labels_measure: Path
     prepared: Path
     features: Path
     trained: Path
@@ -45,7 +47,15 @@ def write_scenario(
         root,
         *(
             root / n
-            for n in ("params.yaml", "manifest.parquet", "labels_target.parquet", "prepared", "features", "train")
+            for n in (
+                "params.yaml",
+                "manifest.parquet",
+                "labels_target.parquet",
+                "labels_measure.parquet",
+                "prepared",
+                "features",
+                "train",
+            )
         ),
         root / "audit.json",
         root / "quarantine.json",
@@ -80,6 +90,7 @@ def write_scenario(
     target = domain == "line_b"
     labels = pd.DataFrame({"image_id": np.array(ids)[target], "label": label[target]})
     write_table(files.labels_target, labels if target_labels != "none" else labels.iloc[:0], TARGET_LABELS)
+    write_table(files.labels_measure, labels.iloc[:0], GIVEN_LABELS)
     _write_prepared(files, manifest, rng)
     for number, (method, share) in enumerate(accuracy.items()):
         _write_method(files.trained / method, method, share, label, target, np.random.default_rng(seed + 100 + number))

@@ -37,6 +37,7 @@ def project(tmp_path: Path, **changes: object) -> Path:
     document |= {"methods": {"source_only": {}, "coral": {}}, **changes}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    (tmp_path / "data" / "labels").mkdir()
     return tmp_path
 
 
@@ -382,3 +383,14 @@ def test_check_names_a_merge_that_was_not_settled(
 
     assert status == 2
     assert f"{name}: line" in error and f"git checkout --ours {name}" in error
+
+
+def test_a_project_without_the_folder_of_labels_is_told_to_make_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project(tmp_path) / "data" / "labels").rmdir()
+
+    status, error = told(tmp_path, capsys, "check", "mine")
+
+    assert status == 2
+    assert "data/labels: no such folder, and the stage 'labels' reads it. Run 'mkdir -p data/labels'" in error

@@ -11,6 +11,7 @@ from typing import Any
 
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError, IsthmusError
+from isthmus.core.project import stage_path
 from isthmus.data.audit.summary import Bad
 from isthmus.data.bounds import Bounds
 from isthmus.data.image import Image
@@ -30,6 +31,7 @@ from isthmus.stages import (
     embed,
     evaluate,
     ingest,
+    labels,
     prepare,
     pretrain,
     report,
@@ -40,7 +42,7 @@ from isthmus.stages import (
     train,
 )
 
-_STAGES = (ingest, prepare, embed, shift, select, evaluate, robustness, report)
+_STAGES = (ingest, labels, prepare, embed, shift, select, evaluate, robustness, report)
 _SAMPLE = 3  # images a domain that are decoded and prepared
 _LOCKS = ("dvc.lock", "dvc.yaml")
 
@@ -62,6 +64,7 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
     for name in _LOCKS:
         if (project / name).is_file():
             _collect(problems, lambda name=name: read_yaml(project / name))
+    _collect(problems, lambda: _check_labels(project, wanted[0]))
     for name in wanted:
         problems += _scenario_problems(params, document, name)
     _collect(problems, lambda: read_rules(params))
@@ -74,6 +77,13 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
     if problems:
         raise DataError("\n".join(dict.fromkeys(problems)))
     return wanted
+
+
+def _check_labels(project: Path, name: str) -> None:
+    """Checks that the folder of given labels is there, which all scenarios share: DVC does not make it."""
+    stages = (read_yaml(project / "dvc.yaml")["stages"] or {}) if (project / "dvc.yaml").is_file() else {}
+    if "labels" in stages and not (project / (folder := stage_path(stages, "labels", "labels", name))).is_dir():
+        raise ConfigError(f"{folder}: no such folder, and the stage 'labels' reads it. Run 'mkdir -p {folder}'")
 
 
 def _scenario_problems(params: Path, document: dict[str, Any], name: str) -> list[str]:

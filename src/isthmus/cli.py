@@ -111,6 +111,38 @@ def add(
 
 
 @app.command()
+def label(
+    scenario: ScenarioName,
+    random: Annotated[int, typer.Option(help="images drawn at random in all, to measure the accuracy")] = 50,
+    informative: Annotated[int, typer.Option(help="images more, kept for choosing and training")] = 0,
+    take: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="table with image_id or path, and class; or a folder of class folders"),
+    ] = None,
+    by: Annotated[Optional[str], typer.Option(help="who gave the answers; default: git's user.name")] = None,  # noqa: UP045
+    replace: Annotated[bool, typer.Option("--replace", help="take answers that differ from earlier ones")] = False,
+) -> None:
+    """Lists the target images to label next, with thumbnails; --take takes the answers and versions them with DVC."""
+    from isthmus.label import take as run_take
+    from isthmus.label import write_list
+
+    if take is None:
+        written = write_list(_project(), scenario, random, informative)
+        counts = written.counts
+        if written.missing:
+            typer.echo(written.missing, err=True)
+        typer.echo(f"{written.folder / 'label.html'}: {counts['measure']} to measure, {counts['train']} to train with")
+        return
+    project = _project(versioned=True)
+    taken = run_take(project, scenario, _given(take), by, replace)
+    counts = taken.counts
+    typer.echo(
+        f"{taken.file}: {taken.new} new; in all {counts['measure']} to measure, {counts['train']} to train with."
+        f" Next: dvc repro report@{scenario}"
+    )
+
+
+@app.command()
 def where(
     place: Annotated[str, typer.Argument(help="a scenario, or a folder given to add, predict or watch")],
     name: Annotated[str, typer.Argument(help="number of a file, as in 'file 12', or an image id")],

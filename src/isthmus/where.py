@@ -10,6 +10,7 @@ from pathlib import Path
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.plugins import did_you_mean
+from isthmus.core.project import stage_path
 from isthmus.data.ingest.scan import find_named
 from isthmus.data.ingest.walk import walk
 from isthmus.data.manifest import LOCATIONS, read_table
@@ -57,10 +58,8 @@ def where(project: Path, place: str, name: str) -> list[Path]:
 
 
 def _of_image(project: Path, scenario: str, raw: Path, image_id: str) -> list[Path]:
-    stage = read_yaml(project / "dvc.yaml")["stages"]["ingest"]
-    found = re.search(r"--locations\s+(\S+)", stage.get("do", stage)["cmd"])
-    assert found, "dvc.yaml: ingest has no --locations"
-    locations = project / found.group(1).replace("${key}", scenario)
+    stages = read_yaml(project / "dvc.yaml")["stages"]
+    locations = project / stage_path(stages, "ingest", "locations", scenario)
     if not locations.is_file():
         raise DataError(f"{locations}: no such file. Run 'dvc repro ingest@{scenario}' first")
     rows = read_table(locations, LOCATIONS)

@@ -1,5 +1,6 @@
 """The whole line on a small real project: DVC's graph from raw files to the report, in a folder of its own."""
 
+import csv
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import pytest
 import yaml
 
 from isthmus.core.files import hash_files, read_json
+from isthmus.label import take, write_list
 from tests.raw_folders import CLASSES, write_raw
 
 ROOT = Path(__file__).parents[2]
@@ -20,6 +22,7 @@ WITHOUT_LABELS = ("manifest.parquet", "prepared", "features", "shift", "train", 
 def project(folder: Path, **scenario: object) -> Path:
     """Makes a project of one scenario, 24 images a class and domain, that runs in seconds."""
     write_raw(folder / "data" / "raw" / "demo")
+    shutil.copytree(ROOT / "data" / "labels", folder / "data" / "labels")
     (folder / "src").symlink_to(ROOT / "src")
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)
@@ -170,7 +173,9 @@ def test_a_dropped_method_is_gone_from_the_choice_though_its_files_are_still_the
 
 
 @pytest.mark.slow
-def test_a_target_without_labels_runs_to_the_report(tmp_path: Path) -> None:
+def test_a_target_without_labels_runs_to_the_report_and_a_few_labels_measure_without_training_again(
+    tmp_path: Path,
+) -> None:
     folder = project(tmp_path, target_labels="none")
     raw = folder / "data" / "raw" / "demo" / "line_b"
     for number, file in enumerate(sorted(raw.rglob("*.png"))):
@@ -185,3 +190,20 @@ def test_a_target_without_labels_runs_to_the_report(tmp_path: Path) -> None:
     assert read_json(out / "choice.json")["chosen"]["method"] in ("source_only", "zscore", "coral")
     assert "without target labels" in (out / "report" / "report.html").read_text()
     assert "didn't change, skipping" in repro(folder)
+
+    write_list(folder, "demo", 10, 5)
+    names = {f"img-{number:03d}.png": CLASSES[number >= 24] for number in range(48)}
+    with (out / "label" / "label_first.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    answers = "".join(f"{row['path']},{names[Path(row['path']).name]}\n" for row in rows)
+    (folder / "answers.csv").write_text(f"path,class\n{answers}")
+    before = {name: hash_files([out / name]) for name in WITHOUT_LABELS}
+    take(folder, "demo", folder / "answers.csv", by="Ann")
+
+    said = repro(folder)
+
+    assert "Running stage 'labels@demo'" in said and "Running stage 'evaluate@demo'" in said
+    assert "Running stage 'train" not in said and "Running stage 'select" not in said
+    assert {name: hash_files([out / name]) for name in WITHOUT_LABELS} == before
+    assert read_json(out / "truth.json")["measured"]["count"] == 10
+    assert "Measured on 10 random target images" in (out / "report" / "report.html").read_text()

@@ -35,6 +35,7 @@ def build_project(root: Path) -> Path:
     _write_params(root, files)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"):
         shutil.copy(ROOT / name, root / name)
+    shutil.copytree(ROOT / "data" / "labels", root / "data" / "labels")
     shutil.copytree(ROOT / "src" / "isthmus", root / "src" / "isthmus", ignore=shutil.ignore_patterns("__pycache__"))
     out = root / "out" / "demo"
     shutil.move(root / "made", out)
@@ -128,6 +129,7 @@ def _write_results(root: Path, out: Path) -> None:
     write_json(out / "truth.json", truth(0.8, 0.5))
     write_json(out / "explained" / "explain.json", {"why_not": "not read here", "images": []})
     write_json(out / "robustness.json", {"measured": False})
+    shutil.copy(out / "labels_measure.parquet", out / "labels_train.parquet")
     (out / "report").mkdir()
     (out / "report" / "report.html").write_text("<p>report</p>", encoding="utf-8")
     (out / "report" / "model_card.json").write_text(json.dumps({}), encoding="utf-8")

@@ -36,14 +36,18 @@ def chosen(files: ScenarioFiles) -> ScenarioFiles:
 def flags(files: ScenarioFiles, *more: str) -> list[str]:
     named = {"params": files.params, "manifest": files.manifest, "prepared": files.prepared, "trained": files.trained}
     named |= {name: files.root / ("shift" if name == "shift" else f"{name}.json") for name in more}
-    named |= {name: getattr(files, name.replace("-", "_")) for name in ("labels-target", "features") if name in named}
+    named |= {name: getattr(files, name.replace("-", "_")) for name in NAMED if name in named}
     return ["--scenario", "demo", *(part for name, path in named.items() for part in (f"--{name}", str(path)))]
+
+
+NAMED = ("labels-target", "labels-measure", "features")
+EVALUATED = ("choice", "shift", "truth", "trust", "predictions", "metrics")
 
 
 def judge(files: ScenarioFiles) -> tuple[dict, dict, pd.DataFrame]:
     stage(
         evaluate.run,
-        flags(files, "labels-target", "choice", "shift", "truth", "trust", "predictions", "metrics"),
+        flags(files, *NAMED, *EVALUATED),
     )
     truth, numbers = (read_json(files.root / f"{name}.json") for name in ("truth", "metrics"))
     return truth, numbers, read_table(files.root / "predictions.json", PREDICTIONS)

@@ -1,6 +1,8 @@
 """Where the project is: the folder that holds `params.yaml` and `dvc.yaml`, this one or one above it."""
 
+import shlex
 from pathlib import Path
+from typing import Any
 
 from isthmus.core.errors import ConfigError
 
@@ -31,6 +33,22 @@ def find_project(start: Path | None = None) -> Path:
         f"{here}: not in a project: neither this folder nor one above it holds {' and '.join(MARKS)}{half or ''}."
         " Change into the folder of your project"
     )
+
+
+def stage_path(stages: dict[str, Any], stage: str, flag: str, scenario: str) -> str:
+    """Returns the path that a stage is given by a flag: the commands of `dvc.yaml` own every path.
+
+    Args:
+        stages: what stands under `stages` in `dvc.yaml`.
+        stage: one that is there for each scenario.
+        flag: of its command, without the dashes.
+        scenario: its name.
+
+    >>> stage_path({"ingest": {"do": {"cmd": "run --audit out/${key}/audit.json"}}}, "ingest", "audit", "steel")
+    'out/steel/audit.json'
+    """
+    words = shlex.split(stages[stage].get("do", stages[stage])["cmd"])
+    return words[words.index(f"--{flag}") + 1].replace("${key}", scenario)
 
 
 def check_repository(project: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from isthmus.data.manifest import INDEX, LOCATIONS, read_table
 from isthmus.data.shards import Rows
-from isthmus.evaluation.confidence.label_first import Query, label_first, reason
+from isthmus.evaluation.confidence.label_first import WANTED, Query, label_first, reason
 from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.evaluation.shift.distances import narrow, standardise
@@ -39,16 +40,33 @@ class Line:
     neighbours: list[tuple[str, str]]
 
 
-def query_lines(findings: Findings, manifest: Path, prepared: Path, features: Path, trained: Path) -> list[Line]:
-    """Returns the list: of the target's training split, so that the labelling person does not see the test split."""
+def query_lines(
+    findings: Findings,
+    manifest: Path,
+    prepared: Path,
+    features: Path,
+    trained: Path,
+    *,
+    wanted: int = WANTED,
+    without: Collection[str] = (),
+) -> list[Line]:
+    """Returns the list: of the target's training split, so that the labelling person does not see the test split.
+
+    Args:
+        findings: of the scenario.
+        manifest: as of the stage `report`, and so are `prepared`, `features` and `trained`.
+        wanted: length of the list.
+        without: ids of images that are not to be on it.
+    """
     samples = read_samples(manifest, prepared)
-    pool = samples.rows([findings.scenario.target], "train")[:MAX_IMAGES]
+    pool = samples.rows([findings.scenario.target], "train")
+    pool = pool[~np.isin(samples.image_id[pool], list(without))][:MAX_IMAGES]
     known = samples.rows(findings.scenario.source, "train")[:MAX_IMAGES]
     index = read_table(prepared / "index.parquet", INDEX)
     read = Rows(features, index)
     source, target = (narrow(read.take(rows).astype(np.float64), 0) for rows in (known, pool))
     chances = _probabilities(findings, samples, trained)[pool]
-    queries = label_first(chances, standardise(target, source), standardise(source, source))
+    queries = label_first(chances, standardise(target, source), standardise(source, source), wanted)
     pixels, classes = Rows(prepared / "shards", index), findings.facts["classes"]
     shown = thumbnails(pixels.take(pool[[query.place for query in queries]]))
     lines = []
@@ -72,17 +90,18 @@ def as_csv(lines: list[Line], classes: list[str], kind: str, locations: Path) ->
         query = line.query
         numbers = [f"{value:.4f}" for value in (query.probability, query.uncertainty, query.novelty)]
         place = _place(places, line.image_id) if places is not None else []
-        texts = [_no_formula(text) for text in (classes[query.first], line.reason)]
+        texts = [no_formula(text) for text in (classes[query.first], line.reason)]
         writer.writerow([rank, line.image_id, *place, texts[0], *numbers, texts[1]])
     return stream.getvalue()
 
 
 def _place(places: pd.DataFrame, image_id: str) -> list[str]:
     found = places.loc[[image_id]].iloc[0]
-    return [_no_formula(str(found["path"])), str(found["part"])]
+    return [no_formula(str(found["path"])), str(found["part"])]
 
 
-def _no_formula(text: str) -> str:
+def no_formula(text: str) -> str:
+    """Returns a cell that no spreadsheet runs: a quote is put before what would be a formula."""
     return f"'{text}" if text.startswith(_FORMULA) else text
 
 

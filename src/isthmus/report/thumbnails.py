@@ -52,9 +52,12 @@ def sample_images(
     return [*found, Thumbnails(target, "", thumbnails(rows.take(seen)))]
 
 
-def thumbnails(images: NDArray[Any]) -> list[str]:
-    """Returns data URIs of images `[N, H, W, C]`; brightness of 16 bit and float images is stretched together."""
-    return [_data_uri(image) for image in for_display(images)]
+def thumbnails(images: NDArray[Any], side: int = SIDE) -> list[str]:
+    """Returns data URIs of images `[N, H, W, C]`, at most `side` [pixel] wide and high.
+
+    Brightness of 16 bit and float images is stretched together.
+    """
+    return [_data_uri(image, side) for image in for_display(images)]
 
 
 def for_display(images: NDArray[Any]) -> NDArray[np.uint8]:
@@ -68,9 +71,9 @@ def for_display(images: NDArray[Any]) -> NDArray[np.uint8]:
     return stretched.astype(np.uint8)
 
 
-def _data_uri(image: NDArray[np.uint8]) -> str:
+def _data_uri(image: NDArray[np.uint8], side: int) -> str:
     picture = Image.fromarray(image)
-    picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     # Small images are shown enlarged, where JPEG's blocks would look like a property of the domain.
     kind = "png" if max(image.shape[:2]) <= 64 else "jpeg"
     stream = io.BytesIO()

@@ -1,10 +1,11 @@
 """What the numbers say, in sentences: shared by the report's first screen and the model card."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from isthmus.evaluation.selection.choice import ENSEMBLE, SOURCE_ONLY
 from isthmus.report.formatting import points, points_with_interval, share, share_with_interval
+from isthmus.report.measured import measured_sentence
 from isthmus.report.results import Findings
 
 LITTLE = 0.2  # [share] of balanced accuracy above guessing: an interval that ends below shows no useful model
@@ -37,7 +38,13 @@ class Verdict:
 
 
 def judge(findings: Findings) -> Verdict:
-    """Returns the verdict on the chosen model: what is plainly wrong first, then what labels or estimates say."""
+    """Returns the verdict on the chosen model, with what a few labels of random images say, where there are any."""
+    found = _judge(findings)
+    return replace(found, detail=f"{found.detail} {measured_sentence(findings)}".strip())
+
+
+def _judge(findings: Findings) -> Verdict:
+    """Returns what is plainly wrong first, then what labels or estimates say."""
     if refusal := _refused(findings):
         return refusal
     if not findings.labelled:
@@ -152,10 +159,12 @@ def _foreign_steps(name: str) -> list[Step]:
 
 def _without_labels(findings: Findings) -> Verdict:
     method = findings.choice["chosen"]["method"]
-    unknown = (
-        f"{estimate_sentence(findings)} The target has no labels: the true accuracy is not known, nor whether this is"
-        " better than source-only. No gain is claimed."
-    )
+    unknown = ""  # where labels of random images measured it, `judge` adds what they say
+    if "measured" not in findings.truth:
+        unknown = (
+            f"{estimate_sentence(findings)} The target has no labels: the true accuracy is not known, nor whether this"
+            " is better than source-only. No gain is claimed."
+        )
     if not findings.trust["alarms"]["shift_found"]:
         return _not_needed(findings, unknown)
     if method == SOURCE_ONLY:
@@ -169,8 +178,8 @@ def _without_labels(findings: Findings) -> Verdict:
         Step(f"isthmus publish {findings.name}", "puts the model into the registry as candidate"),
         _gate(findings.name, "asks for a person's decision (exit 4): there is no labelled evidence"),
         Step(
-            f"dvc repro report@{findings.name}",
-            "measures the accuracy once some target images are labelled and target_labels is set in params.yaml",
+            f"isthmus label {findings.name}",
+            "lists a few target images to label; with 20 labels of random ones the accuracy is known within 20 points",
         ),
     ]
     return Verdict("open", label, headline, unknown, steps)

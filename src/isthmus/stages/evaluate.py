@@ -5,7 +5,8 @@ Writes
   of source-only on the source's splits (means over seeds), effective classes, confidence and disagreement of seeds on
   the target's test split, counts, the chosen epoch;
 - `truth.json`: every method at its epoch against the target's labels, with paired intervals and the regret, or
-  `{"available": false}`; target images whose labels contradict each other are dropped and counted;
+  `{"available": false}`; target images whose labels contradict each other are dropped and counted; `measured`, where a
+  person labelled images drawn at random: their accuracy with its interval, of the chosen model and of source-only;
 - `trust.json`: uncertainty and calibration of the chosen model without target labels: temperatures, calibration on
   source test, conformal sets, weights for the target, estimated target accuracy or why there is none; its flat numbers
   are in `metrics.json`, the same measured with labels in `truth.json`;
@@ -22,10 +23,12 @@ from isthmus.core.config import Config
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
 from isthmus.core.seeds import derive_seed
+from isthmus.data.labels.given import GIVEN_LABELS
 from isthmus.data.manifest import TARGET_LABELS, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.confidence.alarms import Alarms, raise_alarms
 from isthmus.evaluation.confidence.calibrated import TrustConfig, judged
+from isthmus.evaluation.confidence.measured import measured_on
 from isthmus.evaluation.confidence.trust import build_trust, flat, reference_of, trust_against_labels
 from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.scoring.predict import PREDICTIONS, label_free_numbers, predictions_table
@@ -55,6 +58,7 @@ def run(
     manifest: Path,
     prepared: Path,
     labels_target: Path,
+    labels_measure: Path,
     trained: Path,
     choice: Path,
     shift: Path,
@@ -87,6 +91,8 @@ def run(
         known = model.target_test[labels[model.target_test] != UNKNOWN]
         body["trust"] = trust_against_labels(model, samples, labels, known, believed, params.evaluate, seed)
         body |= _transfer(params, made, runs, samples, labels, known)
+    if measured := _measured(labels_measure, samples, scenario.target, made, runs):
+        body["measured"] = measured
     write_json(truth, body)
     logits = chosen.logits(made["chosen"]["seed"], made["chosen"]["epoch"])
     write_table(predictions, predictions_table(samples, logits, labels), PREDICTIONS)
@@ -153,6 +159,15 @@ def _transfer(
         shift[method] = class_shift(seen[test], labels[test], seen[known], labels[known], classes, seed)
     carried = {m: leep(softmax(runs[m].logits(*place)[known]), labels[known]) for m, place in places.items()}
     return {"class_shift": shift, "leep": {"know_nothing": know_nothing(labels[known]), "methods": carried}}
+
+
+def _measured(
+    labels_measure: Path, samples: Samples, target: str, made: dict[str, Any], runs: dict[str, Trained]
+) -> dict[str, Any] | None:
+    """Returns how the seed that ships answers the labelled random images; None where there are none."""
+    methods = sorted({SOURCE_ONLY, made["chosen"]["method"]})
+    predicted = {m: runs[m].logits(made["chosen"]["seed"], made["best_epoch"][m]).argmax(axis=1) for m in methods}
+    return measured_on(read_table(labels_measure, GIVEN_LABELS), samples, target, predicted)
 
 
 def _join_labels(samples: Samples, labels_target: Path, target: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

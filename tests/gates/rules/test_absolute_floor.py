@@ -1,5 +1,8 @@
+from dataclasses import replace
+
 import pytest
 
+from isthmus.gates import Evidence
 from isthmus.gates.rules.absolute_floor import Config
 from tests.gates.evidence import evidence, without_labels
 
@@ -36,3 +39,23 @@ def test_without_target_labels_a_person_must_decide():
 
     assert (reason.verdict, reason.number) == ("person", None)
     assert "no target labels" in reason.text
+
+
+def measured(accuracy: float, low: float, high: float) -> Evidence:
+    method = {"right": 0, "accuracy": accuracy, "low": low, "high": high}
+    truth = {"available": False, "measured": {"count": 20, "skipped": 0, "pool": 900, "methods": {"coral": method}}}
+    return replace(without_labels(), truth=truth)
+
+
+def test_a_few_labels_refuse_a_model_whose_whole_interval_is_below_the_floor() -> None:
+    (found,) = Config(min_balanced_accuracy=0.3).reasons(measured(0.1, 0.03, 0.29))
+
+    assert found.verdict == "refuse"
+    assert "measured on 20 random target images 0.100 [0.030, 0.290]: all of it is below the floor 0.300" in found.text
+
+
+def test_a_few_labels_never_pass_a_model_on_their_own_and_say_what_was_measured() -> None:
+    (found,) = Config(min_balanced_accuracy=0.3).reasons(measured(0.85, 0.64, 0.95))
+
+    assert (found.verdict, found.number) == ("person", 0.85)
+    assert "0.850 [0.640, 0.950], of all classes together" in found.text and "A person must decide" in found.text

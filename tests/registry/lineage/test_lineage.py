@@ -14,7 +14,7 @@ from tests.registry.project_files import dvc, set_truth, truth
 def test_the_report_rests_on_its_ancestors_and_on_nothing_else(project):
     lineage = read_lineage(project, "demo")
 
-    stages = ["embed", "evaluate", "explain", "ingest", "prepare", "report", "robustness", "select", "shift"]
+    stages = ["embed", "evaluate", "explain", "ingest", "labels", "prepare", "report", "robustness", "select", "shift"]
     trained = ["train@demo-coral", "train@demo-source_only"]
     assert list(lineage.entries) == [f"{stage}@demo" for stage in stages] + trained
 
@@ -53,6 +53,17 @@ def test_other_results_have_another_key_and_the_same_results_the_same(project):
     set_truth(project, truth(0.8, 0.5))
 
     assert read_lineage(project, "demo").key == first != second
+
+
+def test_labels_of_another_scenario_change_no_key_and_those_of_this_one_do(project):
+    first = read_lineage(project, "demo").key
+    (project / "data/labels/other.csv").write_text("image_id,class,purpose,who,date\n")
+    dvc(project, "commit", "-q", "-f", "labels@demo")
+    others = read_lineage(project, "demo").key
+    (project / "out/demo/labels_measure.parquet").write_bytes(b"one label")
+    dvc(project, "commit", "-q", "-f", "labels@demo", "evaluate@demo")
+
+    assert others == first != read_lineage(project, "demo").key
 
 
 def test_a_method_that_was_dropped_leaves_the_lineage_though_its_lock_entry_stays(project):

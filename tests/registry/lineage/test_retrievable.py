@@ -31,9 +31,14 @@ def test_data_is_missing_until_it_is_versioned_and_pushed(built: Path, tmp_path:
     raw_unpushed = origin(read_lineage(project, "demo"), commit)["data"]
     dvc(project, "push", "-q", "data/raw/demo.dvc")
     after = origin(read_lineage(project, "demo"), commit)["data"]
+    (project / "data/labels/demo.csv").write_text("labels that a person gave")
+    dvc(project, "add", "-q", "data/labels/demo.csv")
+    dvc(project, "commit", "-q", "-f", "labels@demo")
+    labels_unpushed = origin(read_lineage(project, "demo"), commit)["data"]
     shutil.rmtree(tmp_path / "store")
     gone = origin(read_lineage(project, "demo"), commit)["data"]
 
+    assert labels_unpushed["missing"] == ["data/labels/demo.csv"]
     assert before["place"] == "store"
     assert "out/demo/manifest.parquet" in before["missing"]
     assert without_raw["missing"] == ["data/raw/demo (not versioned: 'dvc add data/raw/demo')"]

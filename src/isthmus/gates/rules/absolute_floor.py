@@ -4,6 +4,8 @@ Balanced accuracy is the mean recall over classes (Brodersen et al., ICPR 2010, 
 posterior distribution"); guessing gives 1 / K for K classes, whatever the classes' shares.
 """
 
+from typing import Any
+
 from pydantic import Field
 
 from isthmus.gates import Evidence, Reason, Rule, Verdict
@@ -23,6 +25,8 @@ class Config(Rule):
         floor = (
             self.floor(len(evidence.truth["classes"])) if evidence.truth["available"] else self.min_balanced_accuracy
         )
+        if not evidence.truth["available"] and "measured" in evidence.truth:
+            return [self._measured(chosen, evidence.truth["measured"])]
         if not evidence.truth["available"]:
             text = f"no target labels: whether {chosen} reaches the floor is not known. A person must decide"
             return [Reason(NAME, "person", None, floor, text)]
@@ -30,6 +34,22 @@ class Config(Rule):
         # The first seed ships; a good mean must not carry a bad shipped model through.
         numbers = {"mean over seeds": score["mean"], "the seed that ships": score["per_seed"][0]}
         return [self._reason(chosen, what, number, floor) for what, number in numbers.items()]
+
+    def _measured(self, chosen: str, measured: dict[str, Any]) -> Reason:
+        """Returns the finding from few labels of random images, on which only the plain accuracy is known.
+
+        It is no balanced accuracy: a model that gives one class alone may reach the floor by it. So it can refuse, and
+        never pass on its own.
+        """
+        score, floor = measured["methods"][chosen], self.min_balanced_accuracy
+        seen = (
+            f"accuracy of {chosen} measured on {measured['count']} random target images {score['accuracy']:.3f}"
+            f" [{score['low']:.3f}, {score['high']:.3f}]"
+        )
+        if score["high"] < floor:
+            return Reason(NAME, "refuse", score["accuracy"], floor, f"{seen}: all of it is below the floor {floor:.3f}")
+        text = f"{seen}, of all classes together; the floor {floor:.3f} is of balanced accuracy. A person must decide"
+        return Reason(NAME, "person", score["accuracy"], floor, text)
 
     def floor(self, classes: int) -> float:
         """Returns the balanced accuracy that must be reached.

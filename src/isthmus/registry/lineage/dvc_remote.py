@@ -57,11 +57,11 @@ def kept_data(tree: Path, scenario: str) -> Kept:
         StoreError: the remote does not answer.
     """
     report, raw = f"report@{scenario}", raw_folder(tree, scenario)
-    pointer = f"{raw}.dvc"
     targets = [["--with-deps", report]]
-    if raw and (tree / pointer).is_file():
-        # by its own name: `--with-deps` does not follow a stage to a pointer
-        targets.append([pointer])
+    for data in (raw, given_labels(tree, scenario)):
+        if data and (tree / f"{data}.dvc").is_file():
+            # by its own name: `--with-deps` does not follow a stage to a pointer
+            targets.append([f"{data}.dvc"])
     states: dict[str, str] = {}
     for target in targets:
         states |= json.loads(run_dvc(tree, "status", "--cloud", "--json", *target) or "{}")
@@ -93,9 +93,19 @@ def lend_pointer(project: Path, tree: Path, scenario: str) -> None:
 
 def raw_folder(tree: Path, scenario: str) -> str:
     """Returns the raw folder that a scenario's `ingest` read, empty where it has no such stage."""
-    entry = read_lock(tree).get(f"ingest@{scenario}")
+    return _flag(tree, f"ingest@{scenario}", "--raw")
+
+
+def given_labels(tree: Path, scenario: str) -> str:
+    """Returns the file of labels that a person gave, empty where the scenario has no such stage."""
+    folder = _flag(tree, f"labels@{scenario}", "--labels")
+    return f"{folder}/{scenario}.csv" if folder else ""
+
+
+def _flag(tree: Path, address: str, flag: str) -> str:
+    entry = read_lock(tree).get(address)
     words = shlex.split(entry["cmd"]) if entry else []
-    return words[words.index("--raw") + 1] if "--raw" in words else ""
+    return words[words.index(flag) + 1] if flag in words else ""
 
 
 def raw_is_versioned(tree: Path, raw: str) -> bool:

@@ -119,7 +119,12 @@ def read_lineage(project: Path, scenario: str) -> Lineage:
 def _entries(lock: dict[str, dict[str, Any]], names: list[str], scenario: str) -> dict[str, dict[str, Any]]:
     """Returns the entries that led to a scenario's report, none where it has no entry itself."""
     lock = {name: lock[name] for name in names if name in lock and name != CODE}
-    return ancestors(lock, f"report@{scenario}") if f"report@{scenario}" in lock else {}
+    entries = ancestors(lock, f"report@{scenario}") if f"report@{scenario}" in lock else {}
+    if labels := entries.get(f"labels@{scenario}"):
+        # The folder holds the labels of all scenarios; what of it is this one's stands in the outputs.
+        own = [dep for dep in labels["deps"] if f"--labels {dep['path']}" not in labels["cmd"]]
+        entries[f"labels@{scenario}"] = labels | {"deps": own}
+    return entries
 
 
 def ancestors(lock: dict[str, dict[str, Any]], stage: str) -> dict[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, sha256_file, write_json
 from isthmus.core.process.children import run_child
 from isthmus.core.progress import log
+from isthmus.registry.lineage.dvc_remote import given_labels
 from isthmus.registry.lineage.git import run_git, run_git_away
 from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage, read_lineage
 from isthmus.registry.lineage.worktrees import checked_out
@@ -154,6 +155,11 @@ def _bring_data(project: Path, tree: Path, lineage: dict[str, Any]) -> None:
     if not (tree / ".dvc").is_dir():
         raise StoreError(f"{lineage['snapshot']}: its tree has no .dvc folder, so DVC cannot run it. Commit '.dvc'")
     _run(tree, "config", "--local", "cache.dir", _run(project, "cache", "dir", quiet=True).strip())
+    labels = given_labels(tree, lineage["scenario"])
+    if labels:
+        (tree / labels).parent.mkdir(parents=True, exist_ok=True)  # git keeps no empty folder
+        if (tree / f"{labels}.dvc").is_file():
+            _bring(tree, f"{labels}.dvc")
     raw = lineage["raw"]["path"]
     if raw in _outputs(lineage["lock_entries"]):
         return  # a stage makes it
@@ -163,6 +169,10 @@ def _bring_data(project: Path, tree: Path, lineage: dict[str, Any]) -> None:
             f"{raw}: DVC hashed the raw images of this model and never stored them, so they cannot be fetched by md5."
             f" Version them from now on: 'dvc add {raw}', then publish again"
         )
+    _bring(tree, pointer)
+
+
+def _bring(tree: Path, pointer: str) -> None:
     try:
         _run(tree, "checkout", "--quiet", pointer, quiet=True)
     except StoreError:
