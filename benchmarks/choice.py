@@ -1,14 +1,15 @@
 """Measures the choice and the estimate on real pairs, each family left out of what is settled.
 
-`python -m benchmarks.choice --mirror MIRROR --out out/choice [steel office ...] [--write docs/benchmarks.md] [--settle]`:
-trains source_only, zscore, mcc and shot as the stage `train` does, lets `select` choose, and holds both against the
-labels. What is settled (the fixed answer, the reach of the estimate) looks at the target's TRAINING labels alone; the
-table is of the test split. `--settle` writes `evaluation/confidence/estimate.json`.
+`python -m benchmarks.choice --mirror MIRROR --out out/choice [steel office ...] [--write .] [--settle]` trains
+source_only, zscore, mcc and shot as the stage `train` does, lets `select` choose, and holds both against the labels.
+What is settled (the fixed answer, the reach of the estimate) looks at the target's TRAINING labels alone; the tables
+are of the test split. `--settle` writes `evaluation/confidence/estimate.json`.
 """
 
 import argparse
 import contextlib
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from isthmus.core.files import read_json, write_json
 from isthmus.evaluation import metrics
 from isthmus.evaluation.confidence import estimate
 from isthmus.evaluation.confidence.calibrated import judged
-from isthmus.evaluation.confidence.trust import build_trust, reference_of, trust_against_labels
-from isthmus.evaluation.selection.choice import Part
+from isthmus.evaluation.confidence.trust import averaged, build_trust, trust_against_labels
+from isthmus.evaluation.selection.choice import SOURCE_ONLY, Part
 from isthmus.evaluation.selection.ensemble import Ensemble, open_compared
 from isthmus.evaluation.trained import open_trained, read_samples
 from isthmus.stages import evaluate, select, train
@@ -35,7 +36,9 @@ ANSWERS = {  # what is compared: methods whose mean over all seeds answers; the 
     "zscore": ("zscore",),
     "mcc": ("mcc",),
     "shot": ("shot",),
+    "zscore + mcc": ("zscore", "mcc"),
     "mcc + shot": ("mcc", "shot"),
+    "source_only + mcc": ("source_only", "mcc"),
     "source_only + mcc + shot": ("source_only", "mcc", "shot"),
     "zscore + mcc + shot": ("zscore", "mcc", "shot"),
 }
@@ -93,14 +96,15 @@ def _scored(pair: Pair, params: evaluate.Params) -> dict[str, Any]:
         for split, at in rows.items()
     }
     model = judged(chosen, made["chosen"], samples, scenario.source, scenario.target, params.evaluate)
-    reference, missing = reference_of(made, runs)
-    trust = build_trust(model, samples, scenario.source, reference, missing, params.evaluate, 0)
+    methods = averaged(made, runs)
+    trust = build_trust(model, samples, scenario.source, methods, params.evaluate, 0)
     held = trust_against_labels(model, samples, labels, rows["test"], trust, params.evaluate, 0)
-    at = rows["train"]
     settled = None
-    if reference is not None:
+    if len(methods) > 1:
+        at = rows["train"]
+        agreed = estimate.agreement({m: p[:, at] for m, p in methods.items()}).mean()
         right = metrics.accuracy(logits[0, at].argmax(axis=1), labels[at])
-        settled = {"agreement": float((reference[:, at] == logits[0, at].argmax(axis=1)).mean()), "accuracy": right}
+        settled = {"agreement": float(agreed), "accuracy": right}
     return {
         "chosen": made["chosen"]["method"],
         "why": made["chosen"]["why"],
@@ -120,71 +124,87 @@ def reach_of(errors: np.ndarray) -> float:
     return float(np.sort(np.abs(errors))[rank - 1])
 
 
-def tables(results: list[dict[str, Any]]) -> str:
-    """Returns the Markdown: accuracy by pair, answers with regret, the estimate with its interval."""
-    frame = pd.DataFrame({r["pair"]: {a: s["test"] for a, s in r["accuracy"].items()} for r in results}).T
-    settle = pd.DataFrame({r["pair"]: {a: s["train"] for a, s in r["accuracy"].items()} for r in results}).T
-    family = pd.Series({r["pair"]: r["family"] for r in results})
-    single = [m for m in METHODS if m in frame]
-    best = frame[single].max(axis=1)
-    lines = [
-        "| answer | accuracy | regret to the best single method | worst | lowest against source_only | pairs more than a point below |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
+def table(*rows: Any) -> str:
+    """Returns rows of cells as Markdown, the first one the head."""
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]])
+
+
+def summary(results: list[dict[str, Any]]) -> str:
+    """Returns the answers with their regret as Markdown, and the estimate in two sentences."""
+    frame, family = _frame(results, "test"), _families(results)
+    best = frame[list(METHODS)].max(axis=1)
+    head = (
+        "answer",
+        "accuracy",
+        "regret to the best method",
+        "worst",
+        "lowest against source_only",
+        "over a point below",
+    )
+    rows = []
     for name in frame.columns:
-        regret, gain = best - frame[name], frame[name] - frame["source_only"]
-        by_family = [s.groupby(family).mean().mean() for s in (frame[name], regret)]
-        lines.append(
-            f"| {name} | {by_family[0]:.1f} | {by_family[1]:.1f} | {regret.max():.1f} | {gain.min():+.1f} | {(gain < -1).sum()} of {len(gain)} |"
-        )
-    lines += ["", "| family left out | settled on the others | its regret there |", "| --- | --- | --- |"]
+        regret, gain = best - frame[name], frame[name] - frame[SOURCE_ONLY]
+        means = [f"{values.groupby(family).mean().mean():.1f}" for values in (frame[name], regret)]
+        below = f"{(gain < -1).sum()} of {len(gain)}"
+        rows.append((name, *means, f"{regret.max():.1f}", f"{gain.min():+.1f}", below))
+    told = [e for e in map(partial(_estimate, results), results) if e is not None]
+    errors = {
+        name: 100 * np.mean([abs(e[name] - e["true"]) for e in told]) for name in ("agreement", "atc", "confidence")
+    }
+    coverage = [r["coverage"] for r in results]
+    inside = f"holds {sum(e['inside'] for e in told)} of {len(told)}"
+    text = (
+        f"Estimated accuracy: mean error {errors['agreement']:.1f} points (ATC {errors['atc']:.1f}, mean confidence"
+        f" after calibration {errors['confidence']:.1f}); the interval, its reach from the other families, {inside};"
+        f" 'cannot tell' on {len(results) - len(told)} of {len(results)}. Conformal sets, nominal"
+        f" {results[0]['nominal']:.0%}: on the target {np.mean(coverage):.0%} in the mean, lowest {min(coverage):.0%}."
+    )
+    return f"{table(head, *rows)}\n\n{text}"
+
+
+def details(results: list[dict[str, Any]]) -> str:
+    """Returns what each family would have had settled on the others, and every pair, as Markdown."""
+    frame, settle, family = _frame(results, "test"), _frame(results, "train"), _families(results)
+    best = frame[list(METHODS)].max(axis=1)
+    left_out = []
     for left in family.unique() if family.nunique() > 1 else ():
         others = settle[family != left][list(ANSWERS)].groupby(family).mean().mean()
         name = str(others.idxmax())
-        lines.append(f"| {left} | {name} | {(best - frame[name])[family == left].mean():.1f} |")
-    lines += [
-        "",
-        "| pair | test images | "
-        + " | ".join(frame.columns)
-        + " | estimated | true | ATC | mean confidence | coverage |",
-        "| --- " * (len(frame.columns) + 7) + "|",
-    ]
+        left_out.append((left, name, f"{(best - frame[name])[family == left].mean():.1f}"))
     rows = []
-    for r in results:
-        told, parts = r["estimate"], r["estimate"]["parts"]
-        others = np.array(
-            [
-                abs(o["train"]["agreement"] - o["train"]["accuracy"])
-                for o in results
-                if o["family"] != r["family"] and o["train"]
-            ]
-        )
-        left = reach_of(others) if len(others) else float("nan")
-        agreed = parts["agreement"]["mean"] if "agreement" in parts else None
-        width = (parts["agreement"]["high"] - parts["agreement"]["low"]) / 2 if agreed is not None else 0.0
-        inside = None if agreed is None else abs(agreed - r["true_accuracy"]) <= np.hypot(left, width)
-        rows.append(
-            (
-                agreed,
-                r["true_accuracy"],
-                inside,
-                parts["atc"]["mean"],
-                parts["confidence"]["mean"],
-                told["accuracy"] is None,
-            )
-        )
-        shown = "cannot tell" if agreed is None else f"{100 * agreed:.0f} ± {100 * np.hypot(left, width):.0f}"
-        cells = " | ".join(f"{frame.loc[r['pair'], c]:.1f}" for c in frame.columns)
-        lines.append(
-            f"| {r['pair']} | {r['test_images']} | {cells} | {shown} | {100 * r['true_accuracy']:.0f} | {100 * parts['atc']['mean']:.0f} | {100 * parts['confidence']['mean']:.0f} | {100 * r['coverage']:.0f} |"
-        )
-    told_rows = [row for row in rows if row[0] is not None]
-    error = lambda k: 100 * np.mean([abs(row[k] - row[1]) for row in told_rows])  # noqa: E731
-    lines += [
-        "",
-        f"Estimate: mean error {error(0):.1f} points (ATC {error(3):.1f}, mean confidence after calibration {error(4):.1f}); the interval, its reach from the other families, holds {sum(row[2] for row in told_rows)} of {len(told_rows)}; 'cannot tell' on {sum(row[5] for row in rows)} of {len(rows)}. Coverage on the target, nominal {results[0]['nominal']:.0%}: mean {np.mean([r['coverage'] for r in results]):.0%}, lowest {min(r['coverage'] for r in results):.0%}.",
-    ]
-    return "\n".join(lines)
+    for result in results:
+        told = _estimate(results, result)
+        shown = "cannot tell" if told is None else f"{100 * told['agreement']:.0f} ± {100 * told['reach']:.0f}"
+        parts = result["estimate"]["parts"]
+        shares = (result["true_accuracy"], parts["atc"]["mean"], parts["confidence"]["mean"], result["coverage"])
+        cells = [f"{value:.1f}" for value in frame.loc[result["pair"]]]
+        rows.append((result["pair"], result["test_images"], *cells, shown, *(f"{100 * share:.0f}" for share in shares)))
+    head = ("pair", "test images", *frame.columns, "estimated", "true", "ATC", "mean confidence", "coverage")
+    return (
+        f"{table(('family left out', 'settled on the others', 'its regret there'), *left_out)}\n\n{table(head, *rows)}"
+    )
+
+
+def _frame(results: list[dict[str, Any]], split: str) -> pd.DataFrame:
+    return pd.DataFrame({r["pair"]: {name: a[split] for name, a in r["accuracy"].items()} for r in results}).T
+
+
+def _families(results: list[dict[str, Any]]) -> pd.Series:
+    return pd.Series({r["pair"]: r["family"] for r in results})
+
+
+def _estimate(results: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, float] | None:
+    """Returns the estimate of a pair with the reach that the other families give; None where nothing is told."""
+    parts = result["estimate"]["parts"]
+    others = [r["train"] for r in results if r["family"] != result["family"] and r["train"]]
+    if "agreement" not in parts or not others:
+        return None
+    own = (parts["agreement"]["high"] - parts["agreement"]["low"]) / 2
+    reach = float(np.hypot(reach_of(np.array([t["agreement"] - t["accuracy"] for t in others])), own))
+    told = {name: parts[name]["mean"] for name in ("agreement", "atc", "confidence")}
+    inside = abs(told["agreement"] - result["true_accuracy"]) <= reach
+    return told | {"true": result["true_accuracy"], "reach": reach, "inside": inside}
 
 
 def settled(results: list[dict[str, Any]]) -> dict[str, Any]:
@@ -211,7 +231,9 @@ def main() -> None:
     parser.add_argument("--mirror", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--out", type=Path, required=True, help="working folder; what is there is not done again")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--write", type=Path, help="Markdown file whose section 'choice' is replaced")
+    parser.add_argument(
+        "--write", type=Path, help="folder of the repository: README.md and docs/benchmarks.md get the tables"
+    )
     parser.add_argument("--settle", action="store_true", help="write estimate.json of the package")
     parser.add_argument("sets", nargs="*", metavar="DATA_SET", help=f"default: all of {', '.join(DATA_SETS)}")
     given = parser.parse_args()
@@ -219,13 +241,14 @@ def main() -> None:
     for pair in pairs(
         given.mirror.resolve(), given.out.resolve(), given.params.resolve(), given.sets or list(DATA_SETS)
     ):
-        with open(os.devnull, "w", encoding="utf-8") as silent, contextlib.redirect_stdout(silent):
+        with Path(os.devnull).open("w", encoding="utf-8") as silent, contextlib.redirect_stdout(silent):
             results.append(measured(pair))
         print(f"{pair.name}: chosen {results[-1]['accuracy']['chosen']['train']:.1f}", flush=True)
-    text = tables(results)
-    print(text)
+    short, long = summary(results), details(results)
+    print(f"{short}\n\n{long}")
     if given.write:
-        write_section(given.write, "choice", text)
+        write_section(given.write / "docs" / "benchmarks.md", "choice", f"{short}\n\n{long}")
+        write_section(given.write / "README.md", "choice", short)
     if given.settle:
         write_json(ESTIMATE, settled(results))
 

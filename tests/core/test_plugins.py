@@ -7,7 +7,7 @@ import pytest
 from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
 from isthmus.core.plugins import install_command, install_command_of
-from tests.repo.imports import REPOSITORY
+from tests.repo import REPOSITORY
 
 EXTRAS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 SOURCES = {path: path.read_text() for path in sorted((REPOSITORY / "src").rglob("*.py"))}

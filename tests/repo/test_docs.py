@@ -5,7 +5,7 @@ import tomllib
 
 import pytest
 
-from tests.repo.imports import REPOSITORY
+from tests.repo import REPOSITORY
 
 PAGES = sorted((REPOSITORY / "docs" / "decisions").glob("*.md"))
 NUMBERS = [page.name[:4] for page in PAGES]

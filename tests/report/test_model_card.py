@@ -36,7 +36,7 @@ def test_the_card_says_who_chose_and_how_many_candidates_there_were(labelled: Re
     assert card["choice"]["why"] == choice["chosen"]["why"]
     assert card["choice"]["candidates"] == len(choice["candidates"])
     last = json.loads((labelled.files.trained / "source_only" / "run.json").read_text())["epochs"][-1]
-    assert set(choice["best_epoch"].values()) == {last}
+    assert set(choice["epochs"].values()) == {last}
     assert any(f"each was a candidate with its last epoch ({last})" in line for line in card["made_by"])
     assert f"{card['choice']['eligible']} of {len(choice['candidates'])} candidates passed the guards" in text
 

@@ -89,5 +89,5 @@ def test_an_image_of_the_test_split_is_in_neither_part(files: ScenarioFiles) -> 
 
 def _shipped_logits(files: ScenarioFiles) -> np.ndarray:
     made = chosen(files).root / "choice.json"
-    epoch = read_json(made)["best_epoch"]["coral"]
+    epoch = read_json(made)["epochs"]["coral"]
     return np.load(files.trained / "coral" / "seeds" / "0" / "epochs" / f"{epoch:03d}.logits.npy")

@@ -77,7 +77,7 @@ class Method(nn.Module, ABC):
         sees_target: False: no target tensor ever reaches the method, its model or their statistics.
         standardises: how inputs are standardised: by the `source` statistics for every domain, or `domain`:
             each domain by its own. None: as the method's `standardise` switch says.
-        optimises: validators that this method's losses optimise; they do not score it.
+        optimises: validators that this method's losses optimise; the report leaves these scores out.
         strong_view: True: batches carry `target_strong`.
         adapts: True: `adapt` runs on every kept epoch before it is scored.
         phases: phases of training one after another, each with all the model's epochs and a learning-rate schedule of

@@ -15,7 +15,7 @@ class Row:
         tie: tied with the chosen one, the best by truth, or both; empty where a difference was shown.
         transfer: better, worse or no difference shown against source-only; empty without labels and for source-only.
         out: reasons why its candidates were not eligible; empty when it was.
-        scores: validator -> mean over seeds, None where it is not finite.
+        scores: validator -> mean over seeds, None where it is not finite, or the method's own loss optimises it.
         accuracy: balanced target accuracy with `mean`, `low`, `high`, `per_seed`; None without labels.
         gain: paired difference to source-only with `mean`, `low`, `high`; None without labels and for source-only.
     """
@@ -56,6 +56,7 @@ def _row(findings: Findings, method: str, epoch: int) -> Row:
     candidate = candidate_of(findings, method, epoch)
     chosen = findings.choice["chosen"]["method"]
     truth = findings.truth["methods"].get(method) if findings.labelled else None
+    optimised = findings.runs[method]["optimises"]
     return Row(
         method=method,
         epoch=epoch,
@@ -64,7 +65,7 @@ def _row(findings: Findings, method: str, epoch: int) -> Row:
         sees_target=findings.runs[method]["sees_target"],
         tie=_tie(findings, method, chosen),
         out=candidate["refused"],
-        scores={v: candidate["scores"].get(v) for v in findings.choice["validators"]},
+        scores={v: None if v in optimised else candidate["scores"].get(v) for v in findings.choice["validators"]},
         source_val_accuracy=candidate["source_val_accuracy"],
         accuracy=truth["balanced_accuracy"] if truth else None,
         plain_accuracy=truth["accuracy"] if truth else None,

@@ -29,7 +29,7 @@ from isthmus.data.scenario import Scenario
 from isthmus.evaluation.confidence.alarms import Alarms, raise_alarms
 from isthmus.evaluation.confidence.calibrated import TrustConfig, judged
 from isthmus.evaluation.confidence.measured import measured_on
-from isthmus.evaluation.confidence.trust import build_trust, flat, reference_of, trust_against_labels
+from isthmus.evaluation.confidence.trust import averaged, build_trust, flat, trust_against_labels
 from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.scoring.predict import PREDICTIONS, label_free_numbers, predictions_table
 from isthmus.evaluation.scoring.transferability import know_nothing, leep
@@ -82,8 +82,7 @@ def run(
     chosen = runs[made["chosen"]["method"]]
     seed = derive_seed(params.seed, "trust")
     model = judged(chosen, made["chosen"], samples, scenario.source, scenario.target, params.evaluate)
-    reference, missing = reference_of(made, runs)
-    believed = build_trust(model, samples, scenario.source, reference, missing, params.evaluate, seed)
+    believed = build_trust(model, samples, scenario.source, averaged(made, runs), params.evaluate, seed)
     believed["alarms"] = _alarms(model.logits, samples, scenario, made, read_json(shift / "shift.json"))
     write_json(trust, believed)
     body = _truth(params, made, runs, samples, labels, contradicting)
@@ -166,7 +165,7 @@ def _measured(
 ) -> dict[str, Any] | None:
     """Returns how the seed that ships answers the labelled random images; None where there are none."""
     methods = sorted({SOURCE_ONLY, made["chosen"]["method"]})
-    predicted = {m: runs[m].logits(made["chosen"]["seed"], made["best_epoch"][m]).argmax(axis=1) for m in methods}
+    predicted = {m: runs[m].logits(made["chosen"]["seed"], made["epochs"][m]).argmax(axis=1) for m in methods}
     return measured_on(read_table(labels_measure, GIVEN_LABELS), samples, target, predicted)
 
 

@@ -29,7 +29,7 @@ class SelectConfig(Guards):
     """Which methods answer, the guards that may refuse them, and scores that are reported beside."""
 
     average: list[str] = Field(
-        ["mcc", "shot"],
+        ["zscore", "mcc"],
         description="[methods] whose mean answers, all adapted ones where none is under methods; or source_only alone",
     )
     max_images: int = Field(2000, ge=2, description="[image] of each split that candidates are measured on; cut by id")

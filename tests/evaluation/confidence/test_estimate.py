@@ -1,6 +1,7 @@
 """The estimated target accuracy: each part against a slow version, the refusals, and what is told on easy cases."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from isthmus.evaluation import metrics
 from isthmus.evaluation.calibration import fit_temperature
 from isthmus.evaluation.confidence.estimate import EstimateLimits, Views, estimate_accuracy, known_pairs
-from isthmus.evaluation.confidence.trust import reference_of
+from isthmus.evaluation.confidence.trust import averaged
 from isthmus.evaluation.metrics import entropy, softmax
 
 CLASSES = 4
@@ -19,11 +20,11 @@ def logits_of(rng: np.random.Generator, labels: np.ndarray, noise: float) -> np.
 
 
 def problem(target_noise: float, seed: int = 0) -> tuple[Views, np.ndarray]:
-    """A model and a reference whose errors are independent, and the target's labels."""
+    """A model and two methods whose errors are independent, and the target's labels."""
     rng = np.random.default_rng(seed)
     source, target = rng.integers(0, CLASSES, 300), rng.integers(0, CLASSES, 400)
-    reference = logits_of(rng, target, target_noise).argmax(axis=2)
-    return Views(logits_of(rng, source, 0.8), source, logits_of(rng, target, target_noise), reference), target
+    methods = {name: logits_of(rng, target, target_noise).argmax(axis=2) for name in ("mcc", "zscore")}
+    return Views(logits_of(rng, source, 0.8), source, logits_of(rng, target, target_noise), methods), target
 
 
 def estimate(views: Views, **limits: float):
@@ -36,7 +37,6 @@ def test_the_parts_equal_slow_versions() -> None:
 
     parts = estimate(views)["parts"]
 
-    predicted = views.target_logits.argmax(axis=2)
     thresholded, differences, confidences = [], [], []
     for source, target in zip(views.source_logits, views.target_logits, strict=True):
         temperature = fit_temperature(source, views.source_labels)
@@ -49,7 +49,7 @@ def test_the_parts_equal_slow_versions() -> None:
     assert parts["atc"]["mean"] == pytest.approx(np.mean(thresholded), abs=0.01)
     assert parts["doc"]["mean"] == pytest.approx(np.mean(differences))
     assert parts["confidence"]["mean"] == pytest.approx(np.mean(confidences))
-    agreed = [(mine == other).mean() for mine in predicted for other in views.reference]
+    agreed = [(one == other).mean() for one in views.methods["mcc"] for other in views.methods["zscore"]]
     assert parts["agreement"]["mean"] == pytest.approx(np.mean(agreed))
 
 
@@ -66,11 +66,14 @@ def test_the_estimate_is_the_agreement_and_its_interval_the_reach_of_known_pairs
     assert told["cannot_tell"] == []
 
 
-def test_without_a_reference_nothing_is_told_but_the_parts_are_there() -> None:
-    told = estimate(replace(problem(0.5)[0], reference=None, missing="nothing to compare with"))
+def test_one_method_alone_has_no_second_opinion_but_the_parts_are_there() -> None:
+    views = problem(0.5)[0]
+
+    told = estimate(replace(views, methods={"mcc": views.methods["mcc"]}))
 
     assert (told["accuracy"], told["low"], told["high"]) == (None, None, None)
-    assert told["cannot_tell"] == ["nothing to compare with"]
+    reason = "no average of several methods was chosen, and one method alone has no second opinion"
+    assert told["cannot_tell"] == [reason]
     assert set(told["parts"]) == {"atc", "doc", "confidence"}
 
 
@@ -81,19 +84,14 @@ def test_an_interval_that_is_too_wide_is_not_told() -> None:
     assert "points, over 5: there are too few target images" in told["cannot_tell"][0]
 
 
-@pytest.mark.parametrize(
-    ("method", "methods", "why"),
-    [
-        ("mcc", ["source_only", "mcc"], "'zscore' is not under methods"),
-        ("source_only", ["source_only", "zscore"], "no adapted model answers"),
-        ("zscore", ["source_only", "zscore"], "no adapted model answers"),
-    ],
-)
-def test_there_is_no_reference_where_nothing_is_independent(method: str, methods: list[str], why: str) -> None:
-    reference, missing = reference_of({"chosen": {"method": method}}, dict.fromkeys(methods))  # type: ignore[arg-type]
+def test_the_networks_of_an_average_are_read_by_method_and_of_one_method_none() -> None:
+    runs = {name: SimpleNamespace(logits=lambda seed, epoch, k=k: np.eye(3)[[k, seed]]) for k, name in enumerate("ab")}
+    made = {"ensemble": {"a": [0, 1], "b": [2]}, "epochs": {"a": 4, "b": 4}}
 
-    assert reference is None
-    assert missing.startswith(why)
+    found = averaged(made, runs)  # type: ignore[arg-type]
+
+    assert {name: rows.tolist() for name, rows in found.items()} == {"a": [[0, 0], [0, 1]], "b": [[1, 2]]}
+    assert averaged({"ensemble": None}, runs) == {}  # type: ignore[arg-type]
 
 
 def test_what_known_pairs_showed_is_data_with_its_origin() -> None:

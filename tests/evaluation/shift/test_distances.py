@@ -160,7 +160,7 @@ def test_a_significant_but_near_domain_is_a_small_shift() -> None:
 
 
 def test_several_sources_are_compared() -> None:
-    assert "Of the sources, b lies nearest" in advice(LARGE, NONE, 0.1, {"a": LARGE, "b": MODERATE})
+    assert "Of the sources, b is nearest" in advice(LARGE, NONE, 0.1, {"a": LARGE, "b": MODERATE})
 
 
 def test_wide_features_are_projected_so_that_distances_stay_and_narrow_ones_are_left_alone() -> None:

@@ -42,7 +42,7 @@ class Adaptation(Method):
     """Source cross-entropy plus that of pseudo-labels from neighbours."""
 
     # The loss makes neighbours agree, which is what these measure.
-    optimises: ClassVar[frozenset[str]] = frozenset({"entropy", "snd", "neighbour_information", "class_clusters"})
+    optimises: ClassVar[frozenset[str]] = frozenset({"entropy", "snd", "class_clusters"})
 
     def __init__(self, config: Config, shape: Shape) -> None:
         super().__init__()

@@ -44,8 +44,7 @@ class Config(MethodConfig):
 class Adaptation(Method):
     """Source cross-entropy plus the cost of the transport plan of the batch."""
 
-    # The plan draws target rows onto source rows: being near the source is what it minimises.
-    optimises: ClassVar[frozenset[str]] = frozenset({"nearest_source"})
+    optimises: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, feature_weight: float, label_weight: float, regularisation: float, iterations: int) -> None:
         super().__init__()
@@ -58,7 +57,7 @@ class Adaptation(Method):
         with torch.autocast(batch.inputs.device.type, enabled=False):
             distance = pair_distances(full_precision(source.features), full_precision(target.features))
             shares = batch.label_shares(target.logits.shape[1])  # `[m, K]`
-            confusion = -shares @ functional.log_softmax(full_precision(target.logits), dim=1).T
+            confusion = -shares.to(distance.dtype) @ functional.log_softmax(full_precision(target.logits), dim=1).T
             cost = self.feature_weight * distance + self.label_weight * confusion
             plan = transport_plan(cost, self.regularisation, self.iterations)
             transport = (plan * cost).sum()

@@ -1,10 +1,10 @@
 """Estimates the accuracy on the target without its labels, or says that it cannot be told, and why.
 
-The estimate is the share of target images on which the chosen model and `zscore` agree: the same network trained on the
-source alone, with each domain's features standardised by itself. Two models whose errors are nearly independent agree
-about as often as they are right (Platanios, Blum & Mitchell, "Estimating Accuracy from Unlabeled Data", UAI 2014; Jiang
-et al., "Assessing Generalization of SGD via Disagreement", ICLR 2022). Nothing is fitted but the interval: `reach` in
-`estimate.json` is the error that 85% of known pairs of families left out keep to, with where it came from.
+The estimate is the share of target images on which the methods that the model averages agree, over all pairs of their
+networks. Two models whose errors are nearly independent agree about as often as they are right (Platanios, Blum &
+Mitchell, "Estimating Accuracy from Unlabeled Data", UAI 2014; Jiang et al., "Assessing Generalization of SGD via
+Disagreement", ICLR 2022). Nothing is fitted but the interval: `reach` in `estimate.json` is the error that 85% of known
+pairs keep to, with where it came from.
 
 Shown beside it, each the mean of one value a target image:
 - `atc`: Garg et al., "Leveraging Unlabeled Data to Predict Out-of-Distribution Performance", ICLR 2022, equation 2,
@@ -13,12 +13,14 @@ Shown beside it, each the mean of one value a target image:
   of mean confidence.
 - `confidence`: the mean confidence after temperature scaling.
 
-Known failure: a class that means something else on the target is wrong in both models alike.
+Known failure: a class that means something else on the target is wrong in all of them alike.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import combinations
 from typing import Any, TypedDict
 
 import numpy as np
@@ -30,7 +32,7 @@ from isthmus.core.files import read_json
 from isthmus.evaluation.calibration import fit_temperature
 from isthmus.evaluation.metrics import Predictions, Reals, entropy, interval, softmax
 
-REFERENCE = "zscore"  # method whose agreement is the estimate
+_ALONE = "no average of several methods was chosen, and one method alone has no second opinion"
 
 
 class EstimateLimits(Config):
@@ -65,15 +67,13 @@ class Views:
         source_logits: `[R, S, K]`, one plane a seed.
         source_labels: int64 `[S]`.
         target_logits: `[R, T, K]`.
-        reference: int64 `[R', T]`, predictions of `zscore`; None where it cannot be compared.
-        missing: why there is no reference.
+        methods: averaged method -> predictions of its networks, int64 `[R', T]`; one or none where nothing is averaged.
     """
 
     source_logits: NDArray[Any]
     source_labels: Predictions
     target_logits: NDArray[Any]
-    reference: Predictions | None
-    missing: str = ""
+    methods: Mapping[str, Predictions]
 
 
 @cache
@@ -98,7 +98,7 @@ def estimate_accuracy(views: Views, drawn: Reals, limits: EstimateLimits) -> Est
     values = {name: rows.mean(axis=0) for name, rows in estimators(views).items()}
     parts = {name: _part(row, drawn) for name, row in values.items()}
     if "agreement" not in parts:
-        return {"accuracy": None, "low": None, "high": None, "cannot_tell": [views.missing], "parts": parts}
+        return {"accuracy": None, "low": None, "high": None, "cannot_tell": [_ALONE], "parts": parts}
     told = parts["agreement"]
     reach = float(np.hypot(known_pairs()["reach"], (told["high"] - told["low"]) / 2))
     low, high = max(0.0, told["mean"] - reach), min(1.0, told["mean"] + reach)
@@ -112,8 +112,8 @@ def estimate_accuracy(views: Views, drawn: Reals, limits: EstimateLimits) -> Est
 
 
 def estimators(views: Views) -> dict[str, Reals]:
-    """Returns estimator -> float64 `[R, T]`, whose mean over T is the estimate of a seed."""
-    found: dict[str, list[Reals]] = {name: [] for name in ("agreement", "atc", "doc", "confidence")}
+    """Returns estimator -> float64 `[R, T]`, whose mean over T is an estimate; R: seeds, or pairs of methods."""
+    found: dict[str, list[Reals]] = {name: [] for name in ("atc", "doc", "confidence")}
     for source, target in zip(views.source_logits, views.target_logits, strict=True):
         temperature = fit_temperature(source, views.source_labels)
         sure, unsure = softmax(source / temperature), softmax(target / temperature)
@@ -121,9 +121,18 @@ def estimators(views: Views) -> dict[str, Reals]:
         found["atc"].append((-entropy(unsure) >= np.quantile(-entropy(sure), 1 - right)).astype(np.float64))
         found["doc"].append(right - float(sure.max(axis=1).mean()) + unsure.max(axis=1))
         found["confidence"].append(unsure.max(axis=1))
-        if views.reference is not None:
-            found["agreement"].append((views.reference == target.argmax(axis=1)).mean(axis=0))
-    return {name: np.stack(rows) for name, rows in found.items() if rows}
+    rows = {name: np.stack(values) for name, values in found.items()}
+    return ({"agreement": agreement(views.methods)} if len(views.methods) > 1 else {}) | rows
+
+
+def agreement(methods: Mapping[str, Predictions]) -> Reals:
+    """Returns for each pair of methods the share of pairs of their networks that agree on each image, `[P, T]`.
+
+    >>> agreement({"a": np.array([[0, 1]]), "b": np.array([[0, 1], [0, 0]])}).tolist()
+    [[1.0, 0.5]]
+    """
+    pairs = combinations(methods.values(), 2)
+    return np.stack([(one[:, None] == other[None]).mean(axis=(0, 1)) for one, other in pairs])
 
 
 def _part(values: Reals, drawn: Reals) -> Part:

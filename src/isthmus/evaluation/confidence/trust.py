@@ -10,9 +10,9 @@ from isthmus.core.seeds import derive_seed
 from isthmus.evaluation import calibration, metrics
 from isthmus.evaluation.confidence import conformal
 from isthmus.evaluation.confidence.calibrated import Judged, TrustConfig
-from isthmus.evaluation.confidence.estimate import REFERENCE, Estimate, Views, estimate_accuracy
+from isthmus.evaluation.confidence.estimate import Estimate, Views, estimate_accuracy
 from isthmus.evaluation.metrics import Predictions, Reals
-from isthmus.evaluation.selection.choice import SOURCE_ONLY
+from isthmus.evaluation.selection.choice import ENSEMBLE, parts
 from isthmus.evaluation.trained import Samples, Trained
 
 
@@ -20,8 +20,7 @@ def build_trust(
     model: Judged,
     samples: Samples,
     sources: Sequence[str],
-    reference: Predictions | None,
-    missing: str,
+    methods: Mapping[str, Predictions],
     config: TrustConfig,
     seed: int,
 ) -> dict[str, Any]:
@@ -31,8 +30,7 @@ def build_trust(
         model: of the chosen method.
         samples: facts of the images.
         sources: names of the source domains.
-        reference: of `reference_of`, int64 `[R, N]`.
-        missing: why there is none.
+        methods: of `averaged`, int64 `[R, N]`.
         config: coverage and limits.
         seed: of resamples and ties.
     """
@@ -46,8 +44,7 @@ def build_trust(
         model.logits[:, labelled],
         samples.label[labelled],
         model.logits[:, model.target_test],
-        None if reference is None else reference[:, model.target_test],
-        missing,
+        {name: rows[:, model.target_test] for name, rows in methods.items()},
     )
     return {
         "seed": model.shipped,
@@ -109,13 +106,12 @@ def trust_against_labels(
     }
 
 
-def reference_of(made: Mapping[str, Any], runs: Mapping[str, Trained]) -> tuple[Predictions | None, str]:
-    """Returns the predictions `[R, N]` that the chosen model is compared with, or None and why there are none."""
-    if REFERENCE not in runs:
-        return None, f"'{REFERENCE}' is not under methods: without it nothing independent of the model is there"
-    if made["chosen"]["method"] in (SOURCE_ONLY, REFERENCE):
-        return None, "no adapted model answers, so nothing independent of the model is there"
-    return runs[REFERENCE].all_logits(made["epochs"][REFERENCE]).argmax(axis=2), ""
+def averaged(made: Mapping[str, Any], runs: Mapping[str, Trained]) -> dict[str, Predictions]:
+    """Returns averaged method -> predictions of its networks, int64 `[R, N]`; empty where one method was chosen."""
+    found: dict[str, list[Predictions]] = {}
+    for part in parts(made, ENSEMBLE) if made["ensemble"] else ():
+        found.setdefault(part.method, []).append(runs[part.method].logits(part.seed, part.epoch).argmax(axis=1))
+    return {method: np.stack(rows) for method, rows in found.items()}
 
 
 def flat(trust: dict[str, Any]) -> dict[str, float]:

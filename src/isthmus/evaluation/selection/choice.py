@@ -1,7 +1,7 @@
 """The choice without target labels: guards refuse what failed, and what is left of a fixed list answers together.
 
-**Answer.** The mean of the probabilities of the methods under `select.average` (shipped: mcc and shot), over all seeds,
-as one model (deep ensembles: Lakshminarayanan et al., NeurIPS 2017). Where none of them is under `methods`, all adapted
+**Answer.** The mean of the probabilities of the methods under `select.average` (zscore and mcc), over all seeds, as one
+model (deep ensembles: Lakshminarayanan et al., NeurIPS 2017). Where none of them is under `methods`, all adapted
 methods are averaged. On 21 real pairs no rule that ranks methods by label-free scores was better (docs/decisions/0030).
 
 **Guards.** A method is refused if
