@@ -278,7 +278,7 @@ def test_a_class_shortcut_is_shown_with_its_number_and_what_to_do_and_a_domain_s
     assert "no shortcut" in rows[1] and "look" not in rows[1]
     assert "cannot tell: fewer than two groups" in rows[2]
     assert "class in line_a" in rows[3] and "look" in rows[3]
-    assert "0.91" in rows[3] and "0.84 to 0.97" in rows[3] and "cut off rulers" in rows[3]
+    assert "0.91" in rows[3] and "0.84 to 0.97" in rows[3] and "crop rulers" in rows[3]
 
 
 def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
