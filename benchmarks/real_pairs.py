@@ -5,6 +5,7 @@ is not the data set's own. Pairs of one data set are one family: they are left o
 """
 
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -93,7 +94,7 @@ def data_set(mirror: Path, out: Path, params: Path, family: str) -> Path:
     for path in rows["path"]:
         (raw / path).parent.mkdir(parents=True, exist_ok=True)
         if not (raw / path).exists():
-            os.link(mirror / spec.folder / path, raw / path)
+            shutil.copyfile(mirror / spec.folder / path, raw / path)
     rows[[c for c in ("path", "domain", "label", "split") if c in rows]].to_csv(raw / "images.csv", index=False)
     _write_params(work, params, family, list(spec.domains[:-1]), spec.domains[-1], sorted(rows["label"].unique()))
     own = work / "params.yaml"
