@@ -89,9 +89,9 @@ def test_a_good_project_is_said_to_be_in_order(tmp_path: Path) -> None:
         ("coral: {}", "coraal: {}", ["methods.coraal: no module 'coraal'", "Did you mean 'coral'?", "source_only"]),
         ("coral: {}", "coral: {wieght: 2}", ["params.yaml: methods.coral.wieght", "(got 2)", "Did you mean 'weight'?"]),
         (
-            "reverse_validation: {}",
-            "reverse_validaton: {}",
-            ["reverse_validaton", "Did you mean 'reverse_validation'?"],
+            "information_maximisation: {}",
+            "information_maximization: {}",
+            ["information_maximization", "Did you mean 'information_maximisation'?"],
         ),
         ("absolute_floor:", "absolut_floor:", ["absolut_floor", "Did you mean 'absolute_floor'?"]),
         ("kind: natural", "kind: naturall", ["no kind 'naturall'. Did you mean 'natural'? There are: industrial"]),
@@ -169,6 +169,7 @@ VERBS: dict[str, list[str]] = {
     "reproduce": ["mine"],
     "serve": ["mine"],
     "where": ["mine", "1"],
+    "label": ["mine"],
 }
 
 
@@ -280,7 +281,7 @@ def test_check_finds_what_ingest_will_find_in_the_raw_folder(
         ),
         (
             {"kind": "industrial", "preprocess": {"roi": [0, 0, 30, 30]}},
-            ["none of 3 images that were tried can be used: a/x/0.png: frame of 20 x 20 pixels does not hold"],
+            ["none of 3 images that were tried can be used: a/x/0.png: frame of 20 x 20 pixels does not contain"],
         ),
         (
             {"kind": "remote_sensing", "preprocess": {"bands": ["B4", 1, 1]}},

@@ -1,9 +1,11 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.report_files import ReportFiles, write_report_files
+from tests.report_files import ReportFiles, run_stages, write_report_files
+from tests.scenario_files import write_scenario
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def test_the_card_says_who_chose_and_how_many_candidates_there_were(labelled: Re
     assert card["choice"]["candidates"] == len(choice["candidates"])
     last = json.loads((labelled.files.trained / "source_only" / "run.json").read_text())["epochs"][-1]
     assert set(choice["epochs"].values()) == {last}
-    assert any(f"each was a candidate with its last epoch ({last})" in line for line in card["made_by"])
+    assert any(f"the model that answers stands at its last epoch, {last}." in line for line in card["made_by"])
     assert f"{card['choice']['eligible']} of {len(choice['candidates'])} candidates passed the guards" in text
 
 
@@ -58,7 +60,11 @@ def test_without_target_labels_the_card_claims_no_accuracy_on_the_target(tmp_pat
 
 
 def test_a_fallback_is_a_limit_of_the_model(tmp_path: Path):
-    card, text = _card(write_report_files(tmp_path, {"source_only": 0.6, "coral": 0.1}).make())
+    files = write_scenario(tmp_path, {"source_only": 0.6, "coral": 0.6})
+    for path in files.trained.glob("coral/seeds/0/epochs/*.logits.npy"):
+        np.save(path, np.load(path) * np.nan)
+
+    card, text = _card(run_stages(files).make())
 
     assert card["choice"]["fallback"] is True
     assert card["target"]["minus_source_only"] is None

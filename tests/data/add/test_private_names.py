@@ -217,7 +217,7 @@ def test_add_names_no_file_whatever_is_wrong(
         refused("'dvc add' failed in .*; its output may name files and is not shown")
     kept = first(raw).read_bytes()
     shutil.copy(first(raw), raw / "line_a" / "good" / NAME / f"{NAME}-x.png")
-    refused(r"1 pictures .* two classes:\n  file 1 of .*line_a \('isthmus where' finds it\) = file 49 of")
+    refused(r"1 images .* two classes:\n  file 1 of .*line_a \('isthmus where' finds it\) = file 49 of")
     for path in sorted((raw / "line_b").rglob("*.png")):
         path.write_bytes(b"")
     refused("domain 'line_b': 20 of 20 sampled files cannot be read. First: file 1 of")

@@ -332,7 +332,7 @@ def test_an_origin_with_other_pixels_is_refused_and_nothing_is_kept(
     else:
         changed.write_text("not found")
 
-    message = r"SHA-256 is .*other pixels or bytes.*give '--mirror'" if wrong == "pixels" else "no image"
+    message = r"SHA-256 is .*other pixels or bytes.*give '--mirror'" if wrong == "pixels" else "not an image"
     with pytest.raises(DataError, match=message):
         fetch(name, home, None)
 

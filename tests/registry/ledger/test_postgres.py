@@ -123,7 +123,7 @@ def test_a_user_who_may_not_make_the_tables_is_told_what_to_do(postgres, record_
     psql(postgres, database, "CREATE ROLE guest LOGIN PASSWORD 'letters0and1digits'")
 
     with (
-        pytest.raises(StoreError, match=r"tables of the record of promotions cannot be made .*Promote once as the"),
+        pytest.raises(StoreError, match=r"tables of the record of promotions cannot be created .*Promote once as the"),
         locked_database(record_database.replace("isthmus:", "guest:")),
     ):
         pass

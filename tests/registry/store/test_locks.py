@@ -47,7 +47,7 @@ def test_a_lock_that_cannot_be_made_names_its_path(tmp_path):
     (tmp_path / "file").write_text("")
 
     with (
-        pytest.raises(StoreError, match=r"file/x\.lock: the lock for a test cannot be made.*Check the folder's rights"),
+        pytest.raises(StoreError, match=r"x\.lock: the lock for a test cannot be created.*Check the folder's rights"),
         exclusive(tmp_path / "file" / "x.lock", "a test"),
     ):
         pass

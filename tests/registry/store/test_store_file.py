@@ -102,7 +102,7 @@ def test_a_half_made_store_that_nobody_used_is_moved_aside_and_made_again(
 
     (aside,) = store.parent.glob("mlflow.db.broken-*")
     assert digest(aside) == half_made
-    assert f"its tables were incomplete and empty: moved to {aside.name} and made" in capsys.readouterr().err
+    assert f"its tables were incomplete and empty: moved to {aside.name} and created again" in capsys.readouterr().err
     assert open_store(store.parent).versions() == []
 
 

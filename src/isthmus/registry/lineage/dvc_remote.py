@@ -2,8 +2,10 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import StoreError
@@ -58,7 +60,7 @@ def kept_data(tree: Path, scenario: str) -> Kept:
     """
     report, raw = f"report@{scenario}", raw_folder(tree, scenario)
     targets = [["--with-deps", report]]
-    for data in (raw, given_labels(tree, scenario)):
+    for data in (raw, given_labels(read_lock(tree), scenario)):
         if data and (tree / f"{data}.dvc").is_file():
             # by its own name: `--with-deps` does not follow a stage to a pointer
             targets.append([f"{data}.dvc"])
@@ -93,17 +95,17 @@ def lend_pointer(project: Path, tree: Path, scenario: str) -> None:
 
 def raw_folder(tree: Path, scenario: str) -> str:
     """Returns the raw folder that a scenario's `ingest` read, empty where it has no such stage."""
-    return _flag(tree, f"ingest@{scenario}", "--raw")
+    return _flag(read_lock(tree), f"ingest@{scenario}", "--raw")
 
 
-def given_labels(tree: Path, scenario: str) -> str:
-    """Returns the file of labels that a person gave, empty where the scenario has no such stage."""
-    folder = _flag(tree, f"labels@{scenario}", "--labels")
+def given_labels(entries: Mapping[str, Any], scenario: str) -> str:
+    """Returns the file of labels that a person gave, by entries of a `dvc.lock`; empty where there is no such stage."""
+    folder = _flag(entries, f"labels@{scenario}", "--labels")
     return f"{folder}/{scenario}.csv" if folder else ""
 
 
-def _flag(tree: Path, address: str, flag: str) -> str:
-    entry = read_lock(tree).get(address)
+def _flag(entries: Mapping[str, Any], address: str, flag: str) -> str:
+    entry = entries.get(address)
     words = shlex.split(entry["cmd"]) if entry else []
     return words[words.index(flag) + 1] if flag in words else ""
 

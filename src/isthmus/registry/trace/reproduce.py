@@ -155,7 +155,7 @@ def _bring_data(project: Path, tree: Path, lineage: dict[str, Any]) -> None:
     if not (tree / ".dvc").is_dir():
         raise StoreError(f"{lineage['snapshot']}: its tree has no .dvc folder, so DVC cannot run it. Commit '.dvc'")
     _run(tree, "config", "--local", "cache.dir", _run(project, "cache", "dir", quiet=True).strip())
-    labels = given_labels(tree, lineage["scenario"])
+    labels = given_labels(lineage["lock_entries"], lineage["scenario"])
     if labels:
         (tree / labels).parent.mkdir(parents=True, exist_ok=True)  # git keeps no empty folder
         if (tree / f"{labels}.dvc").is_file():
