@@ -148,16 +148,16 @@ def summary(results: list[dict[str, Any]]) -> str:
         means = [f"{values.groupby(family).mean().mean():.1f}" for values in (frame[name], regret)]
         below = f"{(gain < -1).sum()} of {len(gain)}"
         rows.append((name, *means, f"{regret.max():.1f}", f"{gain.min():+.1f}", below))
-    told = [e for e in map(partial(_estimate, results), results) if e is not None]
+    known = [e for e in map(partial(_estimate, results), results) if e is not None]
     errors = {
-        name: 100 * np.mean([abs(e[name] - e["true"]) for e in told]) for name in ("agreement", "atc", "confidence")
+        name: 100 * np.mean([abs(e[name] - e["true"]) for e in known]) for name in ("agreement", "atc", "confidence")
     }
     coverage = [r["coverage"] for r in results]
-    inside = f"holds {sum(e['inside'] for e in told)} of {len(told)}"
+    inside = f"holds {sum(e['inside'] for e in known)} of {len(known)}"
     text = (
         f"Estimated accuracy: mean error {errors['agreement']:.1f} points (ATC {errors['atc']:.1f}, mean confidence"
         f" after calibration {errors['confidence']:.1f}); the interval, its reach from the other families, {inside};"
-        f" 'cannot tell' on {len(results) - len(told)} of {len(results)}. Conformal sets, nominal"
+        f" 'cannot tell' on {len(results) - len(known)} of {len(results)}. Conformal sets, nominal"
         f" {results[0]['nominal']:.0%}: on the target {np.mean(coverage):.0%} in the mean, lowest {min(coverage):.0%}."
     )
     return f"{table(head, *rows)}\n\n{text}"
@@ -174,8 +174,8 @@ def details(results: list[dict[str, Any]]) -> str:
         left_out.append((left, name, f"{(best - frame[name])[family == left].mean():.1f}"))
     rows = []
     for result in results:
-        told = _estimate(results, result)
-        shown = "cannot tell" if told is None else f"{100 * told['agreement']:.0f} ± {100 * told['reach']:.0f}"
+        known = _estimate(results, result)
+        shown = "cannot tell" if known is None else f"{100 * known['agreement']:.0f} ± {100 * known['reach']:.0f}"
         parts = result["estimate"]["parts"]
         shares = (result["true_accuracy"], parts["atc"]["mean"], parts["confidence"]["mean"], result["coverage"])
         cells = [f"{value:.1f}" for value in frame.loc[result["pair"]]]
@@ -195,16 +195,16 @@ def _families(results: list[dict[str, Any]]) -> pd.Series:
 
 
 def _estimate(results: list[dict[str, Any]], result: dict[str, Any]) -> dict[str, float] | None:
-    """Returns the estimate of a pair with the reach that the other families give; None where nothing is told."""
+    """Returns the estimate of a pair with the reach that the other families give; None where nothing is known."""
     parts = result["estimate"]["parts"]
     others = [r["train"] for r in results if r["family"] != result["family"] and r["train"]]
     if "agreement" not in parts or not others:
         return None
     own = (parts["agreement"]["high"] - parts["agreement"]["low"]) / 2
     reach = float(np.hypot(reach_of(np.array([t["agreement"] - t["accuracy"] for t in others])), own))
-    told = {name: parts[name]["mean"] for name in ("agreement", "atc", "confidence")}
-    inside = abs(told["agreement"] - result["true_accuracy"]) <= reach
-    return told | {"true": result["true_accuracy"], "reach": reach, "inside": inside}
+    known = {name: parts[name]["mean"] for name in ("agreement", "atc", "confidence")}
+    inside = abs(known["agreement"] - result["true_accuracy"]) <= reach
+    return known | {"true": result["true_accuracy"], "reach": reach, "inside": inside}
 
 
 def settled(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.scoring.robustness import robustness_document
 from isthmus.report.explanations import Explained, overlay
-from isthmus.report.results import is_simulated
+from isthmus.report.results import _runs, is_simulated
 from tests.report_files import ACCURACY, ReportFiles, run_stages, write_report_files
 from tests.scenario_files import write_scenario
 
@@ -159,6 +159,16 @@ def test_few_labels_are_not_taken_for_a_model_that_guesses(tmp_path: Path, high:
 
     assert label in page
     assert ("too few to tell whether" in page) == (high == 0.7)
+
+
+def test_an_ensemble_optimises_what_any_of_its_methods_does(tmp_path: Path):
+    trained = write_scenario(tmp_path, ACCURACY).trained
+    for method, optimised in (("coral", []), ("dann", ["snd", "entropy"]), ("mmd", ["snd"])):
+        run = trained / method / "run.json"
+        _edited(run, run, optimises=optimised)
+    made = {"ensemble": {"coral": [0], "dann": [0], "mmd": [0]}, "epochs": {"ensemble": 4}}
+
+    assert _runs(trained, ["coral", "dann", "mmd"], made)["ensemble"]["optimises"] == ["entropy", "snd"]
 
 
 def test_source_only_alone_is_reported_as_all_there_is(tmp_path: Path):

@@ -1,7 +1,9 @@
-"""The score that everything here is judged by, for training and evaluation alike."""
+"""The score and the numeric floor that training, models and evaluation share."""
 
 import numpy as np
 from numpy.typing import NDArray
+
+LEAST_PROBABILITY = 1e-12  # of a mean of probabilities whose logarithm is a logit: zero has none
 
 
 def balanced_accuracy(predicted: NDArray[np.int64], labels: NDArray[np.int64]) -> float:

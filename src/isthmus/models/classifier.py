@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from isthmus.core.accuracy import LEAST_PROBABILITY
 from isthmus.data.batch import Outputs
 
 _SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
@@ -18,9 +19,6 @@ _SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 def in_unit_range(images: Tensor) -> Tensor:
     """Returns float32 values in [0, 1] of images in any dtype that `prepare` writes."""
     return images.float() / _SCALE.get(images.dtype, 1.0)
-
-
-LEAST_PROBABILITY = 1e-12  # of a mean: zero has no logarithm
 
 
 class Standardise(nn.Module):

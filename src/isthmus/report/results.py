@@ -158,6 +158,7 @@ def _runs(trained: Path, methods: list[str], choice: dict[str, Any]) -> dict[str
         | {
             "method": ENSEMBLE,
             "sees_target": any(run["sees_target"] for run in of.values()),
+            "optimises": sorted({name for run in of.values() for name in run["optimises"]}),
             "epochs": [choice["epochs"][ENSEMBLE]],
             "config": first["config"] | {"method": {"mean_of_probabilities": choice["ensemble"]}},
         }

@@ -41,7 +41,7 @@ class EstimateLimits(Config):
     max_width: float = Field(0.5, gt=0, le=1, description="[share] of accuracy that the interval may span")
 
 
-class Part(TypedDict):
+class Estimator(TypedDict):
     """What one estimator says, mean over seeds, with its own 95% bootstrap interval."""
 
     mean: float
@@ -56,7 +56,7 @@ class Estimate(TypedDict):
     low: float | None
     high: float | None
     cannot_tell: list[str]
-    parts: dict[str, Part]
+    parts: dict[str, Estimator]
 
 
 @dataclass(frozen=True)
@@ -97,18 +97,19 @@ def estimate_accuracy(views: Views, drawn: Reals, limits: EstimateLimits) -> Est
     """
     values = {name: rows.mean(axis=0) for name, rows in estimators(views).items()}
     parts = {name: _part(row, drawn) for name, row in values.items()}
+    estimate: Estimate = {"accuracy": None, "low": None, "high": None, "cannot_tell": [], "parts": parts}
     if "agreement" not in parts:
-        return {"accuracy": None, "low": None, "high": None, "cannot_tell": [_ALONE], "parts": parts}
-    told = parts["agreement"]
-    reach = float(np.hypot(known_pairs()["reach"], (told["high"] - told["low"]) / 2))
-    low, high = max(0.0, told["mean"] - reach), min(1.0, told["mean"] + reach)
+        return {**estimate, "cannot_tell": [_ALONE]}
+    agreed = parts["agreement"]
+    reach = float(np.hypot(known_pairs()["reach"], (agreed["high"] - agreed["low"]) / 2))
+    low, high = max(0.0, agreed["mean"] - reach), min(1.0, agreed["mean"] + reach)
     if high - low > limits.max_width:
         reason = (
             f"the interval would span {100 * (high - low):.0f} points, over {100 * limits.max_width:.0f}: there are too"
             " few target images"
         )
-        return {"accuracy": None, "low": None, "high": None, "cannot_tell": [reason], "parts": parts}
-    return {"accuracy": told["mean"], "low": low, "high": high, "cannot_tell": [], "parts": parts}
+        return {**estimate, "cannot_tell": [reason]}
+    return {**estimate, "accuracy": agreed["mean"], "low": low, "high": high}
 
 
 def estimators(views: Views) -> dict[str, Reals]:
@@ -135,6 +136,6 @@ def agreement(methods: Mapping[str, Predictions]) -> Reals:
     return np.stack([(one[:, None] == other[None]).mean(axis=(0, 1)) for one, other in pairs])
 
 
-def _part(values: Reals, drawn: Reals) -> Part:
+def _part(values: Reals, drawn: Reals) -> Estimator:
     low, high = interval(drawn @ values / drawn.sum(axis=1))
     return {"mean": float(values.mean()), "low": low, "high": high}

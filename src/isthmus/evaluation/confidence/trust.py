@@ -1,4 +1,4 @@
-"""How far the chosen model may be believed: the body of `trust.json`, and what target labels say of it afterwards."""
+"""Uncertainty and calibration of the chosen model: the body of `trust.json`, and what target labels say of it later."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -46,6 +46,7 @@ def build_trust(
         model.logits[:, model.target_test],
         {name: rows[:, model.target_test] for name, rows in methods.items()},
     )
+    plain, shifted = _sets(model, samples, config, seed)
     return {
         "seed": model.shipped,
         "shift": {
@@ -67,10 +68,8 @@ def build_trust(
             "coverage": config.coverage,
             "score": config.conformal_score,
             "cal_count": len(model.cal),
-            "source_test": _covered(
-                model, test, samples.label[test], _sets(model, samples, config, seed)[0], source_drawn
-            ),
-            "target": dict(conformal.set_sizes(_sets(model, samples, config, seed)[1])),
+            "source_test": _covered(model, test, samples.label[test], plain, source_drawn),
+            "target": dict(conformal.set_sizes(shifted)),
         },
         "estimate": estimate_accuracy(views, target_drawn, config.estimate),
     }

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.core.accuracy import LEAST_PROBABILITY
 from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.selection.choice import ENSEMBLE, Part, parts
 from isthmus.evaluation.trained import Trained, open_trained
-
-_LEAST = 1e-12  # probability, as in `models.classifier`, which this floor does not import: zero has no logarithm
 
 
 class Ensemble(Trained):
@@ -33,7 +32,7 @@ class Ensemble(Trained):
     def logits(self, seed: int, epoch: int) -> NDArray[np.float32]:
         """Returns float32 `[N, K]`, logarithms of the mean probabilities."""
         found = [softmax(self._trained[part.method].logits(part.seed, part.epoch)) for part in self._of]
-        mean: NDArray[np.float32] = np.log(np.maximum(np.mean(found, axis=0), _LEAST)).astype(np.float32)
+        mean: NDArray[np.float32] = np.log(np.maximum(np.mean(found, axis=0), LEAST_PROBABILITY)).astype(np.float32)
         return mean
 
     def embeddings(self, seed: int, epoch: int) -> NDArray[np.float32]:
