@@ -34,6 +34,7 @@ class ReportFiles:
             "audit": files.audit,
             "quarantine": files.quarantine,
             "prepared": files.prepared,
+            "masks_target": files.masks_target,
             "locations": self.root / "locations.parquet",
             "features": files.features,
             "shift": self.root / "shift",
@@ -80,6 +81,7 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
         **common,
         labels_target=files.labels_target,
         labels_measure=files.labels_measure,
+        masks_target=files.masks_target,
         trained=files.trained,
         choice=root / "choice.json",
         shift=root / "shift",
@@ -88,7 +90,8 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
         predictions=root / "predictions.parquet",
         metrics=root / "metrics.json",
     )
-    _write_explained(root)
+    if load_params(select.Params, files.params, SECTIONS).scenario.annotation_config().labelled:
+        _write_explained(root)
     write_json(root / "robustness.json", {"measured": False})
     return made
 

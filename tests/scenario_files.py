@@ -27,6 +27,7 @@ class ScenarioFiles:
     manifest: Path
     labels_target: Path
     labels_measure: Path
+    masks_target: Path
     prepared: Path
     features: Path
     trained: Path
@@ -52,6 +53,7 @@ def write_scenario(
                 "manifest.parquet",
                 "labels_target.parquet",
                 "labels_measure.parquet",
+                "masks_target",
                 "prepared",
                 "features",
                 "train",

@@ -84,7 +84,7 @@ def test_a_good_project_is_said_to_be_in_order(tmp_path: Path) -> None:
         (
             "target: b",
             "taregt: b",
-            ["scenarios.mine.taregt: Extra inputs", "Did you mean 'target'?", "Allowed: classes, group"],
+            ["scenarios.mine.taregt: Extra inputs", "Did you mean 'target'?", "Allowed: annotations, classes, group"],
         ),
         ("coral: {}", "coraal: {}", ["methods.coraal: no module 'coraal'", "Did you mean 'coral'?", "source_only"]),
         ("coral: {}", "coral: {wieght: 2}", ["params.yaml: methods.coral.wieght", "(got 2)", "Did you mean 'weight'?"]),

@@ -216,3 +216,14 @@ def test_the_command_writes_the_list_and_takes_it_back_filled_in(
     told = capsys.readouterr().out
     assert "label.html: 3 to measure, 0 to train with" in told
     assert "demo.csv: 3 new; in all 3 to measure, 0 to train with. Next: dvc repro report@demo" in told
+
+
+def test_images_with_masks_have_no_class_to_ask_for(project: Path) -> None:
+    params = project / "params.yaml"
+    params.write_text(params.read_text().replace("kind: natural", "kind: natural\n    task: segmentation"))
+
+    for call in (lambda: write_list(project, "demo"), lambda: take(project, "demo", project / "answers", by="Ann")):
+        with pytest.raises(
+            ConfigError, match=r"'demo' is of task segmentation: its images have no class to ask for. Draw masks of"
+        ):
+            call()

@@ -145,17 +145,29 @@ def _check_raw(project: Path, document: dict[str, Any], name: str) -> None:
 
 
 def _check_sample(raw: Path, scenario: Scenario, seen: Scanned, domain: str, key: bytes | None, bounds: Bounds) -> None:
-    """Checks that at least one of a few images can be decoded and prepared: if none can, the run cannot go on."""
+    """Checks that at least one of a few images, with what belongs to it, can be decoded and prepared.
+
+    If none can, the run cannot go on; if no mask of the target can be used, nothing can be evaluated.
+    """
     files = [found for found in seen.found if found.domain == domain]
     sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
     reasons: list[str] = []
+    without: list[str] = []
     images: list[tuple[Found, Image]] = []
     for found in sample:
-        rows = read_image_facts(raw, found, key, scenario.tiles, bounds)
+        rows = read_image_facts(
+            raw, found, key, scenario.tiles, bounds, scenario.annotation_config(), scenario.classes, scenario.target
+        )
         if isinstance(rows, Bad):
             reasons.append(_told(found, rows.reason, scenario, seen))
         else:
             images += [(found, read_part(raw / found.path, row.part, row.sha256)) for row in rows[:1]]
+            without += [_told(found, row.beside.refused, scenario, seen) for row in rows[:1] if row.beside.refused]
+    if without and len(without) == len(sample):
+        raise DataError(
+            f"domain '{domain}': none of {len(sample)} masks that were tried can be used: {'; '.join(without)}. Correct"
+            " them, or set 'target_labels: none'"
+        )
     kind = scenario.kind_config("").build()
     fitted = kind.fit(image for _, image in images)
     for found, image in images:

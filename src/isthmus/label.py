@@ -40,7 +40,7 @@ from isthmus.registry.lineage.git import run_git
 from isthmus.registry.publish.packaging import ScenarioParams
 from isthmus.report.label_list import query_lines
 from isthmus.report.label_page import asked_images, label_csv, label_page
-from isthmus.report.results import read_findings
+from isthmus.report.results import CLASSES, read_findings
 
 RANDOM = 50  # [image] drawn for measuring: an interval at most 26 points wide (docs/benchmarks.md)
 INFORMATIVE = 0  # [image] for choosing and training; none by default while no method uses them
@@ -93,7 +93,7 @@ def write_list(project: Path, name: str, random: int = RANDOM, informative: int 
         informative: images for choosing and training.
 
     Raises:
-        ConfigError: there is no such scenario, or a number is negative.
+        ConfigError: there is no such scenario, its images have no class, or a number is negative.
         DataError: it has no manifest yet, or the list holds answers that were not taken.
     """
     for option, number in (("--random", random), ("--informative", informative)):
@@ -110,7 +110,8 @@ def write_list(project: Path, name: str, random: int = RANDOM, informative: int 
     wanted: dict[str, Purpose] = dict.fromkeys((i for i in drawn if i not in given), MEASURE)
     finished = all(at.path("report", flag).exists() for flag in _FINDINGS)
     if informative and finished:
-        findings = read_findings(at.scenario, **{flag: at.path("report", flag) for flag in _FINDINGS})
+        read = {flag: at.path("report", flag) for flag in _FINDINGS}
+        findings = read_findings(at.scenario, **read, scored=CLASSES)
         paths = (at.path("report", flag) for flag in ("manifest", "prepared", "features", "trained"))
         lines = query_lines(findings, *paths, wanted=informative, without={*given, *drawn_before, *order[:count]})
         wanted |= {line.image_id: TRAIN for line in lines}
@@ -139,7 +140,7 @@ def take(project: Path, name: str, place: Path, by: str | None = None, replace: 
         replace: take answers that differ from the kept ones.
 
     Raises:
-        ConfigError: there is no such scenario, or it is not known who answered.
+        ConfigError: there is no such scenario, its images have no class, or it is not known who answered.
         DataError: no list was written, or an answer cannot be taken.
         StoreError: DVC refused.
     """
@@ -184,6 +185,12 @@ class _Places:
         self._project, self._name = project, name
         self._stages: dict[str, Any] = read_yaml(project / "dvc.yaml")["stages"]
         self.scenario: Scenario = load_params(ScenarioParams, params, {"scenario": f"scenarios.{name}"}).scenario
+        if not self.scenario.annotation_config().labelled:
+            raise ConfigError(
+                f"scenario '{name}' is of task {self.scenario.task}: its images have no class to ask for."
+                " Draw masks of target images and name them in the column 'mask' of images.csv (target_labels: table);"
+                " the report's label_first.csv lists images to begin with"
+            )
         self.file = labels_file(self.path("labels", "labels"), name)
         self.folder = self.path("report", "report").parent / "label"
 

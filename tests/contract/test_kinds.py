@@ -9,6 +9,7 @@ from isthmus.core.config import validated
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.data.image import Image
 from isthmus.data.kinds import Kind
+from isthmus.data.masks import IGNORED, placed
 
 NAMES = plugins.names("data.kinds")
 
@@ -73,3 +74,40 @@ def test_a_kind_learns_nothing_from_the_images_it_says_it_does_not_look_at(
 
     assert kind.fit(seen) == kind.fit([eight, sixteen])
     assert kind.learns_from("float32")
+
+
+def blocks(height: int, width: int, facts: dict[str, object]) -> tuple[Image, np.ndarray]:
+    """Returns an image of large grey blocks, and a mask of the bright ones."""
+    bright = np.random.default_rng(3).random((6, 7)) < 0.5
+    mask = bright[np.arange(height)[:, None] * 6 // height, np.arange(width)[None, :] * 7 // width].astype(np.uint8)
+    return Image(np.repeat(mask[..., None] * np.uint8(200) + np.uint8(20), 3, axis=2), "rgb", facts), mask
+
+
+PLACES: list[dict[str, object]] = [{}, {"crop": 0.8}, {"crop_mode": "squash"}, {"roi": (5, 20, 80, 60)}]
+PLACES += [{"spacing": 0.7}, {"spacing": 1.5}, {"gsd": 7.0}, {"gsd": 15.0}]
+
+
+@pytest.mark.parametrize("options", PLACES, ids=str)
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("size", [(120, 170), (201, 90), (64, 64)])
+def test_a_mask_lies_where_the_kind_shows_its_image(
+    name: str, options: dict[str, object], size: tuple[int, int]
+) -> None:
+    if not options.keys() <= plugins.load("data.kinds", name).Config.model_fields.keys():
+        return
+    image, mask = blocks(*size, {"pixel_spacing_mm": [1.0, 1.2], "gsd_m": [10.0, 12.0]})
+    kind = build(name, image_size=64, channels=3, **options)
+    try:
+        shown = kind.prepare(image, kind.fit([image]))[..., 0].astype(float)
+    except DataError:
+        assert "roi" in options
+        return
+
+    found = placed(mask, None, kind.box(image), 64)
+
+    near = np.stack([np.roll(found, (y, x), (0, 1)) for y in (-1, 0, 1) for x in (-1, 0, 1)])
+    inner = (near == found).all(axis=0) & (found != IGNORED)
+    inner[[0, -1], :] = inner[:, [0, -1]] = False
+    middle = (shown[inner & (found == 0)].mean() + shown[inner & (found == 1)].mean()) / 2
+    assert inner.mean() > 0.1
+    assert np.array_equal(shown[inner] > middle, found[inner] == 1)

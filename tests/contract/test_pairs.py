@@ -33,7 +33,7 @@ def test_a_pair_says_where_it_comes_from_and_what_shifts(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.soak)])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_pair_writes_readable_images_of_the_same_classes_in_both_domains_and_the_same_bytes_twice(
+def test_a_pair_writes_readable_images_of_the_same_folders_in_both_domains_and_the_same_bytes_twice(
     name: str, every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pair, module = load(name).build(), plugins.load("data.pairs", name)
@@ -44,11 +44,15 @@ def test_a_pair_writes_readable_images_of_the_same_classes_in_both_domains_and_t
     pair.write(tmp_path / "two", 0)
 
     domains = sorted(p.name for p in (tmp_path / "one").iterdir())
-    classes = [sorted(p.name for p in (tmp_path / "one" / domain).iterdir()) for domain in domains]
+    inside = [sorted(p.name for p in (tmp_path / "one" / domain).iterdir()) for domain in domains]
     files = sorted(p for p in (tmp_path / "one").rglob("*") if p.is_file())
     assert len(domains) >= 2
-    assert all(found == classes[0] for found in classes)
+    assert all(found == inside[0] for found in inside)
     assert hash_files([tmp_path / "one"]) == hash_files([tmp_path / "two"])
+    for masks in (tmp_path / "one").glob("*/masks"):
+        beside = [part for part in masks.parent.iterdir() if part != masks]
+        assert all(sorted(f.stem for f in part.iterdir()) == sorted(f.stem for f in masks.iterdir()) for part in beside)
+        assert {part.name for part in beside} in ({"images"}, {"a", "b"})
     for path in files[:: max(1, len(files) // 20)]:
         found = Found(path.relative_to(tmp_path).as_posix(), "any", None, None, None)
         assert not isinstance(read_image_facts(tmp_path, found, key=b"hides whom a file names"), Bad)

@@ -19,7 +19,7 @@ from isthmus.stages import ingest
 from tests.hostile_files import declared_raster, packed_nifti, sparse
 from tests.raw_folders import scenario, write_raw
 from tests.registry.hostile_requests import png_of
-from tests.stages.test_ingest import OUTPUTS
+from tests.stages.test_ingest import outputs
 
 SECONDS = 5  # [s] of processor time for a file that is refused; each took minutes before there were bounds
 
@@ -89,12 +89,11 @@ def test_ingest_holds_files_against_the_users_own_bounds_and_goes_on(tmp_path: P
     raw = write_raw(tmp_path / "raw")
     Image.fromarray(np.zeros((60, 60), np.uint8)).save(raw / "line_a" / "good" / "large.png")
     config = IngestConfig(workers=1, files={"max_pixels": 1000})
-    names = ("manifest", "locations", "labels_target", "audit", "quarantine")
 
     ingest.run(
         ingest.Params(scenario=scenario(), ingest=config, seed=0),
         raw=raw,
-        **{name: tmp_path / file for name, file in zip(names, OUTPUTS, strict=True)},
+        **outputs(tmp_path),
     )
 
     (bad,) = json.loads((tmp_path / "quarantine.json").read_text())
@@ -117,13 +116,12 @@ def test_what_files_do_not_say_is_counted_and_shown(tmp_path: Path, capsys: pyte
                 image = nibabel.Nifti1Image(rng.normal(size=(9, 9, 2)).astype(np.float32), np.diag([2, 2, 5, 1]))
                 image.header.set_xyzt_units("mm" if domain == "line_b" else "unknown")
                 image.to_filename(raw / domain / name / f"{number}.nii.gz")
-    names = ("manifest", "locations", "labels_target", "audit", "quarantine")
     config = IngestConfig(workers=1, near_duplicates=0)
 
     ingest.run(
         ingest.Params(scenario=scenario(kind="medical", preprocess={}), ingest=config, seed=0),
         raw=raw,
-        **{name: tmp_path / file for name, file in zip(names, OUTPUTS, strict=True)},
+        **outputs(tmp_path),
     )
 
     note = "no unit of length is stated: assumed to be mm"

@@ -99,9 +99,7 @@ def test_a_method_trained_for_other_classes_is_refused(files: ScenarioFiles) -> 
 
 
 def test_logits_of_another_number_of_images_are_refused(files: ScenarioFiles) -> None:
-    with pytest.raises(
-        DataError, match=r"logits.npy: shape is \[60, 3\]; expected \[59, 3\], one row a prepared image"
-    ):
+    with pytest.raises(DataError, match=r"logits.npy: shape is \[60, 3\]; expected \[59, 3\] for 59 prepared images"):
         opened(files, count=59)["coral"].logits(0, EPOCHS[0])
 
 

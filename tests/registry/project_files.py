@@ -119,8 +119,9 @@ def _write_results(root: Path, out: Path) -> None:
     raw = root / "data" / "raw" / "demo" / "line_b" / "crack"
     raw.mkdir(parents=True)
     Image.new("RGB", (30, 24), (200, 30, 30)).save(raw / "one.png")
-    for name in ("locations.parquet", "predictions.parquet", "trust.json"):
+    for name in ("locations.parquet", "companions.parquet", "predictions.parquet", "trust.json"):
         (out / name).write_bytes(b"not read here")
+    (out / "masks_target").mkdir(exist_ok=True)
     write_json(out / "shift" / "shift.json", {})
     chosen = {"method": "coral", "epoch": 4, "seed": 0, "fallback": False, "why": "it ranks first"}
     made = {"scenario": "demo", "chosen": chosen, "epochs": dict.fromkeys(METHODS, 4), "ensemble": None}

@@ -17,15 +17,19 @@ from isthmus.data.manifest import LOCATIONS, MANIFEST, TARGET_LABELS, read_table
 from isthmus.stages import ingest
 from tests.raw_folders import CLASSES, scenario, write_raw
 
-OUTPUTS = ("manifest.parquet", "locations.parquet", "labels_target.parquet", "audit.json", "quarantine.json")
+TABLES = ("manifest", "locations", "companions", "labels_target")
+OUTPUTS = (*(f"{name}.parquet" for name in TABLES), "audit.json", "quarantine.json")
+
+
+def outputs(out: Path) -> dict[str, Path]:
+    return {name.partition(".")[0]: out / name for name in OUTPUTS}
 
 
 def run(raw: Path, out: Path, max_bad_share: float = 0.2, workers: int = 1, seed: int = 0, **changes: object) -> Path:
-    names = ("manifest", "locations", "labels_target", "audit", "quarantine")
     params = ingest.Params(
         scenario=scenario(**changes), ingest=IngestConfig(max_bad_share=max_bad_share, workers=workers), seed=seed
     )
-    ingest.run(params, raw=raw, **{name: out / file for name, file in zip(names, OUTPUTS, strict=True)})
+    ingest.run(params, raw=raw, **outputs(out))
     return out
 
 

@@ -29,12 +29,13 @@ def go(raw: Path, out: Path, **changes: object) -> Path:
 
 
 def again(raw: Path, out: Path, backbone: dict | None = None, **changes: object) -> None:
-    files = {name: out / f"{name}.parquet" for name in ("manifest", "locations")}
+    files = {name: out / f"{name}.parquet" for name in ("manifest", "locations", "companions")}
     prepare.run(
         prepare.Params(scenario=scenario(**changes), backbone=backbone or {}),
         raw=raw,
         checkpoints=out / "checkpoints",
         prepared=out / "prepared",
+        masks_target=out / "masks_target",
         **files,
     )
 
@@ -206,10 +207,10 @@ def test_what_a_broken_off_run_prepared_is_taken_up_by_the_same_code_alone(
     tables = [tmp_path / "manifest", tmp_path / "locations"]
     for path in tables:
         path.touch()
-    keys = {prepare._key(scenario(), *tables) for _ in range(2)}
+    keys = {prepare._key(scenario(), tables) for _ in range(2)}
     monkeypatch.setattr(prepare.Code, "fingerprint", lambda *asked: f"other code of {asked[1:]}")
 
-    assert prepare._key(scenario(), *tables) not in keys
+    assert prepare._key(scenario(), tables) not in keys
     assert len(keys) == 1
 
 
@@ -223,8 +224,10 @@ def test_tables_of_two_runs_are_refused(tmp_path: Path) -> None:
             raw=tmp_path / "raw",
             manifest=one / "manifest.parquet",
             locations=two / "locations.parquet",
+            companions=one / "companions.parquet",
             checkpoints=one / "checkpoints",
             prepared=one / "prepared",
+            masks_target=one / "masks_target",
         )
 
 

@@ -335,7 +335,7 @@ def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
 def _medical_page(made: ReportFiles) -> str:
     # The kind's own module may not be installed here; the page only looks at the name.
     from isthmus.report.page import Extras, report_page
-    from isthmus.report.results import read_findings
+    from isthmus.report.results import CLASSES, read_findings
 
     files, root = made.files, made.root
     known = Scenario(
@@ -352,6 +352,7 @@ def _medical_page(made: ReportFiles) -> str:
         trained=files.trained,
         predictions=root / "predictions.parquet",
         **{name: root / f"{name}.json" for name in names},
+        scored=CLASSES,
     )
     return report_page(findings, files.prepared, Extras([], Explained(None, []), {"measured": False}))
 

@@ -19,6 +19,7 @@ from isthmus.models.backbones import small_cnn
 from isthmus.models.trained import export_trained, load_trained
 from isthmus.stages import embed, train
 from isthmus.training import loop
+from isthmus.training.data import TrainingData
 from tests.scenario_files import CLASSES, ScenarioFiles, write_scenario
 
 
@@ -131,6 +132,10 @@ def test_a_run_that_was_cut_off_ends_in_the_same_bytes_as_an_unbroken_one(
     assert hash_files([resumed]) == hash_files([unbroken])
 
 
+def read(params: train.Params, files: ScenarioFiles) -> TrainingData:
+    return train.read_data(params, files.manifest, files.prepared, files.features)
+
+
 def test_a_checkpoint_of_other_params_or_code_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = place(tmp_path)
     keys = set()
@@ -140,7 +145,7 @@ def test_a_checkpoint_of_other_params_or_code_is_not_resumed(tmp_path: Path, mon
         document["models"]["small_cnn"]["learning_rate"] = rate
         files.params.write_text(yaml.safe_dump(document))
         params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
-        facts = train._facts(params, "demo", "coral", 1)
+        facts = train._facts(params, "demo", "coral", read(params, files))
         keys.add(train._key(params, facts, files.manifest, files.prepared, files.features))
     monkeypatch.setattr(train.Code, "fingerprint", lambda *asked: f"other code of {asked[1:]}")
     keys.add(train._key(params, facts, files.manifest, files.prepared, files.features))
@@ -153,7 +158,8 @@ def test_a_broken_checkpoint_is_thrown_away_and_the_seed_starts_again(
 ) -> None:
     files = place(tmp_path)
     params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
-    key = train._key(params, train._facts(params, "demo", "coral", 1), files.manifest, files.prepared, files.features)
+    facts = train._facts(params, "demo", "coral", read(params, files))
+    key = train._key(params, facts, files.manifest, files.prepared, files.features)
     broken = tmp_path / "checkpoints" / key / "seeds" / "0" / "state.pt"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"not a checkpoint")

@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from isthmus.training.data import TrainingData, training_data
+from isthmus.training.data import TrainingData, training_data, with_cells
 
 
 class Table:
@@ -101,3 +103,64 @@ def test_a_target_label_that_reaches_training_is_our_mistake_and_stops_it() -> N
 
     with pytest.raises(AssertionError, match="a target label reached training"):
         training_data(table, Table(2), ["a", "b"], images=False, shift_pixels=0)
+
+
+class CellTable(Table):
+    """Cells of images: the row's number says the image, its second column the cell."""
+
+    def __init__(self, images: int, cells: int) -> None:
+        super().__init__(images * cells)
+        self.values[:, 0] = np.arange(images * cells) // cells
+        self.values[:, 1] = np.arange(images * cells) % cells
+        self.cells = cells
+
+
+def of_cells(scored: list[int]) -> TrainingData:
+    """Two source images, two of validation, two target images and two of its test split, of three cells each."""
+    shares = np.zeros((8, 3, 2), np.float32)
+    for place in scored:
+        shares[place // 3, place % 3] = [0.25, 0.75]
+    return with_cells(data({"a": 2, "t": 2}), CellTable(8, 3), shares)  # type: ignore[arg-type]
+
+
+def test_cells_take_the_role_of_their_image_and_unscored_ones_none() -> None:
+    given = of_cells([0, 2, 3, 7])
+
+    assert [rows.tolist() for rows in given.source_train] == [[0, 2, 3]]
+    assert given.source_val.tolist() == [7]
+    assert given.target_train.tolist() == list(range(12, 18))
+    assert given.labels.tolist()[:4] == [1, -1, 1, 1]
+    assert set(given.labels[12:].tolist()) == {-1}
+
+
+def test_batches_of_cells_have_shares_of_classes_and_count_their_overlap() -> None:
+    (batch,) = of_cells([0, 2, 3]).batches(1, 4, 0, target=True, strong=False)
+
+    assert batch.overlap
+    assert batch.soft_labels is not None
+    assert batch.soft_labels.tolist() == [[0.25, 0.75]] * 4
+    assert set(batch.inputs[4:, 0].int().tolist()) <= {4, 5}  # images of the target's training split
+
+
+def test_source_rows_are_drawn_from_views_too_where_the_method_asks_and_target_rows_never() -> None:
+    given = data({"a": 40, "t": 40})
+    view = Table(len(given.inputs))
+    view.values[:, 1] = 7
+    given = replace(given, views=(view,))
+
+    with_views = torch.cat([batch.inputs for batch in drawn(given, views=True)])
+    without = torch.cat([batch.inputs for batch in drawn(given)])
+
+    of_view = with_views[:, 1] == 7
+    source = torch.cat([batch.domains for batch in drawn(given)]) == 0
+    assert 0.2 < of_view[source].float().mean() < 0.8
+    assert not of_view[~source].any()
+    assert with_views[:, 0].tolist() == without[:, 0].tolist()  # the same images in the same order
+    assert not (without[:, 1] == 7).any()
+
+
+def test_an_epoch_takes_no_more_steps_than_its_limit() -> None:
+    given = replace(data({"a": 80, "t": 8}), most_steps=3)
+
+    assert (given.steps(8), len(drawn(given))) == (3, 3)
+    assert replace(given, most_steps=0).steps(8) == 10

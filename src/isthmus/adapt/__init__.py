@@ -79,6 +79,7 @@ class Method(nn.Module, ABC):
             each domain by its own. None: as the method's `standardise` switch says.
         optimises: validators that this method's losses optimise; the report leaves these scores out.
         strong_view: True: batches carry `target_strong`.
+        views: True: source rows are drawn among the images and their photometric views, where `embed` made some.
         adapts: True: `adapt` runs on every kept epoch before it is scored.
         phases: phases of training one after another, each with all the model's epochs and a learning-rate schedule of
             its own.
@@ -89,6 +90,7 @@ class Method(nn.Module, ABC):
     standardises: ClassVar[Literal["source", "domain"] | None] = None
     optimises: ClassVar[frozenset[str]] = frozenset()
     strong_view: ClassVar[bool] = False
+    views: ClassVar[bool] = False
     adapts: ClassVar[bool] = False
     phases: ClassVar[int] = 1
 

@@ -21,14 +21,16 @@ ROOT = Path(isthmus.__file__).parent
 NAMED_PLUGIN = {"simulate": "data.pairs", "prepare": "data.kinds", "train": "adapt.methods"}
 # stage -> plugin folders of which it may load any
 ALL_PLUGINS = {
-    "ingest": ["data.readers"],
-    "prepare": ["data.readers", "models.backbones"],
+    "ingest": ["data.readers", "data.tasks"],
+    "prepare": ["data.readers", "data.tasks", "models.backbones"],
     "pretrain": ["models.backbones"],
     "embed": ["models.backbones"],
     "train": ["models.backbones"],
     "explain": ["models.backbones"],
     "robustness": ["models.backbones"],
-    "select": ["evaluation.validators"],
+    "select": ["evaluation.validators", "evaluation.guards"],
+    "evaluate": ["evaluation.tasks"],
+    "report": ["report.tasks"],
 }
 _LOOK_UPS = {"load", "names", "plugin"}  # of core/plugins.py and core/config.py: their first argument is a folder
 

@@ -19,8 +19,9 @@ class Batch:
         target_index: int64 `[T]`, place of each target row among the target's training images, for methods
             that keep pseudo-labels or memory banks.
         target_strong: like the target rows of `inputs`, strongly augmented; None unless the method asks for it.
-        soft_labels: float32 `[S, K]`, what the source loss is taken against (label smoothing, mixed images); None:
-            `labels`.
+        soft_labels: float32 `[S, K]`, what the source loss is taken against (label smoothing, mixed images, shares of
+            a cell's pixels); None: `labels`.
+        overlap: whether the source loss is of the classes' overlap too: rows are cells of masks.
     """
 
     inputs: Tensor
@@ -29,6 +30,7 @@ class Batch:
     target_index: Tensor
     target_strong: Tensor | None = None
     soft_labels: Tensor | None = None
+    overlap: bool = False
 
     @property
     def source_count(self) -> int:
@@ -50,6 +52,7 @@ class Batch:
             self.target_index.to(device),
             strong,
             soft,
+            self.overlap,
         )
 
 

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.core.errors import DataError
+
 
 class Box(NamedTuple):
     """Where a part of an image lies in it [pixel]."""
@@ -86,6 +88,33 @@ class Image:
             facts["bounds"] = bounds_of(facts["bounds"], self.height, self.width, box)
         valid = None if self.valid is None else self.valid[rows, columns]
         return replace(self, pixels=self.pixels[rows, columns], facts=facts, valid=valid)
+
+
+def check_second(first: Image, second: Image) -> None:
+    """Checks that two images of one place lie on one grid, as far as their files say.
+
+    Raises:
+        DataError: size, channels, dtype, coordinate system or extent differ.
+    """
+    one, other = first.pixels.shape, second.pixels.shape
+    if one != other:
+        raise DataError(
+            f"second image has {' x '.join(map(str, other))} pixels and channels, the first"
+            f" {' x '.join(map(str, one))}. Bring both to one grid"
+        )
+    if first.pixels.dtype != second.pixels.dtype:
+        raise DataError(
+            f"second image has pixels of {second.pixels.dtype}, the first of {first.pixels.dtype}. Save both alike"
+        )
+    here, there = first.facts.get("bounds"), second.facts.get("bounds")
+    if here is None or there is None:
+        return
+    size = max(abs(here[2] - here[0]), abs(here[3] - here[1]))
+    if first.facts.get("crs") != second.facts.get("crs") or not np.allclose(here, there, rtol=0, atol=1e-6 * size):
+        raise DataError(
+            f"second image covers {there} in {second.facts.get('crs')}, the first {here} in {first.facts.get('crs')}"
+            " (left, bottom, right, top). Bring both to one grid"
+        )
 
 
 def bounds_of(bounds: list[float], height: int, width: int, box: Box) -> list[float]:

@@ -2,8 +2,8 @@
 
 `manifest.parquet` has one row an image in the order of `image_id`. `image_id` is a keyed hash of the image's
 bytes: neither it nor the order says anything of folders, so nothing of the target's class layout can reach
-training. `locations.parquet` (read by `prepare` alone) and `labels_target.parquet` (read by `evaluate` alone)
-hold what the manifest must not.
+training. `locations.parquet`, `companions.parquet` (read by `prepare` alone) and `labels_target.parquet` (read by
+`evaluate` alone) hold what the manifest must not.
 """
 
 from pathlib import Path
@@ -34,6 +34,15 @@ MANIFEST = pa.schema(
 )
 LOCATIONS = pa.schema([("image_id", pa.string()), ("path", pa.string()), ("part", pa.string())])
 TARGET_LABELS = pa.schema([("image_id", pa.string()), ("label", pa.int32())])
+COMPANIONS = pa.schema(  # files that belong to an image; "" where there is none
+    [
+        ("image_id", pa.string()),
+        ("mask", pa.string()),  # below the raw folder
+        ("mask_sha256", pa.string()),
+        ("second", pa.string()),  # the later of two images of one place
+        ("second_sha256", pa.string()),
+    ]
+)
 INDEX = pa.schema([("image_id", pa.string()), ("domain", pa.string()), ("shard", pa.string()), ("row", pa.int32())])
 
 

@@ -12,6 +12,7 @@ from isthmus.core.names import path_problem
 from isthmus.data.kinds import KindConfig
 from isthmus.data.names import Name, name_problem, printable
 from isthmus.data.slices import VolumeConfig
+from isthmus.data.tasks import AnnotationConfig
 from isthmus.data.tiles import Tiles
 
 
@@ -25,15 +26,17 @@ class Scenario(Config):
     """One source/target pair."""
 
     kind: str = Field(description="preprocessing: a module of isthmus.data.kinds")
+    task: str = Field("classification", description="what one answer is: a module of isthmus.data.tasks")
     raw: Annotated[Path, AfterValidator(_inside_project)] = Field(
         description="folder with <domain>/<class>/file or <domain>/file, or with images.csv / images.parquet"
     )
     source: list[Name] = Field(min_length=1, description="labelled domains, one or several")
     target: Name = Field(description="the domain to adapt the model to")
     target_labels: Literal["folders", "table", "none"] = Field(
-        "none", description="where labels of the target can be found for evaluation, if anywhere"
+        "none", description="where labels (masks) of the target can be found for evaluation, if anywhere"
     )
     classes: list[Name] = Field(min_length=2, description="closed set, in the order of the model's outputs")
+    annotations: dict[str, Any] = Field(default_factory=dict, description="options of the task, such as mask values")
     group: str | None = Field(
         None,
         description="what must not cross splits (patient, scene, lot): a column of the table, or a 'lot-<value>_' "
@@ -72,12 +75,31 @@ class Scenario(Config):
             raise ValueError(
                 f"no kind '{self.kind}'.{plugins.did_you_mean(self.kind, allowed)} There are: {', '.join(allowed)}"
             )
+        if self.task not in plugins.names("data.tasks"):
+            allowed = plugins.names("data.tasks")
+            raise ValueError(
+                f"no task '{self.task}'.{plugins.did_you_mean(self.task, allowed)} There are: {', '.join(allowed)}"
+            )
+        try:
+            problem = self.annotation_config("annotations.").problem(self.classes)
+        except ConfigError as error:
+            problem = str(error)
+        if problem:
+            raise ValueError(problem)
         return self
 
     @property
     def domains(self) -> list[str]:
         """All domains, sources first, the target last: a domain's id is its place here."""
         return [*self.source, self.target]
+
+    def annotation_config(self, where: str = "params.yaml: annotations.") -> AnnotationConfig:
+        """Returns the task's own options, checked.
+
+        Raises:
+            ConfigError: an option is unknown or has a wrong value; each message begins with `where`.
+        """
+        return validated(plugins.load("data.tasks", self.task).Config, self.annotations, where)
 
     def kind_config(self, where: str) -> KindConfig:
         """Returns the kind's own options, checked.
@@ -89,7 +111,7 @@ class Scenario(Config):
         if not issubclass(config, KindConfig):
             raise ConfigError(f"isthmus.data.kinds.{self.kind}: its Config must be a KindConfig")
         options = validated(config, self.preprocess, where)
-        if self.tiles and (wrong := [name for name in config.whole_frame if getattr(options, name)]):
+        if self.tiles and (wrong := options.given_whole_frame()):
             raise ConfigError(
                 f"{where}{wrong[0]}: is about places in a whole frame, and 'tiles' of the scenario cuts the frame"
                 " first. Remove one of the two"

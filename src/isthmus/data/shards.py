@@ -78,15 +78,36 @@ class Rows:
         """Shape of one row."""
         return next(iter(self._shards.values())).shape[1:]
 
-    def take(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """Returns the rows at these places of the manifest, in this order, as one array."""
+    def take(self, positions: NDArray[np.int64], inside: NDArray[np.int64] | None = None) -> NDArray[Any]:
+        """Returns the rows at these places of the manifest, in this order, as one array.
+
+        Args:
+            positions: places of the manifest.
+            inside: of each, which one entry along the row's first axis; None: the whole row.
+        """
         first = next(iter(self._shards.values()))
-        out = np.empty((len(positions), *self.shape), first.dtype)
+        out = np.empty((len(positions), *self.shape[0 if inside is None else 1 :]), first.dtype)
         names = self._names[positions]
         for name in set(names):
             here = names == name
-            out[here] = self._shards[name][self._rows[positions[here]]]
+            rows = self._rows[positions[here]]
+            out[here] = self._shards[name][rows if inside is None else (rows, inside[here])]
         return out
+
+
+class CellRows:
+    """The cells of all images as rows, image by image, without loading them: `[N * T, D]` of shards `[N, T, D]`."""
+
+    def __init__(self, folder: Path, index: pd.DataFrame) -> None:
+        self._images = Rows(folder, index)
+        self.cells = self._images.shape[0]
+
+    def __len__(self) -> int:
+        return len(self._images) * self.cells
+
+    def take(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Returns these cells in this order, `[n, D]`."""
+        return self._images.take(positions // self.cells, positions % self.cells)
 
 
 def _bits(image_id: str) -> str:

@@ -17,6 +17,12 @@ class Tiles(Config):
     size: float = Field(gt=0, description="side of a tile [unit]")
     overlap: float = Field(0, ge=0, description="of a tile with its neighbour [unit]; the last of a row may share more")
     unit: Literal["pixel", "mm", "m"] = Field("pixel", description="of size and overlap")
+    blocks: int = Field(
+        1,
+        ge=1,
+        description="vertical strips that a frame is cut into, each a group of its own, so that the tiles of one large"
+        " scene can be split; no tile lies in two",
+    )
     scale: float | dict[Name, float] | None = Field(
         None, description="[unit/pixel], one number or one a domain; none: what each file states (DICOM, GeoTIFF)"
     )

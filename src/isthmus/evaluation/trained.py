@@ -70,6 +70,7 @@ class RunFacts(Config):
     seeds: list[int]
     epochs: list[int]
     classes: list[str]
+    cells: int = 1  # rows of logits an image
 
 
 class Trained:
@@ -81,12 +82,15 @@ class Trained:
         self._count = count
 
     def logits(self, seed: int, epoch: int) -> NDArray[np.float32]:
-        """Returns float32 `[N, K]`."""
-        return self._array(seed, f"{epoch:03d}.logits.npy", len(self.facts.classes)).astype(np.float32, copy=False)
+        """Returns float32 `[N, K]`, or `[N * T, K]` of the cells of each image's grid."""
+        rows = self._count * self.facts.cells
+        return self._array(seed, f"{epoch:03d}.logits.npy", len(self.facts.classes), rows).astype(
+            np.float32, copy=False
+        )
 
     def embeddings(self, seed: int, epoch: int) -> NDArray[np.float32]:
         """Returns float32 `[N, B]`, features after the bottleneck."""
-        return self._array(seed, f"{epoch:03d}.embeddings.npy", None).astype(np.float32)
+        return self._array(seed, f"{epoch:03d}.embeddings.npy", None, self._count).astype(np.float32)
 
     def all_logits(self, epoch: int) -> NDArray[np.float32]:
         """Returns float32 `[R, N, K]`, one plane a seed in the order of `facts.seeds`."""
@@ -110,18 +114,33 @@ class Trained:
             )
         return lines
 
-    def _array(self, seed: int, name: str, width: int | None) -> NDArray[Any]:
+    def _array(self, seed: int, name: str, width: int | None, count: int) -> NDArray[Any]:
         path = self._folder / "seeds" / str(seed) / "epochs" / name
         try:
             array: NDArray[Any] = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({error}). {_train_again(self.facts.method)}") from None
-        if array.ndim != 2 or len(array) != self._count or width not in (None, array.shape[1]):
+        if array.ndim != 2 or len(array) != count or width not in (None, array.shape[1]):
             raise DataError(
-                f"{path}: shape is {list(array.shape)}; expected [{self._count}, {width or 'B'}], one row a prepared"
-                f" image. {_train_again(self.facts.method)}"
+                f"{path}: shape is {list(array.shape)}; expected [{count}, {width or 'B'}] for {self._count} prepared"
+                f" images. {_train_again(self.facts.method)}"
             )
         return array
+
+
+def grid_of(run: Trained) -> tuple[int, int]:
+    """Returns rows and columns of a method's cells; they are square, as prepared images are.
+
+    Raises:
+        DataError: it was trained on images and not on cells.
+    """
+    side = round(run.facts.cells**0.5)
+    if side * side != run.facts.cells or run.facts.cells == 1:
+        raise DataError(
+            f"method '{run.facts.method}' was trained on images and not on cells of a grid."
+            f" Run: dvc repro --glob 'train@*-{run.facts.method}'"
+        )
+    return side, side
 
 
 def open_trained(folder: Path, methods: Iterable[str], classes: Sequence[str], count: int) -> dict[str, Trained]:

@@ -61,6 +61,16 @@ class Evidence:
             raise DataError("a rule under gates: needs the models' own predictions. Run 'isthmus score' first")
         return self.scored
 
+    @property
+    def metric(self) -> str:
+        """Returns the key of the score that methods are compared by in `truth.json` and `metrics.json`."""
+        return str(self.truth.get("metric", self.scored.metric if self.scored else "balanced_accuracy"))
+
+    @property
+    def metric_name(self) -> str:
+        """Returns that score's name for people."""
+        return {"mean_iou": "mean IoU"}.get(self.metric, self.metric.replace("_", " "))
+
     def silence(self, rule: str) -> list[Reason]:
         """Returns a refusal where the candidate gave no answer that a rule could look at, else nothing."""
         if self.answers.candidate.failure:

@@ -7,12 +7,13 @@ import numpy as np
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.seeds import derive_seed
 from isthmus.evaluation.metrics import group_weights, interval, resampled_balanced_accuracy
+from isthmus.evaluation.scoring.masks import mean_iou, resampled
 from isthmus.gates.scored import Answers, Scored
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Candidate minus champion in balanced accuracy [share], with a 95% interval by group, over `images`."""
+    """Candidate minus champion in the task's metric [share], with a 95% interval by group, over `images`."""
 
     mean: float
     low: float
@@ -35,11 +36,17 @@ def paired_difference(scored: Scored, champion: Answers, role: str, resamples: i
     Both models are resampled with the same draws (cluster bootstrap: Field & Welsh, JRSS B 2007).
     """
     rows = scored.labelled(role)
+    weights = group_weights(scored.images["group"].to_numpy()[rows], resamples, derive_seed(0, "gate", role))
+    if scored.candidate.counts is not None and champion.counts is not None:
+        counts = np.stack([scored.candidate.counts[rows], champion.counts[rows]])
+        one, other = (float(value) for value in mean_iou(counts.sum(axis=1)))
+        drawn = resampled(mean_iou, counts, weights)
+        low, high = interval(drawn[:, 0] - drawn[:, 1])
+        return Difference(one - other, low, high, len(rows))
     labels = scored.label[rows]
     right = np.stack([scored.right(scored.candidate)[rows], scored.right(champion)[rows]])
     # a right answer is the label itself, a wrong one is none of the classes: balanced accuracy needs no more
     means = [balanced_accuracy(np.where(row, labels, -1), labels) for row in right]
-    weights = group_weights(scored.images["group"].to_numpy()[rows], resamples, derive_seed(0, "gate", role))
     drawn = resampled_balanced_accuracy(right, labels, weights)
     low, high = interval(drawn[:, 0] - drawn[:, 1])
     return Difference(means[0] - means[1], low, high, len(rows))

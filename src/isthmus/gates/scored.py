@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, sha256_file
-from isthmus.data.manifest import MANIFEST, read_table
-from isthmus.evaluation.scoring.predict import PREDICTIONS
+from isthmus.data.manifest import COMPANIONS, MANIFEST, read_table
+from isthmus.evaluation.scoring.predict import MASK_PREDICTIONS, PREDICTIONS
 from isthmus.evaluation.trained import UNKNOWN
 
 SOURCE, TARGET = "source", "target"
@@ -33,7 +33,15 @@ EVALUATION = pa.schema(
         ("predicted", pa.int32()),  # by the pipeline, for the chosen model
     ]
 )
-_IDENTITY = ["image_id", "sha256", "part", "domain", "label"]
+MASK_EVALUATION = pa.schema(
+    [
+        *(EVALUATION.field(name) for name in ("image_id", "sha256", "part", "role", "domain", "group")),
+        ("label", pa.int32()),  # 0 where there is a mask with scored pixels, else null
+        ("mask_sha256", pa.string()),  # of the mask's bytes
+        ("mean_iou", pa.float32()),  # of the pipeline's own mask, at the size of the prepared image
+    ]
+)
+_IDENTITY = ["image_id", "sha256", "part", "domain", "label", "mask_sha256"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,9 @@ class Answers:
         latency: `median_s`, `p95_s`, `fastest_s` of one image at a time on one thread [s], `images` timed.
         sha256: of the bytes that it read, in the order of the evaluation set.
         image_id: likewise.
-        probabilities: float64 `[N, K]`.
+        probabilities: float64 `[N, K]`; of a model that answers masks no column.
+        counts: int64 `[N, K, K]`, pixels of each image by true and answered class, at the image's own size, zero where
+            the truth is not known; None for a model that answers classes.
     """
 
     model_id: str
@@ -67,6 +77,7 @@ class Answers:
     sha256: list[str]
     image_id: list[str]
     probabilities: NDArray[np.float64]
+    counts: NDArray[np.int64] | None = None
 
     def predicted(self, classes: list[str]) -> NDArray[np.int64]:
         """Returns the place of each answer among `classes` `[N]`, by name; `UNKNOWN` for a class not among them."""
@@ -101,6 +112,11 @@ class Scored:
     seen: dict[str, int | None]
 
     @property
+    def metric(self) -> str:
+        """Returns the name of the score that models are compared by, as in `truth.json`."""
+        return "mean_iou" if "mask_sha256" in self.images else "balanced_accuracy"
+
+    @property
     def label(self) -> NDArray[np.int64]:
         """Returns the labels `[N]`, `UNKNOWN` where there is none."""
         return self.images["label"].fillna(UNKNOWN).to_numpy(dtype=np.int64)
@@ -115,30 +131,43 @@ class Scored:
         return result
 
 
-def evaluation_set(manifest: Path, predictions: Path, target: str) -> pd.DataFrame:
+def evaluation_set(manifest: Path, predictions: Path, target: str, companions: Path | None = None) -> pd.DataFrame:
     """Returns the test images of all domains, with the labels that `evaluate` joined: columns of `EVALUATION`.
+
+    Args:
+        manifest: of `ingest`.
+        predictions: of `evaluate`.
+        target: domain.
+        companions: of `ingest`, where the answers are masks: then columns of `MASK_EVALUATION`.
 
     Raises:
         DataError: a table is missing, broken, or not of one run.
     """
-    answered = read_table(predictions, PREDICTIONS)
+    answered = read_table(predictions, PREDICTIONS if companions is None else MASK_PREDICTIONS)
+    if companions is not None:
+        masks = read_table(companions, COMPANIONS).set_index("image_id")["mask_sha256"]
+        answered["mask_sha256"] = masks.loc[answered["image_id"]].to_numpy(dtype=object)
+        answered["label"] = answered["mean_iou"].notna().map({True: 0, False: None}).astype("Int32")
+        answered["predicted"] = 0
     answered = answered[answered["split"] == "test"]
     facts = read_table(manifest, MANIFEST).set_index("image_id")
     unknown = answered.loc[~answered["image_id"].isin(facts.index), "image_id"]
     if len(unknown) or not len(answered):
         wrong = f"{len(unknown)} images are not in {manifest}" if len(unknown) else "holds no image of a test split"
         raise DataError(f"{predictions}: {wrong}. Run 'dvc repro' again; see 'ingest.splits' in params.yaml")
-    frame = answered[["image_id", "domain", "label", "predicted"]].reset_index(drop=True)
+    schema = EVALUATION if companions is None else MASK_EVALUATION
+    frame = answered.reset_index(drop=True)
     for name in ("sha256", "part", "group"):
         frame[name] = facts.loc[frame["image_id"], name].to_numpy(dtype=object)
     frame["role"] = np.where(frame["domain"] == target, TARGET, SOURCE)
     frame["label"] = frame["label"].astype("Int32")
-    return frame.sort_values("image_id", kind="stable").reset_index(drop=True)[EVALUATION.names]
+    return frame.sort_values("image_id", kind="stable").reset_index(drop=True)[schema.names]
 
 
 def set_md5(images: pd.DataFrame) -> str:
     """Returns the identity of an evaluation set: md5 over ids, hashes of the bytes, domains and labels, in order."""
-    rows = images[_IDENTITY].astype(object).where(images[_IDENTITY].notna(), "")
+    columns = [name for name in _IDENTITY if name in images]
+    rows = images[columns].astype(object).where(images[columns].notna(), "")
     text = "\n".join("\t".join(map(str, row)) for row in rows.itertuples(index=False))
     return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
@@ -157,7 +186,8 @@ def read_scored(folder: Path, current_md5: str) -> Scored:
     changed = [name for name, sha256 in sorted(facts["files"].items()) if _hash(folder / name) != sha256]
     if changed:
         raise DataError(f"{folder}: {', '.join(changed)} missing or changed since scoring. Run 'isthmus score' again")
-    images = read_table(folder / "evaluation.parquet", EVALUATION)
+    schema = MASK_EVALUATION if facts.get("metric") == "mean_iou" else EVALUATION
+    images = read_table(folder / "evaluation.parquet", schema)
     champion = read_answers(folder, "champion") if facts["champion"] else None
     return Scored(
         images, facts["classes"], facts["set_md5"], current_md5, read_answers(folder, "candidate"), champion,
@@ -173,9 +203,19 @@ def read_answers(folder: Path, who: str) -> Answers:
         rows = pd.read_parquet(path) if path.exists() else pd.DataFrame({"image_id": [], "sha256": []})
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Run 'isthmus score' again") from None
-    columns = [f"probability_{name}" for name in facts["classes"]] if len(rows) else []
+    columns = [name for name in (f"probability_{c}" for c in facts["classes"]) if name in rows]
     probabilities = rows[columns].to_numpy(dtype=np.float64).reshape(len(rows), -1)
-    return Answers(**facts, sha256=list(rows["sha256"]), image_id=list(rows["image_id"]), probabilities=probabilities)
+    counts = None
+    if "counts" in rows:
+        size = len(facts["classes"])
+        counts = np.stack(rows["counts"].to_list()).astype(np.int64).reshape(len(rows), size, size)
+    return Answers(
+        **facts,
+        sha256=list(rows["sha256"]),
+        image_id=list(rows["image_id"]),
+        probabilities=probabilities,
+        counts=counts,
+    )
 
 
 def _hash(path: Path) -> str:

@@ -21,6 +21,8 @@ _OF_TRAINING = (
     "sampling",
     "early_stop",
     "min_steps",
+    "max_steps",
+    "batch_size",
 )
 
 
@@ -50,6 +52,10 @@ class ModelConfig(Config):
     min_steps: int = Field(
         0, ge=0, description="[step] that a phase has at least: small sets are gone through in more epochs"
     )
+    max_steps: int = Field(
+        0, ge=0, description="[step] that a phase has at most: of large sets an epoch sees a part; 0: no limit"
+    )
+    batch_size: int = Field(0, ge=0, description="rows a step of each role, in place of train.batch_size; 0: that")
     learning_rate: float = Field(1e-3, gt=0, description="of bottleneck, head and the method's own layers")
     backbone_rate: float = Field(0.1, ge=0, description="[share] of learning_rate for the backbone (full mode)")
     weight_decay: float = Field(1e-3, ge=0)
@@ -80,6 +86,13 @@ class ModelConfig(Config):
         "in place of equal shares, other methods ignore them",
     )
     early_stop: EarlyStop = Field(EarlyStop(), description="stops a seed whose stored epochs no longer improve")
+    views: int = Field(
+        0,
+        ge=0,
+        le=8,
+        description="photometric views of each source image that embed makes, for methods that train on them"
+        " (domain_randomisation); frozen mode; each costs as much as the images",
+    )
     shift_pixels: int = Field(2, ge=0, description="training images are shifted by up to this many [pixel] (full mode)")
 
     @model_validator(mode="after")
@@ -88,6 +101,13 @@ class ModelConfig(Config):
             raise ValueError("tuning needs a backbone that trains. Set mode: full, or drop tuning")
         if self.mode == "frozen" and self.augment != Augment():
             raise ValueError("augment changes images, which frozen mode does not see. Set mode: full, or drop augment")
+        if self.mode == "full" and self.views:
+            raise ValueError("views are made of frozen features. Set mode: frozen, or views: 0")
+        if 0 < self.max_steps < max(self.min_steps, self.epochs):
+            raise ValueError(
+                f"max_steps: {self.max_steps} is below min_steps: {self.min_steps} or epochs: {self.epochs}. Raise it,"
+                " or lower them"
+            )
         if self.head == "knn":
             self._trains_nothing()
         elif self.neighbours != Neighbours():

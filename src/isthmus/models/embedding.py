@@ -1,6 +1,7 @@
 """The backbone that `embed` stored beside its features: how to have it again, with the very same weights."""
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from isthmus.core.files import atomic_file, read_json, write_json
 from isthmus.models import ModelConfig
 from isthmus.models.backbones import Backbone
+from isthmus.models.cells import CellEncoder
 from isthmus.models.classifier import Encoder, Standardise, same_for_all
 
 _FACTS, _WEIGHTS = "embed.json", "backbone.safetensors"
@@ -30,6 +32,8 @@ class StoredBackbone:
         mean: per channel, the network's own.
         std: per channel.
         data_config: what images the weights were made for, and on whose word mean and std are.
+        grid: rows and columns of cells, where each has features of its own; empty: an image has one row of features.
+        images: of one place in an example.
     """
 
     backbone: dict[str, Any]
@@ -40,20 +44,55 @@ class StoredBackbone:
     mean: list[float]
     std: list[float]
     data_config: dict[str, Any] = field(default_factory=dict)
+    grid: tuple[int, ...] = ()
+    images: int = 1
+
+    @property
+    def cells(self) -> int:
+        """Rows of features that an image has."""
+        return math.prod(self.grid)
 
 
 def store_backbone(
-    folder: Path, built: Backbone, config: ModelConfig, channels: int, image_size: int
+    folder: Path, built: Backbone, config: ModelConfig, channels: int, image_size: int, images: int = 0
 ) -> StoredBackbone:
-    """Writes `embed.json` and `backbone.safetensors`: provenance is the bytes, not a name on a hub."""
+    """Writes `embed.json` and `backbone.safetensors`: provenance is the bytes, not a name on a hub.
+
+    Args:
+        folder: where to write.
+        built: the backbone.
+        config: of the model.
+        channels: of one image.
+        image_size: [pixel].
+        images: of one place in an example, where each cell has features of its own; 0: an image has one row of them.
+
+    Raises:
+        ConfigError: cells are asked for and the network has no features by place.
+    """
     facts = StoredBackbone(
         config.backbone, built.origin, built.feature_dim, channels, image_size, list(built.mean), list(built.std),
         built.data_config,
     )  # fmt: skip
     with atomic_file(folder / _WEIGHTS) as partial:
         save_file({name: tensor.contiguous() for name, tensor in built.network.state_dict().items()}, partial)
-    write_json(folder / _FACTS, facts.__dict__)
+    if images:
+        facts = replace(facts, grid=_grid(built, channels, image_size), images=images)
+        facts = replace(facts, feature_dim=built.feature_dim * images)
+    defaults = {"grid": (), "images": 1}
+    write_json(folder / _FACTS, {k: v for k, v in facts.__dict__.items() if k not in defaults or v != defaults[k]})
     return facts
+
+
+def _grid(built: Backbone, channels: int, image_size: int) -> tuple[int, int]:
+    pixels = Standardise(same_for_all(built.mean, 1), same_for_all(built.std, 1))
+    encoder = CellEncoder(built.network.eval(), pixels)
+    encoder(torch.zeros(1, channels, image_size, image_size), torch.zeros(1, dtype=torch.int64))
+    return encoder.grid
+
+
+def view_prefix(number: int) -> str:
+    """Returns what the names of the files begin with that hold the features of a photometric view, from 1."""
+    return f"view{number}-"
 
 
 def read_facts(folder: Path) -> StoredBackbone:
@@ -78,13 +117,14 @@ def stored_encoder(
         network = config.skeleton(facts.channels, facts.image_size)
     network.load_state_dict(load_file(folder / _WEIGHTS), strict=True)
     own_mean, own_std = same_for_all(facts.mean, domains), same_for_all(facts.std, domains)
-    return Encoder(network, Standardise(own_mean if mean is None else mean, own_std if std is None else std))
+    pixels = Standardise(own_mean if mean is None else mean, own_std if std is None else std)
+    return CellEncoder(network, pixels, facts.images) if facts.grid else Encoder(network, pixels)
 
 
 @torch.inference_mode()
-def encode(encoder: Encoder, images: NDArray[Any], device: torch.device) -> NDArray[np.float32]:
-    """Returns float32 features `[N, D]` of images `[N, H, W, C]`."""
+def encode(encoder: Encoder, images: NDArray[Any], device: torch.device) -> NDArray[Any]:
+    """Returns features of images `[N, H, W, C]`: float32 `[N, D]`, or float16 `[N, T, D]` of cells."""
     pixels = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).to(device)
     domains = torch.zeros(len(images), dtype=torch.int64, device=device)
     features: NDArray[np.float32] = encoder(pixels, domains).float().cpu().numpy()
-    return features
+    return features.astype(np.float16) if isinstance(encoder, CellEncoder) else features

@@ -19,6 +19,7 @@ from isthmus.core.errors import DataError
 from isthmus.core.files import atomic_file, read_json, write_json
 from isthmus.data.batch import Outputs
 from isthmus.models import ModelConfig
+from isthmus.models.cells import CellEncoder
 from isthmus.models.classifier import Classifier, Encoder, Features, Mean, Standardise, same_for_all
 from isthmus.models.embedding import read_facts
 from isthmus.models.neighbours import NeighbourHead
@@ -29,18 +30,26 @@ Parts = Sequence[tuple[str, int, int]]  # (trained method, seed, kept epoch) of 
 
 
 class TrainedClassifier(nn.Module):
-    """Images -> logits, whatever the transfer mode was.
+    """Images -> logits, whatever the transfer mode was; of each image, or of each cell of its grid.
 
     Attributes:
+        grid: rows and columns of the cells that have logits of their own; empty: an image has one row.
         classes: names of the outputs, in order.
         domains: sources first, the target last.
         width: B, of the embeddings; of a mean the sum over its parts.
     """
 
     def __init__(
-        self, encoder: Encoder | None, classifier: Classifier | Mean, classes: list[str], domains: list[str], width: int
+        self,
+        encoder: Encoder | None,
+        classifier: Classifier | Mean,
+        classes: list[str],
+        domains: list[str],
+        width: int,
+        grid: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
+        self.grid = grid
         self.width = width
         self.encoder = encoder
         self.classifier = classifier
@@ -48,12 +57,20 @@ class TrainedClassifier(nn.Module):
         self.domains = domains
 
     def forward(self, pixels: Tensor, domains: Tensor) -> Outputs:
-        """Returns embeddings and logits of prepared images `[N, C, H, W]`, each of the domain of its number `[N]`."""
-        found: Outputs = self.classifier(pixels if self.encoder is None else self.encoder(pixels, domains), domains)
-        return found
+        """Returns embeddings and logits of prepared images `[N, C, H, W]`, each of the domain of its number `[N]`.
+
+        With a grid of T cells logits are `[N * T, K]`, and an image's embedding is the mean over its cells.
+        """
+        seen = pixels if self.encoder is None else self.encoder(pixels, domains)
+        if not self.grid:
+            found: Outputs = self.classifier(seen, domains)
+            return found
+        cells = seen.half().float().flatten(0, 1)  # as `embed` stores them
+        of_cells: Outputs = self.classifier(cells, domains.repeat_interleave(seen.shape[1]))
+        return Outputs(of_cells.features.reshape(*seen.shape[:2], -1).mean(dim=1), of_cells.logits)
 
     def predict_logits(self, images: NDArray[Any], domain: str, batch_size: int = 32) -> NDArray[np.float32]:
-        """Returns float32 logits `[N, K]` of prepared images `[N, H, W, C]` of one domain.
+        """Returns float32 logits `[N, K]`, or `[N * T, K]`, of prepared images `[N, H, W, C]` of one domain.
 
         Raises:
             DataError: the model knows no such domain.
@@ -119,6 +136,8 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
         "prompts": model.tuning.prompts if model.tuning.how == "prompts" else 0,
         "classes": run["classes"],
         "domains": run["domains"],
+        "grid": list(stored.grid),
+        "images": stored.images,
         "parts": [{"method": method, "seed": own, "epoch": epoch} for method, own, epoch in parts],
         "seed": seed,
     }
@@ -139,7 +158,8 @@ def load_trained(folder: Path) -> TrainedClassifier:
         add_prompts(network, facts["prompts"], 0)
     domains = len(facts["domains"])
     pixels = Standardise(torch.zeros(domains, facts["channels"]), torch.ones(domains, facts["channels"]))
-    encoder = Encoder(network, pixels)
+    grid = tuple(facts.get("grid", ()))  # models of older versions have none
+    encoder = CellEncoder(network, pixels, facts["images"]) if grid else Encoder(network, pixels)
     frozen = facts["mode"] == "frozen"
     count = len(facts["parts"])
     heads = [
@@ -156,6 +176,7 @@ def load_trained(folder: Path) -> TrainedClassifier:
         facts["classes"],
         facts["domains"],
         width,
+        grid,
     )
     model.load_state_dict(tensors, strict=True)
     return model.eval()

@@ -20,7 +20,7 @@ from isthmus.registry.store.store_file import NoStoreError
 from isthmus.registry.store.stores import open_store
 from isthmus.registry.store.tracking import Store
 from isthmus.serving.batch_statistics import BINS, BatchStatistics, read_kept, summarise
-from isthmus.serving.predict import answers, list_files
+from isthmus.serving.predict import answers, check_classes, list_files
 from isthmus.serving.serve import kept_path
 
 FOLDER = Path(".isthmus") / "watch"
@@ -171,6 +171,7 @@ def _adapted_to(store: Store, champion: Address) -> tuple[str, int]:
                 f"{champion.model} version {champion.version}: answers no domain_score, so drift cannot be tested."
                 " It was published before there were any: publish and promote a newer one"
             )
+        check_classes(champion, spec)
         domain: str = spec["domain"]
         return domain, len(read_typicalities(typicality, [domain])[domain].held_out)
 

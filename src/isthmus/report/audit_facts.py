@@ -7,18 +7,18 @@ from isthmus.data.audit.shortcut import ADVICE
 HEAVY = 10.0  # [ratio] of a source's largest to its smallest class that the report points out
 
 
-def audit_facts(audit: dict[str, Any], truth: dict[str, Any], classes: list[str]) -> dict[str, Any]:
+def audit_facts(audit: dict[str, Any], absent: list[str], unit: str) -> dict[str, Any]:
     """Returns rows of the report's tables; empty ones for an audit that lacks a part.
 
     Args:
         audit: `audit.json`.
-        truth: `truth.json`; the only thing here that knows of the target's labels.
-        classes: names of the classes.
+        absent: classes that the target's test split does not hold; the only thing here that knows of its labels.
+        unit: image or pixel: what has a class.
     """
     return {
         "shares": _shares(audit.get("shares", {})),
         "balance": _balance(audit.get("classes", {})),
-        "labels": [*_label_notes(audit.get("labels")), *_target_notes(truth, classes)],
+        "labels": [*_label_notes(audit.get("labels")), *_target_notes(absent, unit)],
         "assumed": _assumed_notes(audit.get("assumed", {})),
         "pixels": _pixels(audit),
         "shortcuts": _shortcuts(audit.get("shortcuts", {"domain": {}, "class": {}})),
@@ -85,13 +85,10 @@ def _label_notes(labels: dict[str, Any] | None) -> list[str]:
     return notes
 
 
-def _target_notes(truth: dict[str, Any], classes: list[str]) -> list[str]:
-    if not truth["available"]:
-        return []
-    scores = truth["methods"][truth["chosen"]]["per_class"]
-    missing = [name for name in classes if scores[name]["count"] == 0]
-    note = f"The target's test split has no image of class {', '.join(missing)}: its recall is not known."
-    return [note] if missing else []
+def _target_notes(absent: list[str], unit: str) -> list[str]:
+    score = {"image": "recall", "pixel": "IoU"}[unit]
+    note = f"The target's test split has no {unit} of class {', '.join(absent)}: its {score} is not known."
+    return [note] if absent else []
 
 
 def _assumed_notes(assumed: dict[str, dict[str, int]]) -> list[str]:

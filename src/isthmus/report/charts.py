@@ -4,6 +4,8 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.report import plots
@@ -12,19 +14,15 @@ from isthmus.report.results import Findings
 
 def maps(findings: Findings) -> list[dict[str, Any]]:
     """Returns three charts in one frame: by domain; sources by class; target by predicted class."""
-    facts = findings.manifest[["image_id", "domain", "label"]]
-    places = findings.points.merge(facts, on="image_id", how="inner")
+    places = _places(findings)
     predicted = findings.predictions[["image_id", "predicted"]]
     places = places.merge(predicted, on="image_id", how="left")
     target = (places["domain"] == findings.scenario.target).to_numpy()
-    x, y = places["x"].to_numpy(dtype=np.float64), places["y"].to_numpy(dtype=np.float64)
+    x, y = _x_and_y(places)
     classes = findings.facts["classes"]
     numbers = {name: float(k) for k, name in enumerate(classes)}
     shown = places["predicted"].map(lambda v: numbers.get(v, v))  # a class by its number or by its name
     labels = {"source": places["label"].fillna(-1).to_numpy(float), "target": shown.fillna(-1).to_numpy(float)}
-    frame = plots.Frame.around(x, y)
-    domains = [plots.Cloud(", ".join(findings.scenario.source), x[~target], y[~target], "source")]
-    domains.append(plots.Cloud(findings.scenario.target, x[target], y[target], "target", 1))
     by_class = {
         role: [
             plots.class_cloud(name, k, x[here & (labels[role] == k)], y[here & (labels[role] == k)])
@@ -32,19 +30,39 @@ def maps(findings: Findings) -> list[dict[str, Any]]:
         ]
         for role, here in (("source", ~target), ("target", target))
     }
-    charts = [
-        ("By domain", domains),
-        (f"Source ({', '.join(findings.scenario.source)}) by true class", by_class["source"]),
-        (f"Target ({findings.scenario.target}) by predicted class", by_class["target"]),
-    ]
+    sources = ", ".join(findings.scenario.source)
+    frame = plots.Frame.around(x, y)
     return [
-        {
-            "title": title,
-            "svg": plots.scatter(clouds, frame, title),
-            "legend": [{"name": c.name, "count": len(c.x), "marker": plots.marker(c)} for c in clouds],
-        }
-        for title, clouds in charts
+        *domain_map(findings),
+        _chart(f"Source ({sources}) by true class", by_class["source"], frame),
+        _chart(f"Target ({findings.scenario.target}) by predicted class", by_class["target"], frame),
     ]
+
+
+def domain_map(findings: Findings) -> list[dict[str, Any]]:
+    """Returns one chart: each image in the colour of its domain."""
+    places = _places(findings)
+    target = (places["domain"] == findings.scenario.target).to_numpy()
+    x, y = _x_and_y(places)
+    clouds = [plots.Cloud(", ".join(findings.scenario.source), x[~target], y[~target], "source")]
+    clouds.append(plots.Cloud(findings.scenario.target, x[target], y[target], "target", 1))
+    return [_chart("By domain", clouds, plots.Frame.around(x, y))]
+
+
+def _places(findings: Findings) -> pd.DataFrame:
+    return findings.points.merge(findings.manifest[["image_id", "domain", "label"]], on="image_id", how="inner")
+
+
+def _x_and_y(places: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return places["x"].to_numpy(dtype=np.float64), places["y"].to_numpy(dtype=np.float64)
+
+
+def _chart(title: str, clouds: list[plots.Cloud], frame: plots.Frame) -> dict[str, Any]:
+    return {
+        "title": title,
+        "svg": plots.scatter(clouds, frame, title),
+        "legend": [{"name": c.name, "count": len(c.x), "marker": plots.marker(c)} for c in clouds],
+    }
 
 
 def curves(findings: Findings) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ _SHOWN_ABOVE = (
     "bad_by_reason",
     "bad_by_domain",
     "shortcuts",
+    "mask_pixels",
 )  # in tables of their own
 _MAX_VALUES = 12  # of one mapping, such as image sizes; more are only counted
 _MAX_PATHS = 100  # quarantined files listed by name; the rest are counted
@@ -58,7 +59,8 @@ def data_facts(findings: Findings) -> dict[str, Any]:
         "refused": sorted(Counter(entry["reason"] for entry in refused).items()),
         "files": files,
         "unlisted": len(findings.quarantine) - len(files),
-        **audit_facts(findings.audit, findings.truth, findings.facts["classes"]),
+        "mask_pixels": _mask_shares(findings.audit.get("mask_pixels", {})),
+        **audit_facts(findings.audit, findings.absent, findings.scored.unit),
         "audit": _numbers({name: part for name, part in findings.audit.items() if name not in _SHOWN_ABOVE}),
     }
 
@@ -82,9 +84,18 @@ def shift_facts(findings: Findings) -> dict[str, Any]:
         "labels": shift["label_shift"],
         "backbone": shift["transferability"]
         | {"rows": [(label, shift["transferability"][name]) for name, label in _TRANSFERABILITY.items()]},
-        "within": findings.truth["class_shift"] if findings.labelled else {},
-        "leep": findings.truth["leep"] if findings.labelled else None,
+        "within": findings.truth.get("class_shift", {}),
+        "leep": findings.truth.get("leep"),
     }
+
+
+def _mask_shares(pixels: dict[str, dict[str, int]]) -> list[dict[str, Any]]:
+    """Returns a row a source: annotated pixels, and the share of each class among them."""
+    totals = {domain: sum(counts.values()) for domain, counts in pixels.items()}
+    return [
+        {"domain": d, "pixels": totals[d], "shares": [n / max(totals[d], 1) for n in counts.values()]}
+        for d, counts in pixels.items()
+    ]
 
 
 def _short(entry: dict[str, Any], named: bool, known: set[str]) -> str:

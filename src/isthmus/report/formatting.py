@@ -25,13 +25,13 @@ def points(value: float, sign: bool = True) -> str:
     return text.replace("-", MINUS) + " points"
 
 
-def share_with_interval(value: dict[str, Any]) -> str:
-    """Returns a share and its 95% interval.
+def share_with_interval(value: dict[str, Any], name: str = "balanced accuracy") -> str:
+    """Returns a score, by its name, and its 95% interval.
 
     >>> share_with_interval({"mean": 0.5, "low": 0.4, "high": 0.6})
     '50.0% balanced accuracy (95% interval 40.0% to 60.0%)'
     """
-    return f"{share(value['mean'])} balanced accuracy (95% interval {share(value['low'])} to {share(value['high'])})"
+    return f"{share(value['mean'])} {name} (95% interval {share(value['low'])} to {share(value['high'])})"
 
 
 def points_with_interval(value: dict[str, Any]) -> str:

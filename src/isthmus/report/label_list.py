@@ -80,18 +80,31 @@ def query_lines(
 
 def as_csv(lines: list[Line], classes: list[str], kind: str, locations: Path) -> str:
     """Returns the list as CSV, with where the files lie; not of medical images, whose paths may name a person."""
+    rows = []
+    for line in lines:
+        query = line.query
+        numbers = [f"{value:.4f}" for value in (query.probability, query.uncertainty, query.novelty)]
+        texts = [no_formula(text) for text in (classes[query.first], line.reason)]
+        rows.append((line.image_id, [texts[0], *numbers, texts[1]]))
+    return ranked_csv(rows, ["predicted", "probability", "uncertainty", "novelty", "reason"], kind, locations)
+
+
+def ranked_csv(rows: list[tuple[str, list[str]]], columns: list[str], kind: str, locations: Path) -> str:
+    """Returns images in their order as CSV, with where the files lie; not of medical images.
+
+    Args:
+        rows: of each image its id and the values of `columns`.
+        columns: behind rank, id and place.
+        kind: of the scenario.
+        locations: `locations.parquet`.
+    """
     named = kind != "medical"
     places = read_table(locations, LOCATIONS).set_index("image_id") if named else None
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    where = ["path", "part"] if named else []
-    writer.writerow(["rank", "image_id", *where, "predicted", "probability", "uncertainty", "novelty", "reason"])
-    for rank, line in enumerate(lines, start=1):
-        query = line.query
-        numbers = [f"{value:.4f}" for value in (query.probability, query.uncertainty, query.novelty)]
-        place = _place(places, line.image_id) if places is not None else []
-        texts = [no_formula(text) for text in (classes[query.first], line.reason)]
-        writer.writerow([rank, line.image_id, *place, texts[0], *numbers, texts[1]])
+    writer.writerow(["rank", "image_id", *(["path", "part"] if named else []), *columns])
+    for rank, (image_id, values) in enumerate(rows, start=1):
+        writer.writerow([rank, image_id, *(_place(places, image_id) if places is not None else []), *values])
     return stream.getvalue()
 
 

@@ -16,7 +16,8 @@ class Row:
         transfer: better, worse or no difference shown against source-only; empty without labels and for source-only.
         out: reasons why its candidates were not eligible; empty when it was.
         scores: validator -> mean over seeds, None where it is not finite, or the method's own loss optimises it.
-        accuracy: balanced target accuracy with `mean`, `low`, `high`, `per_seed`; None without labels.
+        true_score: on the target test split, with `mean`, `low`, `high`, `per_seed`; None without labels.
+        second_score: the plain accuracy, in the same form.
         gain: paired difference to source-only with `mean`, `low`, `high`; None without labels and for source-only.
     """
 
@@ -29,8 +30,8 @@ class Row:
     out: list[str]
     scores: dict[str, float | None]
     source_val_accuracy: float | None
-    accuracy: dict[str, Any] | None
-    plain_accuracy: dict[str, Any] | None
+    true_score: dict[str, Any] | None
+    second_score: dict[str, Any] | None
     gain: dict[str, Any] | None
     transfer: str
 
@@ -39,7 +40,7 @@ def leaderboard(findings: Findings) -> list[Row]:
     """Returns the rows: by true score where labels exist, else the chosen first, then by name."""
     rows = [_row(findings, method, epoch) for method, epoch in findings.choice["epochs"].items()]
     if findings.labelled:
-        return sorted(rows, key=lambda row: (-(row.accuracy or {"mean": -1.0})["mean"], row.method))
+        return sorted(rows, key=lambda row: (-(row.true_score or {"mean": -1.0})["mean"], row.method))
     return sorted(rows, key=lambda row: (not row.chosen, row.method))
 
 
@@ -67,8 +68,8 @@ def _row(findings: Findings, method: str, epoch: int) -> Row:
         out=candidate["refused"],
         scores={v: None if v in optimised else candidate["scores"].get(v) for v in findings.choice["validators"]},
         source_val_accuracy=candidate["source_val_accuracy"],
-        accuracy=truth["balanced_accuracy"] if truth else None,
-        plain_accuracy=truth["accuracy"] if truth else None,
+        true_score=truth[findings.scored.metric] if truth else None,
+        second_score=truth[findings.scored.second] if truth else None,
         gain=truth["minus_source_only"] if truth and method != SOURCE_ONLY else None,
         transfer=truth["transfer"] if truth and method != SOURCE_ONLY else "",
     )

@@ -13,12 +13,8 @@ from isthmus.report.verdict import judge
 
 def model_card(findings: Findings) -> dict[str, Any]:
     """Returns the card as JSON types. `target` is None where the target has no labels."""
-    verdict, scenario = judge(findings), findings.scenario
-    return {
-        "name": findings.name,
-        "simulated": findings.simulated,
-        "warnings": warnings(findings.audit, findings.scenario.group),
-        "verdict": {"label": verdict.label, "headline": verdict.headline, "detail": verdict.detail},
+    scenario = findings.scenario
+    return common_facts(findings) | {
         "intended_use": (
             f"Sort {scenario.kind.replace('_', ' ')} images of '{scenario.target}' into these classes:"
             f" {', '.join(findings.facts['classes'])}. Images must come from the same kind of device and be prepared"
@@ -29,21 +25,51 @@ def model_card(findings: Findings) -> dict[str, Any]:
             "Classes that are not listed: the model always answers with one of them.",
             "Decisions about people or safety without a person who checks them.",
         ],
-        "data": _data(findings),
-        "method": _method(findings),
-        "choice": _choice(findings),
         "target": _target(findings),
         "trust": _trust(findings),
-        "metrics": findings.metrics,
         "limits": _limits(findings),
-        "made_by": _made_by(findings),
     }
 
 
 def as_markdown(card: dict[str, Any]) -> str:
     """Returns the card for people; every number in it is one of the card's own."""
+    return rendered("model_card.md.jinja", card)
+
+
+def rendered(template: str, card: dict[str, Any]) -> str:
+    """Fills a card's template."""
     config_text = json.dumps(card["method"]["config"], indent=2, sort_keys=True)
-    return render("model_card.md.jinja", **(card | {"method": card["method"] | {"config_text": config_text}}))
+    return render(template, **(card | {"method": card["method"] | {"config_text": config_text}}))
+
+
+def common_facts(findings: Findings) -> dict[str, Any]:
+    """Returns the facts that the cards of all tasks have."""
+    verdict = judge(findings)
+    return {
+        "name": findings.name,
+        "simulated": findings.simulated,
+        "warnings": warnings(findings.audit, findings.scenario.group),
+        "verdict": {"label": verdict.label, "headline": verdict.headline, "detail": verdict.detail},
+        "data": _data(findings),
+        "method": _method(findings),
+        "choice": _choice(findings),
+        "metrics": findings.metrics,
+        "made_by": _made_by(findings),
+    }
+
+
+def common_limits(findings: Findings) -> list[str]:
+    """Returns what limits a model whatever its task: simulated or few images, absent classes, nothing adapted."""
+    limits = []
+    if findings.simulated:
+        limits.append("The images are simulated; real devices differ in ways the generator does not know.")
+    if findings.labelled:
+        limits.append(f"Measured on {findings.truth['count']} target test images of one collection; see the intervals.")
+    if findings.absent:
+        limits.append(f"Without a target test {findings.scored.unit}, so not measured: {', '.join(findings.absent)}.")
+    if findings.choice["chosen"]["fallback"]:
+        limits.append("Nothing was adapted: this is the source-only model.")
+    return limits
 
 
 def _data(findings: Findings) -> dict[str, Any]:
@@ -134,28 +160,14 @@ def _trust(findings: Findings) -> dict[str, Any]:
 
 
 def _limits(findings: Findings) -> list[str]:
-    limits = []
-    if findings.simulated:
-        limits.append("The images are simulated; real devices differ in ways the generator does not know.")
-    if findings.labelled:
-        limits.append(f"Measured on {findings.truth['count']} target test images of one collection; see the intervals.")
-        absent = [c for c, row in _target_classes(findings).items() if row["recall"] is None]
-        if absent:
-            limits.append(f"Without a target test image, so not measured: {', '.join(absent)}.")
-    else:
+    limits = common_limits(findings)
+    if not findings.labelled:
         limits.append("No target label exists: accuracy on the target is unknown, and no gain is claimed.")
         limits.append(
             "The estimate without labels is no bound: on known pairs its interval held 85% (docs/benchmarks.md)."
         )
-    if findings.choice["chosen"]["fallback"]:
-        limits.append("Nothing was adapted: this is the source-only model.")
     limits.append("The set of classes is closed, and class shares in the field may differ from those seen here.")
     return limits
-
-
-def _target_classes(findings: Findings) -> dict[str, dict[str, Any]]:
-    rows: dict[str, dict[str, Any]] = findings.truth["methods"][findings.choice["chosen"]["method"]]["per_class"]
-    return rows
 
 
 def _made_by(findings: Findings) -> list[str]:

@@ -5,7 +5,7 @@ import importlib.util
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
@@ -18,14 +18,53 @@ from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.selection.choice import ENSEMBLE
 
+
+@dataclass(frozen=True)
+class Scored:
+    """How the answers of a task are scored, and what its files hold.
+
+    Attributes:
+        metric: key of a method in `truth.json` by which methods are compared, and `name` of it in words.
+        second: key of the second score.
+        occurs: key of a class in `truth.json` that is zero where the truth does not hold it.
+        unit: what is right or wrong.
+        truth: keys that must be there; `trust` and `predictions` likewise.
+    """
+
+    metric: str
+    name: str
+    second: str
+    occurs: str
+    unit: Literal["image", "pixel"]
+    truth: tuple[str, ...]
+    trust: tuple[str, ...]
+    predictions: tuple[str, ...]
+
+
 _CHOICE_KEYS = ("scenario", "chosen", "epochs", "candidates", "guards", "validators", "average", "ensemble")
-_TRUTH_KEYS = (
-    *("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals", "trust"),
-    *("class_shift", "leep"),
-)
+_TRUTH_KEYS = ("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals")
 _SHIFT_KEYS = ("pairs", "control", "zscored", "advice", "images", "map", "label_shift", "transferability")
-_TRUST_KEYS = ("alarms", "shift", "temperature", "calibration", "conformal", "estimate")
-_PREDICTION_COLUMNS = ("image_id", "domain", "split", "predicted", "confidence")
+_PREDICTION_COLUMNS = ("image_id", "domain", "split", "confidence")
+CLASSES = Scored(
+    metric="balanced_accuracy",
+    name="balanced accuracy",
+    second="accuracy",
+    occurs="count",
+    unit="image",
+    truth=(*_TRUTH_KEYS, "trust", "class_shift", "leep"),
+    trust=("alarms", "shift", "temperature", "calibration", "conformal", "estimate"),
+    predictions=(*_PREDICTION_COLUMNS, "predicted"),
+)
+MASKS = Scored(
+    metric="mean_iou",
+    name="mean IoU",
+    second="pixel_accuracy",
+    occurs="true_share",
+    unit="pixel",
+    truth=(*_TRUTH_KEYS, "pixels"),
+    trust=("alarms", "temperature", "estimate"),
+    predictions=(*_PREDICTION_COLUMNS, "shares", "mean_iou"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,11 +95,20 @@ class Findings:
     truth: dict[str, Any]
     trust: dict[str, Any]
     predictions: pd.DataFrame
+    scored: Scored
 
     @property
     def labelled(self) -> bool:
         """True where target labels exist, so that `truth` holds numbers."""
         return bool(self.truth["available"])
+
+    @property
+    def absent(self) -> list[str]:
+        """Classes that the truth of the target's test split does not hold; none without labels."""
+        if not self.labelled:
+            return []
+        rows = self.truth["methods"][self.truth["chosen"]]["per_class"]
+        return [name for name in self.facts["classes"] if not rows[name][self.scored.occurs]]
 
 
 def read_findings(
@@ -77,8 +125,9 @@ def read_findings(
     truth: Path,
     trust: Path,
     predictions: Path,
+    scored: Scored,
 ) -> Findings:
-    """Reads all files of a scenario.
+    """Reads all files of a scenario, whose task is scored so.
 
     Raises:
         DataError: a file is missing, broken, or lacks a key or a column.
@@ -102,9 +151,10 @@ def read_findings(
         curves={method: _curves(trained / method) for method in methods},
         choice=chosen,
         metrics=read_json(metrics),
-        truth=_keyed(truth, _TRUTH_KEYS) if available["available"] else available,
-        trust=_keyed(trust, _TRUST_KEYS),
-        predictions=_columns(predictions, _PREDICTION_COLUMNS),
+        truth=_keyed(truth, scored.truth) if available["available"] else available,
+        trust=_keyed(trust, scored.trust),
+        predictions=_columns(predictions, scored.predictions),
+        scored=scored,
     )
 
 

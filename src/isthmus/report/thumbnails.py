@@ -4,7 +4,7 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -75,7 +75,13 @@ def _data_uri(image: NDArray[np.uint8], side: int) -> str:
     picture = Image.fromarray(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     # Small images are shown enlarged, where JPEG's blocks would look like a property of the domain.
-    kind = "png" if max(image.shape[:2]) <= 64 else "jpeg"
+    kind: Literal["png", "jpeg"] = "png" if max(image.shape[:2]) <= 64 else "jpeg"
+    return encoded(picture, kind)
+
+
+def encoded(picture: Image.Image, kind: Literal["png", "jpeg"], sharp: bool = False) -> str:
+    """Returns a picture as a data URI; a sharp JPEG keeps the colour of each pixel, as thin lines need it."""
+    options = {"quality": 88, **({"subsampling": 0} if sharp else {})} if kind == "jpeg" else {"optimize": True}
     stream = io.BytesIO()
-    picture.save(stream, format=kind, **({"quality": 88} if kind == "jpeg" else {"optimize": True}))
+    picture.save(stream, format=kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(stream.getvalue()).decode()}"

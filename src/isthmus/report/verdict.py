@@ -8,6 +8,7 @@ from isthmus.report.formatting import points, points_with_interval, share, share
 from isthmus.report.measured import measured_sentence
 from isthmus.report.results import Findings
 
+COLLAPSED = {"image": "Over 99% of them", "pixel": "Nearly all of their pixels"}
 LITTLE = 0.2  # [share] of balanced accuracy above guessing: an interval that ends below shows no useful model
 
 
@@ -51,10 +52,10 @@ def _judge(findings: Findings) -> Verdict:
         return _without_labels(findings)
     method = findings.choice["chosen"]["method"]
     truth = findings.truth["methods"][method]
-    chance = 1 / len(findings.facts["classes"])
-    scored = f"On the labelled target test split it scores {share_with_interval(truth['balanced_accuracy'])}."
-    if truth["balanced_accuracy"]["low"] <= chance:
-        return _near_guessing(findings, truth["balanced_accuracy"], chance, scored)
+    score, scored = truth[findings.scored.metric], _scored_sentence(findings)
+    guess = guessing(findings)
+    if score["low"] <= guess.score:
+        return _near_guessing(findings, score, guess, scored)
     if _needless(findings):
         return _not_needed(findings, scored)
     if method == SOURCE_ONLY:
@@ -72,9 +73,42 @@ def _judge(findings: Findings) -> Verdict:
     return Verdict("open", "No clear difference", headline, detail, _steps(findings.name))
 
 
+@dataclass(frozen=True)
+class Guess:
+    """What an answer without looking scores on the target.
+
+    Attributes:
+        sentence: that in words, and `name` of such an answer.
+        little: above guessing; an interval that ends below shows no useful model.
+    """
+
+    score: float
+    name: str
+    sentence: str
+    little: float
+
+
+def guessing(findings: Findings) -> Guess:
+    """Returns the score of guessing; for masks that of the most frequent class everywhere, which is larger.
+
+    Of K classes in the truth the one with share p of the pixels then has the IoU p, and the others have 0.
+    """
+    if findings.scored.unit == "image":
+        chance = 1 / len(findings.facts["classes"])
+        return Guess(chance, "guessing", f"Guessing would score {share(chance)}.", LITTLE)
+    rows = findings.truth["methods"][findings.truth["chosen"]]["per_class"]
+    shares = {name: row["true_share"] for name, row in rows.items() if row["true_share"]}
+    most = max(shares, key=lambda name: shares[name])
+    score = shares[most] / len(shares)
+    name = f"marking every pixel as {most}"
+    return Guess(score, name, f"M{name[1:]} would score {share(score)}.", LITTLE * (1 - score))
+
+
 def estimate_sentence(findings: Findings) -> str:
     """Returns what is told of the target's accuracy without its labels, or why nothing is."""
     estimate = findings.trust["estimate"]
+    if "why" in estimate:
+        return f"{estimate['why'][:1].upper()}{estimate['why'][1:]}."
     if estimate["accuracy"] is None:
         return f"The accuracy on the target cannot be estimated without labels: {'; '.join(estimate['cannot_tell'])}."
     return (
@@ -83,14 +117,22 @@ def estimate_sentence(findings: Findings) -> str:
     )
 
 
-def _near_guessing(findings: Findings, accuracy: dict[str, float], chance: float, scored: str) -> Verdict:
+def _scored_sentence(findings: Findings) -> str:
+    score = findings.truth["methods"][findings.choice["chosen"]["method"]][findings.scored.metric]
+    return f"On the labelled target test split it scores {share_with_interval(score, findings.scored.name)}."
+
+
+def _near_guessing(findings: Findings, score: dict[str, float], guess: Guess, scored: str) -> Verdict:
     """Returns the verdict where the interval holds chance: no better than guessing only where few points are left."""
     method, count = findings.choice["chosen"]["method"], findings.truth["count"]
-    detail = f"{scored} Guessing would score {share(chance)}."
-    if accuracy["high"] <= chance + LITTLE:
-        headline = f"{method} is no better than guessing on the target."
+    detail = f"{scored} {guess.sentence}"
+    if findings.scored.unit == "pixel" and method != SOURCE_ONLY:
+        gain = findings.truth["methods"][method]["minus_source_only"]
+        detail += f" Against source-only it is {points_with_interval(gain)}."
+    if score["high"] <= guess.score + guess.little:
+        headline = f"{method} is no better than {guess.name} on the target."
         return Verdict("bad", "No better than guessing", headline, detail, _foreign_steps(findings.name))
-    headline = f"{count} labelled target test images are too few to tell whether {method} is better than guessing."
+    headline = f"{count} labelled target test images are too few to tell whether {method} is better than {guess.name}."
     steps = [Step("", "Label more target images before anything is promoted."), *_steps(findings.name)[:2]]
     return Verdict("open", "Too few labels", headline, detail, steps)
 
@@ -112,11 +154,13 @@ def _refused(findings: Findings) -> Verdict | None:
             ],
         )
     if alarms["target_collapsed"]:
+        measured = findings.labelled and findings.scored.unit == "pixel"  # nothing is estimated of masks
+        told = _scored_sentence(findings) if measured else estimate_sentence(findings)
         return Verdict(
             "bad",
             "Collapsed on the target",
             f"{method} gives nearly all target images the same answer.",
-            f"Over 99% of them get one class, and no other method was left. {estimate_sentence(findings)}",
+            f"{COLLAPSED[findings.scored.unit]} get one class, and no other method was left. {told}",
             [
                 Step("", "Do not promote this model: its answer does not depend on the image."),
                 Step(
@@ -161,8 +205,9 @@ def _without_labels(findings: Findings) -> Verdict:
     method = findings.choice["chosen"]["method"]
     unknown = ""  # where labels of random images measured it, `judge` adds what they say
     if "measured" not in findings.truth:
+        what = {"image": "labels: the true accuracy", "pixel": "masks: the true score"}[findings.scored.unit]
         unknown = (
-            f"{estimate_sentence(findings)} The target has no labels: the true accuracy is not known, nor whether this"
+            f"{estimate_sentence(findings)} The target has no {what} is not known, nor whether this"
             " is better than source-only. No gain is claimed."
         )
     if not findings.trust["alarms"]["shift_found"]:
@@ -172,17 +217,22 @@ def _without_labels(findings: Findings) -> Verdict:
         return Verdict("open", label, headline, unknown, _kept_steps(findings))
     headline, label = f"{method} was chosen without target labels.", "Chosen without labels"
     if method == ENSEMBLE:
-        names = " and ".join(findings.choice["ensemble"])
-        headline = f"The mean of {names} was chosen without target labels."
+        names = list(findings.choice["ensemble"])
+        answer = names[0] if len(names) == 1 else f"The mean of {' and '.join(names)}"
+        headline = f"{answer} was chosen without target labels."
     steps = [
         Step(f"isthmus publish {findings.name}", "puts the model into the registry as candidate"),
         _gate(findings.name, "asks for a person's decision (exit 4): there is no labelled evidence"),
-        Step(
-            f"isthmus label {findings.name}",
-            "lists a few target images to label; with 20 labels of random ones the accuracy is known within 20 points",
-        ),
+        _label_step(findings),
     ]
     return Verdict("open", label, headline, unknown, steps)
+
+
+def _label_step(findings: Findings) -> Step:
+    if findings.scored.unit == "pixel":
+        return Step("", "Draw masks of a few target images of the test split, so that the score can be measured.")
+    text = "lists a few target images to label; with 20 labels of random ones the accuracy is known within 20 points"
+    return Step(f"isthmus label {findings.name}", text)
 
 
 def _kept(findings: Findings) -> tuple[str, str]:

@@ -130,8 +130,8 @@ class Batches:
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Takes the answers to one request in."""
         self._began = self._began if self._rows else time.monotonic()
-        # A model that was published before there were domain scores answers all the same.
-        self._rows += [row for row in rows if "domain_score" in row]
+        # A model that was published before there were domain scores, or one of masks, answers all the same.
+        self._rows += [row for row in rows if {"class", "domain_score"} <= row.keys()]
         if len(self._rows) >= _IMAGES_A_BATCH or time.monotonic() - self._began > _SECONDS_A_BATCH:
             self.write()
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,16 @@ from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_file, write_json
 from isthmus.core.process.failures import other_words
 from isthmus.core.progress import log, track
+from isthmus.data.ingest.paired import paired
 from isthmus.data.ingest.walk import refusal, walk
 from isthmus.data.names import as_text, private_reason, shown_name
+from isthmus.data.tasks.change import Config as ChangeConfig
 from isthmus.registry.model.model_files import read_spec
 from isthmus.registry.publish.model_reference import Address, resolve
 from isthmus.registry.store.stores import open_store
 from isthmus.serving import prediction_process
 from isthmus.serving.batch_statistics import keep, summarise
+from isthmus.serving.mask_files import write_mask
 
 BATCH = 32  # images handed over at once
 
@@ -57,8 +60,9 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
 
     Both hold the paths of files, also of medical ones, since the caller needs them. The log does not.
     Columns of `out`: `path` as given or found (bytes that are no UTF-8 as `\\xe9`), `class`, `confidence` (the largest
-    probability), then what the model answers. A file that cannot be read or is no image of the model's kind is listed
-    with its reason.
+    probability), then what the model answers. Masks are files in `<out>.masks`, whose paths `mask` holds; a model of
+    change takes folders with the earlier images in `a/` and the later ones of the same names in `b/`. A file that
+    cannot be read or is no image of the model's kind is listed with its reason.
 
     Args:
         project: its root.
@@ -74,15 +78,23 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
     """
     store = open_store(project)
     address = resolve(store, given)
-    kind = (read_spec(store, address.model_id) or {}).get("kind", "")
-    listed = list_files(paths, kind)
+    spec = read_spec(store, address.model_id) or {}
+    kind = spec.get("kind", "")
+    listed = list_files(paths, kind) if len(spec.get("inputs", [])) < 2 else list_pairs(paths, kind)
     if statistics is not None:
         check_statistics(statistics)
+        check_classes(address, spec)
+    masks = out.with_name(f"{out.name}.masks")
     bad, count = dict(listed.refused), 0
     with atomic_file(out) as partial, _Table(partial) as table:
-        for good, failed in answers(store.uri, address, listed.files, "predict"):
+        for good, failed in answers(store.uri, address, listed.files, "predict", listed.later):
             bad |= failed
-            table.append([{"path": as_text(str(path)), **_with_confidence(row)} for path, row in good.items()])
+            table.append(
+                [
+                    {"path": as_text(str(path)), **_with_confidence(_with_mask(row, path, masks))}
+                    for path, row in good.items()
+                ]
+            )
             count += len(good)
             if statistics is not None and good:
                 keep(statistics, summarise(list(good.values()), address.model_id, address.version, datetime.now(UTC)))
@@ -95,9 +107,16 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
 
 
 def answers(
-    tracking_uri: str, address: Address, files: Sequence[Path], what: str
+    tracking_uri: str, address: Address, files: Sequence[Path], what: str, later: Mapping[Path, Path] | None = None
 ) -> Iterator[tuple[dict[Path, dict[str, Any]], dict[Path, str]]]:
     """Yields, batch by batch, what a model answers: file -> its row, and file -> why it could not be used.
+
+    Args:
+        tracking_uri: of the store.
+        address: of the model.
+        files: to predict.
+        what: is told of progress.
+        later: file -> the later image of the same place, for a model that takes both.
 
     Raises:
         StoreError: the model could not be loaded, or failed.
@@ -106,7 +125,8 @@ def answers(
     batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
     with _model(tracking_uri, address) as ask:
         for batch in track(batches, what, len(batches), "batch"):
-            rows = dict(zip(batch, ask(batch), strict=True))
+            given = [[path, later[path]] if later else [path] for path in batch]
+            rows = dict(zip(batch, ask(given), strict=True))
             yield (
                 {path: row for path, row in rows.items() if "bad" not in row},
                 {path: row["bad"] for path, row in rows.items() if "bad" in row},
@@ -149,12 +169,14 @@ class Listing:
         refused: file or folder -> why it is refused without opening.
         beside: number of files that lie beside images in folders.
         numbers: of files and refused ones, from 1, in the order in which they were found.
+        later: file -> the later image of the same place, where examples are pairs.
     """
 
     files: list[Path]
     refused: dict[Path, str]
     beside: int
     numbers: dict[Path, int]
+    later: dict[Path, Path] = field(default_factory=dict)
 
     def shown(self, bad: Mapping[Path, str], kind: str) -> dict[str, str]:
         """Returns file, as a message may name it -> reason, in the order of the files."""
@@ -200,7 +222,60 @@ def list_files(paths: Sequence[Path], kind: str = "") -> Listing:
     return Listing(list(dict.fromkeys(files)), refused, beside, numbers)
 
 
+def list_pairs(paths: Sequence[Path], kind: str = "") -> Listing:
+    """Lists the pairs of images in folders: `a/NAME` with `b/NAME`; arguments as of `list_files`.
+
+    Raises:
+        DataError: a path is no folder with both, or there is no pair.
+    """
+    files: list[Path] = []
+    refused: dict[Path, str] = {}
+    later: dict[Path, Path] = {}
+    for number, path in enumerate(paths, 1):
+        named = shown_name(str(path), kind, f"path {number}")
+        if not (path / "a").is_dir() or not (path / "b").is_dir():
+            raise DataError(f"{named}: this model compares two images; give a folder with a/ and b/ in it")
+        walked = [path.name + "/" + inside for inside in walk(path).files]
+        pairs, bad = paired(path.name, walked, ChangeConfig(), target=True, read=False)
+        for pair in pairs:
+            assert pair.second is not None, "of change"
+            first = path / pair.path.partition("/")[2]
+            files.append(first)
+            later[first] = path / pair.second.partition("/")[2]
+        refused |= {path / odd.path.partition("/")[2]: odd.reason for odd in bad}
+    if not files:
+        raise DataError("no pair of images: a/ and b/ have no name in common. Name both images of a place alike")
+    numbers = {path: number for number, path in enumerate([*files, *refused], 1)}
+    return Listing(files, refused, 0, numbers, later)
+
+
+def check_classes(address: Address, spec: Mapping[str, Any]) -> None:
+    """Checks that a model answers classes of images, which statistics and `watch` count.
+
+    Raises:
+        ConfigError: it answers masks.
+    """
+    if spec.get("task", "classification") != "classification":
+        raise ConfigError(
+            f"{address.model} version {address.version}: answers masks ({spec['task']}), and statistics of incoming"
+            " images count classes. Run 'isthmus predict' without --keep-statistics"
+        )
+
+
+def _with_mask(row: dict[str, Any], path: Path, folder: Path) -> dict[str, Any]:
+    """Returns a row whose mask is in a file, if it has one."""
+    if "mask" not in row:
+        return row
+    folder.mkdir(parents=True, exist_ok=True)
+    name, count = path.name, 1
+    while any((folder / f"{name}.{suffix}").exists() for suffix in ("png", "tif")):
+        name, count = f"{path.name}-{count}", count + 1  # of another folder
+    return row | {"mask": str(write_mask(row["mask"], path, folder / name))}
+
+
 def _with_confidence(row: dict[str, Any]) -> dict[str, Any]:
+    if "class" not in row:
+        return row
     confidence = max(value for name, value in row.items() if name.startswith("probability_"))
     return {"class": row["class"], "confidence": confidence} | row
 
@@ -253,9 +328,10 @@ def _model(tracking_uri: str, address: Address) -> Iterator[Any]:
                 f"{address.model} version {address.version}: its process ended with status {child.returncode}: {last}"
             )
 
-        def ask(batch: Sequence[Path]) -> list[dict[str, Any]]:
+        def ask(batch: Sequence[Sequence[Path]]) -> list[dict[str, Any]]:
             with suppress(BrokenPipeError):  # the model's process is gone: answer() says why
-                to_model.write(json.dumps([str(path.absolute()) for path in batch]) + "\n")
+                given = [[str(path.absolute()) for path in example] for example in batch]
+                to_model.write(json.dumps(given) + "\n")
                 to_model.flush()
             rows: list[dict[str, Any]] = answer()
             return rows

@@ -2,8 +2,9 @@
 
     python -P prediction_process.py models:/m-...        with MLFLOW_TRACKING_URI set
 
-It imports nothing of this project: what runs is the code bundled with the model. One line in: a list of paths. One line
-out: a list, for each path its row of the answer, or {"bad": reason}. The first line out says that the model is loaded.
+It imports nothing of this project: what runs is the code bundled with the model. One line in: a list of examples, each
+a list of the paths of its images. One line out: a list, for each example its row of the answer, or {"bad": reason}. The
+first line out says that the model is loaded.
 """
 
 import json
@@ -55,26 +56,27 @@ def read_ahead(read: Callable[[BinaryIO], T | None]) -> "SimpleQueue[T]":
     return items
 
 
-def _read_paths(stream: BinaryIO) -> list[str] | None:
+def _read_paths(stream: BinaryIO) -> list[list[str]] | None:
     line = stream.readline()
     return json.loads(line) if line else None
 
 
-def _rows(model: Any, paths: list[str]) -> list[_Row]:
+def _rows(model: Any, examples: list[list[str]]) -> list[_Row]:
     try:
-        return _predicted(model, paths)
+        return _predicted(model, examples)
     except Exception as error:
         if not _about_data(error):
             raise
-        if len(paths) == 1:
+        if len(examples) == 1:
             return [{"bad": str(error).removeprefix("image 0: ")}]
-        return [row for path in paths for row in _rows(model, [path])]  # find the bad ones
+        return [row for example in examples for row in _rows(model, [example])]  # find the bad ones
 
 
-def _predicted(model: Any, paths: list[str]) -> list[_Row]:
+def _predicted(model: Any, examples: list[list[str]]) -> list[_Row]:
     import pandas as pd
 
-    answer = model.predict(pd.DataFrame({"image": [Path(path) for path in paths]}))
+    columns = [list(map(Path, images)) for images in zip(*examples, strict=True)]
+    answer = model.predict(pd.DataFrame(dict(zip(("image", "image_b"), columns, strict=False))))
     rows: list[_Row] = answer.to_dict("records")
     return rows
 

@@ -1,11 +1,15 @@
 """Runs the frozen backbone over all prepared images, once.
 
-`features/<shard>.npy` is float32 `[N, D]`, one file a shard and in its order; `backbone.safetensors` the very weights
-that made them; `embed.json` how the network is built and where its weights came from. Features are cached by shard,
-weights and code outside the outputs, so that a run that was cut off, or one more image, costs only what is new.
+`features/<shard>.npy` is float32 `[N, D]`, one file a shard and in its order, or, for tasks with masks, float16 `[N, T,
+D]`: of each cell of the image's grid; `features/view<K>-<shard>.npy` the same of photometric views of the source's
+images; `backbone.safetensors` the very weights that made them; `embed.json` how the network is built and where its
+weights came from. Features are cached by shard, weights and code outside the outputs, so that a run that was cut off,
+or one more image, costs only what is new.
 """
 
+import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,13 +23,15 @@ from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.files import atomic_file, atomic_folder, hash_files, sha256_file
 from isthmus.core.fingerprint import Code
 from isthmus.core.progress import log, track
+from isthmus.data.augment.photometric import photometric_view
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import open_shard
 from isthmus.models import ModelConfig
-from isthmus.models.embedding import encode, store_backbone, stored_encoder
+from isthmus.models.classifier import Encoder
+from isthmus.models.embedding import encode, store_backbone, stored_encoder, view_prefix
 from isthmus.stages._cli import stage
 
-Answer = Callable[[NDArray[Any]], NDArray[np.float32]]
+Answer = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class EmbedConfig(Config):
@@ -54,18 +60,31 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
     device, size = pick_device(params.embed.device), params.embed.batch_size
     shards = sorted((prepared / "shards").glob("*.npy"))
     height, channels = open_shard(shards[0]).shape[2:]
+    answers = params.scenario.annotation_config()
+    images = 1 + answers.second if answers.masks else 0
+    channels //= max(1, images)
     config = params.model.backbone_config(f"params.yaml: models.{params.scenario.model}.backbone.")
     with atomic_folder(features) as folder:
-        built = store_backbone(folder, config.build(channels, height, cache), params.model, channels, height)
+        built = store_backbone(folder, config.build(channels, height, cache), params.model, channels, height, images)
         if made_for := built.data_config:
             shown = ", ".join(f"{name} {[round(value, 4) for value in made_for[name]]}" for name in ("mean", "std"))
             log(f"embed: {built.origin}; {shown}: {made_for['statistics_from']}")
         weights = hash_files([folder / "backbone.safetensors", folder / "embed.json"])
         encoder = stored_encoder(folder, len(params.scenario.domains)).eval().to(device)
         code = Code().fingerprint("embed")[:32]
+        target = f"domain{len(params.scenario.source)}-"  # as `plan_shards` names them
         for shard in shards:
-            kept = cache / "features" / f"{sha256_file(shard)[:32]}-{code}-{weights[:32]}-{device.type}.npy"
+            stem = f"{sha256_file(shard)[:32]}-{code}-{weights[:32]}-{device.type}"
+            kept = cache / "features" / f"{stem}.npy"
             _write(folder / shard.name, shard, size, kept, lambda x: encode(encoder, x, device))
+            for number in range(1, 1 + (0 if shard.name.startswith(target) else params.model.views)):
+                kept = cache / "features" / f"{view_prefix(number)}{stem}.npy"
+                name = f"{view_prefix(number)}{shard.name}"
+                _write(folder / name, shard, size, kept, partial(_of_view, encoder, device, number))
+
+
+def _of_view(encoder: Encoder, device: torch.device, number: int, images: NDArray[Any]) -> NDArray[Any]:
+    return encode(encoder, photometric_view(images, number), device)
 
 
 def _write(to: Path, shard: Path, size: int, kept: Path, answer: Answer) -> None:
@@ -74,9 +93,17 @@ def _write(to: Path, shard: Path, size: int, kept: Path, answer: Answer) -> None
         images = open_shard(shard)
         starts = range(0, len(images), size)
         batches = track(starts, f"embed {shard.stem}", len(starts), "batch")
-        with atomic_file(kept) as partial, partial.open("wb") as stream:
-            np.save(stream, np.concatenate([answer(images[start : start + size]) for start in batches]))
-    to.write_bytes(kept.read_bytes())
+        with atomic_file(kept) as partial:
+            written: np.memmap[Any, Any] | None = None
+            for start in batches:  # streamed: the features of cells are larger than their images
+                rows = answer(images[start : start + size])
+                if written is None:
+                    shape = (len(images), *rows.shape[1:])
+                    written = np.lib.format.open_memmap(partial, mode="w+", dtype=rows.dtype, shape=shape)
+                written[start : start + len(rows)] = rows
+            assert written is not None, "a shard has images"
+            written.flush()
+    shutil.copyfile(kept, to)
 
 
 if __name__ == "__main__":

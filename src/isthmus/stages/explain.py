@@ -57,6 +57,11 @@ def run(
 ) -> None:
     """Loads the chosen model with its backbone, picks images, writes their maps."""
     make_deterministic(_THREADS)
+    if not params.scenario.annotation_config().labelled:
+        with atomic_folder(explained) as folder:
+            np.save(folder / "maps.npy", np.zeros((0, 2, 1, 1), np.float32))
+            write_json(folder / "explain.json", {"why_not": "the answer is a mask, which shows it", "images": []})
+        return
     made = read_json(choice)
     chosen = made["chosen"]
     model = load_candidate(trained, parts(made, chosen["method"]), features, chosen["seed"]).requires_grad_(False)

@@ -2,6 +2,7 @@
 
 manifest: `data/manifest.py: MANIFEST`, one row a distinct (domain, bytes, part), ordered by `image_id`.
 locations: `LOCATIONS`, where each of them lies below the raw folder.
+companions: `COMPANIONS`, the mask and the second image of each, where the task has them.
 labels_target: `TARGET_LABELS`, labels of the target; empty with `target_labels: none`.
 audit: counts by domain, split and source class, duplicates, bad files by reason, files beside images; no file names.
 quarantine: `[{"path", "domain", "reason"}]`, files that are not used; of medical images `path` is the file's number,
@@ -15,7 +16,7 @@ from isthmus.core.config import Config
 from isthmus.core.files import write_json
 from isthmus.core.progress import log
 from isthmus.data.ingest.tables import IngestConfig, ingest
-from isthmus.data.manifest import LOCATIONS, MANIFEST, TARGET_LABELS, write_table
+from isthmus.data.manifest import COMPANIONS, LOCATIONS, MANIFEST, TARGET_LABELS, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.stages._cli import stage
 
@@ -31,12 +32,21 @@ class Params(Config):
 
 
 def run(
-    params: Params, *, raw: Path, manifest: Path, locations: Path, labels_target: Path, audit: Path, quarantine: Path
+    params: Params,
+    *,
+    raw: Path,
+    manifest: Path,
+    locations: Path,
+    companions: Path,
+    labels_target: Path,
+    audit: Path,
+    quarantine: Path,
 ) -> None:
     """Writes the tables; broken files go to quarantine and the run goes on."""
     done = ingest(raw, params.scenario, params.ingest, params.seed)
     write_table(manifest, done.manifest, MANIFEST)
     write_table(locations, done.locations, LOCATIONS)
+    write_table(companions, done.companions, COMPANIONS)
     write_table(labels_target, done.target_labels, TARGET_LABELS)
     write_json(quarantine, [bad._asdict() for bad in done.bad])
     write_json(audit, done.audit)

@@ -3,7 +3,10 @@
 prepared: `index.parquet` (`data/manifest.py: INDEX`, in the manifest's order, images the kind refuses left out),
 `shards/*.npy` (`[N, H, W, C]` in the kind's dtype, uint8 for photographs and inspection lines) and `facts.json`
 (classes, shape, resolved options of the kind, what was fitted, mean and std of each domain's training images, refused
-images with reasons). What `preprocess` leaves open (size; of photographs crop and interpolation) is as the model's
+images with reasons).
+Of tasks with masks also `masks/*.npy` (uint8 `[N, H, W]`, `data/masks.py`), those of the source.
+masks_target: the same of the target, which `evaluate` alone opens; an empty folder for other tasks.
+What `preprocess` leaves open (size; of photographs crop and interpolation) is as the model's
 weights want it.
 A run that was cut off is taken up again below `checkpoints`, in a folder named by its inputs, params and code.
 """
@@ -18,7 +21,7 @@ from isthmus.core.config import Config
 from isthmus.core.files import atomic_folder, hash_files, sha256_bytes
 from isthmus.core.fingerprint import Code
 from isthmus.core.progress import log
-from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table
+from isthmus.data.manifest import COMPANIONS, LOCATIONS, MANIFEST, read_table
 from isthmus.data.preprocess.prepare import prepare
 from isthmus.data.scenario import Scenario
 from isthmus.data.workers import processors
@@ -38,7 +41,17 @@ class Params(Config):
     )
 
 
-def run(params: Params, *, raw: Path, manifest: Path, locations: Path, checkpoints: Path, prepared: Path) -> None:
+def run(
+    params: Params,
+    *,
+    raw: Path,
+    manifest: Path,
+    locations: Path,
+    companions: Path,
+    checkpoints: Path,
+    prepared: Path,
+    masks_target: Path,
+) -> None:
     """Writes index, shards and facts; an older folder is replaced as a whole."""
     # Here and not above: torch takes seconds, and each worker process imports this file.
     from isthmus.models.preprocessing import with_defaults_of_weights
@@ -46,19 +59,20 @@ def run(params: Params, *, raw: Path, manifest: Path, locations: Path, checkpoin
     scenario = with_defaults_of_weights(params.scenario, params.backbone)
     kind = scenario.kind_config("params.yaml: preprocess.").build()
     images, places = read_table(manifest, MANIFEST), read_table(locations, LOCATIONS)
-    work = checkpoints / _key(scenario, manifest, locations)
+    beside = read_table(companions, COMPANIONS)
+    work = checkpoints / _key(scenario, [manifest, locations, companions])
     work.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(prepared) as folder:
+    with atomic_folder(prepared) as folder, atomic_folder(masks_target) as apart:
         # how many processes there are changes the speed and not a byte
-        facts = prepare(raw, images, places, scenario, kind, folder, work, processors())
+        facts = prepare(raw, images, places, beside, scenario, kind, folder, apart, work, processors())
     shutil.rmtree(work)
     counts = ", ".join(f"{domain} {count}" for domain, count in facts["count"].items())
     log(f"prepare: {counts} images of {facts['height']} x {facts['width']}; {len(facts['quarantine'])} refused")
 
 
-def _key(scenario: Scenario, manifest: Path, locations: Path) -> str:
+def _key(scenario: Scenario, tables: list[Path]) -> str:
     # The raw files are in the manifest by their hashes, which `prepare` checks as it reads them.
-    inputs, code = hash_files([manifest, locations]), Code().fingerprint("prepare", scenario.kind)
+    inputs, code = hash_files(tables), Code().fingerprint("prepare", scenario.kind)
     return f"prepare-{sha256_bytes(f'{inputs}{code}{scenario.model_dump_json()}'.encode())[:32]}"
 
 

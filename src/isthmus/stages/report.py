@@ -1,4 +1,4 @@
-"""Writes what a person reads: `report/report.html`, one self-contained page, and the model card.
+"""Writes what a person reads, as the task's module says: `report/report.html`, one self-contained page, and the card.
 
 `report.html` holds images, charts and style inline: it opens without a network and without JavaScript.
 `label_first.csv` lists the target images to label first, with reasons; of medical images without their paths.
@@ -8,14 +8,11 @@
 from pathlib import Path
 from typing import ClassVar
 
+from isthmus.core import plugins
 from isthmus.core.config import Config
-from isthmus.core.files import atomic_folder, read_json, write_json, write_text
+from isthmus.core.files import atomic_folder
 from isthmus.data.scenario import Scenario
-from isthmus.report.explanations import explained_cases
-from isthmus.report.label_list import as_csv, query_lines
-from isthmus.report.model_card import as_markdown, model_card
-from isthmus.report.page import Extras, report_page
-from isthmus.report.results import read_findings
+from isthmus.report.tasks import ReportFiles, TaskReport
 from isthmus.stages._cli import stage
 
 
@@ -34,6 +31,7 @@ def run(
     audit: Path,
     quarantine: Path,
     prepared: Path,
+    masks_target: Path,
     locations: Path,
     features: Path,
     shift: Path,
@@ -48,29 +46,13 @@ def run(
     report: Path,
 ) -> None:
     """Reads all files of a scenario and writes page and card."""
-    findings = read_findings(
-        params.scenario,
-        manifest=manifest,
-        audit=audit,
-        quarantine=quarantine,
-        prepared=prepared,
-        shift=shift,
-        trained=trained,
-        choice=choice,
-        metrics=metrics,
-        truth=truth,
-        trust=trust,
-        predictions=predictions,
-    )
-    card = model_card(findings)
-    queries = query_lines(findings, manifest, prepared, features, trained)
-    extras = Extras(queries, explained_cases(findings, prepared, explained), read_json(robustness))
-    listed = as_csv(queries, findings.facts["classes"], params.scenario.kind, locations)
+    files = ReportFiles(
+        manifest, audit, quarantine, prepared, masks_target, locations, features, shift, trained, choice, metrics,
+        truth, trust, predictions, explained, robustness,
+    )  # fmt: skip
+    page: TaskReport = plugins.load("report.tasks", params.scenario.task).Report()
     with atomic_folder(report) as folder:
-        write_text(folder / "report.html", report_page(findings, prepared, extras))
-        write_text(folder / "label_first.csv", listed)
-        write_text(folder / "model_card.md", as_markdown(card))
-        write_json(folder / "model_card.json", card)
+        page.write(params.scenario, files, folder)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def run(
     robustness: Path,
 ) -> None:
     """Loads both models, damages and counts cell by cell, writes the errors."""
-    if not params.robustness.images:
+    if not params.robustness.images or not params.scenario.annotation_config().labelled:
         write_json(robustness, {"measured": False})
         return
     make_deterministic(params.robustness.threads)

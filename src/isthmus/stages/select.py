@@ -6,6 +6,7 @@ guards; the networks whose mean answers. Only methods named under `methods:` are
 was dropped is of another time.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import write_json
 from isthmus.data.scenario import Scenario
+from isthmus.evaluation.guards import TaskGuards
 from isthmus.evaluation.selection.candidates import candidate, measure, views_of
 from isthmus.evaluation.selection.choice import ENSEMBLE, SOURCE_ONLY, Guards, Part, choose
 from isthmus.evaluation.selection.ensemble import Ensemble, seeds_of
@@ -28,24 +30,33 @@ from isthmus.stages._cli import stage
 class SelectConfig(Guards):
     """Which methods answer, the guards that may refuse them, and scores that are reported beside."""
 
-    average: list[str] = Field(
-        ["zscore", "mcc"],
-        description="[methods] whose mean answers, all adapted ones where none is under methods; or source_only alone",
+    average: list[str] | dict[str, list[str]] = Field(
+        default_factory=dict,
+        description="[methods] whose mean answers, all adapted ones where none is under methods; or source_only alone:"
+        " a list for every task, or a list a task; what is not named is as the task's module says",
     )
-    max_images: int = Field(2000, ge=2, description="[image] of each split that candidates are measured on; cut by id")
+    max_images: int = Field(2000, ge=2, description="[image, or cell] of each split that candidates are measured on")
     validators: dict[str, SerializeAsAny[ValidatorConfig]] = Field(
         default_factory=dict, description="modules of isthmus.evaluation.validators, each with its options; reported"
     )
 
     @field_validator("average")
     @classmethod
-    def _methods(cls, values: list[str]) -> list[str]:
+    def _methods(cls, given: list[str] | dict[str, list[str]]) -> list[str] | dict[str, list[str]]:
+        tasks = plugins.names("evaluation.guards")
+        if isinstance(given, dict) and (wrong := [name for name in given if name not in tasks]):
+            raise ValueError(f"{', '.join(wrong)}: no such task. Allowed: {', '.join(tasks)}")
         allowed = [name for name in plugins.names("adapt.methods") if name != SOURCE_ONLY]
-        if values != [SOURCE_ONLY] and (wrong := [name for name in values if name not in allowed]):
-            raise ValueError(
-                f"{', '.join(wrong)}: no such adapted method. Allowed: {', '.join(allowed)}; or {SOURCE_ONLY} alone"
-            )
-        return values
+        for values in given.values() if isinstance(given, dict) else [given]:
+            if values != [SOURCE_ONLY] and (wrong := [name for name in values if name not in allowed]):
+                raise ValueError(
+                    f"{', '.join(wrong)}: no such adapted method. Allowed: {', '.join(allowed)}; or {SOURCE_ONLY} alone"
+                )
+        return given
+
+    def average_of(self, task: str, default: Sequence[str]) -> list[str]:
+        """Returns the methods whose mean answers for a task."""
+        return self.average if isinstance(self.average, list) else self.average.get(task, list(default))
 
     @field_validator("validators", mode="before")
     @classmethod
@@ -93,16 +104,19 @@ def run(params: Params, *, manifest: Path, prepared: Path, trained: Path, choice
     check_methods(params)
     samples = read_samples(manifest, prepared)
     runs = open_trained(trained, params.methods, scenario.classes, len(samples.label))
-    validators = {name: options.build() for name, options in config.validators.items()}
-    views = views_of(samples, scenario.source, scenario.target, config.max_images)
-    made = choose(measure(runs, views, validators, config.significance), config.average)
+    task: TaskGuards = plugins.load("evaluation.guards", scenario.task).Guards()
+    validators = {name: options.build() for name, options in config.validators.items() if task.validators}
+    rows = task.rows(samples, runs, prepared)
+    views = views_of(rows, scenario.source, scenario.target, config.max_images)
+    named = config.average_of(scenario.task, task.average)
+    made = choose(measure(runs, views, validators, task, config.significance), named)
     epochs, candidates = {c.method: c.epoch for c in made.candidates}, made.candidates
     seeds = {method: seeds_of(runs[method]) for method in made.average}
     networks = [Part(method, seed, epochs[method]) for method in seeds for seed in seeds[method]]
     method = made.average[0] if networks else SOURCE_ONLY
     if len(networks) > 1:
         method, average = ENSEMBLE, Ensemble(runs, networks)
-        candidates = [*candidates, candidate(average, views, validators, config.significance)]
+        candidates = [*candidates, candidate(average, views, validators, task, config.significance)]
         epochs[ENSEMBLE] = average.facts.epochs[-1]
     write_json(
         choice,
@@ -112,14 +126,14 @@ def run(params: Params, *, manifest: Path, prepared: Path, trained: Path, choice
                 "method": method,
                 "epoch": epochs[method],
                 "seed": runs[SOURCE_ONLY].facts.seeds[0],  # the first: none is picked by its result
-                "fallback": method == SOURCE_ONLY != "".join(config.average),
+                "fallback": method == SOURCE_ONLY != "".join(named),
                 "why": made.why,
             },
             "epochs": epochs,
             "candidates": [asdict(c) for c in candidates],
             "guards": {name: getattr(config, name) for name in Guards.model_fields},
             "validators": sorted(validators),
-            "average": config.average,
+            "average": named,
             "ensemble": seeds if method == ENSEMBLE else None,
         },
     )

@@ -86,7 +86,7 @@ def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift
     points, shares = plane([rows[domain] for domain in scenario.domains])
     document = {
         "target": scenario.target,
-        "feature_dim": int(read.shape[0]),
+        "feature_dim": int(read.shape[-1]),
         "compared_dim": source.shape[1],
         "images": {domain: {"train": len(places[domain]), "used": len(used[domain])} for domain in scenario.domains},
         "max_images": limit,
@@ -107,7 +107,10 @@ def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift
 
 
 def _features(read: Rows, rows: Any, seed: int) -> Features:
-    return narrow(np.asarray(read.take(rows), dtype=np.float64), derive_seed(seed, "narrow"))
+    """Returns float64 features `[n, D]` of images; of an image's cells the mean."""
+    taken = read.take(rows)
+    whole = taken.astype(np.float32).mean(axis=1) if taken.ndim == 3 else taken
+    return narrow(np.asarray(whole, dtype=np.float64), derive_seed(seed, "narrow"))
 
 
 def _transferability(params: Params, samples: Samples, read: Rows) -> dict[str, Any]:
@@ -130,7 +133,10 @@ def _label_shift(
     labels, rows = samples.label[trained], used[scenario.target]
     if len(np.unique(labels)) < 2 or not len(held):
         empty = Scores(np.zeros((0, len(scenario.classes))), np.zeros(0, np.int64), np.zeros(0, object))
-        return label_shift(empty, empty, scenario.classes, params.shift.max_prior_difference, seed)
+        told = label_shift(empty, empty, scenario.classes, params.shift.max_prior_difference, seed)
+        if scenario.annotation_config().labelled:
+            return told
+        return told | {"why": "Class shares of the target are not estimated: its images do not have one class each."}
     known = standardise(_features(read, held, params.seed), pooled)
     source = standardise(pooled, pooled)
     scores = probe_scores(source, labels, known, target, classes=len(scenario.classes))

@@ -3,14 +3,19 @@
 `run.json`: what was run, resolved, and which share of the backbone's weights trained. `seeds/K/curves.jsonl`: one line
 an epoch. `seeds/K/epochs/EEE.*` for each kept epoch: `safetensors` weights (in frozen mode without the backbone),
 `logits.npy` float32 `[N, K]` and `embeddings.npy` float16 `[N, B]` of all images, rows in the order of
-`prepared/index.parquet`. No target label is read, by any path.
+`prepared/index.parquet`. Of tasks with masks the last epoch alone, `logits.npy` float32 `[N * T, K]` of the cells of
+each image's grid, and embeddings are means over an image's cells. No target label is read, by any path.
 """
 
+import math
 import shutil
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
@@ -24,16 +29,17 @@ from isthmus.core.files import atomic_folder, read_json, write_json
 from isthmus.core.fingerprint import Code
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
+from isthmus.data.masks import source_cells
 from isthmus.data.scenario import Scenario
-from isthmus.data.shards import Rows
+from isthmus.data.shards import CellRows, Rows
 from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
-from isthmus.models.embedding import read_facts, stored_encoder
+from isthmus.models.embedding import read_facts, stored_encoder, view_prefix
 from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import checkpoint_key
-from isthmus.training.data import TrainingData, check_augment, training_data
+from isthmus.training.data import TrainingData, check_augment, training_data, with_cells
 from isthmus.training.devices import Devices, open_devices
 from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs, planned_epochs
 from isthmus.training.memory import check_trains_nothing, memorise
@@ -85,8 +91,7 @@ def run(
     make_deterministic(params.train.threads)
     devices = open_devices(params.train.processes, pick_device(params.train.device))
     data = read_data(params, manifest, prepared, features)
-    steps = data.steps(params.train.batch_size)
-    facts = _facts(params, scenario, method, steps)
+    facts = _facts(params, scenario, method, data)
     work = checkpoints / _key(params, facts, manifest, prepared, features)
     for seed in params.train.seeds:
         folder = work / "seeds" / str(seed)
@@ -129,7 +134,12 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path) ->
         classes=len(params.scenario.classes),
         augment=params.model.augment,
         kind=params.scenario.kind,
+        most_steps=math.ceil(params.model.max_steps / params.model.epochs),
     )
+    if params.model.views:
+        data = replace(data, views=tuple(_view_rows(params, index, features)))
+    if params.scenario.annotation_config().masks:
+        data = _of_cells(params, data, index, prepared, features)
     empty = [
         d for d, r in zip(params.scenario.domains, [*data.source_train, data.target_train], strict=True) if not len(r)
     ]
@@ -138,6 +148,25 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path) ->
             f"no training images in: {', '.join(empty)}. See out/.../audit.json and the shares of the splits"
         )
     return data
+
+
+def _view_rows(params: Params, index: pd.DataFrame, features: Path) -> Iterator[Rows | CellRows]:
+    """Yields the rows of each view; those of the target, of which there are no views, are the images' own."""
+    kind = CellRows if params.scenario.annotation_config().masks else Rows
+    source = index["domain"] != params.scenario.target
+    for number in range(1, params.model.views + 1):
+        shards = index["shard"].where(~source, view_prefix(number) + index["shard"])
+        yield kind(features, index.assign(shard=shards))
+
+
+def _of_cells(params: Params, data: TrainingData, index: pd.DataFrame, prepared: Path, features: Path) -> TrainingData:
+    if params.model.mode == "full":
+        raise ConfigError(
+            f"params.yaml: models.{params.scenario.model}.mode: full trains on whole images, and task"
+            f" {params.scenario.task} on cells of frozen features. Set mode: frozen"
+        )
+    shares, _ = source_cells(prepared, index, read_facts(features).grid, len(params.scenario.classes))
+    return with_cells(data, CellRows(features, index), shares)
 
 
 def _class_shares(params: Params) -> NDArray[np.float64] | None:
@@ -190,12 +219,11 @@ def open_session(
     sizes = (len(scenario.classes), width, len(scenario.source), len(data.target_train))
     method = build_method(params, name.partition(",")[0], Shape(*sizes, derived, _target_shares(params)))
     model = _classifier(params, method, data, prepared, features, derived)
-    steps = data.steps(params.train.batch_size)
-    epochs = planned_epochs(model_config.epochs, model_config.min_steps, steps, method.phases)
+    epochs = _epochs(params, method, data)
     settings = Settings(
         epochs,
-        kept_epochs(epochs, params.train.keep),
-        params.train.batch_size,
+        _kept(params, epochs),
+        _batch_size(params),
         model_config.learning_rate,
         model_config.backbone_rate,
         model_config.weight_decay,
@@ -212,6 +240,19 @@ def open_session(
         method.phases,
     )
     return LoopSession(model.to(device), method.to(device), data, settings, device, folder, name, devices)
+
+
+def _batch_size(params: Params) -> int:
+    return params.model.batch_size or params.train.batch_size
+
+
+def _epochs(params: Params, method: Method, data: TrainingData) -> int:
+    return planned_epochs(params.model.epochs, params.model.min_steps, data.steps(_batch_size(params)), method.phases)
+
+
+def _kept(params: Params, epochs: int) -> list[int]:
+    """Returns the epochs that are stored; of cells the last alone, whose logits are as many as a hundred images'."""
+    return kept_epochs(epochs, 1 if params.scenario.annotation_config().masks else params.train.keep)
 
 
 def build_method(params: Params, name: str, shape: Shape) -> Method:
@@ -272,7 +313,9 @@ def _classifier(
     params: Params, method: Method, data: TrainingData, prepared: Path, features: Path, seed: int
 ) -> Classifier:
     stored = read_facts(features)
-    how: Literal["source", "domain"] = method.standardises or ("domain" if params.method.standardise else "source")
+    # Not by domain where rows are cells: their features' mean hangs on how much of a class an image shows.
+    by_domain = params.method.standardise and data.cells == 1
+    how: Literal["source", "domain"] = method.standardises or ("domain" if by_domain else "source")
     if params.model.mode == "frozen":
         backbone: Any = Features(Standardise(*feature_statistics(data, how)))
     elif how == "source":
@@ -300,10 +343,10 @@ def _classifier(
     )
 
 
-def _facts(params: Params, scenario: str, name: str, steps: int) -> dict[str, Any]:
+def _facts(params: Params, scenario: str, name: str, data: TrainingData) -> dict[str, Any]:
     method = params.method.build(Shape(len(params.scenario.classes), 2, len(params.scenario.source), 1, 0))
-    epochs = planned_epochs(params.model.epochs, params.model.min_steps, steps, method.phases)
-    return {
+    cells = {"cells": data.cells} if data.cells > 1 else {}
+    return cells | {
         "scenario": scenario,
         "method": name,
         "mode": params.model.mode,
@@ -311,7 +354,7 @@ def _facts(params: Params, scenario: str, name: str, steps: int) -> dict[str, An
         "sees_target": method.sees_target,
         "optimises": sorted(method.optimises),
         "seeds": params.train.seeds,
-        "epochs": kept_epochs(epochs, params.train.keep),
+        "epochs": _kept(params, _epochs(params, method, data)),
         "classes": params.scenario.classes,
         "domains": params.scenario.domains,
         "config": {
@@ -324,7 +367,8 @@ def _facts(params: Params, scenario: str, name: str, steps: int) -> dict[str, An
 
 
 def _key(params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path) -> str:
-    inputs = [manifest, prepared / "index.parquet", prepared / "facts.json", features]
+    masks = [path for path in [prepared / "masks"] if path.is_dir()]
+    inputs = [manifest, prepared / "index.parquet", prepared / "facts.json", *masks, features]
     return checkpoint_key(facts, inputs, Code().fingerprint("train", facts["method"]))
 
 

@@ -1,7 +1,7 @@
 """What training may see: inputs of all splits, labels of the source alone, and the batches drawn from them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,6 +16,7 @@ from isthmus.core.seeds import derive_seed
 from isthmus.data.augment import artifacts
 from isthmus.data.augment.views import cut_mixed, erased, mixed, strong_view, weak_view
 from isthmus.data.batch import Batch
+from isthmus.data.shards import CellRows
 from isthmus.models.recipe import Augment
 
 
@@ -46,6 +47,10 @@ class TrainingData:
         classes: K, where images are mixed.
         augment: of images, beside the weak view.
         kind: of imagery; it says which operations of a policy, and which artefacts, the images stand.
+        shares: float32 `[N, K]`, of the classes in source rows that are cells of a grid; None: `labels` say all.
+        cells: rows of an image.
+        views: the rows again, of photometric views of the source's images.
+        most_steps: of an epoch; 0: no limit.
     """
 
     inputs: Inputs
@@ -60,16 +65,23 @@ class TrainingData:
     classes: int = 0
     augment: Augment = field(default_factory=Augment)
     kind: str = ""
+    shares: NDArray[np.float32] | None = None
+    cells: int = 1
+    views: tuple[Inputs, ...] = ()
+    most_steps: int = 0
 
     def steps(self, batch_size: int) -> int:
-        """Returns the steps of an epoch: the larger of the roles is seen once, the smaller repeatedly.
+        """Returns the steps of an epoch: the larger of the roles is seen once, the smaller repeatedly, up to a limit.
 
         All methods take as many, so that they are compared at the same budget: source-only takes more steps where there
         are more target images, though it sees none of them.
         """
-        return max(1, max(sum(map(len, self.source_train)), len(self.target_train)) // batch_size)
+        steps = max(1, max(sum(map(len, self.source_train)), len(self.target_train)) // batch_size)
+        return min(steps, self.most_steps or steps)
 
-    def batches(self, epoch: int, batch_size: int, seed: int, *, target: bool, strong: bool) -> Iterator[Batch]:
+    def batches(
+        self, epoch: int, batch_size: int, seed: int, *, target: bool, strong: bool, views: bool = False
+    ) -> Iterator[Batch]:
         """Yields one epoch's batches; they depend on seed and epoch alone, so a resumed run draws the same."""
         steps = self.steps(batch_size)
         shares = _shares(batch_size, len(self.source_train))
@@ -84,7 +96,8 @@ class TrainingData:
             rows = np.concatenate(
                 [drawn[step * share : (step + 1) * share] for drawn, share in zip(sources, shares, strict=True)]
             )
-            yield self._batch(rows, wanted[step * batch_size : (step + 1) * batch_size], generator, strong)
+            wanted_here = wanted[step * batch_size : (step + 1) * batch_size]
+            yield self._batch(rows, wanted_here, generator, strong, self.views if views else ())
 
     def _source_rows(self, rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
         if self.class_shares is None:
@@ -103,12 +116,24 @@ class TrainingData:
         return values.permute(0, 3, 1, 2).contiguous() if self.images else values
 
     def _batch(
-        self, rows: NDArray[np.int64], target_index: NDArray[np.int64], generator: torch.Generator, strong: bool
+        self,
+        rows: NDArray[np.int64],
+        target_index: NDArray[np.int64],
+        generator: torch.Generator,
+        strong: bool,
+        views: tuple[Inputs, ...],
     ) -> Batch:
         target_rows = self.target_train[target_index]
         both = np.concatenate([rows, target_rows])
         inputs = self.tensor(both)
+        if views:
+            drawn = torch.randint(0, 1 + len(views), (len(rows),), generator=generator).numpy()
+            for number, view in enumerate(views, 1):
+                places = np.flatnonzero(drawn == number)
+                inputs[places] = torch.from_numpy(view.take(rows[places]))
         target_strong = soft_labels = None
+        if self.shares is not None:
+            soft_labels = torch.from_numpy(self.shares[rows])
         if self.images:
             target_strong = strong_view(inputs[len(rows) :], self.shift_pixels, generator) if strong else None
             inputs = weak_view(inputs, self.shift_pixels, generator)
@@ -130,6 +155,7 @@ class TrainingData:
             torch.from_numpy(target_index),
             target_strong,
             soft_labels,
+            overlap=self.shares is not None,
         )
 
     def _by_policy(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -187,6 +213,7 @@ def training_data(
     classes: int = 0,
     augment: Augment = Augment(),  # noqa: B008 - frozen
     kind: str = "",
+    most_steps: int = 0,
 ) -> TrainingData:
     """Sorts the rows of a manifest by role.
 
@@ -200,6 +227,7 @@ def training_data(
         classes: K.
         augment: of images.
         kind: of imagery.
+        most_steps: see `TrainingData`.
 
     Raises:
         ConfigError: the images do not stand the augmentation.
@@ -223,6 +251,36 @@ def training_data(
         classes,
         augment,
         kind,
+        most_steps=most_steps,
+    )
+
+
+def with_cells(data: TrainingData, inputs: CellRows, shares: NDArray[np.float32]) -> TrainingData:
+    """Returns the rows of images as rows of cells: a source cell without a scored pixel has no role.
+
+    Args:
+        data: of images.
+        inputs: features of the cells.
+        shares: float32 `[N, T, K]`, of the classes in each cell, zero where no pixel is scored (`data/masks.py`).
+    """
+    cells = inputs.cells
+    flat = shares.reshape(len(inputs), -1)
+    known = flat.sum(axis=1) > 0
+
+    def of(images: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows: NDArray[np.int64] = (images[:, None] * cells + np.arange(cells)).reshape(-1)
+        return rows
+
+    return replace(
+        data,
+        inputs=inputs,
+        domains=np.repeat(data.domains, cells),
+        labels=np.where(known, flat.argmax(axis=1), -1),
+        source_train=[rows[known[rows]] for rows in map(of, data.source_train)],
+        source_val=(val := of(data.source_val))[known[val]],
+        target_train=of(data.target_train),
+        shares=flat,
+        cells=cells,
     )
 
 

@@ -291,6 +291,7 @@ class LoopSession:
             self._settings.seed,
             target=method.sees_target,
             strong=method.strong_view,
+            views=method.views,
         ):
             here = batch.to(self.device)
             smoothing = self._settings.label_smoothing
@@ -365,7 +366,7 @@ class LoopSession:
         plain = merged(model)  # what is kept has the standard names, and its scores are those of what is kept
         assert isinstance(plain, Classifier)
         model = plain
-        logits, features = self._predict(model, np.arange(len(self._data.domains)))
+        logits, features = self._predict(model, np.arange(len(self._data.domains)), self._data.cells)
         if not self._leads:
             return
         kept = self._folder / "epochs" / f"{self._epoch:03d}"
@@ -377,15 +378,21 @@ class LoopSession:
             save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, partial)
 
     @torch.no_grad()
-    def _predict(self, model: Classifier, rows: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def _predict(
+        self, model: Classifier, rows: NDArray[np.int64], cells: int = 1
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns logits of these rows, and features: the mean of each `cells` rows that follow one another."""
         was = model.training
         model.eval()
         logits, features = [], []
-        size = self._settings.batch_size if self._data.images else 4096
+        size = self._settings.batch_size if self._data.images else max(1, 4096 // cells) * cells
         for inputs, domains in self._data.in_order(rows, size):
             outputs = model(inputs.to(self.device), domains.to(self.device))
             logits.append(outputs.logits.float().cpu().numpy())
-            features.append(outputs.features.float().cpu().numpy())
+            seen = outputs.features.float()
+            features.append(
+                seen.reshape(-1, cells, seen.shape[1]).mean(1).cpu().numpy() if cells > 1 else seen.cpu().numpy()
+            )
         model.train(was)
         if not logits:
             return np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from isthmus.training.data import TrainingData
 
+_MOST = 100_000  # [row] that statistics are taken of
+
 Standardisation = Literal["source", "domain"]
 
 
@@ -27,5 +29,6 @@ def feature_statistics(data: TrainingData, how: Standardisation) -> tuple[Tensor
 
 
 def _moments(data: TrainingData, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    rows = rows[:: -(-len(rows) // _MOST)]  # evenly spaced: millions of cells say no more
     values = data.inputs.take(rows).astype(np.float64)
     return torch.from_numpy(values.mean(0)).float(), torch.from_numpy(values.std(0)).float()

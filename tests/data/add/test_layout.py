@@ -33,6 +33,20 @@ def source(tmp_path: Path, *paths: str, name: str = "old") -> Path:
     return put(tmp_path / name, paths or images("crack", "good"))
 
 
+@pytest.mark.parametrize(("folders", "task"), [(("images", "masks"), "segmentation"), (("a", "b", "masks"), "change")])
+@pytest.mark.parametrize("masked", ["old", "new"])
+def test_folders_with_masks_are_refused_with_the_task_to_set_and_may_be_classes(
+    folders: tuple[str, ...], task: str, masked: str, tmp_path: Path
+) -> None:
+    old = source(tmp_path, *images(*(folders if masked == "old" else ("crack", "good"))))
+    new = target(tmp_path, *images(*(folders if masked == "new" else ("",))))
+
+    with pytest.raises(DataError, match=rf"{masked}: holds .*masks/: images with masks.*'task: {task}'.*--classes"):
+        plan(old, new)
+    if masked == "old":
+        assert set(plan(old, new, classes=folders).scenario.classes) == set(folders)
+
+
 def target(tmp_path: Path, *paths: str) -> Path:
     return put(tmp_path / "new", paths or images(""))
 

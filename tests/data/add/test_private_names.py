@@ -25,7 +25,7 @@ from tests.data.ingest.test_identity import write_dicom
 from tests.raw_folders import pixels, scenario
 
 NAME = "MUELLER_HANS"
-FILES = ("manifest", "locations", "labels_target", "audit", "quarantine")
+FILES = ("manifest", "locations", "companions", "labels_target", "audit", "quarantine")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_file_that_is_not_used_is_a_number_in_every_file_and_where_finds_it(
     entries = json.loads((out / "quarantine").read_text())
     assert entries and all(re.fullmatch(r"file \d+", e["path"]) and reason in e["reason"] for e in entries)
     said = "".join(capsys.readouterr())
-    written = b"".join((out / name).read_bytes() for name in FILES if name != "locations")
+    written = b"".join((out / name).read_bytes() for name in FILES if name not in ("locations", "companions"))
     assert NAME.casefold() not in said.casefold()
     assert NAME.casefold().encode() not in written.lower()
     found = where(_project(tmp_path), "demo", entries[0]["path"])
@@ -178,7 +178,8 @@ def test_no_refusal_of_ingest_or_check_names_a_file_or_folder(
 def test_prepare_names_images_by_their_ids(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = run(raw, tmp_path / "out")
     params = prepare.Params(scenario=scenario(kind="medical", preprocess={"image_size": 20}))
-    paths = {"manifest": out / "manifest", "locations": out / "locations", "checkpoints": tmp_path / "work"}
+    paths = {name: out / name for name in ("manifest", "locations", "companions")}
+    paths |= {"checkpoints": tmp_path / "work", "masks_target": tmp_path / "masks_target"}
     places = read_table(out / "locations", LOCATIONS).set_index("path")["image_id"]
     image_id = str(places[first(raw).relative_to(raw).as_posix()])
     refusal = medical.Medical._refusal

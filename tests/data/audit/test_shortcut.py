@@ -16,7 +16,7 @@ from isthmus.data.ingest.split import group_key
 from isthmus.data.ingest.tables import IngestConfig
 from isthmus.stages import ingest
 from tests.raw_folders import scenario, write_raw
-from tests.stages.test_ingest import OUTPUTS, run
+from tests.stages.test_ingest import outputs, run
 
 
 def keys(count: int, salt: str = "") -> np.ndarray:
@@ -149,9 +149,8 @@ def marked(folder: Path) -> Path:
 
 def limited(raw: Path, out: Path, changes: dict[str, object] | None = None, **limits: float) -> None:
     """Runs `ingest` on a scenario with limits."""
-    names = ("manifest", "locations", "labels_target", "audit", "quarantine")
     params = ingest.Params(scenario=scenario(**(changes or {})), ingest=IngestConfig(workers=1, **limits), seed=0)
-    ingest.run(params, raw=raw, **{name: out / file for name, file in zip(names, OUTPUTS, strict=True)})
+    ingest.run(params, raw=raw, **outputs(out))
 
 
 def test_the_audit_holds_every_cue_and_a_shortcut_alone_does_not_stop_the_run(tmp_path: Path) -> None:

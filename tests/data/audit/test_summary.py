@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from isthmus.core.errors import DataError
-from isthmus.data.audit.summary import Bad, check_bad_share, source_contradictions
+from isthmus.data.audit.summary import Bad, check_bad_share, contradictions
 
 
 def test_the_same_bytes_under_two_source_classes_name_both() -> None:
@@ -12,10 +12,12 @@ def test_the_same_bytes_under_two_source_classes_name_both() -> None:
             "domain": ["a", "a", "a", "b", "b"],
             "path": ["a/pit/x", "a/good/y", "a/pit/z", "b/pit/v", "b/good/w"],
             "class_name": ["pit", "good", "pit", "pit", "good"],
+            "mask_sha256": "",
+            "second_sha256": "",
         }
     )
 
-    bad = source_contradictions(frame, "b")
+    bad = contradictions(frame, "b")
 
     reason = "identical files are in 2 classes: good, pit"
     assert bad == [Bad("a/good/y", "a", reason), Bad("a/pit/x", "a", reason)]

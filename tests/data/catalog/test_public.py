@@ -3,8 +3,9 @@ import functools
 import hashlib
 import http.server
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from PIL import Image
 from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import hash_files
 from isthmus.data.catalog import conversion, download, pairs, public
-from isthmus.data.catalog.pairs import PAIRS, PublicPair
+from isthmus.data.catalog.pair import PublicPair
+from isthmus.data.catalog.pairs import PAIRS
 from isthmus.data.catalog.public import fetch
 from isthmus.data.ingest.scan import find_images
 from isthmus.data.scenario import Scenario
@@ -166,9 +168,7 @@ def test_a_project_without_dvc_is_told_so(tmp_path: Path, mirror: Path) -> None:
 
 
 def test_an_unknown_pair_is_refused_with_the_known_ones(home: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"no public pair 'steal'\. Did you mean 'steel'\? There are: blood, mnist_usps"
-    ):
+    with pytest.raises(ConfigError, match=r"no public pair 'steal'\. Did you mean 'steel'\? There are: blood"):
         fetch("steal", home, None)
 
 
@@ -200,10 +200,133 @@ def test_without_a_network_the_origin_ends_in_one_message_that_names_the_mirror(
     assert not (home / "data").exists()
 
 
-@pytest.mark.parametrize("name", ["mnist_usps", "usps_mnist"])
-def test_pairs_whose_files_no_list_names_need_a_mirror(name: str, home: Path) -> None:
-    with pytest.raises(DataError, match=rf"no list names their files.*isthmus fetch {name} --mirror"):
-        fetch(name, home, None)
+@pytest.mark.parametrize("name", sorted(name for name, pair in PAIRS.items() if pair.mirror_only))
+def test_pairs_whose_origin_nothing_verifies_need_a_mirror(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"nothing verifies the origin's files \(https.*isthmus fetch {name} --mirror"):
+        fetch(name, tmp_path, None)
+
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, list[dict[str, str]]], str]:
+    """Writes a mirror of one data set from lines of its manifest; its pairs are vouched for. Returns the mirror."""
+
+    def write(folder: str, lines: list[dict[str, str]]) -> str:
+        home = tmp_path / "mirror" / folder
+        for line in lines:
+            (home / line["path"]).parent.mkdir(parents=True, exist_ok=True)
+            (home / line["path"]).write_bytes(line["path"].encode())
+            line["sha256"] = sha(home / line["path"])
+        pd.DataFrame(lines).to_csv(home / "manifest.csv", index=False)
+        for name in [name for name, pair in PAIRS.items() if pair.folder == folder]:
+            pair = dataclasses.replace(PAIRS[name], checks={"manifest.csv": sha(home / "manifest.csv")})
+            monkeypatch.setitem(PAIRS, name, pair)
+        return str(tmp_path / "mirror")
+
+    return write
+
+
+def files(raw: Path) -> list[str]:
+    return sorted(path.relative_to(raw).as_posix() for path in raw.rglob("*") if path.is_file())
+
+
+def written(home: Path, name: str) -> dict[str, Any]:
+    section: dict[str, Any] = yaml.safe_load((home / "params.yaml").read_text())["scenarios"][name]
+    return section
+
+
+def test_images_come_with_their_masks_and_groups_and_without_what_belongs_to_no_image(home: Path, small: Any) -> None:
+    mirror = small(
+        "seg_nuclei",
+        [
+            {"path": "masks/a.png"},
+            {"path": "instances/a.png"},
+            *(
+                {"path": f"images/{n}.png", "domain": domain, "split": split, "group": f"0{n}", "mask": mask}
+                for n, domain, split, mask in [(1, "fluorescence", "train", "masks/a.png"), (2, "stained", "test", "")]
+            ),
+        ],
+    )
+
+    raw = fetch("seg_nuclei", home, mirror)
+
+    assert (raw / "images.csv").read_text().splitlines() == [
+        "path,domain,split,group,mask",
+        "images/1.png,fluorescence,train,01,masks/a.png",
+        "images/2.png,stained,test,02,",
+    ]
+    assert files(raw) == ["images.csv", "images/1.png", "images/2.png", "masks/a.png"]
+    section = written(home, "seg_nuclei")
+    assert (section["task"], section["classes"]) == ("segmentation", ["background", "nucleus"])
+    (raw / "masks" / "a.png").write_bytes(b"other")
+    with pytest.raises(DataError, match=r"already exists and its masks/a\.png is gone or changed"):
+        fetch("seg_nuclei", home, mirror)
+
+
+def test_a_second_date_is_a_column_and_a_manifest_without_test_images_splits_nothing(home: Path, small: Any) -> None:
+    lines = []
+    for city in ("taizhou", "nanjing"):
+        place = {"domain": city, "split": "train", "group": city}
+        lines += [
+            {"path": f"masks/{city}.png"},
+            {"path": f"{city}/1.tif", **place, "mask": f"masks/{city}.png", "second": f"{city}/2.tif"},
+            {"path": f"{city}/2.tif", **place},
+        ]
+
+    raw = fetch("change_landsat", home, small("change_landsat", lines))
+
+    assert (raw / "images.csv").read_text().splitlines() == [
+        "path,domain,group,mask,image_b",
+        "nanjing/1.tif,nanjing,nanjing,masks/nanjing.png,nanjing/2.tif",
+        "taizhou/1.tif,taizhou,taizhou,masks/taizhou.png,taizhou/2.tif",
+    ]
+    assert len(files(raw)) == 7
+    assert written(home, "change_landsat")["tiles"] == {"size": 50, "blocks": 8}
+
+
+def test_directions_between_the_same_domains_share_one_raw_folder(home: Path, small: Any) -> None:
+    classes = PAIRS["pacs_photo_sketch"].section["classes"]
+    lines = [
+        {"path": f"{domain}/{label}/1.jpg", "domain": domain, "label": label}
+        for domain in ("photo", "sketch", "art_painting")
+        for label in classes
+    ]
+    mirror = small("pacs", lines)
+    raw = fetch("pacs_photo_sketch", home, mirror)
+    before = hash_files([raw])
+
+    again = fetch("pacs_art_painting_photo", home, mirror)
+
+    assert (again, hash_files([again])) == (raw, before)
+    assert sorted(path.name for path in raw.parent.iterdir() if path.name != ".gitignore") == ["pacs", "pacs.dvc"]
+    assert (home / "data" / "README.md").read_text().count("`pacs`") == 1
+    scenario = Scenario.model_validate(written(home, "pacs_art_painting_photo"))
+    found, bad = find_images(again, scenario)
+    assert ({f.domain for f in found}, len(found), bad) == ({"art_painting", "photo"}, 2 * len(classes), [])
+
+
+def test_a_manifest_that_names_no_place_in_the_repository_is_continued_by_its_own_paths(
+    home: Path, small: Any, web: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [{"path": f"{domain}/dog/1.jpg", "domain": domain, "label": "dog"} for domain in ("photo", "sketch")]
+    manifest = Path(small("pacs", lines)) / "pacs" / "manifest.csv"
+    pair = dataclasses.replace(PAIRS["pacs_photo_sketch"], urls=dict.fromkeys(("photo", "sketch"), f"{web}/pacs"))
+    monkeypatch.setitem(PAIRS, "pacs_photo_sketch", pair)
+    monkeypatch.setattr(public, "_bundled", lambda _: manifest.read_bytes())
+
+    raw = fetch("pacs_photo_sketch", home, None)
+
+    assert files(raw) == ["images.csv", "photo/dog/1.jpg", "sketch/dog/1.jpg"]
+
+
+def test_the_list_names_every_pair_and_the_origin_of_a_family_once() -> None:
+    listed = pairs.listing()
+
+    assert all(f"{name}: {pair.source} -> {pair.target} (" in listed for name, pair in PAIRS.items())
+    assert listed.count("Office-Caltech10") == listed.count("PACS, 7 classes") == 1
+    assert "change_landsat: taizhou -> nanjing (change)" in listed
+    assert listed.count("From a mirror alone") == 6
 
 
 @pytest.mark.parametrize(("name", "source"), [("mnist_usps", "mnist"), ("usps_mnist", "usps")])
@@ -241,7 +364,7 @@ def test_every_known_pair_is_a_valid_scenario_with_origin_and_licence(name: str)
     Scenario.model_validate(pair.scenario()).kind_config("preprocess.")
 
     assert pair.origin and pair.licence
-    assert set(pair.urls) == {pair.source, pair.target}
+    assert {pair.source, pair.target} <= set(pair.urls)
 
 
 @pytest.mark.parametrize(
@@ -250,6 +373,7 @@ def test_every_known_pair_is_a_valid_scenario_with_origin_and_licence(name: str)
         ("steel", {"neu": 900, "xsdd": 638}),
         ("blood", {"pbc": 480, "tecom": 299}),
         ("scenes", {"aid": 700, "rsscn7": 700}),
+        ("pacs_photo_sketch", {"photo": 350, "sketch": 350, "art_painting": 350}),
     ],
 )
 def test_the_bundled_manifests_are_the_pinned_ones_and_name_an_address_and_a_hash_for_every_file(
@@ -260,7 +384,8 @@ def test_the_bundled_manifests_are_the_pinned_ones_and_name_an_address_and_a_has
     rows = public._manifest(pair, Path("unused"), None)
 
     assert {domain: sum(row.domain == domain for row in rows) for domain in pair.urls} == counts
-    assert all(row.source_file.partition("/")[2] and len(row.sha256) == 64 for row in rows)
+    assert all(len(row.sha256) == 64 for row in rows)
+    assert {bool(row.source_file.partition("/")[2]) for row in rows} == {name != "pacs_photo_sketch"}
     packed = {domain for domain, recipe in pair.recoded.items() if recipe == "png"}
     assert {row.domain for row in rows if row.pixels} == packed
     assert all(len(row.pixels) == 64 for row in rows if row.domain in packed)

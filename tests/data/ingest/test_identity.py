@@ -46,7 +46,7 @@ def raw_dicoms(folder: Path, patients: int = 60) -> Path:
 
 
 def run(raw: Path, out: Path, key: Path | None) -> pd.DataFrame:
-    files = ("manifest", "locations", "labels_target", "audit", "quarantine")
+    files = ("manifest", "locations", "companions", "labels_target", "audit", "quarantine")
     params = ingest.Params(
         scenario=scenario(kind="medical", preprocess={}), ingest=IngestConfig(identity_key=key, workers=1), seed=0
     )

@@ -16,7 +16,8 @@ from isthmus.data.ingest.table import Found  # noqa: E402
 from isthmus.data.ingest.tables import IngestConfig, ingest  # noqa: E402
 from isthmus.data.ingest.volumes import Volumes, volumes  # noqa: E402
 from isthmus.data.pairs import medical  # noqa: E402
-from isthmus.data.pairs.medical import SCANNERS, Config  # noqa: E402
+from isthmus.data.pairs.medical import COUNTS, Config  # noqa: E402
+from isthmus.data.simulate.chest import SCANNERS  # noqa: E402
 from isthmus.data.slices import VolumeConfig  # noqa: E402
 from tests.raw_folders import scenario  # noqa: E402
 
@@ -37,8 +38,9 @@ def found_in(raw: Path, paths: list[Path]) -> Volumes:
 def shuffled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two series of each simulated scanner, 12 slices a series, under names that say nothing of their order."""
     monkeypatch.setattr(medical, "PATIENTS", 2)
-    few = {n: dataclasses.replace(s, side=32, counts=dict.fromkeys(s.counts, 6)) for n, s in SCANNERS.items()}
-    monkeypatch.setattr(medical, "SCANNERS", few)
+    monkeypatch.setattr(medical, "COUNTS", {name: dict.fromkeys(counts, 6) for name, counts in COUNTS.items()})
+    small = {name: dataclasses.replace(scanner, side=32) for name, scanner in SCANNERS.items()}
+    monkeypatch.setattr(medical, "SCANNERS", small)
     Config().build().write(tmp_path / "raw", 0)
     rng = np.random.default_rng(0)
     for domain in SCANNERS:

@@ -1,27 +1,22 @@
 import dataclasses
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 pytest.importorskip("rasterio")
 
 from isthmus.core.files import hash_files
 from isthmus.data.pairs import remote_sensing
-from isthmus.data.pairs.remote_sensing import SATELLITES, Config, render
+from isthmus.data.pairs.remote_sensing import COUNTS, Config
 from isthmus.data.readers import reader_for
 from isthmus.data.readers.geotiff import FileReader
-
-
-def reflectance(name: str, label: str, count: int = 6, **changes: object) -> np.ndarray:
-    satellite = dataclasses.replace(SATELLITES[name], cut=0.0, **changes)
-    images = [render(satellite, label, np.random.default_rng(i), np.random.default_rng(100 + i)) for i in range(count)]
-    return np.stack(images) * satellite.scale + satellite.offset
+from isthmus.data.simulate.countryside import SATELLITES
 
 
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    satellites = {n: dataclasses.replace(s, counts=dict.fromkeys(s.counts, 2), cut=1.0) for n, s in SATELLITES.items()}
+    satellites = {name: dataclasses.replace(satellite, cut=1.0) for name, satellite in SATELLITES.items()}
     monkeypatch.setattr(remote_sensing, "SATELLITES", satellites)
+    monkeypatch.setattr(remote_sensing, "COUNTS", {name: dict.fromkeys(counts, 2) for name, counts in COUNTS.items()})
 
 
 def test_files_are_named_by_scene_and_the_same_seed_writes_the_same_bytes(
@@ -40,8 +35,8 @@ def test_files_are_named_by_scene_and_the_same_seed_writes_the_same_bytes(
 
 
 def test_the_pair_has_720_images_and_class_shares_that_differ_mildly() -> None:
-    assert [sum(s.counts.values()) for s in SATELLITES.values()] == [360, 360]
-    assert SATELLITES["sat_a"].counts != SATELLITES["sat_b"].counts
+    assert [sum(counts.values()) for counts in COUNTS.values()] == [360, 360]
+    assert COUNTS["sat_a"] != COUNTS["sat_b"]
 
 
 def test_both_satellites_files_read_back_to_reflectance_with_place_bands_and_nodata(
@@ -60,33 +55,3 @@ def test_both_satellites_files_read_back_to_reflectance_with_place_bands_and_nod
         assert image.valid is not None
         assert 0.03 < 1 - image.valid.mean() < 0.45
         assert -0.02 < image.pixels[image.valid].min() < image.pixels[image.valid].max() < 0.6
-
-
-@pytest.mark.parametrize("name", SATELLITES)
-def test_surfaces_differ_as_their_spectra_do(name: str) -> None:
-    forest, urban, water = (reflectance(name, label) for label in ("forest", "urban", "water"))
-
-    def ndvi(found: np.ndarray) -> np.ndarray:
-        return (found[:, 3] - found[:, 2]) / (found[:, 3] + found[:, 2])
-
-    assert np.median(ndvi(forest)) > np.median(ndvi(urban)) + 0.1
-    assert np.quantile(water[:, 4], 0.1) < 0.5 * np.quantile(forest[:, 4], 0.1) + 0.02
-    assert urban[:, 2].mean() > forest[:, 2].mean()
-
-
-def test_haze_brightens_the_blue_most_and_autumn_dries_the_fields() -> None:
-    clear, hazy = (reflectance("sat_a", "forest", haze=haze, exponent=2.0) for haze in (0.0, 0.06))
-    summer, autumn = (reflectance("sat_a", "cropland", withered=w, bare=b) for w, b in ((0.1, 0.1), (0.5, 0.6)))
-
-    rise = (hazy - clear).mean(axis=(0, 2, 3))
-
-    assert rise[0] > 1.5 * rise[2] > 0
-    assert (summer[:, 3] - summer[:, 2]).mean() > 1.3 * (autumn[:, 3] - autumn[:, 2]).mean()
-
-
-def test_the_optics_pass_a_quarter_of_the_contrast_at_nyquist() -> None:
-    wave = np.tile(np.cos(np.pi * np.arange(remote_sensing.SIDE)), (remote_sensing.SIDE, 1))
-
-    passed = remote_sensing._blurred(wave, 1)[40:80, 40:80]
-
-    assert np.abs(passed).mean() == pytest.approx(0.25, rel=0.02)

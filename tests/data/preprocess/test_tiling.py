@@ -235,7 +235,7 @@ def test_a_frame_of_too_many_pixels_is_cut_window_by_window(
 
     with pytest.raises(DataError, match=r"too many pixels \(.*= 13000\); the limit is 5000.*with 'tiles'"):
         reader.parts(path, bounds)
-    cut = list(images_in(path, reader, bounds, Tiles(size=40, overlap=10), "a"))
+    cut = [(a, b, c) for a, b, c, _ in images_in(path, reader, bounds, Tiles(size=40, overlap=10), "a")]
 
     assert isinstance(reader, geotiff.FileReader)
     assert len(cut) == 12
@@ -265,7 +265,7 @@ def test_a_long_scene_is_cut_into_tiles_larger_than_its_windows(
     path = tmp_path / "a.tif"
     tiles = Tiles(size=600, overlap=100, unit="m")
 
-    cut = list(images_in(path, reader_for(path), DEFAULT, tiles, "a"))
+    cut = [(a, b, c) for a, b, c, _ in images_in(path, reader_for(path), DEFAULT, tiles, "a")]
 
     assert [part for _, part, _ in cut] == [f"@{y}-{x}-60-60" for y in (0, 40) for x in (0, 50, 70)]
     assert np.array_equal(cut[4][2].pixels, np.moveaxis(bands[:, 40:100, 50:110], 0, -1))

@@ -72,6 +72,8 @@ def test_both_estimates_find_planted_shares() -> None:
         assert found == pytest.approx(SKEWED, abs=0.04)
 
 
+@pytest.mark.slow
+@pytest.mark.soak  # half a minute of draws
 def test_intervals_hold_the_true_shares_about_as_often_as_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(label_shift, "RESAMPLES", 60)
     held = np.zeros((2, 3))

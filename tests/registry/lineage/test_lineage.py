@@ -27,7 +27,10 @@ def test_it_knows_raw_data_params_and_requirements_by_their_hashes(project):
     assert lineage.raw[1].endswith(".dir")
     assert lineage.requirements_sha256 == sha256_file(project / "requirements.lock")
     assert len(lineage.params_md5) == 32
-    assert lineage.md5_of(project / "out/demo/prepared") == lock["prepare@demo"]["outs"][0]["md5"]
+    assert (
+        lineage.md5_of(project / "out/demo/prepared")
+        == {out["path"]: out["md5"] for out in lock["prepare@demo"]["outs"]}["out/demo/prepared"]
+    )
 
 
 def test_paths_come_from_the_commands_in_the_lock(project):

@@ -69,6 +69,7 @@ def folder(built, tmp_path_factory):
     out = built / "out" / "demo"
     export_trained(out / "train", [("coral", 0, 4)], out / "features", 0, place)
     spec = {"scenario": "demo", "kind": "natural", "preprocess": {"image_size": SIZE}, "classes": CLASSES}
+    spec |= {"task": "classification", "whole_frame": False}
     spec |= {"domain": "line_b", "fitted": {"line_a": {}, "line_b": {}}, "promise": PROMISE, "tiles": None}
     write_json(place / SPEC, spec)
     write_typicalities(typicalities(read_lineage(built, "demo"), demo(built)), place / TYPICALITY)
@@ -140,7 +141,7 @@ def test_an_image_that_cannot_be_prepared_spoils_no_other_and_is_named_by_its_pl
     def prepare(image, fitted):
         raise MemoryError if image.pixels.shape[0] == 1 else ZeroDivisionError("in /home/jones")
 
-    monkeypatch.setattr(predictor._kind, "prepare", prepare)
+    monkeypatch.setattr(predictor._parts.kind, "prepare", prepare)
     with pytest.raises(DataError, match=r"^image 0: cannot be prepared \(ZeroDivisionError\)$"):
         predictor.predict([picture])
     with pytest.raises(DataError, match=r"^image 0: cannot be prepared \(MemoryError\)$"):

@@ -94,6 +94,7 @@ def read_source(folder: Path, classes: Sequence[str] | None, known: set[str], gr
     layout = Layout(folder, walk(folder))
     steps, wrapped = _unwrapped(folder, layout.walked, {*map(nfc, classes or ()), *known})
     layout.notes += wrapped
+    _refuse_masks(folder, steps, classes or ())
     loose = [s for s in steps if len(s.rest) == 1]
     if loose:
         tables = _tables(layout, classes, group, kind)
@@ -130,6 +131,7 @@ def read_target(
     """
     layout = Layout(folder, walk(folder))
     steps, wrapped = _unwrapped(folder, layout.walked, set(map(nfc, classes)))
+    _refuse_masks(folder, steps, classes)
     steps = _splits_below(steps)
     layout.notes += wrapped
     if wanted != "none":
@@ -203,6 +205,20 @@ def _unwrapped(folder: Path, walked: Walked, known: set[str]) -> tuple[list[_Ste
             break
         steps = [s._replace(rest=s.rest[1:]) for s in steps]
     return steps, notes
+
+
+def _refuse_masks(folder: Path, steps: list[_Step], classes: Sequence[str]) -> None:
+    """Refuses a folder of images with masks, which would be taken for classes."""
+    names = {nfc(readable(s.rest[0])) for s in steps if len(s.rest) > 1}
+    if not names & {*classes}:
+        for task, wanted in (("segmentation", ("images", "masks")), ("change", ("a", "b", "masks"))):
+            if names >= set(wanted):
+                raise DataError(
+                    f"{folder}: holds {', '.join(f'{name}/' for name in wanted)}: images with masks, and 'isthmus add'"
+                    " takes images with classes alone. Put each domain below data/raw/NAME, run 'dvc add' on it"
+                    f" and write a scenario with 'task: {task}' in params.yaml; if these are classes, name them with"
+                    " --classes"
+                )
 
 
 def _ask_about_splits(folder: Path, steps: list[_Step], splits: set[str]) -> None:

@@ -18,7 +18,7 @@ def label_facts(images: pd.DataFrame, near: list[tuple[str, str]], target: str, 
         target: the target's name.
         classes: names of the classes.
     """
-    source = images[images["domain"] != target]
+    source = images[(images["domain"] != target) & images["label"].notna()]  # none where answers are masks
     counts = {str(d): rows["label"].value_counts() for d, rows in source.groupby("domain")}
     label = {i: int(v) for i, v in zip(source["image_id"], source["label"], strict=True)}
     two = [list(pair) for pair in near if all(i in label for i in pair) and label[pair[0]] != label[pair[1]]]

@@ -50,7 +50,7 @@ def shortcuts(images: pd.DataFrame, target: str, seed: int) -> dict[str, Any]:
         seed: of trees and resamples.
     """
     chosen = images.sort_values("image_id").groupby("domain").head(LARGEST)
-    sources = chosen[chosen["domain"] != target]
+    sources = chosen[(chosen["domain"] != target) & chosen["label"].notna()]  # none where answers are masks
     return {
         "domain": _each_cue(chosen, chosen["domain"], seed),
         "class": {str(d): _each_cue(rows, rows["label"], seed) for d, rows in sources.groupby("domain")},

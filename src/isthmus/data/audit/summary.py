@@ -18,24 +18,50 @@ class Bad(NamedTuple):
     reason: str
 
 
+WITHOUT_MASK = "is used without its mask: "  # how the reason of a target image begins that is used and not scored
 _SHOWN = 20  # bad files in one message
 
 
-def source_contradictions(frame: pd.DataFrame, target: str) -> list[Bad]:
-    """Returns the source's files that lie under two classes; none of their labels can be trusted.
+def contradictions(frame: pd.DataFrame, target: str) -> list[Bad]:
+    """Returns identical files that cannot all be right: of the source, two classes or masks; of all, two later images.
 
     Args:
-        frame: columns `image_id`, `domain`, `path`, `class_name`; one row a file and part.
-        target: the target's name; its contradictions stay, as two rows of `labels_target`.
+        frame: columns `image_id`, `domain`, `path`, `class_name`, `mask_sha256`, `second_sha256`; one row a file and
+            part.
+        target: the target's name; its contradictory classes stay, as two rows of `labels_target`.
     """
     source = frame[frame["domain"] != target]
-    contradicting = source[source.groupby("image_id")["class_name"].transform("nunique") > 1]
     bad = set()
-    for _, rows in contradicting.groupby("image_id"):
-        names = sorted(set(rows["class_name"]))
-        reason = f"identical files are in {len(names)} classes: {', '.join(names)}"
-        bad |= {Bad(path, domain, reason) for path, domain in zip(rows["path"], rows["domain"], strict=True)}
+    for rows, column, what in (
+        (source, "class_name", "are in {} classes: {}"),
+        (source, "mask_sha256", "have {} different masks"),
+        (frame, "second_sha256", "have {} different second images"),
+    ):
+        odd = rows[rows.groupby("image_id")[column].transform("nunique") > 1]
+        for _, same in odd.groupby("image_id"):
+            names = sorted(set(same[column]))
+            reason = f"identical files {what.format(len(names), ', '.join(names))}"
+            bad |= {Bad(path, domain, reason) for path, domain in zip(same["path"], same["domain"], strict=True)}
     return sorted(bad)
+
+
+def one_mask(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[Bad]]:
+    """Returns a frame in which identical target files have one mask, and those that have none for they had several.
+
+    Args:
+        frame: as of `contradictions`, with `mask`.
+        target: the target's name.
+    """
+    bad: list[Bad] = []
+    here = frame[(frame["domain"] == target) & frame["image_id"].duplicated(keep=False)]
+    for _, same in here.groupby("image_id"):
+        masks = same.loc[same["mask_sha256"] != "", ["mask", "mask_sha256"]]
+        if (several := masks["mask_sha256"].nunique()) > 1:
+            why = f"{WITHOUT_MASK}identical files have {several} different masks"
+            bad += [Bad(path, target, why) for path in same["path"]]
+        if len(masks):
+            frame.loc[same.index, ["mask", "mask_sha256"]] = ["", ""] if several > 1 else list(masks.iloc[0])
+    return frame, bad
 
 
 def check_bad_share(bad: list[Bad], files: int, allowed: float) -> None:

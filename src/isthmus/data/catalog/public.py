@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
+from itertools import compress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,23 +22,37 @@ from isthmus.core.progress import log, track
 from isthmus.data.add.register import add_section, dvc_add
 from isthmus.data.catalog.conversion import RECIPES, pixels_sha256
 from isthmus.data.catalog.download import bring, safe_path
-from isthmus.data.catalog.pairs import PublicPair, public_pair
+from isthmus.data.catalog.pair import PublicPair
+from isthmus.data.catalog.pairs import public_pair
 
 _THREADS = 8  # downloads side by side
-_LISTED = ("path", "domain", "label", "split", "source_file", "sha256")  # columns of a manifest that are used
-_COLUMNS = ("path", "domain", "label", "split")
 
 
 class Listed(NamedTuple):
-    """One file of a manifest."""
+    """One file of a manifest: an image, or a mask, which has no domain."""
+
+    path: str
+    sha256: str
+    domain: str = ""
+    label: str = ""
+    split: str = ""
+    group: str = ""
+    mask: str = ""  # path of the image's mask
+    second: str = ""  # path of the image of the same place at a second date
+    source_file: str = ""
+    pixels: str = ""  # hash of its pixels, where these vouch for the origin's file and not its bytes
+
+
+class Line(NamedTuple):
+    """One line of `images.csv`; columns that no line fills are not written."""
 
     path: str
     domain: str
-    label: str
-    split: str
-    source_file: str
-    sha256: str
-    pixels: str = ""  # hash of its pixels, where these vouch for the origin's file and not its bytes
+    label: str = ""
+    split: str = ""
+    group: str = ""
+    mask: str = ""
+    image_b: str = ""
 
 
 def fetch(name: str, project: Path, mirror: str | None) -> Path:
@@ -54,9 +69,10 @@ def fetch(name: str, project: Path, mirror: str | None) -> Path:
         StoreError: DVC refused.
     """
     pair = public_pair(name)
-    log(f"{name}: {pair.origin}\nLicence: {pair.licence}\nFrom: {mirror or ', '.join(sorted(pair.urls.values()))}")
-    relative = Path("data/raw") / name
-    raw, downloads = project / relative, project / ".isthmus" / "downloads" / name
+    log(f"{name}: {pair.origin}\nLicence: {pair.licence}\nFrom: {mirror or ', '.join(sorted(set(pair.urls.values())))}")
+    _check_mirror(pair, mirror)
+    relative = Path("data/raw") / pair.raw
+    raw, downloads = project / relative, project / ".isthmus" / "downloads" / pair.raw
     (_fetch_files if "manifest.csv" in pair.checks else _fetch_digits)(pair, raw, downloads, mirror)
     _note(project / "data" / "README.md", pair)
     dvc_add(project, relative)
@@ -78,14 +94,14 @@ def _fetch_files(pair: PublicPair, raw: Path, downloads: Path, mirror: str | Non
             return
         recode = RECIPES[pair.recoded[row.domain]] if row.domain in pair.recoded else None
         expected, digest = _vouched(row)
-        path = row.source_file.partition("/")[2]
+        path = row.source_file.partition("/")[2] or row.path
         bring(pair.urls[row.domain], path, downloads / row.path, expected, recode, digest)
 
     _side_by_side(one, rows, pair.name)
     with atomic_folder(raw) as folder:
         for row in rows:
             _link(downloads / row.path, folder / row.path)
-        _write_table(folder, [(row.path, row.domain, row.label, row.split) for row in rows])
+        _write_table(folder, _lines(rows))
 
 
 def _vouched(row: Listed) -> tuple[str, Callable[[Path], str]]:
@@ -105,23 +121,42 @@ def _side_by_side(one: Callable[[Listed], None], rows: list[Listed], name: str) 
 
 
 def _manifest(pair: PublicPair, downloads: Path, mirror: str | None) -> list[Listed]:
-    """Returns the rows of the pair's classes. The manifest's own hash is pinned, and it vouches for each file."""
+    """Returns the rows of the pair's classes, and of what belongs to them: masks and second images.
+
+    The manifest's own hash is pinned, and it vouches for each file.
+    """
     if mirror:
         local = downloads / "manifest.csv"
         bring(f"{mirror}/{pair.folder}", "manifest.csv", local, pair.checks["manifest.csv"])
         text = local.read_text(encoding="utf-8")
     else:
-        data = _bundled(f"{pair.name}.csv.gz")
+        data = _bundled(f"{pair.raw}.csv.gz")
         assert sha256_bytes(data) == pair.checks["manifest.csv"], "the bundled manifest is not the pinned one"
         text = data.decode("utf-8")
     pixels = _pixels(pair)
     rows = [
-        Listed(**{name: line[name] for name in _LISTED}, pixels=pixels.get(line["path"], ""))
+        Listed(**{name: line[name] for name in Listed._fields if name in line}, pixels=pixels.get(line["path"], ""))
         for line in csv.DictReader(io.StringIO(text))
     ]
     for row in rows:
         safe_path(row.path, f"{pair.folder}/manifest.csv")
-    return [row for row in rows if row.label in pair.section["classes"]]
+    kept = [row for row in rows if row.domain and (not row.label or row.label in pair.section["classes"])]
+    beside = _beside(kept)
+    return kept + [row for row in rows if not row.domain and row.path in beside]
+
+
+def _beside(rows: list[Listed]) -> set[str]:
+    return {path for row in rows for path in (row.mask, row.second) if path}
+
+
+def _lines(rows: list[Listed]) -> list[Line]:
+    """Returns the lines of the images. A manifest with no test images splits nothing."""
+    beside, splits = _beside(rows), any(row.split == "test" for row in rows)
+    return [
+        Line(row.path, row.domain, row.label, row.split if splits else "", row.group, row.mask, row.second)
+        for row in rows
+        if row.domain and row.path not in beside and not row.path.endswith(".json")
+    ]
 
 
 def _pixels(pair: PublicPair) -> dict[str, str]:
@@ -136,19 +171,16 @@ def _bundled(name: str) -> bytes:
     return gzip.decompress(resources.files("isthmus.data.catalog").joinpath(f"manifests/{name}").read_bytes())
 
 
-def _refuse_arrays(pair: PublicPair) -> None:
-    if pair.reencoded:
-        addresses = ", ".join(pair.urls[domain] for domain in pair.reencoded)
+def _check_mirror(pair: PublicPair, mirror: str | None) -> None:
+    if pair.mirror_only and not mirror:
         raise DataError(
-            f"{pair.name}: the known files of {', '.join(pair.reencoded)} are arrays made of whole packages"
-            f" ({addresses}): no list names their files one by one, so nothing verifies the origin's"
-            f" bytes. Run 'isthmus fetch {pair.name} --mirror FOLDER-OR-ADDRESS' with a mirror that has {pair.folder}/"
+            f"{pair.name}: {pair.mirror_only}, so nothing verifies the origin's files"
+            f" ({', '.join(sorted(set(pair.urls.values())))}). Run 'isthmus fetch {pair.name} --mirror"
+            f" FOLDER-OR-ADDRESS' with a mirror that has {pair.folder}/"
         )
 
 
 def _fetch_digits(pair: PublicPair, raw: Path, downloads: Path, mirror: str | None) -> None:
-    if not mirror:
-        _refuse_arrays(pair)
     for name, sha256 in pair.checks.items():
         bring(f"{mirror}/{pair.folder}", name, downloads / name, sha256)
     mnist = np.load(downloads / "mnist5k_28x28_uint8.npz", allow_pickle=False)
@@ -159,10 +191,10 @@ def _fetch_digits(pair: PublicPair, raw: Path, downloads: Path, mirror: str | No
     ]
     # Written again where the folder already exists: what is there is compared with what would be written.
     with atomic_folder(downloads / "written" if raw.exists() else raw) as folder:
-        rows = [row for block in blocks for row in _write_digits(folder, *block)]
-        _write_table(folder, rows)
+        lines = [line for block in blocks for line in _write_digits(folder, *block)]
+        _write_table(folder, lines)
     if (made := downloads / "written").exists():
-        _check_there(raw, ((row[0], sha256_file(made / row[0]), sha256_file) for row in rows))
+        _check_there(raw, ((line.path, sha256_file(made / line.path), sha256_file) for line in lines))
 
 
 def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -171,13 +203,13 @@ def _grey(values: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 def _write_digits(
     folder: Path, domain: str, split: str, images: NDArray[np.uint8], labels: NDArray[np.uint8]
-) -> Iterator[tuple[str, str, str, str]]:
+) -> Iterator[Line]:
     """Writes PNG in the arrays' own size and yields their lines of the table; no split: it is ours to choose."""
     for number, (image, digit) in enumerate(zip(images, labels, strict=True)):
         path = f"{domain}/{digit}/{domain}-{split or 'all'}-{number:05d}.png"
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / path)
-        yield path, domain, str(digit), split
+        yield Line(path, domain, str(digit), split)
 
 
 def _check_there(raw: Path, expected: Iterator[tuple[str, str, Callable[[Path], str]]]) -> None:
@@ -198,15 +230,16 @@ def _link(origin: Path, to: Path) -> None:
         shutil.copyfile(origin, to)
 
 
-def _write_table(folder: Path, rows: list[tuple[str, str, str, str]]) -> None:
+def _write_table(folder: Path, lines: list[Line]) -> None:
+    used = [any(cells) for cells in zip(*lines, strict=True)]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerows([_COLUMNS, *sorted(rows)])
+    writer.writerows(list(compress(line, used)) for line in [Line._fields, *sorted(lines)])
     write_text(folder / "images.csv", stream.getvalue())
 
 
 def _note(readme: Path, pair: PublicPair) -> None:
-    line = f"- `{pair.name}`: {pair.origin} Licence: {pair.licence}"
+    line = f"- `{pair.raw}`: {pair.origin} Licence: {pair.licence}"
     text = readme.read_text(encoding="utf-8") if readme.is_file() else "# Data\n"
-    if f"\n- `{pair.name}`:" not in text:
+    if f"\n- `{pair.raw}`:" not in text:
         write_text(readme, text.rstrip("\n") + "\n" + line + "\n")

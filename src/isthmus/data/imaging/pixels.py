@@ -178,18 +178,30 @@ def centre_square(
         squash: of both sides that share is kept, and a long image is squeezed.
     """
     height, width, channels = pixels.shape
-    kept = side / int(side / crop)
-    if (height, width) == (side, side) and kept == 1:
+    top, left, bottom, right = centre_box(height, width, side, crop, squash)
+    if (height, width) == (side, side) and (bottom, right) == (side, side):
         return pixels
-    short = min(height, width)
-    tall, wide = (height * kept, width * kept) if squash else (short * kept, short * kept)
-    left, top = (width - wide) / 2, (height - tall) / 2
     squeezed = np.ascontiguousarray(pixels[..., 0] if channels == 1 else pixels)
     # box: crop and resize in one pass, so that an odd margin is not rounded to a whole pixel
     square = Pillow.fromarray(squeezed).resize(
-        (side, side), Pillow.Resampling[interpolation.upper()], box=(left, top, left + wide, top + tall)
+        (side, side), Pillow.Resampling[interpolation.upper()], box=(left, top, right, bottom)
     )
     return np.asarray(square).reshape(side, side, channels)
+
+
+def centre_box(
+    height: int, width: int, side: int, crop: float = 1.0, squash: bool = False
+) -> tuple[float, float, float, float]:
+    """Returns top, left, bottom, right of what `centre_square` keeps of an image [pixel]; arguments as there.
+
+    >>> centre_box(10, 20, 5)
+    (0.0, 5.0, 10.0, 15.0)
+    """
+    kept = side / int(side / crop)
+    short = min(height, width)
+    tall, wide = (height * kept, width * kept) if squash else (short * kept, short * kept)
+    left, top = (width - wide) / 2, (height - tall) / 2
+    return top, left, top + tall, left + wide
 
 
 @contextmanager

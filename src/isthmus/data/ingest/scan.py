@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -17,16 +17,37 @@ from isthmus.data.audit.near_duplicates import small_picture
 from isthmus.data.audit.pixel_facts import PixelFacts, pixel_facts
 from isthmus.data.audit.summary import Bad
 from isthmus.data.bounds import DEFAULT, Bounds, check_size
+from isthmus.data.image import Box, Frame, Image, check_second
+from isthmus.data.ingest.paired import folders_of, paired
 from isthmus.data.ingest.table import Found, from_table
 from isthmus.data.ingest.walk import Walked, refusal, walk
+from isthmus.data.masks import Mask, check_mask, class_pixels
 from isthmus.data.names import is_text, nfc, readable, shown_name
-from isthmus.data.preprocess.tiling import images_in
+from isthmus.data.preprocess.tiling import block_of, box_of, images_in
 from isthmus.data.readers import reader_for
 from isthmus.data.scenario import Scenario
 from isthmus.data.slices import Slice
+from isthmus.data.tasks import AnnotationConfig
 from isthmus.data.tiles import Tiles
 
+_NOT_TEXT = "its name, or that of its folder, is not UTF-8: rename it"
 TABLES = ("images.csv", "images.parquet")
+
+
+class Beside(NamedTuple):
+    """What the files beside an image are.
+
+    Attributes:
+        mask_sha256: of the mask's bytes.
+        second_sha256: of the second image's bytes.
+        pixels: of each class in the mask.
+        refused: why the mask of a target image cannot be used; the image is, without it.
+    """
+
+    mask_sha256: str = ""
+    second_sha256: str = ""
+    pixels: tuple[int, ...] = ()
+    refused: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,6 +67,8 @@ class Row:
     facts: PixelFacts
     slice: Slice | None = None  # where it lies in its volume, if its file says so
     assumed: str = ""  # what its file does not say and its reader took for granted
+    block: int = 0  # of the frame that it is a tile of, from the left
+    beside: Beside = Beside()  # noqa: RUF009 - frozen
 
 
 def image_id(domain: str, sha256: str, part: str) -> str:
@@ -108,9 +131,11 @@ def scan(raw: Path, scenario: Scenario, where: str = "") -> Scanned:
         raise DataError(f"{raw}: holds both {' and '.join(TABLES)}. Keep one of them")
     seen = _walked(raw, scenario)
     if tables:
-        found, bad, elsewhere = from_table(raw, tables[0], scenario, where)
+        found, bad, elsewhere, named = from_table(raw, tables[0], scenario, where)
         listed = {f.path for f in found} | {b.path for b in bad}
-        unlisted = sum(path not in listed for walked in seen.values() for path in (*walked.files, *walked.refused))
+        unlisted = sum(
+            path not in listed | named for walked in seen.values() for path in (*walked.files, *walked.refused)
+        )
     else:
         listed = {path for walked in seen.values() for path in (*walked.files, *walked.refused)}
         unlisted = elsewhere = 0
@@ -144,9 +169,16 @@ def find_named(raw: Path, scenario: Scenario) -> dict[str, str]:
 
 
 def read_image_facts(
-    raw: Path, found: Found, key: bytes | None = None, tiles: Tiles | None = None, bounds: Bounds = DEFAULT
+    raw: Path,
+    found: Found,
+    key: bytes | None = None,
+    tiles: Tiles | None = None,
+    bounds: Bounds = DEFAULT,
+    answers: AnnotationConfig = AnnotationConfig(),  # noqa: B008 - frozen
+    classes: Sequence[str] = (),
+    target: str = "",
 ) -> list[Row] | Bad:
-    """Decodes one file wholly and returns a row an image in it, or why it cannot be used.
+    """Decodes one file wholly, and the files that belong to it; returns a row an image, or why it cannot be used.
 
     Args:
         raw: the folder that paths are relative to.
@@ -154,6 +186,9 @@ def read_image_facts(
         key: hashes the person named in a file; needed only where the user gives no group.
         tiles: how frames are cut; None: not at all.
         bounds: how large the file may be, and what it may declare.
+        answers: of the scenario's task.
+        classes: of the scenario.
+        target: domain whose images are used also where their masks cannot be.
     """
     path = raw / found.path
     try:
@@ -162,21 +197,134 @@ def read_image_facts(
         size = path.stat().st_size
         check_size(size, bounds)
         reader = reader_for(path)
-        rows, sha256, person = [], "", None
-        for name, part, image in images_in(path, reader, bounds, tiles, found.domain):
+        rows: list[Row] = []
+        sha256, person, beside = "", None, _FilesBeside(raw, found, answers, classes, bounds, tiles, target)
+        for name, part, image, whole in images_in(path, reader, bounds, tiles, found.domain):
             if not sha256:  # after the header is found to be a sound one
                 sha256, person = sha256_file(path), None if found.group else reader.person(path, key)
+                beside.check_parts(reader.parts(path, bounds, frames=tiles is not None))
             height, width, channels = image.pixels.shape
             dtype, small, facts = image.pixels.dtype.name, small_picture(image), pixel_facts(image)
             place, assumed = reader.slice_of(path, name), image.facts.get("assumed", "")
+            box = box_of(part)
+            block = block_of(box, whole[1], tiles) if box and tiles else 0
             rows.append(
-                Row(found, sha256, part, height, width, channels, dtype, size, person, small, facts, place, assumed)
-            )
+                Row(
+                    found, sha256, part, height, width, channels, dtype, size, person, small, facts, place, assumed,
+                    block, beside.of(name, box, image, whole),
+                )
+            )  # fmt: skip
         return rows
     except DataError as error:
         return Bad(found.path, found.domain, str(error))
     except OSError as error:
         return Bad(found.path, found.domain, f"cannot be opened ({error.strerror})")
+
+
+class _FilesBeside:
+    """Reads mask and second image of one file, once for all its parts."""
+
+    def __init__(
+        self,
+        raw: Path,
+        found: Found,
+        answers: AnnotationConfig,
+        classes: Sequence[str],
+        bounds: Bounds,
+        tiles: Tiles | None,
+        target: str,
+    ) -> None:
+        self._optional = found.domain == target
+        self._mask = None if found.mask is None else raw / found.mask
+        self._second = None if found.second is None else raw / found.second
+        self._answers, self._classes, self._bounds, self._frames = answers, classes, bounds, tiles is not None
+        self._name: str | None = None
+        self._later: Frame | None = None
+        self._pixels: Mask | None = None
+        self._refused = found.without_mask
+        self._mask_sha256 = self._second_sha256 = ""
+
+    def check_parts(self, parts: list[str]) -> None:
+        """Opens the files: each must hold as many images as the first, and neither be too large.
+
+        Args:
+            parts: of the image's file.
+
+        Raises:
+            DataError: one does not, or cannot be opened.
+        """
+        if self._second is not None:
+            self._second_sha256 = self._checked(self._second, "second image", parts)
+        if self._mask is not None:
+            try:
+                self._mask_sha256 = self._checked(self._mask, "mask", parts)
+            except DataError as error:
+                self._without_mask(error)
+
+    def of(self, name: str, box: Box | None, image: Image, frame: tuple[int, int]) -> Beside:
+        """Returns what belongs to a part, or to a tile of it.
+
+        Args:
+            name: of the part.
+            box: of the tile in it; None: the whole part.
+            image: its pixels.
+            frame: height and width of the whole part [pixel].
+
+        Raises:
+            DataError: a file cannot be read, or does not fit the image.
+        """
+        if self._name != name:
+            self._name = name
+            self._later = None if self._second is None else self._read_second(self._second, name, frame)
+            self._pixels = None if self._mask is None else self._read_mask(self._mask, name, frame)
+        if self._later is not None:
+            check_second(image, self._later.cut(box or Box(0, 0, *frame)))
+        if self._pixels is None:
+            return Beside("", self._second_sha256, (0,) * len(self._classes), self._refused)
+        mask = self._pixels
+        if box is not None:
+            mask = mask[box.top : box.top + box.height, box.left : box.left + box.width]
+        return Beside(self._mask_sha256, self._second_sha256, tuple(class_pixels(mask, len(self._classes))))
+
+    def _checked(self, path: Path, what: str, parts: list[str]) -> str:
+        try:
+            check_size(path.stat().st_size, self._bounds)
+            theirs = reader_for(path).parts(path, self._bounds, frames=self._frames)
+            sha256 = sha256_file(path)
+        except DataError as error:
+            raise DataError(f"its {what}: {error}") from None
+        except OSError as error:
+            raise DataError(f"its {what} cannot be opened ({error.strerror})") from None
+        if theirs != parts:
+            raise DataError(
+                f"its {what} is read as {len(theirs)} images and its own file as {len(parts)} (pages, slices, windows)."
+                " Save both in one form, or cut large scenes with 'tiles'"
+            )
+        return sha256
+
+    def _read_second(self, path: Path, name: str, frame: tuple[int, int]) -> Frame:
+        reader = reader_for(path)
+        later = (reader.frame if self._frames else reader.read)(path, name, self._bounds)
+        if (later.height, later.width) != frame:
+            raise DataError(
+                f"second image is {later.height} x {later.width} pixels, the first {frame[0]} x {frame[1]}."
+                " Bring both to one grid"
+            )
+        return later
+
+    def _read_mask(self, path: Path, name: str, frame: tuple[int, int]) -> Mask | None:
+        try:
+            mask: Mask = self._answers.read(path, name, self._classes, self._bounds)
+            check_mask(mask, *frame)
+        except DataError as error:
+            self._without_mask(error)
+            return None
+        return mask
+
+    def _without_mask(self, error: DataError) -> None:
+        if not self._optional:
+            raise error
+        self._mask, self._refused = None, str(error)
 
 
 def _walked(raw: Path, scenario: Scenario) -> dict[str, Walked]:
@@ -203,6 +351,7 @@ def _from_folders(
             f"{raw}: 'target_labels: table' {where}, but there is no {' or '.join(TABLES)}."
             " Write the table (path,domain,label) or set 'target_labels: folders' or 'none'"
         )
+    answers = scenario.annotation_config()
     found: list[Found] = []
     bad: list[Bad] = []
     problems: list[str] = []
@@ -212,12 +361,26 @@ def _from_folders(
             problems.append(_missing(raw, domain, scenario, where))
             continue
         labelled = not target or scenario.target_labels == "folders"
+        bad += [Bad(path, domain, reason) for path, reason in walked.refused.items()]
+        if answers.masks:
+            if missing := [
+                name for name in folders_of(answers) if name not in walked.folders and (labelled or name != "masks")
+            ]:
+                problems.append(
+                    f"{raw / domain}: no folder {', '.join(missing)}, which task {scenario.task} needs {where}"
+                )
+            images, odd = paired(domain, [p for p in walked.files if is_text(p)], answers, target, labelled)
+            bad += [Bad(p, domain, _NOT_TEXT) for p in walked.files if not is_text(p)] + odd
+            found += [
+                Found(p.path, domain, None, entity(p.path.rpartition("/")[2], scenario.group), None, *p[1:])
+                for p in images
+            ]
+            continue
         if labelled:
             problems += _class_problems(raw / domain, walked, scenario, where, names, target=target)
-        bad += [Bad(path, domain, reason) for path, reason in walked.refused.items()]
         for path in walked.files:
             if not is_text(path):
-                bad.append(Bad(path, domain, "its name, or that of its folder, is not UTF-8: rename it"))
+                bad.append(Bad(path, domain, _NOT_TEXT))
                 continue
             inside = path.split("/")[1:]
             label = nfc(inside[0]) if labelled else None
@@ -289,7 +452,7 @@ def _check_domains(found: list[Found], bad: list[Bad], scenario: Scenario, where
     problems = []
     for domain in scenario.domains:
         count = sum(f.domain == domain for f in found)
-        if count < 2:
+        if count < (2 if scenario.tiles is None else 1):  # one frame has many tiles
             key = "target" if domain == scenario.target else "source"
             refused = sum(b.domain == domain for b in bad)
             problems.append(
@@ -297,7 +460,7 @@ def _check_domains(found: list[Found], bad: list[Bad], scenario: Scenario, where
                 " At least 2 are needed"
             )
     labels = {f.label for f in found if f.domain != scenario.target}
-    for label in scenario.classes:
+    for label in scenario.classes if scenario.annotation_config().labelled else []:
         if label not in labels:
             problems.append(
                 f"class '{label}' of 'classes' {where}: no image in the source ({', '.join(scenario.source)})."

@@ -43,6 +43,10 @@ class Splits(Config):
     source: SourceShares = SourceShares()
     target: TargetShares = TargetShares()
 
+    def shares(self, target: bool) -> dict[str, float]:
+        """Returns split -> share, of the target or of a source."""
+        return (self.target if target else self.source).model_dump()
+
 
 def group_key(value: str) -> str:
     """Returns the keyed hash that stands for a lot, patient or scene in the manifest, 16 hex digits."""
@@ -89,6 +93,31 @@ def split_by_hash(group: str, seed: int, shares: dict[str, float]) -> str:
     return name
 
 
+def dealt_split(frame: str, block: int, blocks: int, seed: int, shares: dict[str, float]) -> str:
+    """Returns the split of one block of a large frame.
+
+    A frame has few blocks and always as many, so they are not drawn one by one as groups are, but dealt out: each split
+    with a share gets at least one, in an order that a hash of the frame gives.
+
+    Args:
+        frame: what tells the frame from others.
+        block: its number, from 0.
+        blocks: of the frame.
+        seed: of the split.
+        shares: of the splits.
+
+    >>> [dealt_split("scene", block, 4, 0, {"train": 0.7, "test": 0.3}) for block in range(4)].count("test")
+    1
+    """
+    wanted = {name: share for name, share in shares.items() if share > 0}
+    counts = {name: max(1, int(blocks * share)) for name, share in wanted.items()}
+    largest = max(wanted, key=lambda name: wanted[name])
+    counts[largest] = max(1, blocks - sum(count for name, count in counts.items() if name != largest))
+    names = [name for name, count in counts.items() for _ in range(count)]
+    order = sorted(range(blocks), key=lambda number: uniform_from(frame, number, seed))
+    return names[min(order.index(block), len(names) - 1)]
+
+
 def assign_splits(frame: pd.DataFrame, target: str, splits: Splits, seed: int) -> list[str]:
     """Returns the split of each row.
 
@@ -104,7 +133,7 @@ def assign_splits(frame: pd.DataFrame, target: str, splits: Splits, seed: int) -
     named = {domain: set(rows["given"].dropna()) for domain, rows in frame.groupby("domain")}
     out = []
     for domain, group, given in frame[["domain", "group", "given"]].itertuples(index=False):
-        shares = (splits.target if domain == target else splits.source).model_dump()
+        shares = splits.shares(domain == target)
         if isinstance(given, str) and given != "train":
             out.append(given)
             continue

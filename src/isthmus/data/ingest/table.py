@@ -16,14 +16,16 @@ from isthmus.data.ingest.walk import refusal, walk
 from isthmus.data.names import nfc, printable, shown_name
 from isthmus.data.scenario import Scenario
 
-_COLUMNS = ("path", "domain", "label", "group", "split")
+_COLUMNS = ("path", "domain", "label", "mask", "image_b", "group", "split")
 _SHOWN = 10  # lines in one message
 
 
 class Found(NamedTuple):
     """One file as the user has it; nothing of it was opened yet.
 
-    `label` is a class's name, `group` a lot, patient or scene, `split` the user's own; each None when not given.
+    `label` is a class's name, `group` a lot, patient or scene, `split` the user's own, `mask` and `second` (the later
+    image of two) files beside this one; each None when not given. `without_mask`: why the mask of a target image is not
+    used; the image is.
     """
 
     path: str  # relative to the raw folder, with '/'
@@ -31,14 +33,21 @@ class Found(NamedTuple):
     label: str | None
     group: str | None
     split: str | None
+    mask: str | None = None
+    second: str | None = None
+    without_mask: str = ""
 
 
 class Listed(NamedTuple):
-    """The lines of a table: files found, files refused without opening, lines of other domains."""
+    """The lines of a table: files found, files refused without opening, lines of other domains.
+
+    `beside`: masks and second images that the lines name, whether they are read or not.
+    """
 
     found: list[Found]
     bad: list[Bad]
     elsewhere: int
+    beside: set[str]
 
 
 def from_table(raw: Path, table: Path, scenario: Scenario, where: str) -> Listed:
@@ -60,7 +69,7 @@ def from_table(raw: Path, table: Path, scenario: Scenario, where: str) -> Listed
         )
     columns, lines = _read(table)
     group = scenario.group or ("group" if "group" in columns else None)
-    needed = ["path", "domain", "label"] + ([scenario.group] if scenario.group else [])
+    needed = ["path", "domain", *scenario.annotation_config().columns] + ([scenario.group] if scenario.group else [])
     if missing := [column for column in needed if column not in columns]:
         raise DataError(
             f"{table}: column {', '.join(missing)} is missing. There are: {', '.join(columns)}."
@@ -74,7 +83,7 @@ def from_table(raw: Path, table: Path, scenario: Scenario, where: str) -> Listed
         after = f"\n... and {more} more" if more > 0 else ""
         told = "\n".join(reading.problems[:_SHOWN])
         raise DataError(f"{told}{after}\nCorrect the table, then run 'dvc repro' again")
-    return Listed(reading.found, reading.bad, reading.elsewhere)
+    return Listed(reading.found, reading.bad, reading.elsewhere, reading.beside)
 
 
 def _read(table: Path) -> tuple[list[str], list[Line]]:
@@ -97,7 +106,9 @@ class _Reading:
         self.bad: list[Bad] = []
         self.problems: list[str] = []
         self.elsewhere = 0
+        self.beside: set[str] = set()
         self._raw, self._table, self._scenario, self._where, self._group = raw, table, scenario, where, group
+        self._answers = scenario.annotation_config()
         self._line = "row" if table.suffix == ".parquet" else "line"
         self._seen: dict[str, int] = {}
 
@@ -110,25 +121,34 @@ class _Reading:
             self.elsewhere += 1
             return
         written, cells = line.cells["path"], line.cells
-        label = self._label(cells["label"]) if self._keeps_label(domain) else None
+        answers, keeps = self._answers, self._keeps_label(domain)
         entry = Found(
             self._on_disk(str(PurePosixPath(written))) if written else "",
             domain,
-            label or None,
+            (self._label(cells["label"]) or None) if answers.labelled and keeps else None,
             (nfc(cells[self._group]) or None) if self._group else None,
             cells.get("split", "").strip() or None,
+            self._beside(cells["mask"]) if answers.masks and keeps else None,
+            self._beside(cells["image_b"]) if answers.second else None,
         )
         if problem := self._problem(entry, line):
             self.problems.append(problem)
             return
         self._seen[nfc(entry.path)] = line.number
-        if reason := self._refused(entry.path):
+        self.beside |= {path for name in ("mask", "image_b") if (path := self._beside(cells.get(name, "")))}
+        no_second = f"its second image: {why}" if entry.second and (why := self._refused(entry.second)) else ""
+        no_mask = f"its mask: {why}" if entry.mask and (why := self._refused(entry.mask)) else ""
+        target = domain == self._scenario.target
+        if reason := self._refused(entry.path) or no_second or ("" if target else no_mask):
             self.bad.append(Bad(entry.path, entry.domain, reason))
         else:
-            self.found.append(entry)
+            self.found.append(entry._replace(mask=None, without_mask=no_mask) if no_mask else entry)
 
     def _keeps_label(self, domain: str) -> bool:
         return domain != self._scenario.target or self._scenario.target_labels == "table"
+
+    def _beside(self, written: str) -> str | None:
+        return self._on_disk(str(PurePosixPath(written.strip()))) if written.strip() else None
 
     def _domain(self, line: Line) -> str:
         written = nfc(line.cells["domain"])
@@ -152,13 +172,14 @@ class _Reading:
         scenario, written, target = self._scenario, line.cells["path"], entry.domain == self._scenario.target
         here = shown_name(entry.path, scenario.kind, "this line")
         splits = ("train", "test") if target else ("train", "val", "cal", "test")
-        pure = PurePosixPath(written)
         at = self._at(line)
-        if not written or pure.is_absolute() or ".." in pure.parts or "\\" in written or "\0" in written:
-            shown = shown_name(written, scenario.kind, "of this line")
-            return (
-                f"{at}: path '{shown}' leaves the raw folder. Allowed: paths relative to it, with '/' and without '..'"
-            )
+        for column, given in (("path", written), ("mask", entry.mask), ("image_b", entry.second)):
+            if given is not None and _leaves(given):
+                shown = shown_name(given, scenario.kind, "of this line")
+                return (
+                    f"{at}: {column} '{shown}' leaves the raw folder. Allowed: paths relative to it, with '/' and"
+                    " without '..'"
+                )
         for cell in (entry.path if not (self._raw / entry.path).exists() else "", entry.label, entry.split):
             if cell and re.search(r"[\r\n]", cell) and cell not in scenario.classes:
                 return stray_quote(self._table, line.number, cell)
@@ -171,7 +192,11 @@ class _Reading:
                 f"{at}: label '{label}' of {here} is not among 'classes' {self._where}.{hint}"
                 f" Allowed: {', '.join(scenario.classes)}"
             )
-        if entry.label is None and not target:
+        if self._answers.second and entry.second is None:
+            return f"{at}: image_b of {here} is empty. Every example needs a second image"
+        if self._answers.masks and entry.mask is None and not target:
+            return f"{at}: mask of {here} is empty. Every source image needs one"
+        if self._answers.labelled and entry.label is None and not target:
             return f"{at}: label of {here} is empty. Every source image needs one of: {', '.join(scenario.classes)}"
         if entry.split is not None and entry.split not in splits:
             split = shown_name(entry.split, scenario.kind, "of this line")
@@ -202,6 +227,11 @@ class _Reading:
         if not _is_there(there):
             return f"named in {self._table.name} but not there"
         return refusal(there)
+
+
+def _leaves(written: str) -> bool:
+    pure = PurePosixPath(written)
+    return not written or pure.is_absolute() or ".." in pure.parts or "\\" in written or "\0" in written
 
 
 def _is_there(path: Path) -> bool:

@@ -5,9 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from isthmus.core.errors import DataError
 from isthmus.core.progress import track
 from isthmus.data.audit.label_noise import label_facts
 from isthmus.data.audit.limits import Limits, check_limits
@@ -15,14 +17,25 @@ from isthmus.data.audit.near_duplicates import near_pairs
 from isthmus.data.audit.pixel_facts import PixelFacts, pixel_summary
 from isthmus.data.audit.shortcut import shortcuts
 from isthmus.data.audit.small_images import Pictures
-from isthmus.data.audit.summary import Bad, assumed_counts, audit, check_bad_share, near_counts, source_contradictions
+from isthmus.data.audit.summary import (
+    WITHOUT_MASK,
+    Bad,
+    assumed_counts,
+    audit,
+    check_bad_share,
+    contradictions,
+    near_counts,
+    one_mask,
+)
 from isthmus.data.bounds import Bounds
 from isthmus.data.ingest.identity import read_key
 from isthmus.data.ingest.scan import Row, image_id, read_image_facts, scan
-from isthmus.data.ingest.split import Splits, assign_splits, group_key, joined_groups, realised_shares
+from isthmus.data.ingest.split import Splits, assign_splits, dealt_split, group_key, joined_groups, realised_shares
 from isthmus.data.ingest.split_check import check_splits
+from isthmus.data.ingest.table import Found
 from isthmus.data.ingest.volumes import volumes
-from isthmus.data.manifest import LOCATIONS, MANIFEST
+from isthmus.data.manifest import COMPANIONS, LOCATIONS, MANIFEST
+from isthmus.data.masks import MaskConfig
 from isthmus.data.names import private_reason, shown_name
 from isthmus.data.scenario import Scenario
 from isthmus.data.workers import in_order
@@ -56,6 +69,7 @@ class Ingested:
 
     manifest: pd.DataFrame
     locations: pd.DataFrame
+    companions: pd.DataFrame
     target_labels: pd.DataFrame
     audit: dict[str, Any]
     bad: list[Bad]
@@ -67,32 +81,39 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     Raises:
         DataError: the raw folder does not hold what the scenario says, or too much of it is broken.
     """
-    seen = scan(raw, scenario)
+    seen, answers = scan(raw, scenario), scenario.annotation_config()
     found, bad = seen.found, seen.bad
     files = len(found) + len(bad)
     rows: list[Row] = []
+    unscored: list[Bad] = []  # target images without their masks: no count depends on what those hold
     key = None if config.identity_key is None else read_key(config.identity_key)
     with Pictures() as pictures:
-        read = partial(read_image_facts, raw, key=key, tiles=scenario.tiles, bounds=config.files)
+        read = partial(
+            read_image_facts, raw, key=key, tiles=scenario.tiles, bounds=config.files, answers=answers,
+            classes=scenario.classes, target=scenario.target,
+        )  # fmt: skip
         decoded = in_order(read, found, config.workers)
         for result in track(decoded, "decode", len(found), "file"):
             if isinstance(result, Bad):
                 bad.append(result._replace(reason=private_reason(result.reason, result.path, scenario.kind)))
             else:
                 rows += [_without_pixels(row, pictures) for row in result]
+                unscored += [_unscored(row.found, row.beside.refused, scenario) for row in result if row.beside.refused]
         taken = None if scenario.volumes is None else volumes(rows, scenario.volumes, raw)
         if taken is not None:
             rows, bad = [row for volume in taken.rows for row in volume], [*bad, *taken.bad]
-        frame = _frame(rows)
+        frame, two_masks = one_mask(_frame(rows), scenario.target)
         near = _near(frame, pictures, config.near_duplicates)
-    contradicting = source_contradictions(frame, scenario.target)
+    contradicting = contradictions(frame, scenario.target)
     bad = [b._replace(path=seen.names[b.path]) for b in sorted([*bad, *contradicting])]
+    unscored = [b._replace(path=seen.names[b.path]) for b in [*unscored, *two_masks]]
     check_bad_share(bad, files, config.max_bad_share)
     twice = frame["path"].isin({b.path for b in contradicting})
     names = _names(frame, scenario)
     two_labels = sorted(set(frame.loc[twice, "image_id"]))
     frame = frame[~twice]
-    manifest, locations = _tables(frame, near, scenario, config.splits, seed)
+    tables = _tables(frame, near, scenario, config.splits, seed)
+    manifest, locations, companions = (tables[schema.names] for schema in (MANIFEST, LOCATIONS, COMPANIONS))
     counts = audit(manifest, bad, files, scenario.target, scenario.classes)
     counts |= near_counts(near, dict(zip(frame["image_id"], frame["domain"], strict=True)), scenario.domains)
     if taken is not None:
@@ -100,9 +121,44 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     counts |= {"files_not_in_table": seen.unlisted, "lines_of_other_domains": seen.elsewhere, "beside": seen.beside}
     counts["assumed"] = assumed_counts((row.found.path, row.found.domain, row.assumed) for row in rows)
     counts |= _odd(frame, manifest, near, scenario, config, seed)
+    if answers.masks:
+        counts["mask_pixels"] = _mask_pixels(tables, scenario)
     counts["labels"]["two_labels"] = two_labels
     check_limits(config, counts, names)
-    return Ingested(manifest, locations, _target_labels(frame, scenario), counts, bad)
+    return Ingested(manifest, locations, companions, _target_labels(frame, scenario), counts, sorted({*bad, *unscored}))
+
+
+def _unscored(found: Found, why: str, scenario: Scenario) -> Bad:
+    beside = [path for path in (found.path, found.mask) if path]
+    for path in beside:
+        why = private_reason(why, path, scenario.kind)
+    return Bad(found.path, found.domain, f"{WITHOUT_MASK}{why}")
+
+
+def _mask_pixels(tables: pd.DataFrame, scenario: Scenario) -> dict[str, dict[str, int]]:
+    """Returns source domain -> class -> pixels of its masks; the target's are not looked at.
+
+    Raises:
+        DataError: a class has no pixel in the training images of the source.
+    """
+    source = tables[tables["domain"] != scenario.target]
+    counts = np.stack([np.asarray(row, np.int64) for row in source["pixels"]])
+    trained = counts[(source["split"] == "train").to_numpy()].sum(axis=0)
+    if missing := [name for name, count in zip(scenario.classes, trained, strict=True) if not count]:
+        config = scenario.annotation_config()
+        assert isinstance(config, MaskConfig)
+        said = ", ".join(
+            f"{v} {name}" for v, name in zip(config.value_of(scenario.classes), scenario.classes, strict=True)
+        )
+        raise DataError(
+            f"no pixel of class {', '.join(missing)} in the masks of the source's training images. The values are read"
+            f" as {said}; not scored: {config.ignore}. Correct 'annotations.values' or 'annotations.ignore' of the"
+            " scenario in params.yaml, or add images, then run 'dvc repro' again"
+        )
+    return {
+        str(domain): {n: int(c) for n, c in zip(scenario.classes, counts[rows].sum(axis=0), strict=True)}
+        for domain, rows in source.reset_index(drop=True).groupby("domain").indices.items()
+    }
 
 
 def _names(frame: pd.DataFrame, scenario: Scenario) -> dict[str, str]:
@@ -139,7 +195,14 @@ def _frame(rows: list[Row]) -> pd.DataFrame:
         "class_name": [r.found.label for r in rows],
         "given": [r.found.split for r in rows],
         "named": [r.found.group for r in rows],
-        "group": [group_key(_entity(r)) for r in rows],
+        "group": [group_key(_entity(r) + _block(r)) for r in rows],
+        "whole": [_entity(r) for r in rows],
+        "mask": [(r.found.mask or "") if r.beside.mask_sha256 else "" for r in rows],
+        "mask_sha256": [r.beside.mask_sha256 for r in rows],
+        "second": [r.found.second or "" for r in rows],
+        "second_sha256": [r.beside.second_sha256 for r in rows],
+        "pixels": [r.beside.pixels for r in rows],
+        "block": [r.block for r in rows],
         "series": [r.slice.series if r.slice else "" for r in rows],
         **{
             name: [getattr(r, name) for r in rows]
@@ -155,6 +218,11 @@ def _entity(row: Row) -> str:
     if row.found.group:
         return f"group {row.found.group}"
     return f"person {row.person}" if row.person else f"bytes {row.sha256}"
+
+
+def _block(row: Row) -> str:
+    """Returns which block of a large frame an image is a tile of; empty for the first, and where there are none."""
+    return f" block {row.block}" if row.block else ""
 
 
 def _without_pixels(row: Row, pictures: Pictures) -> Row:
@@ -174,7 +242,8 @@ def _near(frame: pd.DataFrame, pictures: Pictures, tolerance: float) -> list[tup
 
 def _tables(
     frame: pd.DataFrame, near: list[tuple[str, str]], scenario: Scenario, splits: Splits, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> pd.DataFrame:
+    """Returns a row an image with the columns of all tables, and those of its files' counts."""
     frame = frame.copy()
     place = {
         name: (domain, group) for name, domain, group in frame[["image_id", "domain", "group"]].itertuples(index=False)
@@ -188,18 +257,34 @@ def _tables(
     if scenario.volumes is not None:  # no slice of a volume is trained on while another one is tested on
         alike += [(group, f"series {series}") for group, series in frame[["group", "series"]].itertuples(index=False)]
     joined = joined_groups(
-        [*frame["group"], *(group for group, _ in alike)], [*frame["sha256"], *(link for _, link in alike)]
+        [*frame["group"], *(group for group, _ in alike)],
+        [*(frame["sha256"] + frame["block"].map(" {}".format)), *(link for _, link in alike)],
     )
     frame["group"] = [joined[group] for group in frame["group"]]
+    if scenario.tiles is not None and scenario.tiles.blocks > 1:
+        frame["given"] = _dealt(frame, scenario, splits, seed)
     frame["split"] = assign_splits(frame, scenario.target, splits, seed)
     number = {name: place for place, name in enumerate(scenario.classes)}
     source = frame["domain"] != scenario.target
-    labels = [number[name] if here else None for name, here in zip(frame["class_name"], source, strict=True)]
+    labelled = scenario.annotation_config().labelled
+    known = source & labelled
+    labels = [number[name] if here else None for name, here in zip(frame["class_name"], known, strict=True)]
     frame["label"] = pd.array(labels, dtype="Int32")
-    check_splits(_to_say(frame, scenario), scenario.domains, scenario.classes, splits)
+    check_splits(_to_say(frame, scenario), scenario.domains, scenario.classes if labelled else [], splits)
     frame["copies"] = frame.groupby("image_id")["path"].transform("count")
-    unique = frame.drop_duplicates("image_id").reset_index(drop=True)
-    return unique[MANIFEST.names], unique[LOCATIONS.names]
+    return frame.drop_duplicates("image_id").reset_index(drop=True)
+
+
+def _dealt(frame: pd.DataFrame, scenario: Scenario, splits: Splits, seed: int) -> list[str]:
+    """Returns the split of each tile, the user's or that of its block."""
+    assert scenario.tiles is not None
+    blocks = scenario.tiles.blocks
+    return [
+        given
+        if isinstance(given, str)
+        else dealt_split(whole, block, blocks, seed, splits.shares(domain == scenario.target))
+        for given, whole, block, domain in frame[["given", "whole", "block", "domain"]].itertuples(index=False)
+    ]
 
 
 def _to_say(frame: pd.DataFrame, scenario: Scenario) -> pd.DataFrame:

@@ -33,6 +33,16 @@ class Kind(ABC):
             DataError: this image cannot be of this kind (its reason goes to the quarantine list).
         """
 
+    @abstractmethod
+    def box(self, image: Image) -> tuple[float, float, float, float]:
+        """Returns top, left, bottom, right of what `prepare` shows of an image [pixel]; it may reach beyond it.
+
+        Masks are brought to the prepared square by it (`data/masks.py`).
+
+        Raises:
+            DataError: as `prepare`.
+        """
+
 
 class KindConfig(Config):
     """Options that every kind has. A module here has `Config(KindConfig)` with its own beside them."""
@@ -43,6 +53,10 @@ class KindConfig(Config):
         154, ge=14, le=2048, description="side of the prepared square [pixel]; unset: that of the model's weights"
     )
     channels: int = Field(3, ge=1, le=64, description="channels of the prepared array")
+
+    def given_whole_frame(self) -> list[str]:
+        """Returns the names of the options in use that are about places in a whole frame."""
+        return [name for name in self.whole_frame if getattr(self, name)]
 
     def build(self) -> Kind:
         """Returns the kind with these options. Each module's `Config` says how."""

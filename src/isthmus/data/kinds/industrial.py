@@ -15,7 +15,15 @@ from pydantic import Field
 
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
-from isthmus.data.imaging.pixels import DepthFit, as_seen, centre_square, to_eight_bit, with_channels, without_gaps
+from isthmus.data.imaging.pixels import (
+    DepthFit,
+    as_seen,
+    centre_box,
+    centre_square,
+    to_eight_bit,
+    with_channels,
+    without_gaps,
+)
 from isthmus.data.kinds import Fitted, Kind, KindConfig
 
 _FIELD = 16  # side of the fitted illumination map: light varies slowly, defects do not
@@ -130,6 +138,13 @@ class Industrial(Kind):
         if self.clahe is not None:
             pixels = np.stack([equalised(pixels[..., c], self.clahe) for c in range(pixels.shape[2])], axis=2)
         return centre_square(with_channels(pixels, self.channels), self.image_size)
+
+    def box(self, image: Image) -> tuple[float, float, float, float]:
+        """Returns the centre of the region; see `Kind`."""
+        top, left = (0, 0) if self.roi is None else self.roi[:2]
+        height, width = self._region(image.pixels).shape[:2]
+        inner = centre_box(height, width, self.image_size)
+        return inner[0] + top, inner[1] + left, inner[2] + top, inner[3] + left
 
     def _region(self, pixels: NDArray[Any]) -> NDArray[Any]:
         if self.roi is None:

@@ -112,13 +112,16 @@ class Medical(Kind):
         # Hounsfield units say which end is air; MONOCHROME1 only makes a viewer show them as a negative
         if image.facts.get("monochrome1") and not self._in_hounsfield(image):
             unit = 1 - unit
-        height, width = unit.shape[:2]
-        box = middle(height, width)
-        if self.spacing is not None:
-            box = around_middle(height, width, *(self.image_size * self.spacing / mm for mm in _spacing(image)))
         side = self.image_size
-        out, _ = resampled(unit.astype(np.float32), image.valid, box, side, side)  # beyond the image: black
+        out, _ = resampled(unit.astype(np.float32), image.valid, self.box(image), side, side)  # beyond the image: black
         return with_channels(np.rint(np.clip(out, 0, 1) * 255).astype(np.uint8), self.channels)
+
+    def box(self, image: Image) -> tuple[float, float, float, float]:
+        """Returns the middle, or what `spacing` makes fill the square; see `Kind`."""
+        height, width = image.pixels.shape[:2]
+        if self.spacing is None:
+            return middle(height, width)
+        return around_middle(height, width, *(self.image_size * self.spacing / mm for mm in _spacing(image)))
 
     def _refusal(self, image: Image) -> str:
         said, modality = image.facts.get("burned_in"), image.facts.get("modality")

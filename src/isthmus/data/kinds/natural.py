@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from isthmus.data.image import Image
-from isthmus.data.imaging.pixels import DepthFit, as_seen, centre_square, to_eight_bit, with_channels
+from isthmus.data.imaging.pixels import DepthFit, as_seen, centre_box, centre_square, to_eight_bit, with_channels
 from isthmus.data.kinds import Fitted, Kind, KindConfig
 
 
@@ -62,3 +62,7 @@ class Natural(Kind):
         image = as_seen(image)
         pixels = with_channels(to_eight_bit(image.pixels, fitted.get("range", {}), image.valid), self.channels)
         return centre_square(pixels, self.image_size, self.crop, self.interpolation, self.squash)
+
+    def box(self, image: Image) -> tuple[float, float, float, float]:
+        """Returns the centre that is kept; see `Kind`."""
+        return centre_box(image.height, image.width, self.image_size, self.crop, self.squash)

@@ -138,7 +138,7 @@ class RemoteSensing(Kind):
         if share < self.min_valid:
             raise DataError(f"{share:.1%} of the image has data; 'preprocess.min_valid' requires {self.min_valid:.1%}")
         both = np.concatenate([chosen, needed], axis=2)
-        out, valid = resampled(both, image.valid, self._box(image), self.image_size, self.image_size)
+        out, valid = resampled(both, image.valid, self.box(image), self.image_size, self.image_size)
         bands, rest = out[..., : chosen.shape[2]], out[..., chosen.shape[2] :]
         bands = np.where(valid[..., None], bands, np.asarray(fitted[dtype]["median"], np.float32))
         unit = [self._stretched(bands, image.pixels.dtype, fitted[dtype])]
@@ -167,7 +167,8 @@ class RemoteSensing(Kind):
         places = [find_band(COLOURS[colour], image) for name in self.indices for colour in INDICES[name]]
         return image.pixels[..., places].astype(np.float32)
 
-    def _box(self, image: Image) -> tuple[float, float, float, float]:
+    def box(self, image: Image) -> tuple[float, float, float, float]:
+        """Returns the middle, or what `gsd` makes fill the square; see `Kind`."""
         height, width = image.pixels.shape[:2]
         if self.gsd is None:
             return middle(height, width)

@@ -19,4 +19,8 @@ class Pair(ABC):
 
     @abstractmethod
     def write(self, folder: Path, seed: int) -> None:
-        """Writes `<folder>/<domain>/<class>/file`; the same seed writes the same bytes."""
+        """Writes the files; the same seed writes the same bytes.
+
+        Classes: `<folder>/<domain>/<class>/file`. Segmentation: `<domain>/images/NAME.*` and `<domain>/masks/NAME.png`.
+        Change: `<domain>/a/NAME.*`, the later `<domain>/b/NAME.*`, and `<domain>/masks/NAME.png`.
+        """

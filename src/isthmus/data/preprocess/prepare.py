@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -11,17 +11,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
-from isthmus.core.files import read_json, write_json
+from isthmus.core.files import read_json, sha256_file, write_json
 from isthmus.core.progress import log, track
+from isthmus.data.bounds import HELD
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind
 from isthmus.data.manifest import INDEX, write_table
+from isthmus.data.masks import IGNORED, Mask, placed
 from isthmus.data.names import private_reason, shown_name
 from isthmus.data.preprocess.domain_statistics import Moments, Progress, Sums, sums_of
 from isthmus.data.preprocess.row_writer import RowFormat, copy_row, create_shards, synchronise, write_row
-from isthmus.data.preprocess.tiling import ChangedError, is_tile, order_of, read_part
+from isthmus.data.preprocess.tiling import ChangedError, box_of, is_tile, order_of, part_of, read_part
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import plan_shards
+from isthmus.data.tasks import AnnotationConfig
 from isthmus.data.workers import in_order
 
 _SHOWN = 10
@@ -36,6 +39,10 @@ class Item(NamedTuple):
     path: str
     part: str
     sha256: str
+    mask: str
+    mask_sha256: str
+    second: str
+    second_sha256: str
 
 
 class Refused(NamedTuple):
@@ -49,28 +56,37 @@ def prepare(
     raw: Path,
     manifest: pd.DataFrame,
     places: pd.DataFrame,
+    companions: pd.DataFrame,
     scenario: Scenario,
     kind: Kind,
     folder: Path,
+    masks_target: Path,
     work: Path,
     workers: int,
 ) -> dict[str, Any]:
     """Writes index, shards and facts of a scenario into an empty folder; returns the facts.
 
+    Where the task has masks, those of the source lie in `masks/` beside the shards, under the same names; those of the
+    target in a folder of their own.
+
     Args:
         raw: the folder that paths are relative to.
         manifest: of `ingest`.
         places: of `ingest`.
+        companions: of `ingest`.
         scenario: whose images these are.
         kind: how they are prepared.
         folder: empty.
+        masks_target: empty; for the target's masks.
         work: where an earlier run of the same inputs, params and code was cut off, if it was: it goes on from there.
         workers: processes.
 
     Raises:
         DataError: an image changed since `ingest`, or a domain has no image left to train on.
     """
-    both = manifest.merge(places, on=["image_id", "part"], validate="1:1")
+    both = manifest.merge(places, on=["image_id", "part"], validate="1:1").merge(
+        companions, on="image_id", validate="1:1"
+    )
     items = [Item(*row) for row in both[list(Item._fields)].itertuples(index=False)]
     if any(is_tile(item.part) for item in items):  # frame by frame, so that a frame is decoded once and not once a tile
         items.sort(key=lambda item: (item.sha256, order_of(item.part)))
@@ -78,18 +94,27 @@ def prepare(
         raise DataError("manifest and locations name different images. Run 'dvc repro' to write both again")
     train = set(manifest.loc[manifest["split"] == "train", "image_id"])
     fitted = _fitted(raw, manifest, items, train, scenario, kind, work, workers)
-    first = _first(partial(_prepared, raw, scenario.kind, kind, fitted), items)
+    answers = scenario.annotation_config()
+    reading = _Reading(raw, scenario.kind, kind, fitted, answers, tuple(scenario.classes))
+    first = _first(reading.first, items)
     rows = RowFormat(first.shape, first.dtype.name)
     index = plan_shards(scenario.domains, manifest, first.nbytes)
     sums = {domain: Moments(rows) for domain in scenario.domains}
-    refused = _write_shards(raw, scenario.kind, kind, fitted, items, train, index, rows, sums, work, workers)
+    formats = {"shards": rows} | ({"masks": RowFormat(first.shape[:2], "uint8")} if answers.masks else {})
+    refused = _write_shards(reading, items, train, index, formats, sums, work, workers)
     if refused:
-        index = _without(work, index, {r.image_id for r in refused}, manifest, scenario, rows)
+        index = _without(work, index, {r.image_id for r in refused}, manifest, scenario, formats)
     for domain in scenario.domains:
         if sums[domain].count == 0:
             _raise_nothing_left(refused, f"domain '{domain}'")
     (work / "state.json").unlink(missing_ok=True)  # the rows that it speaks of go away
     shutil.move(work / "shards", folder / "shards")
+    if answers.masks:
+        target = set(index.loc[index["domain"] == scenario.target, "shard"])
+        for path in sorted((work / "masks").glob("*.npy")):
+            to = masks_target if path.stem in target else folder / "masks"
+            to.mkdir(exist_ok=True)
+            shutil.move(path, to / path.name)
     write_table(folder / "index.parquet", index, INDEX)
     counts = index["domain"].value_counts()
     facts = {
@@ -107,6 +132,8 @@ def prepare(
         "count": {domain: int(counts[domain]) for domain in scenario.domains},
         "quarantine": [r._asdict() for r in sorted(refused)],
     }
+    if scenario.task != "classification":
+        facts |= {"task": scenario.task}
     write_json(folder / "facts.json", facts)
     return facts
 
@@ -157,53 +184,109 @@ def _decoded(raw: Path, kind_name: str, item: Item) -> Image | Refused:
         return Refused(item.image_id, f"cannot be opened ({error.strerror})")
 
 
-def _prepared(raw: Path, kind_name: str, kind: Kind, fitted: dict[str, Fitted], item: Item) -> NDArray[Any] | Refused:
-    image = _decoded(raw, kind_name, item)
-    if isinstance(image, Refused):
-        return image
-    try:
-        return kind.prepare(image, fitted[item.domain])
-    except DataError as error:
-        return Refused(item.image_id, str(error))
+class _Reading(NamedTuple):
+    """How an image, and what belongs to it, is read and prepared. Picklable, for the workers."""
+
+    raw: Path
+    kind_name: str
+    kind: Kind
+    fitted: dict[str, Fitted]
+    answers: AnnotationConfig
+    classes: tuple[str, ...]
+
+    def images(self, item: Item) -> list[Image] | Refused:
+        """Decodes the image, and the later one where there are two."""
+        first = _decoded(self.raw, self.kind_name, item)
+        if not item.second or isinstance(first, Refused):
+            return first if isinstance(first, Refused) else [first]
+        later = _decoded(self.raw, self.kind_name, item._replace(path=item.second, sha256=item.second_sha256))
+        return later if isinstance(later, Refused) else [first, later]
+
+    def prepared(self, images: list[Image], item: Item) -> NDArray[Any] | Refused:
+        """Returns the prepared image, the later one of two in channels behind those of the first."""
+        try:
+            arrays = [self.kind.prepare(image, self.fitted[item.domain]) for image in images]
+        except DataError as error:
+            return Refused(item.image_id, str(error))
+        return arrays[0] if len(arrays) == 1 else np.concatenate(arrays, axis=2)
+
+    def first(self, item: Item) -> NDArray[Any] | Refused:
+        """Decodes and prepares."""
+        images = self.images(item)
+        return images if isinstance(images, Refused) else self.prepared(images, item)
+
+    def mask(self, item: Item, images: list[Image], side: int) -> Mask:
+        """Returns the mask at the size of the prepared image; where it or an image has no data, no pixel is scored."""
+        if not item.mask:
+            return np.full((side, side), IGNORED, np.uint8)
+        mask = self._whole_mask(item)
+        if box := box_of(item.part):
+            mask = mask[box.top : box.top + box.height, box.left : box.left + box.width]
+        known = [image.valid for image in images if image.valid is not None]
+        valid = np.logical_and.reduce(known) if known else None
+        return placed(mask, valid, self.kind.box(images[0]), side)
+
+    def _whole_mask(self, item: Item) -> Mask:
+        path = self.raw / item.mask
+        try:
+            state = path.stat()
+            return _mask(
+                path, part_of(item.part), item.mask_sha256, state.st_mtime_ns, state.st_size, self.answers, self.classes
+            )
+        except (OSError, ChangedError):
+            shown = shown_name(item.mask, self.kind_name, f"the mask of {item.image_id}")
+            raise ChangedError(
+                f"{self.raw}: {shown}: changed or missing since 'ingest' read it. Run 'dvc repro' to ingest again"
+            ) from None
+
+
+@lru_cache(maxsize=1)  # once for all tiles of a scene; `changed` and `size` renew what is kept
+def _mask(
+    path: Path, part: str, sha256: str, changed: int, size: int, answers: AnnotationConfig, classes: tuple[str, ...]
+) -> Mask:
+    if sha256_file(path) != sha256:
+        raise ChangedError
+    mask: Mask = answers.read(path, part, classes, HELD)
+    return mask
 
 
 def _row(
-    raw: Path,
-    kind_name: str,
-    kind: Kind,
-    fitted: dict[str, Fitted],
-    shards: Path,
-    rows: RowFormat,
-    job: tuple[Item, str, int, bool],
+    reading: _Reading, work: Path, formats: dict[str, RowFormat], job: tuple[Item, str, int, bool]
 ) -> Refused | Sums | None:
     """Prepares one image into its row; returns why not, or the sums of a training image."""
     item, shard, row, counts = job
-    array = _prepared(raw, kind_name, kind, fitted, item)
+    images = reading.images(item)
+    if isinstance(images, Refused):
+        return images
+    array = reading.prepared(images, item)
     if isinstance(array, Refused):
         return array
-    assert (array.shape, array.dtype.name) == tuple(rows), f"{kind} gave {array.dtype} {array.shape}, not {rows}"
-    write_row(shards / f"{shard}.npy", row, array)
+    rows = formats["shards"]
+    assert (array.shape, array.dtype.name) == tuple(rows), (
+        f"{reading.kind} gave {array.dtype} {array.shape}, not {rows}"
+    )
+    write_row(work / "shards" / f"{shard}.npy", row, array)
+    if "masks" in formats:
+        write_row(work / "masks" / f"{shard}.npy", row, reading.mask(item, images, len(array)))
     return sums_of(array) if counts else None
 
 
 def _write_shards(
-    raw: Path,
-    kind_name: str,
-    kind: Kind,
-    fitted: dict[str, Fitted],
+    reading: _Reading,
     items: list[Item],
     train: set[str],
     index: pd.DataFrame,
-    rows: RowFormat,
+    formats: dict[str, RowFormat],
     sums: dict[str, Moments],
     work: Path,
     workers: int,
 ) -> list[Refused]:
     """Writes every image to its row, from where an earlier run was cut off; returns those that were refused."""
-    shards, state = work / "shards", Progress(work / "state.json", sums)
+    state = Progress(work / "state.json", sums)
     if not state.done:
-        shutil.rmtree(shards, ignore_errors=True)
-        create_shards(shards, index, rows)
+        for name, rows in formats.items():
+            shutil.rmtree(work / name, ignore_errors=True)
+            create_shards(work / name, index, rows)
     where = index.set_index("image_id").loc[[item.image_id for item in items]]
     jobs = [
         (item, shard, row, item.image_id in train)
@@ -212,33 +295,42 @@ def _write_shards(
     rest = jobs[state.done :]
     if state.done:
         log(f"prepare: {state.done} of {len(jobs)} images are left from an interrupted run")
-    results = in_order(partial(_row, raw, kind_name, kind, fitted, shards, rows), rest, workers)
+    results = in_order(partial(_row, reading, work, formats), rest, workers)
     for job, result in zip(rest, track(results, "prepare", len(rest)), strict=True):
         if isinstance(result, Refused):
             state.refused.append(list(result))
         elif result is not None:
             sums[job[0].domain].add(result)
         if state.step():
-            synchronise(shards)
+            for name in formats:
+                synchronise(work / name)
             state.save(sums)
     return [Refused(*values) for values in state.refused]
 
 
 def _without(
-    work: Path, index: pd.DataFrame, gone: set[str], manifest: pd.DataFrame, scenario: Scenario, rows: RowFormat
+    work: Path,
+    index: pd.DataFrame,
+    gone: set[str],
+    manifest: pd.DataFrame,
+    scenario: Scenario,
+    formats: dict[str, RowFormat],
 ) -> pd.DataFrame:
     """Writes the shards again without the refused images, as if these had never been there."""
-    kept = plan_shards(scenario.domains, manifest[~manifest["image_id"].isin(gone)], rows.row_bytes)
-    older, newer = work / "shards", work / "newer"
-    shutil.rmtree(newer, ignore_errors=True)
-    create_shards(newer, kept, rows)
+    size = formats["shards"].row_bytes
+    kept = plan_shards(scenario.domains, manifest[~manifest["image_id"].isin(gone)], size)
     before = dict(zip(index["image_id"], zip(index["shard"], index["row"], strict=True), strict=True))
-    for image_id, shard, row in kept[["image_id", "shard", "row"]].itertuples(index=False):
-        name, old_row = before[image_id]
-        copy_row(older / f"{name}.npy", old_row, newer / f"{shard}.npy", row, rows)
+    for what, rows in formats.items():
+        newer = work / f"newer-{what}"
+        shutil.rmtree(newer, ignore_errors=True)
+        create_shards(newer, kept, rows)
+        for image_id, shard, row in kept[["image_id", "shard", "row"]].itertuples(index=False):
+            name, old_row = before[image_id]
+            copy_row(work / what / f"{name}.npy", old_row, newer / f"{shard}.npy", row, rows)
     (work / "state.json").unlink(missing_ok=True)  # from here on the older shards are no longer what it says
-    shutil.rmtree(older)
-    newer.rename(older)
+    for what in formats:
+        shutil.rmtree(work / what)
+        (work / f"newer-{what}").rename(work / what)
     return kept
 
 

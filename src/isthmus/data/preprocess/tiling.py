@@ -11,8 +11,10 @@ tiles themselves.
 """
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from isthmus.core.errors import DataError
@@ -28,8 +30,8 @@ _STATED = {"mm": "pixel_spacing_mm", "m": "gsd_m"}  # facts of a file, [unit/pix
 
 def images_in(
     path: Path, reader: Reader, bounds: Bounds, tiles: Tiles | None, domain: str
-) -> Iterator[tuple[str, str, Image]]:
-    """Yields the images of a file one after the other: the reader's part, the name, the pixels.
+) -> Iterator[tuple[str, str, Image, tuple[int, int]]]:
+    """Yields the images of a file one after the other: the reader's part, the name, the pixels, the part's size.
 
     Args:
         path: the file.
@@ -44,11 +46,12 @@ def images_in(
     parts = reader.parts(path, bounds, frames=tiles is not None)
     for part in parts:
         if tiles is None:
-            yield part, part, reader.read(path, part, bounds)
+            image = reader.read(path, part, bounds)
+            yield part, part, image, (image.height, image.width)
             continue
         frame = reader.frame(path, part, bounds)
         for box in boxes_of(frame, tiles, domain, bounds):
-            yield part, f"{part}{_MARK}{'-'.join(map(str, box))}", frame.cut(box)
+            yield part, f"{part}{_MARK}{'-'.join(map(str, box))}", frame.cut(box), (frame.height, frame.width)
 
 
 def read_part(path: Path, part: str, sha256: str) -> Image:
@@ -68,6 +71,34 @@ def read_part(path: Path, part: str, sha256: str) -> Image:
     if place.top + place.height > frame.height or place.left + place.width > frame.width or not place.size:
         raise DataError(f"'{part}' lies outside its frame of {frame.height} x {frame.width} pixels")
     return frame.cut(place)
+
+
+def box_of(part: str) -> Box | None:
+    """Returns where a tile lies in its frame, None of a part that is no tile.
+
+    >>> box_of("2@0-32-64-64")
+    Box(top=0, left=32, height=64, width=64)
+    """
+    _, mark, box = part.partition(_MARK)
+    return Box(*map(int, box.split("-"))) if mark else None
+
+
+def block_of(box: Box, width: int, tiles: Tiles) -> int:
+    """Returns which of a frame's blocks a tile lies in, from the left.
+
+    >>> block_of(Box(0, 3, 2, 2), 10, Tiles(size=2, blocks=3))
+    1
+    """
+    return bisect_right(_edges(width, tiles), box.left) - 1
+
+
+def part_of(part: str) -> str:
+    """Returns the reader's part that a tile is cut from; of a part that is no tile, the part.
+
+    >>> part_of("2@0-32-64-64"), part_of("2")
+    ('2', '2')
+    """
+    return part.partition(_MARK)[0]
 
 
 def order_of(part: str) -> tuple[str, list[int]]:
@@ -103,8 +134,8 @@ class ChangedError(DataError):
     """A raw file changed. The message names no file; the caller, who knows the kind of the images, adds it."""
 
 
-# One frame a process: tiles come frame by frame. `changed` and `size` renew what is kept.
-@lru_cache(maxsize=1)
+# A frame and the later one of the same place: tiles come frame by frame. `changed` and `size` renew what is kept.
+@lru_cache(maxsize=2)
 def _frame(path: Path, part: str, changed: int, size: int) -> Frame:
     return reader_for(path).frame(path, part, HELD)
 
@@ -121,7 +152,7 @@ def _checked(path: Path, sha256: str) -> tuple[int, int]:
     raise ChangedError("changed or missing since 'ingest' read it. Run 'dvc repro' to ingest again")
 
 
-@lru_cache(maxsize=1)  # once for all pages, slices and tiles of a file
+@lru_cache(maxsize=2)  # once for all pages, slices and tiles of a file and of the later one beside it
 def _sha256(path: Path, changed: int, size: int) -> str:
     return sha256_file(path)
 
@@ -140,7 +171,14 @@ def boxes_of(frame: Frame, tiles: Tiles, domain: str, bounds: Bounds) -> list[Bo
             f"frame of {sides[0]} x {sides[1]} pixels is smaller than one tile of {lengths[0]} x {lengths[1]}"
             " ('tiles.size' of the scenario)"
         )
-    tops, lefts = (_starts(side, length, step) for side, length, step in zip(sides, lengths, steps, strict=True))
+    edges = _edges(sides[1], tiles)
+    if min(after - before for before, after in pairwise(edges)) < lengths[1]:
+        raise DataError(
+            f"frame of {sides[1]} pixels across has no {tiles.blocks} blocks as wide as one tile of {lengths[1]}"
+            " ('tiles.blocks' of the scenario)"
+        )
+    tops = starts(sides[0], lengths[0], steps[0])
+    lefts = [a + start for a, b in pairwise(edges) for start in starts(b - a, lengths[1], steps[1])]
     if len(tops) * len(lefts) > bounds.max_images:
         raise DataError(
             f"{len(tops) * len(lefts)} tiles in one frame; the limit is {bounds.max_images}. Raise 'tiles.size', or"
@@ -148,6 +186,11 @@ def boxes_of(frame: Frame, tiles: Tiles, domain: str, bounds: Bounds) -> list[Bo
         )
     check_declared(Declared(*lengths, 1, 0, 0), 0, bounds)
     return [Box(top, left, *lengths) for top in tops for left in lefts]
+
+
+def _edges(width: int, tiles: Tiles) -> list[int]:
+    """Returns where the blocks of a frame begin, and where the last one ends [pixel]."""
+    return [number * width // tiles.blocks for number in range(tiles.blocks + 1)]
 
 
 def _scales(frame: Frame, tiles: Tiles, domain: str) -> tuple[float, float]:
@@ -165,10 +208,10 @@ def _scales(frame: Frame, tiles: Tiles, domain: str) -> tuple[float, float]:
     return float(stated[0]), float(stated[1])
 
 
-def _starts(side: int, length: int, step: int) -> list[int]:
+def starts(side: int, length: int, step: int) -> list[int]:
     """Returns where tiles begin along a side; the last one is moved back to end with it.
 
-    >>> _starts(100, 40, 30), _starts(90, 40, 40), _starts(40, 40, 40)
+    >>> starts(100, 40, 30), starts(90, 40, 40), starts(40, 40, 40)
     ([0, 30, 60], [0, 40, 50], [0])
     """
     starts = list(range(0, side - length + 1, step))

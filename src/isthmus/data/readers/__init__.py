@@ -5,7 +5,9 @@ import zlib
 from abc import ABC, abstractmethod
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from numpy.typing import NDArray
 
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
@@ -51,6 +53,14 @@ class Reader(ABC):
 
         Raises:
             DataError: with the reason why the file cannot be read, true and without its path.
+        """
+
+    @abstractmethod
+    def numbers(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> NDArray[Any]:
+        """Decodes one image whose values are numbers of classes, `[H, W, C]`: as stored, not as they are shown.
+
+        Of a palette the indices and not the colours, of black and white 0 and 1. Arguments and exceptions: as of
+        `read`.
         """
 
     @abstractmethod

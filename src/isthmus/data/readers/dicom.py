@@ -74,6 +74,10 @@ class FileReader(Reader):
             valid = _valid(dataset, stored)
             return Image(pixels[..., None], "hu" if unit == "HU" else "grey", facts_of(dataset, frame), valid)
 
+    def numbers(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> NDArray[Any]:
+        """Decodes the values, which have no colours."""
+        return self.read(path, part, bounds).pixels
+
     def frame(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Image:
         """Decodes the frame."""
         return self.read(path, part, bounds)

@@ -84,9 +84,16 @@ class FileReader(Reader):
 
     def read(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Image:
         """Decodes one picture, scene or window, `[H, W, C]`: as stored, or float32 where scale and offset apply."""
+        return self._read(path, part, bounds)
+
+    def numbers(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> NDArray[Any]:
+        """Decodes the values of a picture, scene or window without its table of colours."""
+        return self._read(path, part, bounds, colours=False).pixels
+
+    def _read(self, path: Path, part: str, bounds: Bounds, colours: bool = True) -> Image:
         place, size = _Place.of(part), path.stat().st_size
         check_declared(Declared(*_declared_size(path), 1, 0, 0), size, bounds)
-        with _reasons(path), closing(Scene(path, place.page)) as scene:
+        with _reasons(path), closing(Scene(path, place.page, colours)) as scene:
             check_declared(scene.declared(1, whole=place.corner is None), size, bounds)
             if place.corner is None:
                 return scene.cut(Box(0, 0, scene.height, scene.width))
@@ -110,13 +117,18 @@ class FileReader(Reader):
 class Scene:
     """One image of a file that GDAL has open."""
 
-    def __init__(self, path: Path, page: str) -> None:
+    def __init__(self, path: Path, page: str, colours: bool = True) -> None:
         """Opens the file, or one page of a TIFF.
+
+        Args:
+            path: of the file.
+            page: of a TIFF.
+            colours: whether numbers of a palette become its colours, and bits black and white.
 
         Raises:
             DataError: with the reason why it cannot be opened.
         """
-        self._path = path
+        self._path, self._colours = path, colours
         with _reasons(path):
             import rasterio
 
@@ -233,6 +245,8 @@ class Scene:
 
     def _shown(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Returns the colours of a band that holds their numbers, black and white of bits, anything else as it is."""
+        if not self._colours:
+            return pixels
         if self._names[0] == "palette" and pixels.shape[2] == 1 and pixels.dtype.name in _COLOUR_TABLE:
             table = np.zeros((_COLOUR_TABLE[pixels.dtype.name], 3), np.uint8)
             for number, colour in self._data.colormap(1).items():

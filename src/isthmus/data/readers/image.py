@@ -94,6 +94,14 @@ class FileReader(Reader):
             return Image(pixels, "bands", facts | {"alpha": pixels.shape[2] - 1})
         return Image(pixels, "grey" if pixels.shape[2] == 1 else "rgb", facts)
 
+    def numbers(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> NDArray[Any]:
+        """Decodes indices of a palette, 0 and 1 of black and white, and any other image as `read`."""
+        with _opened(path, part, bounds) as image:
+            if image.mode in ("1", "P"):
+                pixels = np.asarray(image).astype(np.uint8)[..., None]
+                return np.ascontiguousarray(upright(pixels, image.getexif().get(_ORIENTATION, 1)))
+        return self.read(path, part, bounds).pixels
+
     def frame(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Image:
         """Decodes the image: Pillow knows no windows."""
         return self.read(path, part, bounds)

@@ -7,7 +7,8 @@ side on the left, sagittal ones with the head above and the front on the left, c
 right side on the left. A spacing without a unit is taken for [mm], and `facts` say so.
 
 The content decides whether a file is packed, and not its name. A packed volume is unpacked once for all of its slices,
-in the dtype that it is stored in, and one volume a process is kept; an unpacked one is read slice by slice. Of a pair
+in the dtype that it is stored in, and two volumes a process are kept, image and mask; an unpacked one is read slice by
+slice. Of a pair
 `.hdr` and `.img` the second is the image, identified by its bytes, and the first is read with it. MONAI's `LoadImage`
 and `Orientation` give the same values (a test holds that) and are not used: they load the whole volume.
 """
@@ -100,6 +101,10 @@ class FileReader(Reader):
             volume = _checked(path, bounds)
             pixels = _slice(volume, _turned(path), z, t)
         return Image(pixels, "rgb" if pixels.shape[2] == 3 else "grey", _facts(volume))
+
+    def numbers(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> NDArray[Any]:
+        """Decodes the values, which have no colours."""
+        return self.read(path, part, bounds).pixels
 
     def frame(self, path: Path, part: str, bounds: Bounds = DEFAULT) -> Image:
         """Decodes the slice."""
@@ -194,8 +199,8 @@ def _beside(path: Path, one: str, other: str) -> Path | None:
     raise DataError(f"one file of a pair: its header '.{other}' is not beside it")
 
 
-# The headers of one file a process, for all of its slices; `changed` and `size` renew what is kept.
-@lru_cache(maxsize=1)
+# The headers of an image and its mask, for all of their slices; `changed` and `size` renew what is kept.
+@lru_cache(maxsize=2)
 def _described(voxels: Path, file: Path, changed: int, size: int) -> _Volume:
     import nibabel
 
@@ -294,7 +299,7 @@ def _turned(path: Path) -> NDArray[Any]:
     return turned
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=2)
 def _voxels(path: Path, changed: int, size: int) -> NDArray[Any]:
     volume = _volume(path)
     length = math.prod(volume.shape) * volume.dtype.itemsize

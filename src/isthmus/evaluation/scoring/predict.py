@@ -25,6 +25,17 @@ PREDICTIONS = pa.schema(
     ]
 )
 
+MASK_PREDICTIONS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("domain", pa.string()),
+        ("split", pa.string()),
+        ("confidence", pa.float32()),  # mean over pixels of the highest probability, not calibrated
+        ("shares", pa.list_(pa.float32())),  # of the classes among the predicted pixels
+        ("mean_iou", pa.float32()),  # of this image; null where no pixel of its mask is known
+    ]
+)
+
 
 def predictions_table(samples: Samples, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> pd.DataFrame:
     """Returns a row for each image with the columns of `PREDICTIONS`.

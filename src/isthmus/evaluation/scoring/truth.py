@@ -1,17 +1,15 @@
 """Scores every method by the target's labels, after the choice has been made: the only place that may."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.evaluation import metrics
-from isthmus.evaluation.metrics import Predictions, Reals
-from isthmus.evaluation.selection.choice import SOURCE_ONLY
-
-Transfer = Literal["better", "worse", "no difference shown"]
+from isthmus.evaluation.metrics import Predictions
+from isthmus.evaluation.scoring.comparison import best_method, describe_intervals, difference, differences, summary
 
 
 def build_truth(
@@ -47,55 +45,27 @@ def build_truth(
     means = {
         method: float(np.mean([balanced_accuracy(row, labels) for row in rows])) for method, rows in predicted.items()
     }
-    # Equal means go to the chosen one: it has no regret against its equal.
-    oracle = max(sorted(predicted), key=lambda m: (means[m], m == chosen, m == SOURCE_ONLY))
-    unit = "group" if len(np.unique(groups)) > 1 else "image (all are of one group)"
+    oracle = best_method(means, chosen)
     return {
         "available": True,
         "classes": list(classes),
         "count": len(labels),
-        "intervals": f"95% bootstrap by {unit}, {resamples} resamples",
+        "intervals": describe_intervals(groups, resamples),
         "methods": {
             method: {
                 "epoch": epochs[method],
-                "balanced_accuracy": _summary([balanced_accuracy(row, labels) for row in rows], drawn[method]),
-                "accuracy": _summary(
+                "balanced_accuracy": summary([balanced_accuracy(row, labels) for row in rows], drawn[method]),
+                "accuracy": summary(
                     [metrics.accuracy(row, labels) for row in rows],
                     metrics.resampled_accuracy(rows == labels, weights).mean(axis=1),
                 ),
                 "per_class": dict(zip(classes, metrics.class_scores(rows, labels, len(classes)), strict=True)),
                 "confusion": metrics.confusion(rows[0], labels, len(classes)).tolist(),
-                "minus_source_only": _difference(method, SOURCE_ONLY, means, drawn),
-                "minus_chosen": _difference(method, chosen, means, drawn),
-                "minus_oracle": _difference(method, oracle, means, drawn),
-                "transfer": transfer(_difference(method, SOURCE_ONLY, means, drawn)),
+                **differences(method, chosen, oracle, means, drawn),
             }
             for method, rows in predicted.items()
         },
         "chosen": chosen,
         "oracle": {"method": oracle, "epoch": epochs[oracle]},
-        "regret": _difference(oracle, chosen, means, drawn),
+        "regret": difference(oracle, chosen, means, drawn),
     }
-
-
-def transfer(minus_source_only: Mapping[str, float]) -> Transfer:
-    """Returns the verdict on negative transfer, by the paired 95% interval of the difference to source-only.
-
-    The same backbone, seeds and images stand on both sides, so that what differs is the adaptation.
-
-    >>> transfer({"mean": -0.02, "low": -0.05, "high": 0.01})
-    'no difference shown'
-    """
-    if minus_source_only["low"] > 0:
-        return "better"
-    return "worse" if minus_source_only["high"] < 0 else "no difference shown"
-
-
-def _summary(per_seed: list[float], drawn: Reals) -> dict[str, Any]:
-    low, high = metrics.interval(drawn)
-    return {"mean": float(np.mean(per_seed)), "low": low, "high": high, "per_seed": per_seed}
-
-
-def _difference(one: str, other: str, means: Mapping[str, float], drawn: Mapping[str, Reals]) -> dict[str, float]:
-    low, high = metrics.interval(drawn[one] - drawn[other])
-    return {"mean": means[one] - means[other], "low": low, "high": high}

@@ -7,23 +7,16 @@ import numpy as np
 
 from isthmus.core.errors import DataError
 from isthmus.core.progress import track
-from isthmus.evaluation.metrics import (
-    Predictions,
-    above_guessing,
-    accuracy,
-    collapsed,
-    effective_classes,
-    pairwise_agreement,
-    softmax,
-)
+from isthmus.evaluation.guards import TaskGuards
+from isthmus.evaluation.metrics import Predictions, accuracy, effective_classes, pairwise_agreement, softmax
 from isthmus.evaluation.selection.choice import Candidate, curve_faults
-from isthmus.evaluation.trained import Samples, Trained
+from isthmus.evaluation.trained import UNKNOWN, Samples, Trained
 from isthmus.evaluation.validators import Trial, Validator
 
 
 @dataclass(frozen=True)
 class Views:
-    """The rows that candidates are measured on.
+    """The rows of logits that candidates are measured on: images, or cells of their grids.
 
     Attributes:
         source: of the source's validation split.
@@ -36,14 +29,15 @@ class Views:
     target: Predictions
 
 
-def views_of(samples: Samples, sources: list[str], target: str, max_images: int) -> Views:
-    """Returns the rows; a larger split is cut by id, which is a hash.
+def views_of(samples: Samples, sources: list[str], target: str, max_rows: int) -> Views:
+    """Returns the rows whose label may be known; of a larger split evenly spaced ones, in the order of ids.
 
     Raises:
         DataError: one of the splits is empty.
     """
-    rows = samples.rows([target], "train")[:max_images]
-    known = samples.rows(sources, "val")[:max_images]
+    rows = _spaced(samples.rows([target], "train"), max_rows)
+    known = samples.rows(sources, "val")
+    known = _spaced(known[samples.label[known] != UNKNOWN], max_rows)
     for found, what in ((rows, f"split 'train' of {target}"), (known, f"split 'val' of {', '.join(sources)}")):
         if not len(found):
             raise DataError(
@@ -54,7 +48,7 @@ def views_of(samples: Samples, sources: list[str], target: str, max_images: int)
 
 
 def measure(
-    trained: Mapping[str, Trained], views: Views, validators: Mapping[str, Validator], significance: float
+    trained: Mapping[str, Trained], views: Views, validators: Mapping[str, Validator], guards: TaskGuards, limit: float
 ) -> list[Candidate]:
     """Returns a candidate a method.
 
@@ -62,19 +56,23 @@ def measure(
         trained: methods by name.
         views: the rows.
         validators: scores that are reported.
-        significance: [p-value] of the test that a method learned the source.
+        guards: of the task.
+        limit: [p-value] of the test that a method learned the source.
     """
     names = track(sorted(trained), "select", len(trained), "method")
-    return [candidate(trained[name], views, validators, significance) for name in names]
+    return [candidate(trained[name], views, validators, guards, limit) for name in names]
 
 
-def candidate(run: Trained, views: Views, validators: Mapping[str, Validator], significance: float) -> Candidate:
-    """Returns what is known of one method at its last epoch."""
+def candidate(
+    run: Trained, views: Views, validators: Mapping[str, Validator], guards: TaskGuards, limit: float
+) -> Candidate:
+    """Returns what is known of one method at its last epoch; arguments as of `measure`."""
     facts, epoch = run.facts, run.facts.epochs[-1]
     logits = run.all_logits(epoch)
     rows = np.concatenate([views.source, views.target])
+    images = np.unique(rows // facts.cells)
     seen = [run.embeddings(seed, epoch) for seed in facts.seeds]
-    finite = all(np.isfinite(array[..., rows, :]).all() for array in (logits, *seen))
+    finite = bool(np.isfinite(logits[:, rows]).all()) and all(np.isfinite(own[images]).all() for own in seen)
     faults = [fault for seed in facts.seeds for fault in curve_faults(run.curves(seed), epoch)]
     predicted = logits.argmax(axis=2)
     right = float(np.mean([accuracy(row[views.source], views.labels) for row in predicted]))
@@ -85,6 +83,7 @@ def candidate(run: Trained, views: Views, validators: Mapping[str, Validator], s
         trials = [
             Trial(plane[views.source], views.labels, own[views.source], plane[views.target], own[views.target])
             for plane, own in zip(logits, seen, strict=True)
+            if validators
         ]
         scores = {name: float(np.mean([v.score(t) for t in trials])) for name, v in sorted(validators.items())}
     return Candidate(
@@ -92,9 +91,13 @@ def candidate(run: Trained, views: Views, validators: Mapping[str, Validator], s
         epoch=epoch,
         scores=scores,
         source_val_accuracy=right,
-        learned=above_guessing(right, views.labels, significance),
+        learned=guards.learned(predicted[:, views.source], views.labels, limit),
         effective_classes=used,
-        collapsed=collapsed(predicted[:, views.target], len(facts.classes)),
+        collapsed=guards.collapsed(predicted[:, views.target], views.labels, len(facts.classes)),
         seed_disagreement=1.0 - pairwise_agreement(predicted[:, views.target]),
         faults=tuple(dict.fromkeys([*faults, *([] if finite else ["logits or embeddings are not finite"])])),
     )
+
+
+def _spaced(rows: Predictions, most: int) -> Predictions:
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]

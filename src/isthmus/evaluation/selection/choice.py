@@ -7,7 +7,7 @@ methods are averaged. On 21 real pairs no rule that ranks methods by label-free 
 **Guards.** A method is refused if
 - training failed: a loss or an output is not finite, or the supervised loss is exactly zero over a whole epoch, in any
   seed;
-- it collapsed: over 99% of the target images get one class;
+- it collapsed: over 99% of the target images get one class (of masks: see `evaluation/mask_evaluation.py`);
 - it did not learn: on the source's validation split it is not shown to be better than naming the most frequent class
   (one-sided exact binomial test at `significance`), where the split is large enough to show it.
 Lost source accuracy, uneven predictions and seeds that disagree refuse nothing: on the same pairs they refused more
@@ -151,7 +151,7 @@ def _reasons(candidate: Candidate) -> dict[str, str]:
         more = f" (and {len(candidate.faults) - 1} more)" if len(candidate.faults) > 1 else ""
         out["training failed"] = candidate.faults[0] + more
     if candidate.collapsed:
-        out["collapse"] = "over 99% of the target images are predicted as one class"
+        out["collapse"] = "nearly all of the target is predicted as one class"
     shown, p_value = candidate.learned
     if not shown:
         out["not learned"] = (
@@ -170,5 +170,5 @@ def _why(passed: Sequence[str], named: Sequence[Candidate]) -> str:
     if not passed:
         return f"The guards refused every adapted method that would answer ({listed}), so source_only answers."
     left = f"; the guards refused {', '.join(c.method for c in refused)} ({listed})" if refused else ""
-    names = " and ".join(passed)
-    return f"The mean of {names}: fixed in advance, no target label and no score was used{left}."
+    answer = f"The mean of {' and '.join(passed)}" if len(passed) > 1 else f"{passed[0]} answers"
+    return f"{answer}: fixed in advance, no target label and no score was used{left}."

@@ -30,7 +30,7 @@ class Ensemble(Trained):
         self.facts = first.model_copy(update=update)
 
     def logits(self, seed: int, epoch: int) -> NDArray[np.float32]:
-        """Returns float32 `[N, K]`, logarithms of the mean probabilities."""
+        """Returns float32 `[N, K]`, or of cells, logarithms of the mean probabilities."""
         found = [softmax(self._trained[part.method].logits(part.seed, part.epoch)) for part in self._of]
         mean: NDArray[np.float32] = np.log(np.maximum(np.mean(found, axis=0), LEAST_PROBABILITY)).astype(np.float32)
         return mean

@@ -1,7 +1,7 @@
-"""Refuses a model whose balanced accuracy on labelled target images is below a minimum.
+"""Refuses a model whose balanced accuracy, or mean IoU of masks, on labelled target images is below a minimum.
 
-Balanced accuracy is the mean recall over classes (Brodersen et al., ICPR 2010, "The balanced accuracy and its
-posterior distribution"); guessing gives 1 / K for K classes, whatever the classes' shares.
+Balanced accuracy is the mean recall over classes (Brodersen et al., ICPR 2010, "The balanced accuracy and its posterior
+distribution"); guessing gives 1 / K for K classes, whatever the classes' shares. Mean IoU of guessing is at most that.
 """
 
 from typing import Any
@@ -30,10 +30,11 @@ class Config(Rule):
         if not evidence.truth["available"]:
             text = f"no target labels: whether {chosen} reaches the floor is not known. A person must decide"
             return [Reason(NAME, "person", None, floor, text)]
-        score = evidence.truth["methods"][chosen]["balanced_accuracy"]
+        score = evidence.truth["methods"][chosen][evidence.metric]
         # The first seed ships; a good mean must not carry a bad shipped model through.
         numbers = {"mean over seeds": score["mean"], "the seed that ships": score["per_seed"][0]}
-        return [self._reason(chosen, what, number, floor) for what, number in numbers.items()]
+        of = f"target {evidence.metric_name} of {chosen}"
+        return [self._reason(f"{of} ({what})", number, floor) for what, number in numbers.items()]
 
     def _measured(self, chosen: str, measured: dict[str, Any]) -> Reason:
         """Returns the finding from few labels of random images, on which only the plain accuracy is known.
@@ -59,8 +60,8 @@ class Config(Rule):
         """
         return max(self.min_balanced_accuracy, min(1.0, 1 / classes + self.above_chance))
 
-    def _reason(self, chosen: str, what: str, number: float, floor: float) -> Reason:
+    def _reason(self, what: str, number: float, floor: float) -> Reason:
         verdict: Verdict = "pass" if number >= floor else "refuse"
         relation = "reaches" if verdict == "pass" else "is below"
-        text = f"target balanced accuracy of {chosen} ({what}) {number:.3f} {relation} the floor {floor:.3f}"
+        text = f"{what} {number:.3f} {relation} the floor {floor:.3f}"
         return Reason(NAME, verdict, number, floor, text)

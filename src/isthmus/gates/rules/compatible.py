@@ -61,8 +61,8 @@ def _signature(evidence: Evidence) -> Reason:
 
 
 def _promised(answers: Answers) -> dict[str, str]:
-    # probabilities are named for classes, which have a finding of their own
-    return {name: kind for name, kind in answers.outputs.items() if not name.startswith("probability_")}
+    # probabilities and shares are named for classes, which have a finding of their own
+    return {n: kind for n, kind in answers.outputs.items() if not n.startswith(("probability_", "share_"))}
 
 
 def _columns(columns: dict[str, str]) -> str:

@@ -2,10 +2,13 @@
 
 from typing import ClassVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from isthmus.gates import Evidence, Reason, Rule
-from isthmus.gates.scored import Answers
+from isthmus.evaluation.scoring.masks import mean_iou
+from isthmus.gates import Evidence, Reason, Rule, Verdict
+from isthmus.gates.scored import Answers, Scored
 
 NAME = "loads_alone"
 
@@ -21,6 +24,13 @@ class Config(Rule):
         le=1,
         description="[share] of images that must get the class the pipeline gave; rounding may change one",
     )
+    max_difference: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="[share] of mean IoU between masks as answered, of whole images at their own size, and as the"
+        " pipeline evaluated them, of prepared images",
+    )
 
     def reasons(self, evidence: Evidence) -> list[Reason]:
         """Returns whether it loads, whether its own code answered, and whether it answers as the pipeline did."""
@@ -32,12 +42,28 @@ class Config(Rule):
 
     def _agreement(self, evidence: Evidence) -> Reason:
         scored = evidence.answers
+        if scored.candidate.counts is not None:
+            return self._same_masks(scored, scored.candidate.counts)
         expected = scored.images["predicted"].to_numpy(dtype="int64")
         answered = scored.candidate.predicted(scored.classes)
         share = float((answered == expected).mean()) if len(answered) == len(expected) else 0.0
         verdict = "pass" if share >= self.min_agreement else "refuse"
         text = f"answers as the pipeline did on {share:.1%} of {len(expected)} images"
         return Reason(NAME, "pass" if verdict == "pass" else "refuse", share, self.min_agreement, text)
+
+    def _same_masks(self, scored: Scored, counts: NDArray[np.int64]) -> Reason:
+        known = scored.images["mean_iou"].notna().to_numpy()
+        if not known.any():
+            text = "no mask of a test image is known: whether it answers as the pipeline did cannot be said"
+            return Reason(NAME, "person", None, self.max_difference, f"{text}. A person must decide")
+        answered = float(np.mean([mean_iou(count) for count in counts[known]]))
+        expected = float(scored.images["mean_iou"][known].mean())
+        verdict: Verdict = "pass" if abs(answered - expected) <= self.max_difference else "refuse"
+        text = (
+            f"mean IoU of an image {answered:.3f} as answered, {expected:.3f} as the pipeline evaluated it, on"
+            f" {int(known.sum())} images"
+        )
+        return Reason(NAME, verdict, answered - expected, self.max_difference, text)
 
 
 def _bundled(candidate: Answers) -> Reason:

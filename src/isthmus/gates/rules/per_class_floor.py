@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
+from isthmus.evaluation.scoring.masks import pixel_accuracy
 from isthmus.gates import Evidence, Reason, Rule, Verdict
-from isthmus.gates.scored import SOURCE, TARGET
+from isthmus.gates.scored import SOURCE, TARGET, Scored
 
 NAME = "per_class_floor"
 
@@ -37,6 +39,8 @@ class Config(Rule):
         if not len(rows):
             text = f"no {role} labels: the recall of each class is unknown. A person must decide"
             return [Reason(NAME, "person", None, self.min_recall, text)]
+        if scored.candidate.counts is not None:
+            return self._of_masks(scored, scored.candidate.counts, rows, role)
         right, labels = scored.right(scored.candidate)[rows], scored.label[rows]
         masks = [(f"recall of class '{name}'", labels == k) for k, name in enumerate(scored.classes)]
         slices = [
@@ -46,6 +50,25 @@ class Config(Rule):
         ]
         found = [(what, float(right[mask].mean()), self.min_recall) for what, mask in self._enough(masks)]
         found += [(what, float(right[mask].mean()), self.min_slice_accuracy) for what, mask in self._enough(slices)]
+        return self._worst(role, found)
+
+    def _of_masks(self, scored: Scored, counts: NDArray[np.int64], rows: NDArray[np.int64], role: str) -> list[Reason]:
+        """Recall is of pixels of images that show the class; accuracy of a slice likewise."""
+        found = []
+        for place, name in enumerate(scored.classes):
+            here = rows[counts[rows, place].sum(axis=1) > 0]
+            if len(here) >= self.min_images:
+                pixels = counts[here, place].sum(axis=0)
+                found.append((f"recall of class '{name}'", float(pixels[place] / pixels.sum()), self.min_recall))
+        for column in ("domain", "group"):
+            for value in sorted(set(scored.images[column].to_numpy()[rows])):
+                here = rows[(scored.images[column] == value).to_numpy()[rows]]
+                if len(here) >= self.min_images:
+                    number = float(pixel_accuracy(counts[here].sum(axis=0)))
+                    found.append((f"accuracy of {column} '{value}'", number, self.min_slice_accuracy))
+        return self._worst(role, found)
+
+    def _worst(self, role: str, found: list[tuple[str, float, float]]) -> list[Reason]:
         if not found:
             text = f"no class of the {role} has {self.min_images} labelled images. A person must decide"
             return [Reason(NAME, "person", None, self.min_recall, text)]

@@ -13,7 +13,6 @@ from isthmus.gates.comparison import paired_difference
 from isthmus.gates.scored import SOURCE
 
 NAME = "source_kept"
-_KEYS = ("source_test_balanced_accuracy", "source_only_source_test_balanced_accuracy")
 
 
 class Config(Rule):
@@ -29,12 +28,13 @@ class Config(Rule):
         return evidence.silence(NAME) or [self._against_source_only(evidence), *self._against_champion(evidence)]
 
     def _against_source_only(self, evidence: Evidence) -> Reason:
-        if not all(key in evidence.metrics for key in _KEYS):
+        keys = [f"{whose}_test_{evidence.metric}" for whose in ("source", "source_only_source")]
+        if not all(key in evidence.metrics for key in keys):
             text = "the source has no test split: the loss on the source is unknown. A person must decide"
             return Reason(NAME, "person", None, -self.margin, text)
-        chosen, floor = (evidence.metrics[key] for key in _KEYS)
+        chosen, floor = (evidence.metrics[key] for key in keys)
         verdict: Verdict = "pass" if chosen - floor >= -self.margin else "refuse"
-        text = f"source test balanced accuracy {chosen:.3f}, source-only {floor:.3f}: {chosen - floor:+.3f}"
+        text = f"source test {evidence.metric_name} {chosen:.3f}, source-only {floor:.3f}: {chosen - floor:+.3f}"
         return Reason(NAME, verdict, chosen - floor, -self.margin, text)
 
     def _against_champion(self, evidence: Evidence) -> list[Reason]:

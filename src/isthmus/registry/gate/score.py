@@ -13,10 +13,11 @@ from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import atomic_file, read_json, sha256_file, write_json
 from isthmus.core.process.children import run_child
 from isthmus.core.progress import log
-from isthmus.data.manifest import LOCATIONS, read_table, write_table
+from isthmus.data.manifest import COMPANIONS, LOCATIONS, read_table, write_table
 from isthmus.gates.judge import needs_answers
-from isthmus.gates.scored import EVALUATION, TARGET, evaluation_set, set_md5
+from isthmus.gates.scored import EVALUATION, MASK_EVALUATION, TARGET, evaluation_set, set_md5
 from isthmus.registry.gate import evaluation_log
+from isthmus.registry.gate.answered_masks import AnsweredMasks, answered_masks
 from isthmus.registry.lineage.lineage import Lineage
 from isthmus.registry.lineage.retrievable import origin
 from isthmus.registry.publish.packaging import scenario_of
@@ -79,11 +80,12 @@ def score(project: Path, scenario: str) -> ScoredModels:
         identity = set_md5(images)
         versions = {"candidate": published.version} | ({"champion": champion} if champion else {})
         job = _job(lineage, images, store)
+        masks = answered_masks(lineage, images)
         for who, version in versions.items():
-            _ask(store, published.model, version, folder / who, job, identity)
+            _ask(store, published.model, version, folder / who, job, identity, masks)
         if asked["runner_up_of"]:  # what may not be asked is not written down either
             images = images.assign(label=images["label"].mask(images["role"] == TARGET))
-        write_table(folder / "evaluation.parquet", images, EVALUATION)
+        write_table(folder / "evaluation.parquet", images, EVALUATION if masks is None else MASK_EVALUATION)
         _write_facts(folder, versions, lineage, published, store, images, identity, asked)
     return ScoredModels(folder, published.version, champion, identity, len(images), asked)
 
@@ -100,8 +102,10 @@ def evidence_folder(project: Path, model_id: str) -> Path:
 
 def current_set(lineage: Lineage) -> pd.DataFrame:
     """Returns the evaluation set of the results in `dvc.lock`."""
-    target = scenario_of(lineage).target
-    return evaluation_set(lineage.path("ingest", "manifest"), lineage.path("evaluate", "predictions"), target)
+    scenario = scenario_of(lineage)
+    companions = lineage.path("ingest", "companions") if scenario.annotation_config().masks else None
+    predictions = lineage.path("evaluate", "predictions")
+    return evaluation_set(lineage.path("ingest", "manifest"), predictions, scenario.target, companions)
 
 
 def _job(lineage: Lineage, images: pd.DataFrame, store: Store) -> dict[str, Any]:
@@ -120,10 +124,16 @@ def _job(lineage: Lineage, images: pd.DataFrame, store: Store) -> dict[str, Any]
         [str(path.resolve()), part, domain]
         for path, part, domain in zip(paths, images["part"], images["domain"], strict=True)
     ]
+    if scenario_of(lineage).annotation_config().second:
+        beside = read_table(lineage.path("ingest", "companions"), COMPANIONS).set_index("image_id")["second"]
+        later = [str((raw / beside[image_id]).resolve()) for image_id in images["image_id"]]
+        files = [[*file, second] for file, second in zip(files, later, strict=True)]
     return {"tracking_uri": store.uri, "files": files, "ids": list(images["image_id"]), "timed": TIMED}
 
 
-def _ask(store: Store, model: str, version: str, out: Path, job: dict[str, Any], identity: str) -> None:
+def _ask(
+    store: Store, model: str, version: str, out: Path, job: dict[str, Any], identity: str, masks: AnsweredMasks | None
+) -> None:
     """Writes `<out>.json` and `<out>.parquet`, unless this very model was asked about this very set."""
     model_id = store.model_of(model, version) or ""
     asked = out.with_suffix(".asked.json")
@@ -138,6 +148,8 @@ def _ask(store: Store, model: str, version: str, out: Path, job: dict[str, Any],
         place = Path(temporary)
         facts = run_scorer(job | {"model": f"models:/{model_id}", "out": str(place / "answers")}, place)
         if not facts["failure"]:
+            if masks is not None:
+                masks.count(place / "answers.parquet")
             with atomic_file(rows_file) as partial:
                 partial.write_bytes((place / "answers.parquet").read_bytes())
     write_json(facts_file, facts | {"model_id": model_id, "version": version})
@@ -170,6 +182,7 @@ def _write_facts(
     facts = {
         "candidate": versions["candidate"], "champion": versions.get("champion"), "set_md5": identity,
         "classes": scenario_of(lineage).classes, "acceptance": asked, "files": files,
+        **({"metric": "mean_iou"} if "mask_sha256" in images else {}),
         "origin": origin(lineage, published.snapshot),
         "seen": {who: seen_by(store, published.model, version, ids) for who, version in versions.items()},
     }  # fmt: skip

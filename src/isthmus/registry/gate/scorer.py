@@ -6,7 +6,8 @@ nothing of a project may help a model that must stand alone, so this file import
     python -I scorer.py JOB.json
 
 JOB.json: `tracking_uri`, `model` (a uri), `files` (`[path, part, domain]`, absolute), `ids`, `timed` (images), `out`.
-Writes `<out>.parquet` (image_id, sha256 of the bytes read, probabilities) and `<out>.json`.
+Writes `<out>.parquet` (image_id, sha256 of the bytes read, probabilities or `mask`) and `<out>.json`. A file of a model
+that compares two images has the path of the later one behind its domain.
 """
 
 import hashlib
@@ -29,7 +30,6 @@ def main(job: dict[str, Any]) -> None:
     )
     warnings.filterwarnings("ignore")
     import mlflow
-    import pandas as pd
 
     mlflow.set_tracking_uri(job["tracking_uri"])
     folder = Path(mlflow.artifacts.download_artifacts(job["model"]))
@@ -41,10 +41,10 @@ def main(job: dict[str, Any]) -> None:
     facts["inputs"] = {column.name: str(column.type.name) for column in signature.inputs}
     facts["outputs"] = {column.name: str(column.type.name) for column in signature.outputs}
     knows_domains = signature.params is not None and "domain" in {param.name for param in signature.params.params}
-    columns = [f"probability_{name}" for name in facts["classes"]]
+    columns = ["mask"] if "mask" in facts["outputs"] else [f"probability_{name}" for name in facts["classes"]]
     rows = _answers(model, job, columns, knows_domains)
     rows.to_parquet(f"{job['out']}.parquet")
-    facts["latency"] = _latency(model, [_image(file) for file in job["files"][: job["timed"]]], pd)
+    facts["latency"] = _latency(model, job["files"][: job["timed"]])
     Path(f"{job['out']}.json").write_text(json.dumps(facts), encoding="utf-8")
 
 
@@ -57,7 +57,7 @@ def _answers(model: Any, job: dict[str, Any], columns: list[str], knows_domains:
         mine = [place for place in places if job["files"][place][2] == domain]
         for first in range(0, len(mine), _BATCH):
             batch = mine[first : first + _BATCH]
-            images = pd.DataFrame({"image": [_image(job["files"][place]) for place in batch]})
+            images = _examples([job["files"][place] for place in batch])
             answer = model.predict(images, params={"domain": domain} if knows_domains else None)
             frames.append(answer[columns].set_axis(pd.Index(batch)))
     rows = pd.concat(frames).sort_index()
@@ -66,14 +66,15 @@ def _answers(model: Any, job: dict[str, Any], columns: list[str], knows_domains:
     return rows.reset_index(drop=True)
 
 
-def _latency(model: Any, images: list[Any], pd: Any) -> dict[str, float]:
+def _latency(model: Any, files: list[list[str]]) -> dict[str, float]:
     import torch
 
     torch.set_num_threads(1)
     seconds = []
-    for image in [images[0], *images]:
+    for file in [files[0], *files]:
+        example = _examples([file])
         start = time.perf_counter()
-        model.predict(pd.DataFrame({"image": [image]}))
+        model.predict(example)
         seconds.append(time.perf_counter() - start)
     ordered = sorted(seconds[1:])  # the first call warms up
     last = len(ordered) - 1
@@ -83,8 +84,17 @@ def _latency(model: Any, images: list[Any], pd: Any) -> dict[str, float]:
     }  # fmt: skip
 
 
-def _image(file: list[str]) -> Any:
-    return (Path(file[0]), file[1]) if file[1] else Path(file[0])
+def _examples(files: list[list[str]]) -> Any:
+    import pandas as pd
+
+    columns = {"image": [_image(file[0], file[1]) for file in files]}
+    if len(files[0]) > 3:
+        columns["image_b"] = [_image(file[3], file[1]) for file in files]
+    return pd.DataFrame(columns)
+
+
+def _image(path: str, part: str) -> Any:
+    return (Path(path), part) if part else Path(path)
 
 
 def _bundled(folder: Path) -> bool:

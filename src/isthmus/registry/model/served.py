@@ -1,10 +1,10 @@
 """The registered model's own script: MLflow runs it when the model is loaded, with the code bundled beside it.
 
-It takes raw images in a column `image`: a `pathlib.Path`, `(path, part)` for one image of several in a file, the bytes
-of a file, those bytes in base64, or an array `[H, W]` / `[H, W, C]`. It does to them what the pipeline did to the
-target's images (or, with the parameter `domain`, to a source's), and answers class, calibrated probabilities, the
-conformal set of classes, whether that set is one class (else the model abstains and a person should look), and how
-typical the image is of what the model was adapted to.
+It takes raw images in a column `image` (and of change the later ones in `image_b`): a `pathlib.Path`, `(path, part)`
+for one image of several in a file, the bytes of a file, those bytes in base64, or an array `[H, W]` / `[H, W, C]`. It
+does to them what the pipeline did to the target's images (or, with the parameter `domain`, to a source's), and answers
+as its task does: class, calibrated probabilities and a conformal set of classes, or a mask; and how typical the image
+is of what the model was adapted to.
 MLflow's scoring server decodes base64 in `dataframe_split` and `dataframe_records`, but hands on that of `instances`
 as text.
 """
@@ -14,33 +14,28 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mlflow.models import set_model
-from numpy.typing import NDArray
 
 from isthmus.core import plugins
 from isthmus.core.config import validated
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json
-from isthmus.core.seeds import derive_seed
 from isthmus.data.bounds import DEFAULT, TooManyPixelsError
 from isthmus.data.image import Image
 from isthmus.data.kinds import Kind
 from isthmus.data.tiles import Tiles
-from isthmus.evaluation.confidence.conformal import answered, scores
-from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.shift.membership import read_typicalities
 from isthmus.models.trained import load_trained
+from isthmus.registry.model.answers import ModelParts, TaskAnswers
 from isthmus.registry.model.model_files import SPEC, TYPICALITY
-from isthmus.registry.model.raw_images import check_tile, decode
+from isthmus.registry.model.raw_images import decode
 
 with warnings.catch_warnings():
     # While it is imported, MLflow 3.17 warns of a type hint of its own (mlflow/types/responses.py).
     warnings.filterwarnings("ignore", message=".*Any type hint is inferred as AnyType", category=UserWarning)
     from mlflow.pyfunc.model import PythonModel
 
-BATCH = 32  # images decoded and predicted at once
 _BANDS = 4  # of a pixel
 
 
@@ -53,79 +48,55 @@ class Predictor:
 
     def __init__(self, folder: Path) -> None:
         spec = read_json(folder / SPEC)
-        self.classes: list[str] = spec["classes"]
-        self._domain: str = spec["domain"]
-        self._promise: dict[str, Any] = spec["promise"]
-        self._fitted: dict[str, dict[str, Any]] = spec["fitted"]
-        self._kind = _build_kind(spec["kind"], spec["preprocess"])
-        self._tiles = validated(Tiles, spec["tiles"], f"{SPEC}: tiles.") if spec["tiles"] else None
-        self._typicality = read_typicalities(folder / TYPICALITY, list(self._fitted))
-        self._classifier = load_trained(folder)
+        self._answers: TaskAnswers = plugins.load("registry.model.answers", spec["task"]).Answers()
+        tiles = validated(Tiles, spec["tiles"], f"{SPEC}: tiles.") if spec["tiles"] else None
+        self._parts = ModelParts(
+            spec, spec["classes"], spec["domain"], _build_kind(spec["kind"], spec["preprocess"]), spec["fitted"], tiles,
+            read_typicalities(folder / TYPICALITY, list(spec["fitted"])), load_trained(folder),
+        )  # fmt: skip
 
-    def predict(self, images: Iterable[object], domain: str = "", most_pixels: int | None = None) -> pd.DataFrame:
-        """Returns a row an image: `class`, `probability_<class>` for each class, `set`, `answered`, `domain_score`.
-
-        Probabilities are softmax(logits / T) with the domain's temperature. `set` names the classes that hold the true
-        one with the promised coverage (`fitted_confidence.py`), separated by `|` (one in a name is written `\\|`);
-        `answered` says that it is one class.
-        `domain_score` is the share of the domain's held-out images that are at least as far from its training images
-        (`evaluation/shift/membership.py`): 1 typical, near 0 unlike anything seen there.
+    def predict(
+        self, examples: pd.DataFrame | Iterable[object], domain: str = "", most_pixels: int | None = None
+    ) -> pd.DataFrame:
+        """Returns a row an example, with the columns of the task (`registry/model/answers/`).
 
         Args:
-            images: of one domain, each as `decode` takes it.
+            examples: of one domain: columns as the task's `inputs`, or images alone; each as `decode` takes it.
             domain: whose images they are; empty: the target's.
             most_pixels: of all images together, as their files declare them; None: only each by itself is bounded.
 
         Raises:
             TooManyPixelsError: there are more.
-            DataError: the domain is unknown, or an image cannot be read or prepared; the message says which.
+            DataError: the domain is unknown, a column is missing, or an image cannot be read or prepared; the message
+                says which.
         """
-        given, domain = list(images), domain or self._domain
-        if domain not in self._fitted:
-            raise DataError(f"the model knows no domain '{domain}'. Allowed: {', '.join(self._fitted)}")
+        answers, parts, domain = self._answers, self._parts, domain or self._parts.target
+        given = self._given(examples)
+        if domain not in parts.fitted:
+            raise DataError(f"the model knows no domain '{domain}'. Allowed: {', '.join(parts.fitted)}")
         left = Allowance(most_pixels)
-        parts = [self._answers(given[at : at + BATCH], at, domain, left) for at in range(0, len(given), BATCH)]
-        probabilities = np.concatenate([np.empty((0, len(self.classes))), *(part[0] for part in parts)])
-        typical = np.concatenate([np.empty(0), *(part[1] for part in parts)])
-        names = [self.classes[place] for place in probabilities.argmax(axis=1)]
-        columns = {f"probability_{name}": probabilities[:, place] for place, name in enumerate(self.classes)}
-        inside = self._sets(probabilities, domain)
-        told = [name.replace("\\", "\\\\").replace("|", "\\|") for name in self.classes]
-        sets = ["|".join(name for name, here in zip(told, row, strict=True) if here) for row in inside]
-        promised = {"set": pd.Series(sets, dtype=object), "answered": answered(inside), "domain_score": typical}
-        return pd.DataFrame({"class": pd.Series(names, dtype=object), **columns, **promised})
+        found = []
+        for first in range(0, len(given), answers.at_once):
+            batch = given[first : first + answers.at_once]
+            prepared = [self._prepared(example, first + place, domain, left) for place, example in enumerate(batch)]
+            found.append(answers.answer(parts, prepared, domain))
+        return pd.concat(found, ignore_index=True) if found else answers.empty(parts)
 
-    def _answers(
-        self, images: list[object], first: int, domain: str, left: "Allowance"
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        prepared = []
-        for place, image in enumerate(images, first):
-            try:
-                prepared.append(self._prepared(left.decoded(image), domain))
-            except DataError as error:
-                raise type(error)(f"image {place}: {error}") from None
-            except Exception as error:  # this image's fault alone: the others of a batch get their predictions
-                raise DataError(f"image {place}: cannot be prepared ({type(error).__name__})") from error
-        embeddings, logits = self._classifier.predict(np.stack(prepared), domain)
-        shares = softmax(logits.astype(np.float64) / self._promise["temperature"][self._role(domain)])
-        return shares, self._typicality[domain].scores(embeddings)
+    def _given(self, examples: pd.DataFrame | Iterable[object]) -> list[tuple[object, ...]]:
+        wanted = self._answers.inputs
+        if not isinstance(examples, pd.DataFrame):
+            examples = pd.DataFrame({"image": pd.Series(list(examples), dtype=object)})
+        if missing := [name for name in wanted if name not in examples]:
+            raise DataError(f"column '{missing[0]}' is missing. An example has {' and '.join(wanted)}")
+        return list(zip(*(examples[name] for name in wanted), strict=True))
 
-    def _prepared(self, image: Image, domain: str) -> NDArray[Any]:
-        if self._tiles is not None:
-            check_tile(image, self._tiles, domain)
-        return self._kind.prepare(image, self._fitted[domain])
-
-    def _sets(self, probabilities: NDArray[np.float64], domain: str) -> NDArray[np.bool_]:
-        threshold = self._promise["threshold"][self._role(domain)]
-        if threshold is None or not len(probabilities):
-            return np.ones(probabilities.shape, np.bool_)
-        # one by one, the random part of `aps` drawn by the answer itself: an image's set does not hang on its batch
-        rows = [scores(row[None], self._promise["score"], derive_seed(0, row.tobytes().hex())) for row in probabilities]
-        inside: NDArray[np.bool_] = np.concatenate(rows) <= threshold
-        return inside
-
-    def _role(self, domain: str) -> str:
-        return "target" if domain == self._domain else "source"
+    def _prepared(self, example: Iterable[object], place: int, domain: str, left: "Allowance") -> Any:
+        try:
+            return self._answers.prepare(self._parts, [left.decoded(image) for image in example], domain)
+        except DataError as error:
+            raise type(error)(f"image {place}: {error}") from None
+        except Exception as error:  # this image's fault alone: the others of a batch get their predictions
+            raise DataError(f"image {place}: cannot be prepared ({type(error).__name__})") from error
 
 
 class Allowance:
@@ -180,8 +151,8 @@ class ServedClassifier(PythonModel):
         self._predictor = Predictor(Path(context.artifacts["model"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Returns class and probabilities of the images in column `image`; `params` may name their `domain`."""
-        return self._predictor.predict(model_input["image"], (params or {}).get("domain", ""), self.most_pixels)
+        """Returns the task's answers to the images in the input's columns; `params` may name their `domain`."""
+        return self._predictor.predict(model_input, (params or {}).get("domain", ""), self.most_pixels)
 
 
 set_model(ServedClassifier())

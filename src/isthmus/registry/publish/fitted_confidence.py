@@ -31,8 +31,11 @@ def promise(lineage: Lineage, scenario: Scenario) -> dict[str, Any]:
 
     Returns:
         `coverage`, `score`; `temperature` and `threshold`, each for `source` and `target`. A threshold of None puts
-        every class into every set: so few calibration images cannot bear the coverage.
+        every class into every set: so few calibration images cannot bear the coverage. Of masks `temperature` alone.
     """
+    if scenario.annotation_config().masks:
+        temperature = read_json(lineage.path("evaluate", "trust"))["temperature"]
+        return {"temperature": {"source": temperature, "target": temperature}}
     config = load_params(PromiseParams, lineage.path("report", "params"), {}).evaluate
     made, samples, chosen = _chosen(lineage, scenario)
     model = judged(chosen, made, samples, scenario.source, scenario.target, config)
@@ -59,6 +62,8 @@ def typicalities(lineage: Lineage, scenario: Scenario) -> dict[str, Typicality]:
     made, samples, chosen = _chosen(lineage, scenario)
     seen = chosen.embeddings(made["seed"], made["epoch"])
     predicted = chosen.logits(made["seed"], made["epoch"]).argmax(axis=1)
+    if chosen.facts.cells > 1:  # an image of cells is of no one class
+        predicted = np.zeros(len(samples.image_id), np.int64)
     found = {}
     for domain in scenario.domains:
         train = samples.rows([domain], "train")

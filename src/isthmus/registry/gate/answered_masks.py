@@ -1,0 +1,93 @@
+"""Compares the masks that a registered model answered with the true ones, at the size of the raw images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from isthmus.core.errors import DataError
+from isthmus.core.files import sha256_file
+from isthmus.data.manifest import COMPANIONS, read_table
+from isthmus.data.masks import IGNORED, Mask
+from isthmus.data.preprocess.tiling import box_of, part_of
+from isthmus.data.tasks import AnnotationConfig
+from isthmus.evaluation.scoring.masks import confusions
+from isthmus.registry.lineage.lineage import Lineage
+from isthmus.registry.model.mask_text import from_text
+from isthmus.registry.publish.packaging import scenario_of
+
+
+@dataclass(frozen=True)
+class AnsweredMasks:
+    """Where the true masks of the evaluation set are.
+
+    Attributes:
+        raw: the folder that paths are relative to.
+        images: columns `image_id, part, label, mask, mask_sha256`, in the order of the evaluation set.
+    """
+
+    raw: Path
+    images: pd.DataFrame
+    answers: AnnotationConfig
+    classes: list[str]
+
+    def count(self, path: Path) -> None:
+        """Replaces the column `mask` of a scorer's answers by `counts`, pixels by true and answered class.
+
+        Raises:
+            DataError: a true mask is missing or was changed.
+        """
+        rows = pd.read_parquet(path)
+        counts = [self._of(text, row) for text, row in zip(rows["mask"], self.images.itertuples(), strict=True)]
+        table = pa.table(
+            {
+                "image_id": list(rows["image_id"]),
+                "sha256": list(rows["sha256"]),
+                "counts": pa.array(counts, pa.list_(pa.int64())),
+            }
+        )
+        pq.write_table(table, path)
+
+    def _of(self, text: str, row: Any) -> list[int]:
+        size = len(self.classes)
+        if pd.isna(row.label):
+            return [0] * size**2
+        truth, answered = self._truth(row), from_text(text)
+        if answered.shape != truth.shape:
+            raise DataError(
+                f"image {row.image_id}: the model answers a mask of {' x '.join(map(str, answered.shape))} pixels for"
+                f" an image of {' x '.join(map(str, truth.shape))}"
+            )
+        truth = np.where(answered == IGNORED, np.uint8(IGNORED), truth)  # outside of what the model looks at
+        return [int(value) for value in confusions(answered[None], truth[None], size).ravel()]
+
+    def _truth(self, row: Any) -> Mask:
+        path = self.raw / row.mask
+        if not path.is_file() or sha256_file(path) != row.mask_sha256:
+            raise DataError(
+                f"{self.raw}: the mask of image {row.image_id} is missing or changed. Restore it with 'dvc checkout',"
+                " or run 'dvc repro' and publish again"
+            )
+        mask: Mask = self.answers.read(path, part_of(row.part), self.classes)
+        box = box_of(row.part)
+        return mask if box is None else mask[box.top : box.top + box.height, box.left : box.left + box.width]
+
+
+def answered_masks(lineage: Lineage, images: pd.DataFrame) -> AnsweredMasks | None:
+    """Returns where the true masks are; None where the answers are classes.
+
+    Args:
+        lineage: of the results.
+        images: the evaluation set.
+    """
+    scenario = scenario_of(lineage)
+    answers = scenario.annotation_config()
+    if not answers.masks:
+        return None
+    masks = read_table(lineage.path("ingest", "companions"), COMPANIONS).set_index("image_id")["mask"]
+    table = images.assign(mask=masks.loc[images["image_id"]].to_numpy(dtype=object))
+    return AnsweredMasks(lineage.project / lineage.raw[0], table, answers, scenario.classes)

@@ -1,0 +1,59 @@
+"""How results of a task are shown. One module a task; the folder is the registry.
+
+Uses all rooms of the report.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from isthmus.data.scenario import Scenario
+from isthmus.report.results import Findings, Scored, read_findings
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """What `report` reads, as in `dvc.yaml`."""
+
+    manifest: Path
+    audit: Path
+    quarantine: Path
+    prepared: Path
+    masks_target: Path
+    locations: Path
+    features: Path
+    shift: Path
+    trained: Path
+    choice: Path
+    metrics: Path
+    truth: Path
+    trust: Path
+    predictions: Path
+    explained: Path
+    robustness: Path
+
+    def findings(self, scenario: Scenario, scored: Scored) -> Findings:
+        """Reads all that a page shows but pixels and features; raises as `read_findings`."""
+        return read_findings(
+            scenario,
+            manifest=self.manifest,
+            audit=self.audit,
+            quarantine=self.quarantine,
+            prepared=self.prepared,
+            shift=self.shift,
+            trained=self.trained,
+            choice=self.choice,
+            metrics=self.metrics,
+            truth=self.truth,
+            trust=self.trust,
+            predictions=self.predictions,
+            scored=scored,
+        )
+
+
+class TaskReport(ABC):
+    """A module here has a final class `Report(TaskReport)`."""
+
+    @abstractmethod
+    def write(self, scenario: Scenario, files: ReportFiles, folder: Path) -> None:
+        """Writes `report.html`, `label_first.csv`, `model_card.md` and `model_card.json` into a folder."""

@@ -1,0 +1,7 @@
+"""What changed between two images of one place: as of segmentation, with both dates shown."""
+
+from isthmus.report.mask_report import MaskReport
+
+
+class Report(MaskReport):
+    """Of masks of two images."""

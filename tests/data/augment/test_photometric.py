@@ -1,0 +1,43 @@
+import numpy as np
+import pytest
+
+from isthmus.data.augment.photometric import photometric_view
+
+
+def images(dtype: str = "uint8") -> np.ndarray:
+    values = np.random.default_rng(0).random((12, 16, 16, 3))
+    return (values * {"uint8": 255, "uint16": 65535, "float16": 1}[dtype]).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float16"])
+def test_a_view_keeps_shape_dtype_and_range_and_changes_every_image(dtype: str) -> None:
+    given = images(dtype)
+
+    found = photometric_view(given, 1)
+
+    assert (found.shape, found.dtype) == (given.shape, given.dtype)
+    assert np.isfinite(found.astype(np.float32)).all()
+    assert (found != given).any(axis=(1, 2, 3)).all()
+
+
+def test_a_view_depends_on_the_pixels_and_its_number_alone() -> None:
+    given = images()
+
+    again, alone, other = photometric_view(given, 1), photometric_view(given[3:4], 1), photometric_view(given, 2)
+
+    assert np.array_equal(photometric_view(given, 1), again)
+    assert np.array_equal(again[3:4], alone)
+    assert (other != again).any(axis=(1, 2, 3)).all()
+
+
+def test_order_of_brightness_is_kept_or_turned_over_and_both_occur() -> None:
+    ramp = np.broadcast_to(np.linspace(0, 255, 16).astype(np.uint8)[None, None, :, None], (1, 16, 16, 1))
+
+    turns = []
+    for number in range(1, 21):
+        row = photometric_view(ramp, number)[0, 0, :, 0].astype(int)
+        steps = np.diff(row)
+        assert (steps >= 0).all() or (steps <= 0).all()
+        turns.append(row[-1] < row[0])
+
+    assert 0.2 < np.mean(turns) < 0.8

@@ -1,0 +1,107 @@
+"""The whole line where answers are masks: raw files, every stage, registry, gate, promotion, prediction."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import rasterio
+import yaml
+from PIL import Image
+from rasterio import Affine
+
+from isthmus.core.files import read_json
+from isthmus.data.manifest import INDEX, LOCATIONS, read_table
+from isthmus.evaluation.masks import predicted_masks
+from isthmus.evaluation.selection.ensemble import open_compared
+from isthmus.registry.gate.decision import gate
+from isthmus.registry.gate.score import score
+from isthmus.registry.promotion.promotion import promote, rollback
+from isthmus.registry.publish.publish import publish
+from isthmus.registry.store.stores import open_store
+from isthmus.registry.trace.trace import trace
+from isthmus.serving.predict import predict
+from tests.mask_project import CLASSES, SIDE, build_project, record, run_stages
+from tests.registry.project_files import MLFLOW_ON_PANDAS_3
+
+pytestmark = MLFLOW_ON_PANDAS_3
+
+GATES = {"no_negative_transfer": {"margin": 1.0}, "loads_alone": {}, "compatible": {}, "retrievable": {}}
+
+
+def made(folder: Path, task: str) -> Path:
+    """Runs every stage and records the results; the gate asks for no accuracy, which random features have not."""
+    project = build_project(folder, task)
+    params = yaml.safe_load((project / "params.yaml").read_text()) | {"gates": GATES}
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return record(run_stages(project))
+
+
+def pipelines_masks(project: Path) -> dict[str, np.ndarray]:
+    """Returns file -> mask that the chosen model gave it in the pipeline."""
+    out = project / "out" / "demo"
+    choice, index = read_json(out / "choice.json"), read_table(out / "prepared" / "index.parquet", INDEX)
+    chosen = choice["chosen"]
+    run = open_compared(out / "train", choice, CLASSES, len(index))[chosen["method"]]
+    masks = predicted_masks(run.logits(chosen["seed"], chosen["epoch"]), np.arange(len(index)), (3, 3), SIDE)
+    paths = read_table(out / "locations.parquet", LOCATIONS).set_index("image_id")["path"]
+    return {paths[image_id]: mask for image_id, mask in zip(index["image_id"], masks, strict=True)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgres", marks=[pytest.mark.soak])])
+def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it_and_withdrawn(
+    store: str, tmp_path: Path, use_server: Callable[[], str]
+) -> None:
+    if store == "postgres":
+        use_server()
+    project = made(tmp_path / "project", "segmentation")
+
+    version = publish(project, "demo").version
+    score(project, "demo")
+    decision = gate(project, "demo")
+    assert decision.verdict == "yes", decision.reasons
+    promote(project, "demo")
+    assert open_store(project).aliases("isthmus-demo")["champion"] == version
+
+    night = project / "data" / "raw" / "demo" / "images" / "night"
+    done = predict(project, "demo@champion", [night], tmp_path / "answers.parquet")
+    rows, expected = pd.read_parquet(tmp_path / "answers.parquet"), pipelines_masks(project)
+    assert (done.count, done.exit_status) == (10, 0)
+    for row in rows.itertuples():
+        mask = np.asarray(Image.open(row.mask))
+        np.testing.assert_array_equal(mask, expected[f"images/night/{Path(row.path).name}"])
+        assert (mask == 1).mean() == pytest.approx(row.share_blob)
+
+    assert trace(project, "demo@champion").lineage["scenario"] == "demo"
+    rollback(project, "demo", withdraw=True)
+    assert "champion" not in open_store(project).aliases("isthmus-demo")
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_a_model_of_change_compares_two_images_and_gives_masks_the_coordinates_of_the_first(tmp_path: Path) -> None:
+    project = made(tmp_path / "project", "change")
+    publish(project, "demo")
+    raw, pairs = project / "data" / "raw" / "demo", tmp_path / "pairs"
+    for name, folder in (("a", "images"), ("b", "later")):
+        (pairs / name).mkdir(parents=True)
+        pixels = np.asarray(Image.open(raw / folder / "night" / "00.png"))
+        place = {"crs": "EPSG:32633", "transform": Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+        with rasterio.open(
+            pairs / name / "00.tif", "w", driver="GTiff", dtype="uint8", count=3, height=SIDE, width=SIDE, **place
+        ) as scene:
+            scene.write(pixels.transpose(2, 0, 1))
+    (pairs / "a" / "alone.png").write_bytes((raw / "images" / "night" / "00.png").read_bytes())
+
+    done = predict(project, "demo@candidate", [pairs], tmp_path / "answers.parquet")
+
+    (row,) = pd.read_parquet(tmp_path / "answers.parquet").itertuples()
+    with rasterio.open(row.mask) as written:
+        assert (written.crs.to_epsg(), written.transform.e, written.nodata) == (32633, -10, 255)
+        np.testing.assert_array_equal(written.read(1), pipelines_masks(project)["images/night/00.png"])
+    assert done.exit_status == 5
+    bad = json.loads((tmp_path / "answers.parquet.bad.json").read_text())
+    assert [line["reason"] for line in bad] == ["no file of its name lies in 'b'"]
