@@ -174,6 +174,7 @@ VERBS: dict[str, list[str]] = {
 
 
 @pytest.mark.slow
+@pytest.mark.soak  # each verb in a process of its own
 def test_every_verb_outside_of_a_project_says_so_and_leaves_no_litter(tmp_path: Path) -> None:
     assert set(VERBS) == set(re.findall(r"^  ([a-z][a-z-]+) ", isthmus(tmp_path, "--help").stdout, re.MULTILINE))
     for verb, arguments in VERBS.items():

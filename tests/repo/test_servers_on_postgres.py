@@ -27,7 +27,7 @@ def postgres() -> Iterator[int]:
         yield port
 
 
-@pytest.mark.parametrize("name", ["mlflow", "prefect"])
+@pytest.mark.parametrize("name", [pytest.param("mlflow", marks=pytest.mark.soak), "prefect"])
 def test_a_server_of_compose_runs_on_postgres_and_becomes_healthy(name: str, postgres: int, tmp_path: Path) -> None:
     service, port = COMPOSE["services"][name], free_port()
     places = {"0.0.0.0": "127.0.0.1", "/artifacts": str(tmp_path), "--port=5000": f"--port={port}"}

@@ -46,6 +46,7 @@ def filled(project: Path, fresh_store: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @MLFLOW_ON_PANDAS_3
+@pytest.mark.soak  # each verb in a process of its own, twice
 def test_every_verb_works_in_a_copy_and_after_a_renaming_and_the_original_stays_as_it_was(
     published: tuple[Path, Published], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
