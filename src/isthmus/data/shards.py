@@ -95,6 +95,16 @@ class Rows:
         return out
 
 
+def cells_of(images: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
+    """Returns the rows of these images' cells, image by image.
+
+    >>> cells_of(np.array([0, 2]), 2).tolist()
+    [0, 1, 4, 5]
+    """
+    rows: NDArray[np.int64] = (images[:, None] * cells + np.arange(cells)).reshape(-1)
+    return rows
+
+
 class CellRows:
     """The cells of all images as rows, image by image, without loading them: `[N * T, D]` of shards `[N, T, D]`."""
 

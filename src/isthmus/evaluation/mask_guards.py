@@ -9,7 +9,7 @@ from isthmus.core.accuracy import balanced_accuracy
 from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.masks import source_cells
 from isthmus.evaluation.guards import TaskGuards
-from isthmus.evaluation.metrics import ONE_CLASS, Predictions, confusion, effective_classes
+from isthmus.evaluation.metrics import ONE_CLASS, Predictions, collapsed, confusion, effective_classes
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, grid_of
 
@@ -59,5 +59,4 @@ class MaskGuards(TaskGuards):
         limit of effective classes is halfway from one to the source's, or that of images where this is lower.
         """
         even = effective_classes(np.eye(classes)[source_labels])
-        used = float(np.mean([effective_classes(np.eye(classes)[row]) for row in predicted]))
-        return used < min(ONE_CLASS, 1 + _FEWEST * (even - 1))
+        return collapsed(predicted, classes, min(ONE_CLASS, 1 + _FEWEST * (even - 1)))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.masks import IGNORED, Mask
-from isthmus.data.shards import open_shard
+from isthmus.data.shards import cells_of, open_shard
 from isthmus.models.upsampling import upsampled
 
 _AT_ONCE = 8  # images whose pixels are held
@@ -61,8 +61,7 @@ def predicted_pixels(
     cells = grid[0] * grid[1]
     for start in range(0, len(rows), _AT_ONCE):
         places = np.arange(start, min(start + _AT_ONCE, len(rows)))
-        wanted = (rows[places][:, None] * cells + np.arange(cells)).reshape(-1)
-        pixels = upsampled(torch.from_numpy(logits[wanted]), grid, side).softmax(dim=1)
+        pixels = upsampled(torch.from_numpy(logits[cells_of(rows[places], cells)]), grid, side).softmax(dim=1)
         yield places, pixels.numpy()
 
 

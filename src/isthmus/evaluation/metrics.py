@@ -49,14 +49,15 @@ def effective_classes(probabilities: NDArray[Any]) -> float:
     return float(np.exp(entropy(np.asarray(probabilities, dtype=np.float64).mean(axis=0))))
 
 
-def collapsed(predicted: Predictions, classes: int) -> bool:
+def collapsed(predicted: Predictions, classes: int, limit: float = ONE_CLASS) -> bool:
     """Says whether nearly all images get one class: under 1.05 effective classes, over 99% of the images.
 
     Args:
         predicted: int64 `[R, N]`, hard predictions, one row a seed.
         classes: K.
+        limit: of effective classes, mean over seeds.
     """
-    return float(np.mean([effective_classes(np.eye(classes)[row]) for row in predicted])) < ONE_CLASS
+    return float(np.mean([effective_classes(np.eye(classes)[row]) for row in predicted])) < limit
 
 
 def above_guessing(accuracy: float, labels: Predictions, significance: float) -> tuple[bool, float]:

@@ -148,7 +148,6 @@ def evaluation_set(manifest: Path, predictions: Path, target: str, companions: P
         masks = read_table(companions, COMPANIONS).set_index("image_id")["mask_sha256"]
         answered["mask_sha256"] = masks.loc[answered["image_id"]].to_numpy(dtype=object)
         answered["label"] = answered["mean_iou"].notna().map({True: 0, False: None}).astype("Int32")
-        answered["predicted"] = 0
     answered = answered[answered["split"] == "test"]
     facts = read_table(manifest, MANIFEST).set_index("image_id")
     unknown = answered.loc[~answered["image_id"].isin(facts.index), "image_id"]

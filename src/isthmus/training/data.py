@@ -16,7 +16,7 @@ from isthmus.core.seeds import derive_seed
 from isthmus.data.augment import artifacts
 from isthmus.data.augment.views import cut_mixed, erased, mixed, strong_view, weak_view
 from isthmus.data.batch import Batch
-from isthmus.data.shards import CellRows
+from isthmus.data.shards import CellRows, cells_of
 from isthmus.models.recipe import Augment
 
 
@@ -267,18 +267,14 @@ def with_cells(data: TrainingData, inputs: CellRows, shares: NDArray[np.float32]
     flat = shares.reshape(len(inputs), -1)
     known = flat.sum(axis=1) > 0
 
-    def of(images: NDArray[np.int64]) -> NDArray[np.int64]:
-        rows: NDArray[np.int64] = (images[:, None] * cells + np.arange(cells)).reshape(-1)
-        return rows
-
     return replace(
         data,
         inputs=inputs,
         domains=np.repeat(data.domains, cells),
         labels=np.where(known, flat.argmax(axis=1), -1),
-        source_train=[rows[known[rows]] for rows in map(of, data.source_train)],
-        source_val=(val := of(data.source_val))[known[val]],
-        target_train=of(data.target_train),
+        source_train=[rows[known[rows]] for rows in (cells_of(images, cells) for images in data.source_train)],
+        source_val=(val := cells_of(data.source_val, cells))[known[val]],
+        target_train=cells_of(data.target_train, cells),
         shares=flat,
         cells=cells,
     )

@@ -1,6 +1,8 @@
 """Scores of anomaly detection against scikit-learn, and a slow loop over thresholds and regions."""
 
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -151,6 +153,6 @@ def test_the_place_of_the_threshold_is_exact_and_too_few_images_bear_none() -> N
 
 
 @pytest.mark.parametrize("score", [anomaly.pixel_auroc, anomaly.aupro])
-def test_maps_and_masks_of_different_shapes_are_refused(score) -> None:  # type: ignore[no-untyped-def]
+def test_maps_and_masks_of_different_shapes_are_refused(score: Callable[..., Any]) -> None:
     with pytest.raises(DataError, match=r"anomaly maps are \[1, 4, 4\], true masks \[1, 4, 5\]: they must be alike"):
         score(np.zeros((1, 4, 4)), np.zeros((1, 4, 5), np.uint8))

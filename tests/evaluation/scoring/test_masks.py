@@ -1,6 +1,8 @@
 """Scores of masks against hand-worked figures, scikit-learn, and loops over images and resamples."""
 
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +51,7 @@ def test_images_without_a_scored_pixel_have_no_score() -> None:
 
 
 @pytest.mark.parametrize("score", [masks.mean_iou, masks.dice, masks.pixel_accuracy])
-def test_a_resample_scores_what_its_images_score_when_they_are_repeated(score) -> None:  # type: ignore[no-untyped-def]
+def test_a_resample_scores_what_its_images_score_when_they_are_repeated(score: Callable[..., Any]) -> None:
     truth = blobs(8, 3, seed=0)
     counts = np.stack([masks.confusions(moved(truth, seed), truth, 3) for seed in (1, 2)])
     weights = group_weights(np.arange(8) // 2, 5, seed=0)
@@ -156,7 +158,7 @@ def test_masks_of_different_shapes_are_refused() -> None:
 
 @pytest.mark.parametrize("of", ["predicted", "true"])
 @pytest.mark.parametrize("score", [masks.confusions, masks.boundary_scores])
-def test_values_that_are_no_class_are_refused(score, of: str) -> None:  # type: ignore[no-untyped-def]
+def test_values_that_are_no_class_are_refused(score: Callable[..., Any], of: str) -> None:
     sound, broken = np.zeros((1, 4, 4), np.uint8), np.full((1, 4, 4), 3, np.uint8)
     given = (broken, sound) if of == "predicted" else (sound, broken)
 

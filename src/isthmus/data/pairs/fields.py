@@ -13,6 +13,7 @@ from PIL import Image
 
 from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
+from isthmus.data.masks import IGNORED
 from isthmus.data.pairs import Pair, PairConfig
 from isthmus.data.simulate.countryside import (
     GROUNDS,
@@ -32,7 +33,6 @@ PLACES, SCENES = 60, 20  # a satellite
 _CHANGED = (0.1, 0.35)  # [share] of the parcels of a place
 _ROTATED = 0.2  # [share] of the other parcels that are ploughed or sown between the dates
 _UNCLEAR = 0.1  # [share] of a pixel: with more of the one and of the other it is not scored
-_IGNORED = 255
 
 
 class Config(PairConfig):
@@ -93,4 +93,4 @@ def _mask(satellite: Satellite, changed: Frame, dates: list[NDArray[np.uint16]])
     mask = np.where(share > 0.5, 1, 0)
     unclear = (share > _UNCLEAR) & (share < 1 - _UNCLEAR)
     nowhere = np.any([(pixels == 0).all(axis=0) for pixels in dates], axis=0)
-    return np.where(unclear | nowhere, _IGNORED, mask).astype(np.uint8)
+    return np.where(unclear | nowhere, IGNORED, mask).astype(np.uint8)

@@ -9,8 +9,8 @@ from scipy.ndimage import label
 from scipy.stats import rankdata
 
 from isthmus.core.errors import DataError
+from isthmus.data.masks import IGNORED, Mask
 from isthmus.evaluation.metrics import Reals
-from isthmus.evaluation.scoring.masks import NOT_SCORED, Masks
 
 MAX_FALSE_POSITIVES = 0.3  # [share] of good pixels, up to which AUPRO is taken
 _EDGE = 1e-9  # rounding of (n + 1)(1 - alpha), where that is a whole number
@@ -70,7 +70,7 @@ def average_precision(scores: NDArray[np.floating], defective: NDArray[np.bool_]
     return float((precision * gained).sum() / right[-1])
 
 
-def pixel_auroc(maps: NDArray[np.floating], truth: Masks) -> float:
+def pixel_auroc(maps: NDArray[np.floating], truth: Mask) -> float:
     """Returns the AUROC of the pixels of all images together; NaN where all are defective or none is.
 
     Args:
@@ -81,11 +81,11 @@ def pixel_auroc(maps: NDArray[np.floating], truth: Masks) -> float:
         DataError: maps and masks differ in shape.
     """
     _check(maps, truth)
-    scored = truth != NOT_SCORED
+    scored = truth != IGNORED
     return auroc(maps[scored], truth[scored] > 0)
 
 
-def aupro(maps: NDArray[np.floating], truth: Masks, limit: float = MAX_FALSE_POSITIVES) -> float:
+def aupro(maps: NDArray[np.floating], truth: Mask, limit: float = MAX_FALSE_POSITIVES) -> float:
     """Returns the area under the curve of per-region overlap against the false positive rate, as a share of its limit.
 
     Bergmann et al., IJCV 2021, "The MVTec Anomaly Detection Dataset", section 4.2.2
@@ -106,7 +106,7 @@ def aupro(maps: NDArray[np.floating], truth: Masks, limit: float = MAX_FALSE_POS
         DataError: maps and masks differ in shape.
     """
     _check(maps, truth)
-    scored = truth != NOT_SCORED
+    scored = truth != IGNORED
     good, shares = (truth == 0)[scored], _region_shares((truth > 0) & scored)[scored]
     if not good.any() or good.all():
         return float("nan")
@@ -153,7 +153,7 @@ def conformal_threshold(scores: NDArray[np.floating], alpha: float) -> float:
     return float(np.sort(scores)[place - 1]) if place <= len(scores) else float("inf")
 
 
-def _check(maps: NDArray[np.floating], truth: Masks) -> None:
+def _check(maps: NDArray[np.floating], truth: Mask) -> None:
     if maps.shape != truth.shape:
         raise DataError(f"anomaly maps are {list(maps.shape)}, true masks {list(truth.shape)}: they must be alike")
 

@@ -13,15 +13,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt, find_objects
 
 from isthmus.core.errors import DataError
+from isthmus.data.masks import IGNORED, Mask
 from isthmus.evaluation.metrics import Reals
 
-Masks = NDArray[np.uint8]
 Counts = NDArray[np.int64]
-NOT_SCORED = 255  # value of the pixels in a mask that no score counts
 TOLERANCE = 2.0  # [pixel]
 
 
-def confusions(predicted: Masks, truth: Masks, classes: int) -> Counts:
+def confusions(predicted: Mask, truth: Mask, classes: int) -> Counts:
     """Returns the pixels of each image by true and predicted class, int64 `[N, K, K]`, rows true, columns predicted.
 
     Args:
@@ -38,7 +37,7 @@ def confusions(predicted: Masks, truth: Masks, classes: int) -> Counts:
     _check(predicted, truth, classes)
     counts = np.zeros((len(truth), classes, classes), dtype=np.int64)
     for image, (answer, mask) in enumerate(zip(predicted, truth, strict=True)):
-        scored = mask != NOT_SCORED
+        scored = mask != IGNORED
         pairs = mask[scored].astype(np.int64) * classes + answer[scored]
         counts[image] = np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
     return counts
@@ -118,7 +117,7 @@ def resampled(score: Callable[[NDArray[Any]], Reals], counts: Counts, weights: R
     return score(resampled_counts(counts, weights))
 
 
-def boundary_scores(predicted: Masks, truth: Masks, classes: int, tolerance: float = TOLERANCE) -> Reals:
+def boundary_scores(predicted: Mask, truth: Mask, classes: int, tolerance: float = TOLERANCE) -> Reals:
     """Returns how well the boundary of each class matches in each image, float64 `[N, K]`; NaN where undefined.
 
     Normalised surface Dice (Nikolov et al., Journal of Medical Internet Research 2021, https://arxiv.org/abs/1809.04430,
@@ -142,7 +141,7 @@ def boundary_scores(predicted: Masks, truth: Masks, classes: int, tolerance: flo
     _check(predicted, truth, classes)
     scores: Reals = np.full((len(truth), classes), np.nan)
     for image, (answer, mask) in enumerate(zip(predicted, truth, strict=True)):
-        scored = mask != NOT_SCORED
+        scored = mask != IGNORED
         counted = scored if scored.all() else distance_transform_edt(scored) > tolerance + 1
         for k in np.unique(mask[scored]):
             scores[image, k] = _surface_dice(answer == k, mask == k, counted, tolerance)
@@ -184,17 +183,17 @@ def mean_defined(values: Reals) -> Reals:
     return _ratio(np.where(defined, values, 0.0).sum(axis=-1), count, count > 0)
 
 
-def _check(predicted: Masks, truth: Masks, classes: int) -> None:
+def _check(predicted: Mask, truth: Mask, classes: int) -> None:
     if predicted.shape != truth.shape:
         raise DataError(
             f"predicted masks are {list(predicted.shape)}, true ones {list(truth.shape)}: they must be alike"
         )
     for name, masks in (("predicted", predicted), ("true", truth)):
-        scored = masks[truth != NOT_SCORED]
+        scored = masks[truth != IGNORED]
         if scored.size and scored.max() >= classes:
             raise DataError(
                 f"a {name} mask holds the value {scored.max()}: allowed are 0 to {classes - 1}, "
-                f"and {NOT_SCORED} in the truth for pixels that are not scored"
+                f"and {IGNORED} in the truth for pixels that are not scored"
             )
 
 

@@ -43,29 +43,33 @@ class Config(Rule):
             return self._of_masks(scored, scored.candidate.counts, rows, role)
         right, labels = scored.right(scored.candidate)[rows], scored.label[rows]
         masks = [(f"recall of class '{name}'", labels == k) for k, name in enumerate(scored.classes)]
-        slices = [
-            (f"accuracy of {column} '{value}'", (scored.images[column] == value).to_numpy()[rows])
-            for column in ("domain", "group")
-            for value in sorted(set(scored.images[column].to_numpy()[rows]))
-        ]
         found = [(what, float(right[mask].mean()), self.min_recall) for what, mask in self._enough(masks)]
-        found += [(what, float(right[mask].mean()), self.min_slice_accuracy) for what, mask in self._enough(slices)]
+        found += [
+            (what, float(right[mask].mean()), self.min_slice_accuracy) for what, mask in self._slices(scored, rows)
+        ]
         return self._worst(role, found)
+
+    def _slices(self, scored: Scored, rows: NDArray[np.int64]) -> Iterator[tuple[str, np.ndarray]]:
+        """Yields what to call each domain and group with enough images, and which of the rows it has."""
+        return self._enough(
+            [
+                (f"accuracy of {column} '{value}'", (scored.images[column] == value).to_numpy()[rows])
+                for column in ("domain", "group")
+                for value in sorted(set(scored.images[column].to_numpy()[rows]))
+            ]
+        )
 
     def _of_masks(self, scored: Scored, counts: NDArray[np.int64], rows: NDArray[np.int64], role: str) -> list[Reason]:
         """Recall is of pixels of images that show the class; accuracy of a slice likewise."""
+        shown = counts[rows]
+        masks = [(name, shown[:, k].sum(axis=1) > 0) for k, name in enumerate(scored.classes)]
         found = []
-        for place, name in enumerate(scored.classes):
-            here = rows[counts[rows, place].sum(axis=1) > 0]
-            if len(here) >= self.min_images:
-                pixels = counts[here, place].sum(axis=0)
-                found.append((f"recall of class '{name}'", float(pixels[place] / pixels.sum()), self.min_recall))
-        for column in ("domain", "group"):
-            for value in sorted(set(scored.images[column].to_numpy()[rows])):
-                here = rows[(scored.images[column] == value).to_numpy()[rows]]
-                if len(here) >= self.min_images:
-                    number = float(pixel_accuracy(counts[here].sum(axis=0)))
-                    found.append((f"accuracy of {column} '{value}'", number, self.min_slice_accuracy))
+        for name, mask in self._enough(masks):
+            place = scored.classes.index(name)
+            pixels = shown[mask, place].sum(axis=0)
+            found.append((f"recall of class '{name}'", float(pixels[place] / pixels.sum()), self.min_recall))
+        for what, mask in self._slices(scored, rows):
+            found.append((what, float(pixel_accuracy(shown[mask].sum(axis=0))), self.min_slice_accuracy))
         return self._worst(role, found)
 
     def _worst(self, role: str, found: list[tuple[str, float, float]]) -> list[Reason]:
