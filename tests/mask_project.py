@@ -24,6 +24,20 @@ _STAGES = ["ingest", "labels", "prepare", "embed", "shift", "train", "select", "
 _STAGES += ["robustness", "report"]
 
 
+def write_parts(raw: Path) -> None:
+    """Writes grounds without a disk, which are good, and a few with one, by day and brighter by night, as folders."""
+    generator = np.random.default_rng(0)
+    for domain, light in (("day", 0), ("night", 60)):
+        for number in range(36):
+            kind = "hole" if number % 6 == 5 else "good"
+            disk = _disk(generator) & (kind == "hole")
+            pixels = generator.normal(60, 6, (SIDE, SIDE, 3)) + light + 120 * disk[..., None]
+            name = f"{kind}/lot-{number // 2:02d}_{number:02d}.png"
+            _save(raw / domain / name, pixels.clip(0, 255).astype(np.uint8))
+            if kind == "hole":
+                _save(raw / domain / "masks" / name.replace(".png", "_mask.png"), disk.astype(np.uint8) * 255)
+
+
 def write_raw(raw: Path, change: bool = False) -> None:
     """Writes bright disks on a dark ground by day and the negative by night, with their masks and `images.csv`."""
     generator = np.random.default_rng(0)
@@ -48,7 +62,11 @@ def write_raw(raw: Path, change: bool = False) -> None:
 
 def build_project(folder: Path, task: str = "segmentation", **scenario: object) -> Path:
     """Writes a project of one scenario `demo`; nothing has run yet."""
-    write_raw(folder / "data" / "raw" / "demo", task == "change")
+    raw = folder / "data" / "raw" / "demo"
+    if task == "anomaly":
+        write_parts(raw)
+    else:
+        write_raw(raw, task == "change")
     shutil.copytree(ROOT / "data" / "labels", folder / "data" / "labels")
     for name in ("dvc.yaml", ".dvcignore", "requirements.lock"):
         if (ROOT / name).exists():
@@ -59,10 +77,15 @@ def build_project(folder: Path, task: str = "segmentation", **scenario: object) 
     demo |= {"target_labels": "table", "classes": CLASSES, "model": "cells", "preprocess": {"image_size": SIDE}}
     backbone = {"name": "timm", "architecture": "vit_tiny_patch16_224", "weights": "random", "image_size": 48}
     cells = {"mode": "frozen", "backbone": backbone, "epochs": 1, "min_steps": 60, "bottleneck": 16, "views": 1}
+    methods: dict[str, dict[str, float]] = METHODS
+    if task == "anomaly":
+        demo |= {"target_labels": "folders", "classes": ["good", "hole"], "group": "lot"}
+        cells = {"mode": "frozen", "backbone": backbone, "epochs": 1, "head": "memory", "memory": {"false_alarms": 0.2}}
+        methods = {"source_only": {}, "target_memory": {}, "mmd": {"weight": 1.0}}
     document |= {
         "scenarios": {"demo": demo | scenario},
         "models": {"cells": cells},
-        "methods": METHODS,
+        "methods": methods,
         "pairs": {"digits": {}},
     }
     document["train"] |= {"seeds": [0, 1], "batch_size": 16}
@@ -74,10 +97,11 @@ def build_project(folder: Path, task: str = "segmentation", **scenario: object) 
 def run_stages(folder: Path, last: str = "report") -> Path:
     """Runs the stages of `demo` up to one, each with the flags of dvc.yaml."""
     graph = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
+    methods = yaml.safe_load((folder / "params.yaml").read_text())["methods"]
     with chdir(folder):
         stage(importlib.import_module("isthmus.stages.code").run, ["--out", "out/code"])
         for name in _STAGES:
-            for method in METHODS if name == "train" else [""]:
+            for method in methods if name == "train" else [""]:
                 command = graph[name]["cmd"] if "cmd" in graph[name] else graph[name]["do"]["cmd"]
                 values = {"key": "demo", "item.scenario": "demo", "item.method": method, "item.raw": "data/raw/demo"}
                 for placeholder, value in values.items():

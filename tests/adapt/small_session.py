@@ -17,6 +17,13 @@ from isthmus.training.loop import LoopSession, Settings, kept_epochs
 CLASSES, WIDTH, INPUTS = 3, 6, 5
 
 
+def trained_methods() -> list[str]:
+    """Returns the methods that train a model; the others fill a memory."""
+    return [
+        n for n in plugins.names("adapt.methods") if plugins.load("adapt.methods", n).Adaptation.remembers != "target"
+    ]
+
+
 class Array:
     """Rows in memory, as `training.data.Inputs` wants them."""
 

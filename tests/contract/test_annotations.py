@@ -32,7 +32,7 @@ def test_the_answers_of_a_task_lie_in_columns_of_a_table(name: str) -> None:
     assert answers.problem(["one", "two"]) == ""
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if not build(name).masks])
+@pytest.mark.parametrize("name", [name for name in NAMES if not build(name).reads_masks])
 def test_a_task_without_files_beside_its_images_reads_none(name: str) -> None:
     with pytest.raises(TypeError, match="a task without files beside its images reads none"):
         build(name).read(Path("x.png"), "", ["one", "two"])
@@ -62,7 +62,9 @@ def test_more_classes_than_a_mask_can_hold_are_refused(name: str) -> None:
 
 
 def test_an_unknown_task_is_refused_with_a_hint() -> None:
-    with pytest.raises(ValueError, match=r"no task 'segmentaton'\. Did you mean 'segmentation'\? There are: change"):
+    with pytest.raises(
+        ValueError, match=r"no task 'segmentaton'\. Did you mean 'segmentation'\? There are: anomaly, change"
+    ):
         scenario(task="segmentaton")
 
 

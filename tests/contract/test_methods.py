@@ -11,9 +11,9 @@ from isthmus.adapt import Method, MethodConfig, Shape
 from isthmus.core import plugins
 from isthmus.data.batch import Batch
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
-from tests.adapt.small_session import session
+from tests.adapt.small_session import session, trained_methods
 
-NAMES = plugins.names("adapt.methods")
+NAMES = trained_methods()
 CLASSES, WIDTH = 3, 6
 
 

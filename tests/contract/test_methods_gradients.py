@@ -18,10 +18,10 @@ from isthmus.adapt.methods.adda import SourceEncoder
 from isthmus.core import plugins
 from isthmus.data.batch import Batch
 from isthmus.models.classifier import Classifier
-from tests.adapt.small_session import CLASSES, batch, classifier, data, method, session
+from tests.adapt.small_session import CLASSES, batch, classifier, data, method, session, trained_methods
 from tests.contract.held_fixed import Loss, Reversed, agrees_with_difference_quotients
 
-NAMES = plugins.names("adapt.methods")
+NAMES = trained_methods()
 # How the losses of methods with a loop of their own are called; the order of the classes is that of the batch.
 OWN: dict[tuple[str, str], Callable[[Method, Classifier, Batch], Tensor]] = {
     ("adda", "discriminator_loss"): lambda m, c, b: m.discriminator_loss(c, SourceEncoder(c), b),

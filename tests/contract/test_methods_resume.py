@@ -6,13 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from isthmus.core import plugins
 from isthmus.data.batch import Batch
 from isthmus.training import loop
-from tests.adapt.small_session import data, method, session
+from tests.adapt.small_session import data, method, session, trained_methods
 
 
-@pytest.mark.parametrize("name", plugins.names("adapt.methods"))
+@pytest.mark.parametrize("name", trained_methods())
 def test_a_run_that_was_cut_off_ends_in_the_same_weights_as_an_unbroken_one(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -40,7 +39,7 @@ def test_a_run_that_was_cut_off_ends_in_the_same_weights_as_an_unbroken_one(
     assert all(torch.isfinite(value).all() for value in expected.values())
 
 
-@pytest.mark.parametrize("name", plugins.names("adapt.methods"))
+@pytest.mark.parametrize("name", trained_methods())
 def test_very_few_images_of_a_domain_still_train(name: str, tmp_path: Path) -> None:
     images = method(name).needs == "images"
     for source, target in ((2, 40), (40, 1)):

@@ -62,3 +62,14 @@ def test_timm_is_not_asked_where_nothing_is_left_open(monkeypatch: pytest.Monkey
 
     assert options(timm("vit_small_patch14_dinov2", image_size=154), "industrial") == {"image_size": 154}
     assert small_cnn.Config().preprocessing(["image_size"]) == {}
+
+
+def test_where_defects_are_looked_for_the_whole_frame_is_shown_unless_the_scenario_says_otherwise() -> None:
+    def of(kind: str, **preprocess: Any) -> dict[str, Any]:
+        given = scenario(kind=kind, task="anomaly", preprocess=preprocess)
+        return with_defaults_of_weights(given, timm("vit_base_patch16_224")).preprocess
+
+    assert of("natural")["crop_mode"] == "squash" and "crop" not in of("natural")
+    assert of("industrial")["squash"] is True and of("industrial", squash=False)["squash"] is False
+    assert "squash" not in options(timm("vit_base_patch16_224"), "industrial")
+    assert not {"squash", "crop_mode"} & of("medical").keys()

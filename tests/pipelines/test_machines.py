@@ -31,6 +31,7 @@ def nameless(project: Path, *command: str, **extra: str) -> subprocess.Completed
     )
 
 
+@pytest.mark.soak
 def test_a_nameless_user_without_a_home_behind_a_dead_proxy_runs_the_line(tmp_path: Path, prefect_api: str) -> None:
     project = write_project(tmp_path / "project")
 

@@ -47,6 +47,7 @@ def test_finished_results_are_published_judged_and_promoted(project: Path) -> No
     assert open_store(project).aliases("isthmus-demo") == {"candidate": "1", "champion": "1"}
 
 
+@pytest.mark.soak
 def test_a_closed_gate_is_a_result_with_status_3_and_nothing_is_promoted(project: Path) -> None:
     write_json(project / "out/demo/truth.json", truth(coral=0.4, source_only=0.5))
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"

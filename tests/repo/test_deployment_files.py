@@ -229,7 +229,7 @@ def test_prefect_yaml_names_the_version_that_is_locked() -> None:
     assert f"prefect=={PREFECT['prefect-version']}" in (REPOSITORY / "requirements.lock").read_text().split()
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_the_mlflow_server_of_compose_starts_and_answers_under_the_name_that_the_worker_uses(tmp_path: Path) -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

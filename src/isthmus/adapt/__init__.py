@@ -81,6 +81,8 @@ class Method(nn.Module, ABC):
         strong_view: True: batches carry `target_strong`.
         views: True: source rows are drawn among the images and their photometric views, where `embed` made some.
         adapts: True: `adapt` runs on every kept epoch before it is scored.
+        remembers: whose images a head that remembers takes, of the `source` or the `target`; None: the method trains,
+            and such a head leaves it out.
         phases: phases of training one after another, each with all the model's epochs and a learning-rate schedule of
             its own.
     """
@@ -92,6 +94,7 @@ class Method(nn.Module, ABC):
     strong_view: ClassVar[bool] = False
     views: ClassVar[bool] = False
     adapts: ClassVar[bool] = False
+    remembers: ClassVar[Literal["source", "target"] | None] = None
     phases: ClassVar[int] = 1
 
     @abstractmethod

@@ -71,10 +71,12 @@ class Outputs:
     Attributes:
         features: float32 `[N, B]`, after the bottleneck: what methods align.
         logits: float32 `[N, K]`.
+        maps: float32 `[N, T]`, of each cell of an image, above 0 where it looks like a defect; None: not of this head.
     """
 
     features: Tensor
     logits: Tensor
+    maps: Tensor | None = None
 
     def split(self, source_count: int) -> tuple["Outputs", "Outputs"]:
         """Returns source and target rows apart."""

@@ -70,7 +70,7 @@ class MaskConfig(AnnotationConfig):
         Raises:
             DataError: it cannot be read, has several channels or a value that is no class.
         """
-        raw = _one_channel(path, part, bounds)
+        raw = one_channel(path, part, bounds)
         mask = np.full(raw.shape, IGNORED, np.uint8)
         known = np.zeros(raw.shape, np.bool_) if self.ignore is None else raw == self.ignore
         for place, value in enumerate(self.value_of(classes)):
@@ -181,8 +181,12 @@ def _edges(length: int, count: int) -> NDArray[np.intp]:
     return np.floor(np.arange(count) * length / count).astype(np.intp)
 
 
-def _one_channel(path: Path, part: str, bounds: Bounds) -> NDArray[Any]:
-    """Returns the stored values of a file or of one part of it, `[H, W]`."""
+def one_channel(path: Path, part: str, bounds: Bounds) -> NDArray[Any]:
+    """Returns the stored values of a mask file or of one part of it, `[H, W]`.
+
+    Raises:
+        DataError: it cannot be read, is a JPEG, or has several channels.
+    """
     with path.open("rb") as stream:
         if stream.read(len(_JPEG)) == _JPEG:
             raise DataError("mask is a JPEG, whose compression changes values. Save it as PNG or TIFF")

@@ -94,6 +94,11 @@ class Rows:
             out[here] = self._shards[name][rows if inside is None else (rows, inside[here])]
         return out
 
+    def of_images(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """Returns one row of features an image, `[n, D]`; of an image's cells the mean, in float32."""
+        taken = self.take(positions)
+        return taken.astype(np.float32).mean(axis=1) if taken.ndim == 3 else taken
+
 
 def cells_of(images: NDArray[np.int64], cells: int) -> NDArray[np.int64]:
     """Returns the rows of these images' cells, image by image.

@@ -15,6 +15,7 @@ from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.calibration import fit_temperature
+from isthmus.evaluation.confidence.alarms import raise_alarms
 from isthmus.evaluation.mask_guards import MaskGuards
 from isthmus.evaluation.masks import TrueMasks, predicted_masks, predicted_pixels
 from isthmus.evaluation.metrics import pairwise_agreement
@@ -23,7 +24,6 @@ from isthmus.evaluation.scoring.masks import boundary_scores, class_iou, confusi
 from isthmus.evaluation.scoring.predict import MASK_PREDICTIONS
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.evaluation.selection.ensemble import open_compared
-from isthmus.evaluation.shift.distances import shift_is_found
 from isthmus.evaluation.tasks import Evaluated, EvaluationInputs, TaskEvaluation
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, grid_of, read_samples
 
@@ -96,13 +96,12 @@ def _trust(
     val, cal = (_some(_known(cells, scenario.source, split)) for split in ("val", "cal"))
     target = _some(cells.rows([scenario.target], "train"))
     shipped = chosen.facts.seeds.index(made["chosen"]["seed"])
-    significance = made["guards"]["significance"]
+    alarms = raise_alarms(
+        guards, predicted[:, val], cells.label[val], predicted[:, target], len(scenario.classes),
+        made["guards"]["significance"], shift,
+    )  # fmt: skip
     return {
-        "alarms": {
-            "source_learned": guards.learned(predicted[:, val], cells.label[val], significance)[0],
-            "target_collapsed": guards.collapsed(predicted[:, target], cells.label[val], len(scenario.classes)),
-            "shift_found": shift_is_found(shift["pairs"]["pooled"], shift["control"]),
-        },
+        "alarms": alarms,
         "temperature": fit_temperature(logits[shipped, cal], cells.label[cal]),
         "estimate": {"available": False, "why": f"accuracy without labels is not estimated for {scenario.task}"},
     }

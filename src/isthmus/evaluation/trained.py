@@ -71,6 +71,8 @@ class RunFacts(Config):
     epochs: list[int]
     classes: list[str]
     cells: int = 1  # rows of logits an image
+    false_alarms: float = 0.0  # [share] of good images that may be called defective (task anomaly)
+    left_out: str = ""  # why the method has nothing to do with the model; it has no seeds then
 
 
 class Trained:
@@ -95,6 +97,10 @@ class Trained:
     def all_logits(self, epoch: int) -> NDArray[np.float32]:
         """Returns float32 `[R, N, K]`, one plane a seed in the order of `facts.seeds`."""
         return np.stack([self.logits(seed, epoch) for seed in self.facts.seeds])
+
+    def maps(self, seed: int, epoch: int) -> NDArray[np.float32]:
+        """Returns float32 `[N, T]` of each image's cells, above 0 where one looks like a defect (task anomaly)."""
+        return self._array(seed, f"{epoch:03d}.maps.npy", None, self._count).astype(np.float32)
 
     def curves(self, seed: int) -> list[dict[str, Any]]:
         """Returns the lines of `curves.jsonl`, one an epoch.
@@ -144,7 +150,7 @@ def grid_of(run: Trained) -> tuple[int, int]:
 
 
 def open_trained(folder: Path, methods: Iterable[str], classes: Sequence[str], count: int) -> dict[str, Trained]:
-    """Opens exactly the named methods; whatever else lies in the folder is of another time.
+    """Opens the named methods but those left out; whatever else lies in the folder is of another time.
 
     Args:
         folder: `out/S/train`, one folder a method.
@@ -168,7 +174,8 @@ def open_trained(folder: Path, methods: Iterable[str], classes: Sequence[str], c
                 f"{path}: classes are {', '.join(facts.classes)}; the scenario has {', '.join(classes)}."
                 f" {_train_again(method)}"
             )
-        found[method] = Trained(folder / method, facts, count)
+        if not facts.left_out:
+            found[method] = Trained(folder / method, facts, count)
     if problems:
         raise DataError("\n".join(problems))
     return found

@@ -9,7 +9,7 @@ from isthmus.core.config import Config, validated
 from isthmus.core.errors import ConfigError
 from isthmus.data.names import Name
 from isthmus.models.backbones import BackboneConfig
-from isthmus.models.recipe import Augment, EarlyStop, Neighbours, Optimiser, Schedule, Tuning
+from isthmus.models.recipe import Augment, EarlyStop, Memory, Neighbours, Optimiser, Schedule, Tuning
 
 _OF_TRAINING = (
     "optimiser",
@@ -35,11 +35,13 @@ class ModelConfig(Config):
     backbone: dict[str, Any] = Field(description="name: a module of isthmus.models.backbones, and its options")
     bottleneck: int = Field(256, ge=2, description="width of the features that methods align")
     norm: Literal["batch", "layer"] = Field("batch", description="norm of the bottleneck")
-    head: Literal["bottleneck", "linear", "knn"] = Field(
+    head: Literal["bottleneck", "linear", "knn", "memory"] = Field(
         "bottleneck",
         description="linear: the head is on the backbone's features (linear probe in frozen mode); knn: nearest "
-        "source images vote and nothing trains (frozen mode, source_only and zscore)",
+        "source images vote and nothing trains (frozen mode, source_only and zscore); memory: of task anomaly, what is"
+        " far from all good images is a defect, and nothing trains either",
     )
+    memory: Memory = Field(Memory(), description="of head: memory")
     neighbours: Neighbours = Field(Neighbours(), description="of head: knn")
     tuning: Tuning = Field(Tuning(), description="of the backbone, in full mode")
     augment: Augment = Field(Augment(), description="of training images, in full mode")
@@ -108,23 +110,26 @@ class ModelConfig(Config):
                 f"max_steps: {self.max_steps} is below min_steps: {self.min_steps} or epochs: {self.epochs}. Raise it,"
                 " or lower them"
             )
-        if self.head == "knn":
+        if self.head in ("knn", "memory"):
             self._trains_nothing()
-        elif self.neighbours != Neighbours():
-            raise ValueError(f"neighbours belongs to head: knn (got head: {self.head}). Set it, or drop neighbours")
+        for head, section, given in (("knn", "neighbours", self.neighbours), ("memory", "memory", self.memory)):
+            if self.head != head and given != type(given)():
+                raise ValueError(
+                    f"{section} belongs to head: {head} (got head: {self.head}). Set it, or drop {section}"
+                )
         return self
 
     def _trains_nothing(self) -> None:
         if self.mode != "frozen" or self.epochs != 1:
             raise ValueError(
-                f"head: knn trains nothing (got mode: {self.mode}, epochs: {self.epochs})."
+                f"head: {self.head} trains nothing (got mode: {self.mode}, epochs: {self.epochs})."
                 " Set mode: frozen and epochs: 1"
             )
         idle = [name for name in _OF_TRAINING if getattr(self, name) != type(self).model_fields[name].default]
         idle += [name for name in ("class_shares", "target_shares") if getattr(self, name)]
         if idle:
             names = ", ".join(idle)
-            raise ValueError(f"head: knn trains nothing, so these have no effect: {names}. Drop them")
+            raise ValueError(f"head: {self.head} trains nothing, so these have no effect: {names}. Drop them")
 
     def backbone_config(self, where: str) -> BackboneConfig:
         """Returns the backbone's own options, checked.

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from isthmus.core.accuracy import LEAST_PROBABILITY
 from isthmus.data.batch import Outputs
+from isthmus.models.patch_memory import PatchMemory, logits_of
 
 _SCALE = {torch.uint8: 255.0, torch.uint16: 65535.0}
 
@@ -37,8 +38,8 @@ class Standardise(nn.Module):
         self.register_buffer("std", torch.where(std > 1e-6, std, torch.ones_like(std)).float())
 
     def forward(self, inputs: Tensor, domains: Tensor) -> Tensor:
-        """Returns float32 of the shape of `inputs`, `[N, F]` or `[N, F, H, W]`."""
-        shape = (*inputs.shape[:2], *([1] * (inputs.dim() - 2)))
+        """Returns float32 of the shape of `inputs`: `[N, F]`, `[N, F, H, W]`, or `[N, T, F]` of an image's cells."""
+        shape = (len(inputs), 1, -1) if inputs.dim() == 3 else (*inputs.shape[:2], *([1] * (inputs.dim() - 2)))
         return (inputs - self.mean[domains].view(shape)) / self.std[domains].view(shape)
 
 
@@ -68,7 +69,7 @@ class Features(nn.Module):
         self.standardise = standardise
 
     def forward(self, features: Tensor, domains: Tensor) -> Tensor:
-        """Returns float32 `[N, D]`."""
+        """Returns float32 `[N, D]`, or `[N, T, D]` of an image's cells."""
         standardised: Tensor = self.standardise(features, domains)
         return standardised
 
@@ -121,7 +122,12 @@ class Classifier(nn.Module):
         """Returns features `[N, B]` and logits `[N, K]`, float32 also where `precision` names a shorter type.
 
         A shorter type is for training alone: what is scored and kept is computed as it will be served.
+        A head that remembers good cells takes `[N, T, D]`, and answers where in an image a defect is too.
         """
+        if isinstance(self.head, PatchMemory):
+            cells = self.backbone(inputs, domains)
+            maps = self.head.maps(cells, domains)
+            return Outputs(cells.mean(dim=1), logits_of(maps), maps)
         with torch.autocast(inputs.device.type, self.precision, enabled=self.training and self.precision is not None):
             features = self.bottleneck(self.backbone(inputs, domains))
             logits = self.head(features)

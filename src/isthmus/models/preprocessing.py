@@ -10,7 +10,8 @@ from isthmus.models import ModelConfig
 def with_defaults_of_weights(scenario: Scenario, backbone: dict[str, Any]) -> Scenario:
     """Returns the scenario with the size, interpolation and crop of the weights where `preprocess` sets none.
 
-    Where answers are masks, nothing is cropped but what `preprocess` says.
+    Where pixels have answers, nothing is cropped but what `preprocess` says, and where defects are looked for, images
+    are squeezed to a square.
 
     Args:
         scenario: its kind takes some of the three; what it does not take is left out.
@@ -21,11 +22,15 @@ def with_defaults_of_weights(scenario: Scenario, backbone: dict[str, Any]) -> Sc
     """
     if not backbone:
         return scenario
-    taken = set(plugins.load("data.kinds", scenario.kind).Config.model_fields)
-    if scenario.annotation_config().masks:
+    fields = set(plugins.load("data.kinds", scenario.kind).Config.model_fields)
+    taken = set(fields)
+    if scenario.annotation_config().reads_masks:
         taken -= {"crop", "crop_mode"}  # each pixel of the image counts, not what is in its middle
     config = ModelConfig(mode="frozen", backbone=backbone).backbone_config(
         f"params.yaml: models.{scenario.model}.backbone."
     )
     own = config.preprocessing([name for name in taken if name not in scenario.preprocess])
+    if scenario.annotation_config().regions:  # a defect may lie anywhere
+        whole = {"crop_mode": "squash", "squash": True}
+        own |= {name: value for name, value in whole.items() if name in fields}
     return scenario.model_copy(update={"preprocess": own | scenario.preprocess})

@@ -76,6 +76,13 @@ class Neighbours(Config):
     temperature: float = Field(0.07, gt=0, description="T, a vote weighs exp(cosine / T)")
 
 
+class Memory(Config):
+    """The section `memory`: of `head: memory`."""
+
+    false_alarms: float = Field(0.1, gt=0, lt=1, description="[share] of good images that may be called defective")
+    most: int = Field(20_000, ge=1, description="[cell] that are remembered; of more, evenly spaced ones")
+
+
 class Augment(Config):
     """The section `augment`: of training images in full mode, beside the weak view. No flip, no hue."""
 

@@ -23,6 +23,7 @@ from isthmus.models.cells import CellEncoder
 from isthmus.models.classifier import Classifier, Encoder, Features, Mean, Standardise, same_for_all
 from isthmus.models.embedding import read_facts
 from isthmus.models.neighbours import NeighbourHead
+from isthmus.models.patch_memory import PatchMemory
 from isthmus.models.tuning import add_prompts
 
 _FACTS, _WEIGHTS = "classifier.json", "weights.safetensors"
@@ -33,7 +34,8 @@ class TrainedClassifier(nn.Module):
     """Images -> logits, whatever the transfer mode was; of each image, or of each cell of its grid.
 
     Attributes:
-        grid: rows and columns of the cells that have logits of their own; empty: an image has one row.
+        grid: rows and columns of the cells that have logits, or a map, of their own; empty: an image has one row.
+        whole: the head takes all cells of an image together, and answers once an image.
         classes: names of the outputs, in order.
         domains: sources first, the target last.
         width: B, of the embeddings; of a mean the sum over its parts.
@@ -47,9 +49,11 @@ class TrainedClassifier(nn.Module):
         domains: list[str],
         width: int,
         grid: tuple[int, ...] = (),
+        whole: bool = False,
     ) -> None:
         super().__init__()
         self.grid = grid
+        self.whole = whole
         self.width = width
         self.encoder = encoder
         self.classifier = classifier
@@ -65,7 +69,11 @@ class TrainedClassifier(nn.Module):
         if not self.grid:
             found: Outputs = self.classifier(seen, domains)
             return found
-        cells = seen.half().float().flatten(0, 1)  # as `embed` stores them
+        seen = seen.half().float()  # as `embed` stores them
+        if self.whole:
+            of_images: Outputs = self.classifier(seen, domains)
+            return of_images
+        cells = seen.flatten(0, 1)
         of_cells: Outputs = self.classifier(cells, domains.repeat_interleave(seen.shape[1]))
         return Outputs(of_cells.features.reshape(*seen.shape[:2], -1).mean(dim=1), of_cells.logits)
 
@@ -77,7 +85,6 @@ class TrainedClassifier(nn.Module):
         """
         return self.predict(images, domain, batch_size)[1]
 
-    @torch.no_grad()
     def predict(
         self, images: NDArray[Any], domain: str, batch_size: int = 32
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -86,17 +93,31 @@ class TrainedClassifier(nn.Module):
         Raises:
             DataError: the model knows no such domain.
         """
+        return self.located(images, domain, batch_size)[:2]
+
+    @torch.no_grad()
+    def located(
+        self, images: NDArray[Any], domain: str, batch_size: int = 32
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Returns what `predict` does, and the maps `[N, T]` of a model that has some.
+
+        Raises:
+            DataError: the model knows no such domain.
+        """
         if domain not in self.domains:
             raise DataError(f"the model knows no domain '{domain}'. Allowed: {', '.join(self.domains)}")
         self.eval()
         embeddings, logits = [np.zeros((0, self.width), np.float32)], [np.zeros((0, len(self.classes)), np.float32)]
+        maps = [np.zeros((0, int(np.prod(self.grid))), np.float32)]
         for start in range(0, len(images), batch_size):
             pixels = torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2)
             domains = torch.full((len(pixels),), self.domains.index(domain), dtype=torch.int64)
             found = self(pixels, domains)
             embeddings.append(found.features.float().numpy())
             logits.append(found.logits.float().numpy())
-        return np.concatenate(embeddings), np.concatenate(logits)
+            if found.maps is not None:
+                maps.append(found.maps.numpy())
+        return np.concatenate(embeddings), np.concatenate(logits), np.concatenate(maps)
 
 
 def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folder: Path) -> None:
@@ -133,6 +154,7 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
         "norm": model.norm,
         "linear": model.head == "linear",
         "neighbours": model.neighbours.model_dump() if model.head == "knn" else {},
+        "memory": model.head == "memory",
         "prompts": model.tuning.prompts if model.tuning.how == "prompts" else 0,
         "classes": run["classes"],
         "domains": run["domains"],
@@ -167,7 +189,8 @@ def load_trained(folder: Path) -> TrainedClassifier:
         for number in range(count)
     ]
     shown = [number for number, part in enumerate(facts["parts"]) if part["seed"] == facts["seed"]]
-    width = facts["feature_dim"] if facts["linear"] or facts["neighbours"] else facts["bottleneck"]
+    memory = facts.get("memory", False)  # likewise
+    width = facts["feature_dim"] if facts["linear"] or facts["neighbours"] or memory else facts["bottleneck"]
     classifier = heads[0] if count == 1 else Mean(heads, shown)
     width *= max(1, len(shown))
     model = TrainedClassifier(
@@ -177,6 +200,7 @@ def load_trained(folder: Path) -> TrainedClassifier:
         facts["domains"],
         width,
         grid,
+        memory,
     )
     model.load_state_dict(tensors, strict=True)
     return model.eval()
@@ -192,10 +216,12 @@ def _classifier(
     """Returns one part, its weights still to come; an encoder of its own in full mode."""
     domains, classes, width = len(facts["domains"]), len(facts["classes"]), facts["feature_dim"]
     backbone = encoder or Features(Standardise(torch.zeros(domains, width), torch.ones(domains, width)))
-    head = None
+    head: nn.Module | None = None
     if facts["neighbours"]:
         count, votes = len(tensors[f"{prefix}.head.labels"]), facts["neighbours"]
         head = NeighbourHead(count, width, classes, votes["count"], votes["temperature"])
+    if facts.get("memory"):
+        head = PatchMemory(width, domains)
     return Classifier(backbone, width, classes, facts["bottleneck"], facts["norm"], 0, facts["linear"], head)
 
 

@@ -25,7 +25,7 @@ class Case:
     Attributes:
         case: `right`, `wrong`, `surest` or `least sure`.
         label: the true class, where it is known.
-        images: thumbnails: as it is, rollout, Grad-CAM.
+        images: thumbnails, as `Explained.pictures` says.
     """
 
     case: str
@@ -37,10 +37,24 @@ class Case:
 
 @dataclass(frozen=True)
 class Explained:
-    """All explained images, or why there are none."""
+    """All explained images, or why there are none.
+
+    Attributes:
+        pictures: what each picture of a case shows.
+        caption: that in a sentence, and `caution` about it.
+    """
 
     why_not: str | None
     cases: list[Case]
+    pictures: tuple[str, ...] = ("target image", "attention rollout", "Grad-CAM")
+    caption: str = (
+        "Of each, left the image, then in orange attention rollout, what reached the answer, and Grad-CAM, what spoke"
+        " for the class it named."
+    )
+    caution: str = (
+        "Maps are hints, not proofs: they show where, not why, and rollout is the same whatever the class. A model that"
+        " looks at borders, marks or background deserves distrust even where it is right."
+    )
 
 
 def explained_cases(findings: Findings, prepared: Path, explained: Path) -> Explained:
@@ -63,7 +77,7 @@ def explained_cases(findings: Findings, prepared: Path, explained: Path) -> Expl
     cases = []
     for fact, image, both in zip(facts["images"], for_display(pixels), maps, strict=True):
         label = labels.loc[fact["image_id"]]
-        shown = thumbnails(np.stack([_coloured(image), *(overlay(image, values) for values in both)]))
+        shown = thumbnails(np.stack([coloured(image), *(overlay(image, values) for values in both)]))
         cases.append(
             Case(
                 fact["case"],
@@ -78,7 +92,7 @@ def explained_cases(findings: Findings, prepared: Path, explained: Path) -> Expl
 
 def overlay(image: NDArray[np.uint8], values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Returns uint8 `[H, W, 3]`: the image in grey with ink where the map `[rows, columns]`, in [0, 1], is high."""
-    grey = np.repeat(_coloured(image).mean(axis=2, keepdims=True), 3, axis=2)
+    grey = np.repeat(coloured(image).mean(axis=2, keepdims=True), 3, axis=2)
     size = (image.shape[1], image.shape[0])
     smooth = Image.fromarray(np.asarray(values, dtype=np.float32)).resize(size, Image.Resampling.BILINEAR)
     share = np.asarray(smooth, dtype=np.float64)[..., None] * _STRENGTH
@@ -86,6 +100,7 @@ def overlay(image: NDArray[np.uint8], values: NDArray[np.float32]) -> NDArray[np
     return inked
 
 
-def _coloured(image: NDArray[Any]) -> NDArray[np.uint8]:
-    coloured: NDArray[np.uint8] = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    return coloured
+def coloured(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Returns uint8 `[H, W, 3]` of a grey or coloured image."""
+    found: NDArray[np.uint8] = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    return found

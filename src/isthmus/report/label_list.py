@@ -64,7 +64,7 @@ def query_lines(
     known = samples.rows(findings.scenario.source, "train")[:MAX_IMAGES]
     index = read_table(prepared / "index.parquet", INDEX)
     read = Rows(features, index)
-    source, target = (narrow(read.take(rows).astype(np.float64), 0) for rows in (known, pool))
+    source, target = (narrow(read.of_images(rows).astype(np.float64), 0) for rows in (known, pool))
     chances = _probabilities(findings, samples, trained)[pool]
     queries = label_first(chances, standardise(target, source), standardise(source, source), wanted)
     pixels, classes = Rows(prepared / "shards", index), findings.facts["classes"]

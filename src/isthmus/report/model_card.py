@@ -138,7 +138,18 @@ def _target(findings: Findings) -> dict[str, Any] | None:
         "minus_source_only": None if method == SOURCE_ONLY else mine["minus_source_only"],
         "oracle": truth["oracle"]["method"],
         "regret": truth["regret"],
+        "anomaly": _anomaly(truth, method),
     }
+
+
+def _anomaly(truth: dict[str, Any], method: str) -> dict[str, Any] | None:
+    """Returns what is known of a detector of defects beside its classes; None of other tasks."""
+    if "anomaly" not in truth:
+        return None
+    found = truth["anomaly"]
+    kept = ("false_alarm_rate", "found", "pixel_auroc", "aupro")
+    own = {key: found["methods"][method][key] for key in kept}
+    return own | {"auroc": truth["methods"][method]["auroc"], "promised": found["false_alarms"]}
 
 
 def _trust(findings: Findings) -> dict[str, Any]:

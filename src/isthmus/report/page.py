@@ -70,6 +70,8 @@ def view(findings: Findings, prepared: Path, extras: Extras) -> dict[str, Any]:
         "labelled": findings.labelled,
         "classes": classes,
         "chance": 1 / len(classes),
+        "scored": findings.scored,
+        "anomaly": findings.truth.get("anomaly"),
         "verdict": judge(findings),
         "chosen": findings.choice["chosen"],
         "choice": findings.choice,

@@ -3,7 +3,7 @@
 import ast
 import importlib.util
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +40,11 @@ class Scored:
     trust: tuple[str, ...]
     predictions: tuple[str, ...]
 
+    @property
+    def heading(self) -> str:
+        """The name of the score at the beginning of a sentence."""
+        return f"{self.name[0].upper()}{self.name[1:]}"
+
 
 _CHOICE_KEYS = ("scenario", "chosen", "epochs", "candidates", "guards", "validators", "average", "ensemble")
 _TRUTH_KEYS = ("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals")
@@ -55,6 +60,7 @@ CLASSES = Scored(
     trust=("alarms", "shift", "temperature", "calibration", "conformal", "estimate"),
     predictions=(*_PREDICTION_COLUMNS, "predicted"),
 )
+ANOMALY = replace(CLASSES, metric="auroc", name="AUROC", second="balanced_accuracy", truth=(*CLASSES.truth, "anomaly"))
 MASKS = Scored(
     metric="mean_iou",
     name="mean IoU",

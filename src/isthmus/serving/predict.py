@@ -60,7 +60,8 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
 
     Both hold the paths of files, also of medical ones, since the caller needs them. The log does not.
     Columns of `out`: `path` as given or found (bytes that are no UTF-8 as `\\xe9`), `class`, `confidence` (the largest
-    probability), then what the model answers. Masks are files in `<out>.masks`, whose paths `mask` holds; a model of
+    probability), then what the model answers. Masks are files in `<out>.masks`, whose paths `mask` (of defects: `map`)
+    holds; a model of
     change takes folders with the earlier images in `a/` and the later ones of the same names in `b/`. A file that
     cannot be read or is no image of the model's kind is listed with its reason.
 
@@ -263,14 +264,15 @@ def check_classes(address: Address, spec: Mapping[str, Any]) -> None:
 
 
 def _with_mask(row: dict[str, Any], path: Path, folder: Path) -> dict[str, Any]:
-    """Returns a row whose mask is in a file, if it has one."""
-    if "mask" not in row:
+    """Returns a row whose mask, or map of defects, is in a file, if it has one."""
+    column = next((name for name in ("mask", "map") if name in row), None)
+    if column is None:
         return row
     folder.mkdir(parents=True, exist_ok=True)
     name, count = path.name, 1
     while any((folder / f"{name}.{suffix}").exists() for suffix in ("png", "tif")):
         name, count = f"{path.name}-{count}", count + 1  # of another folder
-    return row | {"mask": str(write_mask(row["mask"], path, folder / name))}
+    return row | {column: str(write_mask(row[column], path, folder / name))}
 
 
 def _with_confidence(row: dict[str, Any]) -> dict[str, Any]:

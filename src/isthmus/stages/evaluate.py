@@ -57,7 +57,8 @@ def run(
     metrics: Path,
 ) -> None:
     """Reads the choice, joins the labels, writes trust, truth, predictions and, last, metrics."""
-    among = [name for name in read_json(choice)["epochs"] if name != ENSEMBLE]
+    made = read_json(choice)
+    among = [name for name in made["epochs"] if name != ENSEMBLE] + made.get("left_out", [])
     if set(among) != set(params.methods):
         raise DataError(
             f"{choice}: was made among {', '.join(among)}; params.yaml: methods names"

@@ -130,6 +130,7 @@ def run(params: Params, *, manifest: Path, prepared: Path, trained: Path, choice
                 "why": made.why,
             },
             "epochs": epochs,
+            "left_out": sorted(set(params.methods) - set(runs)),
             "candidates": [asdict(c) for c in candidates],
             "guards": {name: getattr(config, name) for name in Guards.model_fields},
             "validators": sorted(validators),

@@ -107,10 +107,8 @@ def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift
 
 
 def _features(read: Rows, rows: Any, seed: int) -> Features:
-    """Returns float64 features `[n, D]` of images; of an image's cells the mean."""
-    taken = read.take(rows)
-    whole = taken.astype(np.float32).mean(axis=1) if taken.ndim == 3 else taken
-    return narrow(np.asarray(whole, dtype=np.float64), derive_seed(seed, "narrow"))
+    """Returns float64 features `[n, D]` of images."""
+    return narrow(read.of_images(rows).astype(np.float64), derive_seed(seed, "narrow"))
 
 
 def _transferability(params: Params, samples: Samples, read: Rows) -> dict[str, Any]:

@@ -4,7 +4,9 @@
 an epoch. `seeds/K/epochs/EEE.*` for each kept epoch: `safetensors` weights (in frozen mode without the backbone),
 `logits.npy` float32 `[N, K]` and `embeddings.npy` float16 `[N, B]` of all images, rows in the order of
 `prepared/index.parquet`. Of tasks with masks the last epoch alone, `logits.npy` float32 `[N * T, K]` of the cells of
-each image's grid, and embeddings are means over an image's cells. No target label is read, by any path.
+each image's grid, and embeddings are means over an image's cells. Of task anomaly `maps.npy` float16 `[N, T]` too,
+above 0 where a cell looks like a defect. A method that has nothing to do with the model's head has no seeds, and
+`left_out` says why. No target label is read, by any path.
 """
 
 import math
@@ -27,6 +29,7 @@ from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, read_json, write_json
 from isthmus.core.fingerprint import Code
+from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.masks import source_cells
@@ -36,13 +39,14 @@ from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
 from isthmus.models.embedding import read_facts, stored_encoder, view_prefix
 from isthmus.models.neighbours import NeighbourHead
+from isthmus.models.patch_memory import PatchMemory
 from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import checkpoint_key
 from isthmus.training.data import TrainingData, check_augment, training_data, with_cells
 from isthmus.training.devices import Devices, open_devices
 from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs, planned_epochs
-from isthmus.training.memory import check_trains_nothing, memorise
+from isthmus.training.memory import check_head, check_trains_nothing, memorise, memorise_good, why_left_out
 from isthmus.training.statistics import feature_statistics
 
 
@@ -89,16 +93,24 @@ def run(
 ) -> None:
     """Writes the trained seeds."""
     make_deterministic(params.train.threads)
+    check_head(params.scenario, params.model)
+    if why := why_left_out(params.method.build(Shape(len(params.scenario.classes), 2, 1, 1, 0)), params.model.head):
+        log(f"{method} is left out: {why}")
+        with atomic_folder(trained) as written:
+            write_json(written / "run.json", _left_out(params, scenario, method, why))
+        return
     devices = open_devices(params.train.processes, pick_device(params.train.device))
     data = read_data(params, manifest, prepared, features)
     facts = _facts(params, scenario, method, data)
     work = checkpoints / _key(params, facts, manifest, prepared, features)
-    for seed in params.train.seeds:
+    for seed in facts["seeds"]:
         folder = work / "seeds" / str(seed)
         session = open_session(params, data, prepared, features, folder, seed, f"{method}, seed {seed}", devices)
         facts["trained_share"] = round(session.trained_share, 4)
         if params.model.head == "knn":
             memorise(session, method)
+        elif params.model.head == "memory":
+            memorise_good(session, data, params.model.memory, params.scenario.domains)
         else:
             session.method.fit(session)
         if devices is None or devices.leads:
@@ -107,7 +119,7 @@ def run(
         return  # one process writes
     with atomic_folder(trained) as written:
         write_json(written / "run.json", facts)
-        for seed in params.train.seeds:
+        for seed in facts["seeds"]:
             done = work / "seeds" / str(seed)
             shutil.copytree(done / "epochs", written / "seeds" / str(seed) / "epochs")
             shutil.copy(done / "curves.jsonl", written / "seeds" / str(seed) / "curves.jsonl")
@@ -138,8 +150,12 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path) ->
     )
     if params.model.views:
         data = replace(data, views=tuple(_view_rows(params, index, features)))
-    if params.scenario.annotation_config().masks:
+    answers = params.scenario.annotation_config()
+    if answers.masks:
         data = _of_cells(params, data, index, prepared, features)
+    if answers.regions:
+        good = [rows[data.labels[rows] == 0] for rows in data.source_train]
+        data = replace(data, source_train=good, groups=table["group"].to_numpy(dtype=object))
     empty = [
         d for d, r in zip(params.scenario.domains, [*data.source_train, data.target_train], strict=True) if not len(r)
     ]
@@ -301,6 +317,9 @@ def check_method(params: Params, name: str, network: nn.Module) -> None:
     shape = Shape(len(scenario.classes), width, len(scenario.source), 2, 0, _target_shares(params))
     method = build_method(params, name, shape)
     check_early_stop(config.early_stop, method, name)
+    check_head(scenario, config)
+    if why_left_out(method, config.head):
+        return
     if config.head == "knn":
         check_trains_nothing(method, name)
     standardise = Standardise(torch.zeros(len(scenario.domains), 1), torch.ones(len(scenario.domains), 1))
@@ -327,7 +346,9 @@ def _classifier(
     config = params.model
     if isinstance(backbone, Encoder):
         prepare(backbone.network, config.tuning, derive_seed(seed, "tuning"))
-    head = None
+    head: nn.Module | None = None
+    if config.head == "memory":
+        head = PatchMemory(stored.feature_dim, len(params.scenario.domains))
     if config.head == "knn":
         count, votes = sum(map(len, data.source_train)), config.neighbours
         head = NeighbourHead(count, stored.feature_dim, len(params.scenario.classes), votes.count, votes.temperature)
@@ -345,15 +366,17 @@ def _classifier(
 
 def _facts(params: Params, scenario: str, name: str, data: TrainingData) -> dict[str, Any]:
     method = params.method.build(Shape(len(params.scenario.classes), 2, len(params.scenario.source), 1, 0))
-    cells = {"cells": data.cells} if data.cells > 1 else {}
-    return cells | {
+    more: dict[str, Any] = {"cells": data.cells} if data.cells > 1 else {}
+    if params.model.head == "memory":
+        more = {"false_alarms": params.model.memory.false_alarms}
+    return more | {
         "scenario": scenario,
         "method": name,
         "mode": params.model.mode,
         "needs": method.needs,
         "sees_target": method.sees_target,
         "optimises": sorted(method.optimises),
-        "seeds": params.train.seeds,
+        "seeds": params.train.seeds[: 1 if params.model.head == "memory" else None],  # which draws nothing
         "epochs": _kept(params, _epochs(params, method, data)),
         "classes": params.scenario.classes,
         "domains": params.scenario.domains,
@@ -364,6 +387,12 @@ def _facts(params: Params, scenario: str, name: str, data: TrainingData) -> dict
             "seed": params.seed,
         },
     }
+
+
+def _left_out(params: Params, scenario: str, name: str, why: str) -> dict[str, Any]:
+    """Returns what `run.json` says of a method that has nothing to do with the scenario's model."""
+    given = {"scenario": scenario, "method": name, "mode": params.model.mode, "classes": params.scenario.classes}
+    return given | {"optimises": [], "seeds": [], "epochs": [], "left_out": why}
 
 
 def _key(params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path) -> str:

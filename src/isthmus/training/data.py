@@ -51,6 +51,7 @@ class TrainingData:
         cells: rows of an image.
         views: the rows again, of photometric views of the source's images.
         most_steps: of an epoch; 0: no limit.
+        groups: str `[N]`, of which no image may be compared with another of its own; None: nothing is compared.
     """
 
     inputs: Inputs
@@ -69,6 +70,7 @@ class TrainingData:
     cells: int = 1
     views: tuple[Inputs, ...] = ()
     most_steps: int = 0
+    groups: NDArray[Any] | None = None
 
     def steps(self, batch_size: int) -> int:
         """Returns the steps of an epoch: the larger of the roles is seen once, the smaller repeatedly, up to a limit.

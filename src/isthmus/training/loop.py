@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from isthmus.core.errors import ConfigError
 from isthmus.core.files import atomic_file
 from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
-from isthmus.data.batch import Batch, softened
+from isthmus.data.batch import Batch, Outputs, softened
 from isthmus.models.classifier import Classifier, Encoder
 from isthmus.models.recipe import EarlyStop, Optimiser, Schedule, Tuning
 from isthmus.models.tuning import distance_to_start, merged, trained_share, unfreeze
@@ -99,6 +99,26 @@ def check_early_stop(config: EarlyStop, method: Method, name: str) -> None:
         )
 
 
+class LeftOut(NamedTuple):
+    """Logits of training images by a memory without their own group, which stand in place of those with it.
+
+    Attributes:
+        rows: int64 `[n]`, places of the images.
+        defective: float32 `[n]`, logits of the second class; those of the first are 0.
+    """
+
+    rows: NDArray[np.int64]
+    defective: NDArray[np.float32]
+
+
+class _Seen(NamedTuple):
+    """What a model answers: float32 `[n, K]`, `[n, B]`, and `[n, T]` or None."""
+
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+    maps: NDArray[np.float32] | None
+
+
 class LoopSession:
     """A session (see `adapt.Session`) over one model, one method, one seed.
 
@@ -111,6 +131,9 @@ class LoopSession:
         folder: working folder of this seed, outside the stage's outputs: checkpoint, curves, kept epochs.
         name: shown with the progress.
         devices: processes that share the backbone's work; all run the same, one writes. None: this one alone.
+
+    Attributes:
+        left_out: of a head that remembers images; None: of another.
     """
 
     def __init__(
@@ -154,6 +177,7 @@ class LoopSession:
         self._waiting = self._summed = 0  # batches since the last optimiser step, and those of them with gradients
         self._told = self._epoch_start = time.monotonic()
         self._classes = int(model.head.out_features)  # type: ignore[arg-type]
+        self.left_out: LeftOut | None = None
         self._prepare_options()
 
     def run_shared_loop(self) -> None:
@@ -325,7 +349,7 @@ class LoopSession:
         means = {name: _finite(value / max(1, self._noted)) for name, value in self._sums.items()}
         self._sums, self._noted = {}, 0
         val = self._data.source_val
-        logits = self._predict(self._served, val)[0]
+        logits = self._predict(self._served, val).logits
         predicted, truth = logits.argmax(1), self._data.labels[val]
         line = {"epoch": self._epoch, "learning_rate": self._rate} | means
         line |= {
@@ -354,7 +378,7 @@ class LoopSession:
     def _watch(self, name: str, logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float | None:
         if name == "source_val_loss" or not self.method.sees_target:
             return _finite(watched_value("source_val_loss", logits, truth))
-        return _finite(watched_value(name, self._predict(self._served, self._data.target_train)[0], truth))
+        return _finite(watched_value(name, self._predict(self._served, self._data.target_train).logits, truth))
 
     def _keep(self) -> None:
         model = self._served
@@ -366,37 +390,45 @@ class LoopSession:
         plain = merged(model)  # what is kept has the standard names, and its scores are those of what is kept
         assert isinstance(plain, Classifier)
         model = plain
-        logits, features = self._predict(model, np.arange(len(self._data.domains)), self._data.cells)
+        seen = self._predict(model, np.arange(len(self._data.domains)), self._data.cells)
+        if self.left_out is not None:
+            seen.logits[self.left_out.rows, 1] = self.left_out.defective
         if not self._leads:
             return
         kept = self._folder / "epochs" / f"{self._epoch:03d}"
         with atomic_file(kept.with_suffix(".logits.npy")) as partial, partial.open("wb") as stream:
-            np.save(stream, logits)
+            np.save(stream, seen.logits)
         with atomic_file(kept.with_suffix(".embeddings.npy")) as partial, partial.open("wb") as stream:
-            np.save(stream, features.astype(np.float16))
+            np.save(stream, seen.features.astype(np.float16))
+        if seen.maps is not None:
+            with atomic_file(kept.with_suffix(".maps.npy")) as partial, partial.open("wb") as stream:
+                np.save(stream, seen.maps.astype(np.float16))
         with atomic_file(kept.with_suffix(".safetensors")) as partial:
             save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, partial)
 
     @torch.no_grad()
-    def _predict(
-        self, model: Classifier, rows: NDArray[np.int64], cells: int = 1
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Returns logits of these rows, and features: the mean of each `cells` rows that follow one another."""
+    def _predict(self, model: Classifier, rows: NDArray[np.int64], cells: int = 1) -> _Seen:
+        """Returns what the model answers to these rows; features: the mean of each `cells` rows one after another."""
         was = model.training
         model.eval()
-        logits, features = [], []
-        size = self._settings.batch_size if self._data.images else max(1, 4096 // cells) * cells
+        found: list[Outputs] = []
+        each = self._data.inputs.take(rows[:1]).ndim
+        size = self._settings.batch_size if self._data.images or each == 3 else max(1, 4096 // cells) * cells
         for inputs, domains in self._data.in_order(rows, size):
             outputs = model(inputs.to(self.device), domains.to(self.device))
-            logits.append(outputs.logits.float().cpu().numpy())
             seen = outputs.features.float()
-            features.append(
-                seen.reshape(-1, cells, seen.shape[1]).mean(1).cpu().numpy() if cells > 1 else seen.cpu().numpy()
-            )
+            seen = seen.reshape(-1, cells, seen.shape[1]).mean(1) if cells > 1 else seen
+            maps = None if outputs.maps is None else outputs.maps.cpu()
+            found.append(Outputs(seen.cpu(), outputs.logits.float().cpu(), maps))
         model.train(was)
-        if not logits:
-            return np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)
-        return np.concatenate(logits), np.concatenate(features)
+        if not found:
+            return _Seen(np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32), None)
+        maps = [part.maps for part in found if part.maps is not None]
+        return _Seen(
+            torch.cat([part.logits for part in found]).numpy(),
+            torch.cat([part.features for part in found]).numpy(),
+            torch.cat(maps).numpy() if maps else None,
+        )
 
     def _save(self) -> None:
         state = {name: thing.state_dict() for name, thing in self._remembered.items()}

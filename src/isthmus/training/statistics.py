@@ -1,5 +1,6 @@
 """Mean and std of inputs by domain, from training rows alone: what standardisation subtracts and divides by."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,8 @@ def feature_statistics(data: TrainingData, how: Standardisation) -> tuple[Tensor
 
 
 def _moments(data: TrainingData, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    rows = rows[:: -(-len(rows) // _MOST)]  # evenly spaced: millions of cells say no more
+    each = data.inputs.take(rows[:1]).shape[1:-1]  # cells of an image, where rows are images
+    rows = rows[:: -(-len(rows) * math.prod(each) // _MOST)]  # evenly spaced: millions of cells say no more
     values = data.inputs.take(rows).astype(np.float64)
+    values = values.reshape(-1, values.shape[-1])
     return torch.from_numpy(values.mean(0)).float(), torch.from_numpy(values.std(0)).float()

@@ -86,3 +86,14 @@ def test_clahe_of_one_tile_without_a_limit_is_plain_equalisation() -> None:
 def test_a_region_of_three_numbers_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"preprocess\.roi"):
         validated(Config, {"roi": [1, 2, 3]}, "preprocess.")
+
+
+def test_a_squeezed_frame_shows_its_ends_and_its_box_is_the_whole_of_it() -> None:
+    pixels = np.zeros((40, 100), np.uint8)
+    pixels[:, :10] = 255
+    image = grey(pixels)
+
+    whole, middle = (Config(image_size=20, squash=squash).build() for squash in (True, False))
+
+    assert whole.prepare(image, {})[10, 0, 0] == 255 and middle.prepare(image, {}).max() == 0
+    assert whole.box(image) == (0, 0, 40, 100) and middle.box(image) == (0, 30, 40, 70)

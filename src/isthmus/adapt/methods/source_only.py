@@ -22,6 +22,7 @@ class Adaptation(Method):
 
     sees_target: ClassVar[bool] = False
     standardises: ClassVar[Literal["source", "domain"] | None] = "source"
+    remembers: ClassVar[Literal["source", "target"] | None] = "source"
 
     def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Returns the cross-entropy of the source rows."""

@@ -1,4 +1,4 @@
-"""Public pairs in which an image has a mask, or a second date and a mask.
+"""Public pairs in which an image has a mask, a second date and a mask, or a mask of its defect.
 
 All come from a mirror alone, because their masks were converted and no recipe here repeats that.
 """
@@ -77,5 +77,27 @@ DENSE = [
             ("taizhou", "nanjing"), f"{_GITHUB}/ChenHongruixuan/ChangeDetectionRepository/tree/2806ab9b/Dataset/Landsat"
         ),
         mirror_only="scenes are ENVI there and GeoTIFF here, and masks are written anew",
+    ),
+    PublicPair(
+        name="anomaly_tiles",
+        folder="anomaly_tiles",
+        source="dark",
+        target="bright",
+        origin="Magnetic tiles, free of defects and with five defects, under short and long exposures (Huang et al.,"
+        " The Visual Computer, 2020), from GitHub abin24/Magnetic-tile-defect-datasets. at cc4eb530. Of the target's"
+        " training images the good ones alone are taken; groups join exposures of one tile.",
+        licence="None stated; welcome to use, with citation.",
+        checks={"manifest.csv": "f7da1492a2c6093b1b4e8c19ed8be5f6f114fcb5796754b8f0deb855b4991b7e"},
+        section={
+            "kind": "industrial",
+            "task": "anomaly",
+            "classes": ["free", "defect"],
+            "group": "group",
+            "model": "anomaly",
+            "preprocess": {"image_size": 224},
+        },
+        urls=dict.fromkeys(("dark", "bright"), f"{_GITHUB}/abin24/Magnetic-tile-defect-datasets./tree/cc4eb530"),
+        mirror_only="masks are written anew",
+        splits={"tile783": "test"},
     ),
 ]

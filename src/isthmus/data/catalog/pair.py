@@ -21,6 +21,7 @@ class PublicPair:
         urls: domain -> public address of its files; a manifest's `source_file`, or else its `path`, continues it.
         recoded: domain -> how the origin's files become the known ones, a recipe of `data/catalog/conversion.py`.
         mirror_only: why the origin's files cannot be verified, where they cannot: the pair comes from a mirror alone.
+        splits: group -> split, where the manifest's own separates near-duplicates.
         family: what pairs that are directions between the same domains share: raw folder, downloads, manifest.
     """
 
@@ -35,12 +36,20 @@ class PublicPair:
     urls: dict[str, str]
     recoded: dict[str, str] = field(default_factory=dict)
     mirror_only: str = ""
+    splits: dict[str, str] = field(default_factory=dict)
     family: str = ""
 
     @property
     def raw(self) -> str:
         """The name of its folder in `data/raw`."""
         return self.family or self.name
+
+    def keeps(self, domain: str, label: str, split: str) -> bool:
+        """Says whether an image is of the pair's classes; of task anomaly the target is learnt from good ones alone."""
+        classes = self.section["classes"]
+        if self.section.get("task") == "anomaly":
+            return label == classes[0] or domain != self.target or split == "test"
+        return not label or label in classes
 
     def scenario(self) -> dict[str, Any]:
         """Returns the section for `params.yaml`."""

@@ -138,9 +138,10 @@ def _manifest(pair: PublicPair, downloads: Path, mirror: str | None) -> list[Lis
         Listed(**{name: line[name] for name in Listed._fields if name in line}, pixels=pixels.get(line["path"], ""))
         for line in csv.DictReader(io.StringIO(text))
     ]
+    rows = [row._replace(split=pair.splits.get(row.group, row.split)) for row in rows]
     for row in rows:
         safe_path(row.path, f"{pair.folder}/manifest.csv")
-    kept = [row for row in rows if row.domain and (not row.label or row.label in pair.section["classes"])]
+    kept = [row for row in rows if row.domain and pair.keeps(row.domain, row.label, row.split)]
     beside = _beside(kept)
     return kept + [row for row in rows if not row.domain and row.path in beside]
 

@@ -69,6 +69,29 @@ def folders_of(answers: AnnotationConfig) -> Iterator[str]:
     yield MASKS
 
 
+def apart(files: list[str]) -> tuple[list[str], dict[str, str]]:
+    """Separates images in class folders from the masks of where a defect is.
+
+    Args:
+        files: paths below the raw folder: `<domain>/<class>/NAME`, and `<domain>/masks/<class>/NAME` or `NAME_mask`.
+
+    Returns:
+        The images, and of an image's path without its suffix the mask.
+    """
+    images = [path for path in files if path.split("/")[1] != MASKS or path.count("/") == 1]
+    masks = {}
+    for path in sorted(set(files) - set(images)):
+        domain, _, inside = path.split("/", 2)
+        masks[f"{domain}/{without_suffix(inside).removesuffix('_mask')}"] = path
+    return images, masks
+
+
+def without_suffix(path: str) -> str:
+    """Returns a path without the suffix of its name."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder}/{_stem(name)}" if folder else _stem(name)
+
+
 def _one(paths: list[str], folder: str) -> tuple[str | None, str]:
     """Returns the only path, or why there is none; no reason holds a name, which may be a patient's."""
     if len(paths) > 1:

@@ -18,7 +18,7 @@ from isthmus.data.audit.pixel_facts import PixelFacts, pixel_facts
 from isthmus.data.audit.summary import Bad
 from isthmus.data.bounds import DEFAULT, Bounds, check_size
 from isthmus.data.image import Box, Frame, Image, check_second
-from isthmus.data.ingest.paired import MASKS, folders_of, paired
+from isthmus.data.ingest.paired import MASKS, apart, folders_of, paired, without_suffix
 from isthmus.data.ingest.table import Found, from_table
 from isthmus.data.ingest.walk import Walked, refusal, walk
 from isthmus.data.masks import Mask, check_mask, class_pixels
@@ -376,15 +376,19 @@ def _from_folders(
                 for p in images
             ]
             continue
+        files, masks = list(walked.files), dict[str, str]()
+        if answers.regions:
+            files, masks = apart(files)
         if labelled:
-            problems += _class_problems(raw / domain, walked, scenario, where, names, target=target)
-        for path in walked.files:
+            problems += _class_problems(raw / domain, walked, files, scenario, where, names, target=target)
+        for path in files:
             if not is_text(path):
                 bad.append(Bad(path, domain, _NOT_TEXT))
                 continue
             inside = path.split("/")[1:]
-            label = nfc(inside[0]) if labelled else None
-            found.append(Found(path, domain, label, entity(inside[-1], scenario.group), None))
+            label = answers.class_of(nfc(inside[0]), scenario.classes) if labelled else None
+            mask = masks.get(without_suffix(path)) if labelled else None
+            found.append(Found(path, domain, label, entity(inside[-1], scenario.group), None, mask))
     if problems:
         raise DataError("\n".join(problems) + "\nThen run 'dvc repro' again")
     return found, bad
@@ -403,10 +407,17 @@ def _missing(raw: Path, domain: str, scenario: Scenario, where: str) -> str:
 
 
 def _class_problems(
-    folder: Path, walked: Walked, scenario: Scenario, where: str, names: dict[str, str], *, target: bool
+    folder: Path,
+    walked: Walked,
+    images: Sequence[str],
+    scenario: Scenario,
+    where: str,
+    names: dict[str, str],
+    *,
+    target: bool,
 ) -> Iterator[str]:
-    allowed = f"Allowed: {', '.join(scenario.classes)}"
-    if loose := [path for path in walked.files if path.count("/") == 1]:
+    allowed, answers = f"Allowed: {', '.join(scenario.classes)}", scenario.annotation_config()
+    if loose := [path for path in images if path.count("/") == 1]:
         advice = ", or set 'target_labels: none'" if target else ""
         first = ", ".join(shown_name(path.split("/")[1], scenario.kind, names[path]) for path in loose[:3])
         yield (
@@ -415,7 +426,9 @@ def _class_problems(
         )
     first_in = {path.split("/")[1]: path for path in sorted([*walked.files, *walked.refused], reverse=True)}
     for entry in walked.folders:
-        if "/" in entry or nfc(entry) in scenario.classes or not is_text(entry):  # what lies in those is refused
+        if "/" in entry or not is_text(entry):  # what lies in those is refused
+            continue
+        if answers.class_of(nfc(entry), scenario.classes) in scenario.classes:
             continue
         if entry not in first_in and any(f"{note}/".startswith(f"{entry}/") for note in walked.notes):
             continue
@@ -459,8 +472,8 @@ def _check_domains(found: list[Found], bad: list[Bad], scenario: Scenario, where
                 f"domain '{domain}', named by '{key}' {where}: {count} images ({refused} refused)."
                 " At least 2 are needed"
             )
-    labels = {f.label for f in found if f.domain != scenario.target}
-    for label in scenario.classes if scenario.annotation_config().labelled else []:
+    labels, answers = {f.label for f in found if f.domain != scenario.target}, scenario.annotation_config()
+    for label in answers.learnt(scenario.classes):
         if label not in labels:
             problems.append(
                 f"class '{label}' of 'classes' {where}: no image in the source ({', '.join(scenario.source)})."

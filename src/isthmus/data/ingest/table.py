@@ -128,7 +128,7 @@ class _Reading:
             (self._label(cells["label"]) or None) if answers.labelled and keeps else None,
             (nfc(cells[self._group]) or None) if self._group else None,
             cells.get("split", "").strip() or None,
-            self._beside(cells["mask"]) if answers.masks and keeps else None,
+            self._beside(cells.get("mask", "")) if answers.reads_masks and keeps else None,
             self._beside(cells["image_b"]) if answers.second else None,
         )
         if problem := self._problem(entry, line):
@@ -156,7 +156,8 @@ class _Reading:
 
     def _label(self, written: str) -> str:
         label = nfc(written)
-        return label if label in self._scenario.classes else label.strip()
+        label = label if label in self._scenario.classes else label.strip()
+        return self._answers.class_of(label, self._scenario.classes) if label else ""
 
     def _domain_problems(self, line: Line) -> Iterator[str]:
         domain = self._domain(line)

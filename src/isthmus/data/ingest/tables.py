@@ -270,7 +270,8 @@ def _tables(
     known = source & labelled
     labels = [number[name] if here else None for name, here in zip(frame["class_name"], known, strict=True)]
     frame["label"] = pd.array(labels, dtype="Int32")
-    check_splits(_to_say(frame, scenario), scenario.domains, scenario.classes if labelled else [], splits)
+    learnt = scenario.annotation_config().learnt(scenario.classes)
+    check_splits(_to_say(frame, scenario), scenario.domains, learnt, splits)
     frame["copies"] = frame.groupby("image_id")["path"].transform("count")
     return frame.drop_duplicates("image_id").reset_index(drop=True)
 

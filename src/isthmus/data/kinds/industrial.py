@@ -44,11 +44,17 @@ class Config(KindConfig):
     )
     flat_field: bool = Field(False, description="divide by the line's mean illumination, fitted on training images")
     exposure: bool = Field(False, description="normalise each line's mean and standard deviation of grey values")
+    squash: bool = Field(
+        False,
+        description="long frames are squeezed to a square and not cut to their centre; task anomaly: true unless set",
+    )
     clahe: float | None = Field(None, gt=1, le=40, description="clip limit of CLAHE, times a flat histogram; none: off")
 
     def build(self) -> "Industrial":
         """Returns the kind with these options."""
-        return Industrial(self.image_size, self.channels, self.roi, self.flat_field, self.exposure, self.clahe)
+        return Industrial(
+            self.image_size, self.channels, self.roi, self.flat_field, self.exposure, self.clahe, self.squash
+        )
 
 
 class _Sums:
@@ -86,6 +92,7 @@ class Industrial(Kind):
         flat_field: bool = False,
         exposure: bool = False,
         clahe: float | None = None,
+        squash: bool = False,
     ) -> None:
         self.image_size = image_size
         self.channels = channels
@@ -93,6 +100,7 @@ class Industrial(Kind):
         self.flat_field = flat_field
         self.exposure = exposure
         self.clahe = clahe
+        self.squash = squash
 
     def fit(self, images: Iterable[Image]) -> Fitted:
         """Returns `range` of deep images, `field` (relative illumination) and `mean`, `std` of grey, as asked for.
@@ -137,13 +145,13 @@ class Industrial(Kind):
             pixels = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
         if self.clahe is not None:
             pixels = np.stack([equalised(pixels[..., c], self.clahe) for c in range(pixels.shape[2])], axis=2)
-        return centre_square(with_channels(pixels, self.channels), self.image_size)
+        return centre_square(with_channels(pixels, self.channels), self.image_size, squash=self.squash)
 
     def box(self, image: Image) -> tuple[float, float, float, float]:
         """Returns the centre of the region; see `Kind`."""
         top, left = (0, 0) if self.roi is None else self.roi[:2]
         height, width = self._region(image.pixels).shape[:2]
-        inner = centre_box(height, width, self.image_size)
+        inner = centre_box(height, width, self.image_size, squash=self.squash)
         return inner[0] + top, inner[1] + left, inner[2] + top, inner[3] + left
 
     def _region(self, pixels: NDArray[Any]) -> NDArray[Any]:

@@ -22,5 +22,5 @@ class Pair(ABC):
         """Writes the files; the same seed writes the same bytes.
 
         Classes: `<folder>/<domain>/<class>/file`. Segmentation: `<domain>/images/NAME.*` and `<domain>/masks/NAME.png`.
-        Change: `<domain>/a/NAME.*`, the later `<domain>/b/NAME.*`, and `<domain>/masks/NAME.png`.
+        Change: `<domain>/a/NAME.*`, the later `<domain>/b/NAME.*`, and `<domain>/masks/NAME.png`. Or with `images.csv`.
         """

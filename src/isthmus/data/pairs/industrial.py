@@ -30,6 +30,7 @@ from isthmus.data.pairs import Pair, PairConfig
 Frame = NDArray[np.float64]
 
 SIDE = 200  # [pixel]
+_CHANGED = 0.05  # [pixel] of height, or [share] of reflected light, by which a defect changes the surface it lies on
 LOTS = 80  # a line: six images of a lot, so that a split by lot keeps near its shares
 
 
@@ -152,17 +153,26 @@ def render(line: Line, label: str, finish: np.random.Generator, rng: np.random.G
         finish: draws what the lot's images share.
         rng: draws everything else.
     """
+    return seen(line, label, finish, rng)[0]
+
+
+def seen(
+    line: Line, label: str, finish: np.random.Generator, rng: np.random.Generator
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Returns a frame as `render`, and which of its pixels are changed by the defect, bool `[200, 200]`."""
     turn, rough, bright = finish.normal(0, 3), finish.lognormal(0, 0.15), finish.normal(1, 0.05)
     height = _texture(line, turn, rng) * line.slope * rough
     albedo = np.full((SIDE, SIDE), line.albedo * bright)
+    defect = np.zeros((SIDE, SIDE), np.bool_)
     if label != "good":
         shape, cover = _DEFECTS[label](line, rng)
         height, albedo = height + shape, albedo * cover
+        defect = (np.abs(shape) > _CHANGED) | (np.abs(cover - 1) > _CHANGED)
     toward = np.deg2rad(line.azimuth + rng.normal(0, 2))
     down, across = np.gradient(height)
     slope = across * np.cos(toward) + down * np.sin(toward)
     radiance = albedo * np.clip(1 - np.tan(np.deg2rad(line.zenith)) * slope, 0.02, None)
-    return _exposed(line, radiance, rng)
+    return _exposed(line, radiance, rng), defect
 
 
 def _texture(line: Line, turn: float, rng: np.random.Generator) -> Frame:

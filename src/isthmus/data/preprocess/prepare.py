@@ -100,7 +100,7 @@ def prepare(
     rows = RowFormat(first.shape, first.dtype.name)
     index = plan_shards(scenario.domains, manifest, first.nbytes)
     sums = {domain: Moments(rows) for domain in scenario.domains}
-    formats = {"shards": rows} | ({"masks": RowFormat(first.shape[:2], "uint8")} if answers.masks else {})
+    formats = {"shards": rows} | ({"masks": RowFormat(first.shape[:2], "uint8")} if answers.reads_masks else {})
     refused = _write_shards(reading, items, train, index, formats, sums, work, workers)
     if refused:
         index = _without(work, index, {r.image_id for r in refused}, manifest, scenario, formats)
@@ -109,7 +109,7 @@ def prepare(
             _raise_nothing_left(refused, f"domain '{domain}'")
     (work / "state.json").unlink(missing_ok=True)  # the rows that it speaks of go away
     shutil.move(work / "shards", folder / "shards")
-    if answers.masks:
+    if answers.reads_masks:
         target = set(index.loc[index["domain"] == scenario.target, "shard"])
         for path in sorted((work / "masks").glob("*.npy")):
             to = masks_target if path.stem in target else folder / "masks"

@@ -16,12 +16,27 @@ class AnnotationConfig(Config):
     Attributes:
         labelled: each image has one class, by its folder or by a table's column `label`.
         masks: each image has a mask, which says the class of each pixel.
+        regions: an image may have a mask of where what its class names is; masks of this kind are evaluated alone.
         second: an example is two images of one place, the later one in a file of its own.
     """
 
     labelled: ClassVar[bool] = False
     masks: ClassVar[bool] = False
+    regions: ClassVar[bool] = False
     second: ClassVar[bool] = False
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether files beside the images are read as masks."""
+        return self.masks or self.regions
+
+    def class_of(self, written: str, classes: Sequence[str]) -> str:
+        """Returns the class that a folder's name or a table's label stands for: itself, unless the task says more."""
+        return written
+
+    def learnt(self, classes: list[str]) -> list[str]:
+        """Returns the classes of which the source must have images."""
+        return classes if self.labelled else []
 
     @property
     def columns(self) -> list[str]:

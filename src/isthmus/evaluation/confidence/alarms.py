@@ -3,9 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, TypedDict
 
-import numpy as np
-
-from isthmus.evaluation.metrics import Predictions, above_guessing, accuracy, collapsed
+from isthmus.evaluation.guards import TaskGuards
+from isthmus.evaluation.metrics import Predictions
 from isthmus.evaluation.shift.distances import shift_is_found
 
 
@@ -18,26 +17,27 @@ class Alarms(TypedDict):
 
 
 def raise_alarms(
+    guards: TaskGuards,
     source_predicted: Predictions,
     source_labels: Predictions,
     target_predicted: Predictions,
     classes: int,
-    guards: Mapping[str, float],
+    significance: float,
     shift: Mapping[str, Any],
 ) -> Alarms:
     """Returns what is wrong.
 
     Args:
+        guards: of the task; they never refuse source-only, so the fallback is tested here.
         source_predicted: int64 `[R, S]`, source images that were not trained on, one row a seed.
         source_labels: int64 `[S]`.
         target_predicted: int64 `[R, T]`, of the target's training images, which the guards of the selection use too.
         classes: K.
-        guards: of `choice.json`; they never refuse source-only, so the fallback is tested here.
+        significance: [p-value] of the guards.
         shift: the content of `shift.json`.
     """
-    right = float(np.mean([accuracy(row, source_labels) for row in source_predicted]))
     return {
-        "source_learned": above_guessing(right, source_labels, guards["significance"])[0],
-        "target_collapsed": collapsed(target_predicted, classes),
+        "source_learned": guards.learned(source_predicted, source_labels, significance)[0],
+        "target_collapsed": guards.collapsed(target_predicted, source_labels, classes),
         "shift_found": shift_is_found(shift["pairs"]["pooled"], shift["control"]),
     }

@@ -13,7 +13,6 @@ from isthmus.data.masks import IGNORED, Mask
 from isthmus.evaluation.metrics import Reals
 
 MAX_FALSE_POSITIVES = 0.3  # [share] of good pixels, up to which AUPRO is taken
-_EDGE = 1e-9  # rounding of (n + 1)(1 - alpha), where that is a whole number
 _NEIGHBOURS = np.ones((3, 3), dtype=np.int64)  # pixels that touch at a corner are of one region, as in MVTec's code
 
 
@@ -52,22 +51,6 @@ def resampled_auroc(scores: NDArray[np.floating], defective: NDArray[np.bool_], 
     won = ((heavy @ wins) * light).sum(axis=1)
     result: Reals = np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
     return result
-
-
-def average_precision(scores: NDArray[np.floating], defective: NDArray[np.bool_]) -> float:
-    """Returns the mean precision over the defective images, each at the threshold of its own score; NaN without any.
-
-    The sum over thresholds of (recall_n - recall_(n-1)) precision_n, without interpolation, as scikit-learn has it;
-    equal scores are one threshold.
-
-    >>> average_precision(np.array([0.1, 0.4, 0.35, 0.8]), np.array([False, False, True, True])).__round__(3)
-    0.833
-    """
-    if not defective.any():
-        return float("nan")
-    right, wrong = _cumulated(scores, np.stack([defective, ~defective]).astype(np.float64))
-    precision, gained = right / (right + wrong), np.diff(right, prepend=0.0)
-    return float((precision * gained).sum() / right[-1])
 
 
 def pixel_auroc(maps: NDArray[np.floating], truth: Mask) -> float:
@@ -115,42 +98,6 @@ def aupro(maps: NDArray[np.floating], truth: Mask, limit: float = MAX_FALSE_POSI
     below = rates <= limit
     at_limit = np.interp(limit, rates, values)  # the last of equal rates: the highest overlap that the limit allows
     return float(np.trapezoid(np.append(values[below], at_limit), np.append(rates[below], limit)) / limit)
-
-
-def false_alarm_rate(scores: NDArray[np.floating], threshold: float) -> float:
-    """Returns the share of good images whose score is above the threshold.
-
-    Args:
-        scores: `[N]`, of good images only.
-        threshold: of an alarm.
-
-    >>> false_alarm_rate(np.array([0.1, 0.2, 0.3, 0.4]), 0.3)
-    0.25
-    """
-    return float((scores > threshold).mean())
-
-
-def conformal_threshold(scores: NDArray[np.floating], alpha: float) -> float:
-    """Returns the smallest threshold above which a new good image scores with a probability of at most `alpha`.
-
-    The ceil((n + 1)(1 - alpha))-th smallest of the n scores: a score above it has a conformal p-value,
-    (1 + number of held-out scores at least as high) / (n + 1), of at most alpha (Vovk, Gammerman & Shafer, 2005;
-    Bates, Candes, Lei, Romano & Sesia, Annals of Statistics 2023, https://arxiv.org/abs/2104.08279). It holds in the
-    mean over draws of the held-out images, if the new good image is exchangeable with them: of the same domain, and
-    neither trained on nor in the memory. Infinite where n < 1 / alpha - 1: so few images cannot bear that rate.
-
-    Args:
-        scores: `[n]`, of held-out good images.
-        alpha: the false-alarm rate that is promised [share], above 0 and below 1.
-
-    >>> conformal_threshold(np.arange(19.0), 0.1)
-    17.0
-    >>> conformal_threshold(np.arange(8.0), 0.1)
-    inf
-    """
-    assert 0 < alpha < 1, f"alpha is {alpha}"
-    place = int(np.ceil((len(scores) + 1) * (1 - alpha) - _EDGE))
-    return float(np.sort(scores)[place - 1]) if place <= len(scores) else float("inf")
 
 
 def _check(maps: NDArray[np.floating], truth: Mask) -> None:

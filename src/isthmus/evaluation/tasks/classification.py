@@ -1,7 +1,7 @@
 """One class an image: balanced accuracy, calibration, conformal sets, estimated accuracy."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from isthmus.evaluation.confidence.alarms import Alarms, raise_alarms
 from isthmus.evaluation.confidence.calibrated import judged
 from isthmus.evaluation.confidence.measured import measured_on
 from isthmus.evaluation.confidence.trust import averaged, build_trust, flat, trust_against_labels
+from isthmus.evaluation.guards import TaskGuards, classification
 from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.scoring.predict import PREDICTIONS, label_free_numbers, predictions_table
 from isthmus.evaluation.scoring.transferability import know_nothing, leep
@@ -29,6 +30,31 @@ from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, read_samples
 class Evaluation(TaskEvaluation):
     """Of classes of images."""
 
+    guards: ClassVar[TaskGuards] = classification.Guards()
+
+    def scored(
+        self,
+        body: dict[str, Any],
+        inputs: EvaluationInputs,
+        made: dict[str, Any],
+        runs: dict[str, Trained],
+        labels: NDArray[np.int64],
+        groups: NDArray[Any],
+        rows: NDArray[np.int64],
+    ) -> dict[str, Any]:
+        """Returns the body of `truth.json` as another task of one answer an image has it.
+
+        Args:
+            body: of classes.
+            inputs: of `evaluate`.
+            made: `choice.json`.
+            runs: what is compared.
+            labels: int64 `[N]`, `UNKNOWN` where there is none.
+            groups: `[N]`.
+            rows: labelled images of the target's test split.
+        """
+        return body
+
     def evaluate(self, inputs: EvaluationInputs) -> Evaluated:
         """Joins the labels, and returns truth, trust, predictions and metrics."""
         scenario = inputs.scenario
@@ -40,12 +66,15 @@ class Evaluation(TaskEvaluation):
         seed = derive_seed(inputs.seed, "trust")
         model = judged(chosen, made["chosen"], samples, scenario.source, scenario.target, inputs.options)
         believed = build_trust(model, samples, scenario.source, averaged(made, runs), inputs.options, seed)
-        believed["alarms"] = _alarms(model.logits, samples, scenario, made, read_json(inputs.shift / "shift.json"))
+        believed["alarms"] = _alarms(
+            self.guards, model.logits, samples, scenario, made, read_json(inputs.shift / "shift.json")
+        )
         body = _truth(inputs, made, runs, samples, labels, contradicting)
         if body["available"]:
             known = model.target_test[labels[model.target_test] != UNKNOWN]
             body["trust"] = trust_against_labels(model, samples, labels, known, believed, inputs.options, seed)
             body |= _transfer(inputs, made, runs, samples, labels, known)
+            body = self.scored(body, inputs, made, runs, labels, samples.group, known)
         if measured := _measured(inputs.labels_measure, samples, scenario.target, made, runs):
             body["measured"] = measured
         logits = chosen.logits(made["chosen"]["seed"], made["chosen"]["epoch"])
@@ -56,13 +85,19 @@ class Evaluation(TaskEvaluation):
 
 
 def _alarms(
-    logits: NDArray[np.float32], samples: Samples, scenario: Scenario, made: dict[str, Any], shift: dict[str, Any]
+    guards: TaskGuards,
+    logits: NDArray[np.float32],
+    samples: Samples,
+    scenario: Scenario,
+    made: dict[str, Any],
+    shift: dict[str, Any],
 ) -> Alarms:
     source, target = samples.rows(scenario.source, "val"), samples.rows([scenario.target], "train")
-    predicted, classes = logits.argmax(axis=2), len(scenario.classes)
+    predicted, significance = logits.argmax(axis=2), made["guards"]["significance"]
     return raise_alarms(
-        predicted[:, source], samples.label[source], predicted[:, target], classes, made["guards"], shift
-    )
+        guards, predicted[:, source], samples.label[source], predicted[:, target], len(scenario.classes), significance,
+        shift,
+    )  # fmt: skip
 
 
 def _truth(

@@ -87,7 +87,7 @@ class MaskAnswers(TaskAnswers):
         seen = np.zeros((windows.height, windows.width), np.float32)
         for cell, box, square in zip(cells, windows.boxes, windows.squares, strict=True):
             pixels = upsampled(cell, (rows, columns), side).softmax(dim=1)
-            here, inside = _back(pixels, square, box)
+            here, inside = back(pixels, square, box)
             area = (slice(box.top, box.top + box.height), slice(box.left, box.left + box.width))
             total[:, *area] += here * inside
             seen[area] += inside
@@ -122,7 +122,7 @@ def _boxes(parts: ModelParts, image: Image, domain: str) -> list[Box]:
     ]
 
 
-def _back(
+def back(
     pixels: torch.Tensor, square: tuple[float, float, float, float], box: Box
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Returns probabilities of a prepared square at the pixels of its window, and 1 where the square reaches them.

@@ -1,27 +1,33 @@
 """One class an image: leaderboard, calibration, confusion, where the model looked, images to label first."""
 
 from pathlib import Path
+from typing import ClassVar
 
 from isthmus.core.files import read_json, write_json, write_text
 from isthmus.data.scenario import Scenario
-from isthmus.report.explanations import explained_cases
+from isthmus.report.explanations import Explained, explained_cases
 from isthmus.report.label_list import as_csv, query_lines
 from isthmus.report.model_card import as_markdown, model_card
 from isthmus.report.page import Extras, report_page
-from isthmus.report.results import CLASSES
+from isthmus.report.results import CLASSES, Findings, Scored
 from isthmus.report.tasks import ReportFiles, TaskReport
 
 
 class Report(TaskReport):
     """Of classes of images."""
 
+    scored: ClassVar[Scored] = CLASSES
+
+    def looked(self, findings: Findings, files: ReportFiles) -> Explained:
+        """Returns what shows where in an image the model looked."""
+        return explained_cases(findings, files.prepared, files.explained)
+
     def write(self, scenario: Scenario, files: ReportFiles, folder: Path) -> None:
         """Reads all files of a scenario and writes page and card."""
-        findings = files.findings(scenario, CLASSES)
+        findings = files.findings(scenario, self.scored)
         card = model_card(findings)
         queries = query_lines(findings, files.manifest, files.prepared, files.features, files.trained)
-        explained = explained_cases(findings, files.prepared, files.explained)
-        extras = Extras(queries, explained, read_json(files.robustness))
+        extras = Extras(queries, self.looked(findings, files), read_json(files.robustness))
         write_text(folder / "report.html", report_page(findings, files.prepared, extras))
         listed = as_csv(queries, findings.facts["classes"], scenario.kind, files.locations)
         write_text(folder / "label_first.csv", listed)

@@ -43,9 +43,13 @@ class ModelParts:
 
     def predict(self, prepared: NDArray[Any], domain: str) -> tuple[NDArray[Any], NDArray[Any]]:
         """Returns how typical each image is of the domain `[N]`, and float64 logits over the domain's temperature."""
-        embeddings, logits = self.classifier.predict(prepared, domain)
+        return self.located(prepared, domain)[:2]
+
+    def located(self, prepared: NDArray[Any], domain: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Returns what `predict` does, and the maps `[N, T]` of a model that has some."""
+        embeddings, logits, maps = self.classifier.located(prepared, domain)
         temperature = self.spec["promise"]["temperature"][self.role(domain)]
-        return self.typicality[domain].scores(embeddings), logits.astype("float64") / temperature
+        return self.typicality[domain].scores(embeddings), logits.astype("float64") / temperature, maps
 
 
 class TaskAnswers(ABC):

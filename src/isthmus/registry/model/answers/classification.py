@@ -32,9 +32,9 @@ class Answers(TaskAnswers):
 
     def empty(self, parts: ModelParts) -> pd.DataFrame:
         """Returns the answer to no image."""
-        return self._rows(parts, np.empty((0, len(parts.classes))), np.empty(0), parts.target)
+        return self.rows(parts, np.empty((0, len(parts.classes))), np.empty(0), parts.target)
 
-    def prepare(self, parts: ModelParts, example: Sequence[Image], domain: str) -> NDArray[Any]:
+    def prepare(self, parts: ModelParts, example: Sequence[Image], domain: str) -> Any:
         """Returns the prepared image, `[H, W, C]`."""
         (image,) = example
         if parts.tiles is not None:
@@ -44,11 +44,20 @@ class Answers(TaskAnswers):
     def answer(self, parts: ModelParts, prepared: list[Any], domain: str) -> pd.DataFrame:
         """Returns a row an image; see the class."""
         typical, logits = parts.predict(np.stack(prepared), domain)
-        return self._rows(parts, softmax(logits), typical, domain)
+        return self.rows(parts, logits, typical, domain)
 
-    def _rows(
-        self, parts: ModelParts, probabilities: NDArray[np.float64], typical: NDArray[np.float64], domain: str
+    def rows(
+        self, parts: ModelParts, logits: NDArray[np.float64], typical: NDArray[np.float64], domain: str
     ) -> pd.DataFrame:
+        """Returns the columns of each image; see the class.
+
+        Args:
+            parts: of the model.
+            logits: float64 `[N, K]`, over the domain's temperature.
+            typical: `[N]`, of `ModelParts.predict`.
+            domain: whose images they are.
+        """
+        probabilities = softmax(logits)
         names = [parts.classes[place] for place in probabilities.argmax(axis=1)]
         columns = {f"probability_{name}": probabilities[:, place] for place, name in enumerate(parts.classes)}
         inside = _sets(parts, probabilities, domain)
