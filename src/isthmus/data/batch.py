@@ -71,10 +71,12 @@ class Outputs:
     Attributes:
         features: float32 `[N, B]`, after the bottleneck: what methods align.
         logits: float32 `[N, K]`.
+        extents: float32 `[N, 4]`, where rows are cells of boxes, out of training (`models/extents.py`).
     """
 
     features: Tensor
     logits: Tensor
+    extents: Tensor | None = None
 
     def split(self, source_count: int) -> tuple["Outputs", "Outputs"]:
         """Returns source and target rows apart."""

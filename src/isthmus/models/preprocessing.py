@@ -10,7 +10,7 @@ from isthmus.models import ModelConfig
 def with_defaults_of_weights(scenario: Scenario, backbone: dict[str, Any]) -> Scenario:
     """Returns the scenario with the size, interpolation and crop of the weights where `preprocess` sets none.
 
-    Where answers are masks, nothing is cropped but what `preprocess` says.
+    Where answers are masks or boxes, nothing is cropped but what `preprocess` says.
 
     Args:
         scenario: its kind takes some of the three; what it does not take is left out.
@@ -22,7 +22,7 @@ def with_defaults_of_weights(scenario: Scenario, backbone: dict[str, Any]) -> Sc
     if not backbone:
         return scenario
     taken = set(plugins.load("data.kinds", scenario.kind).Config.model_fields)
-    if scenario.annotation_config().masks:
+    if scenario.annotation_config().cells:
         taken -= {"crop", "crop_mode"}  # each pixel of the image counts, not what is in its middle
     config = ModelConfig(mode="frozen", backbone=backbone).backbone_config(
         f"params.yaml: models.{scenario.model}.backbone."

@@ -22,6 +22,7 @@ from isthmus.models import ModelConfig
 from isthmus.models.cells import CellEncoder
 from isthmus.models.classifier import Classifier, Encoder, Features, Mean, Standardise, same_for_all
 from isthmus.models.embedding import read_facts
+from isthmus.models.extents import ExtentHead
 from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.tuning import add_prompts
 
@@ -67,7 +68,7 @@ class TrainedClassifier(nn.Module):
             return found
         cells = seen.half().float().flatten(0, 1)  # as `embed` stores them
         of_cells: Outputs = self.classifier(cells, domains.repeat_interleave(seen.shape[1]))
-        return Outputs(of_cells.features.reshape(*seen.shape[:2], -1).mean(dim=1), of_cells.logits)
+        return Outputs(of_cells.features.reshape(*seen.shape[:2], -1).mean(dim=1), of_cells.logits, of_cells.extents)
 
     def predict_logits(self, images: NDArray[Any], domain: str, batch_size: int = 32) -> NDArray[np.float32]:
         """Returns float32 logits `[N, K]`, or `[N * T, K]`, of prepared images `[N, H, W, C]` of one domain.
@@ -77,7 +78,6 @@ class TrainedClassifier(nn.Module):
         """
         return self.predict(images, domain, batch_size)[1]
 
-    @torch.no_grad()
     def predict(
         self, images: NDArray[Any], domain: str, batch_size: int = 32
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -86,17 +86,31 @@ class TrainedClassifier(nn.Module):
         Raises:
             DataError: the model knows no such domain.
         """
+        return self.predict_all(images, domain, batch_size)[:2]
+
+    @torch.no_grad()
+    def predict_all(
+        self, images: NDArray[Any], domain: str, batch_size: int = 32
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+        """Returns what `predict` does, and float32 extents `[N * T, 4]` of a model of boxes, of others `[0, 4]`.
+
+        Raises:
+            DataError: the model knows no such domain.
+        """
         if domain not in self.domains:
             raise DataError(f"the model knows no domain '{domain}'. Allowed: {', '.join(self.domains)}")
         self.eval()
         embeddings, logits = [np.zeros((0, self.width), np.float32)], [np.zeros((0, len(self.classes)), np.float32)]
+        extents = [np.zeros((0, 4), np.float32)]
         for start in range(0, len(images), batch_size):
             pixels = torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2)
             domains = torch.full((len(pixels),), self.domains.index(domain), dtype=torch.int64)
             found = self(pixels, domains)
             embeddings.append(found.features.float().numpy())
             logits.append(found.logits.float().numpy())
-        return np.concatenate(embeddings), np.concatenate(logits)
+            if found.extents is not None:
+                extents.append(found.extents.float().numpy())
+        return np.concatenate(embeddings), np.concatenate(logits), np.concatenate(extents)
 
 
 def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folder: Path) -> None:
@@ -138,6 +152,7 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
         "domains": run["domains"],
         "grid": list(stored.grid),
         "images": stored.images,
+        "extents": any(".extents." in name for name in tensors),
         "parts": [{"method": method, "seed": own, "epoch": epoch} for method, own, epoch in parts],
         "seed": seed,
     }
@@ -196,7 +211,10 @@ def _classifier(
     if facts["neighbours"]:
         count, votes = len(tensors[f"{prefix}.head.labels"]), facts["neighbours"]
         head = NeighbourHead(count, width, classes, votes["count"], votes["temperature"])
-    return Classifier(backbone, width, classes, facts["bottleneck"], facts["norm"], 0, facts["linear"], head)
+    classifier = Classifier(backbone, width, classes, facts["bottleneck"], facts["norm"], 0, facts["linear"], head)
+    if facts.get("extents"):  # models of older versions do not say
+        classifier.extents = ExtentHead(width)
+    return classifier
 
 
 def load_candidate(trained: Path, parts: Parts, features: Path, seed: int) -> TrainedClassifier:

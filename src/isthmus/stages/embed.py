@@ -61,7 +61,7 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
     shards = sorted((prepared / "shards").glob("*.npy"))
     height, channels = open_shard(shards[0]).shape[2:]
     answers = params.scenario.annotation_config()
-    images = 1 + answers.second if answers.masks else 0
+    images = 1 + answers.second if answers.cells else 0
     channels //= max(1, images)
     config = params.model.backbone_config(f"params.yaml: models.{params.scenario.model}.backbone.")
     with atomic_folder(features) as folder:

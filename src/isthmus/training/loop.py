@@ -366,7 +366,7 @@ class LoopSession:
         plain = merged(model)  # what is kept has the standard names, and its scores are those of what is kept
         assert isinstance(plain, Classifier)
         model = plain
-        logits, features = self._predict(model, np.arange(len(self._data.domains)), self._data.cells)
+        logits, features, extents = self._predict(model, np.arange(len(self._data.domains)), self._data.cells)
         if not self._leads:
             return
         kept = self._folder / "epochs" / f"{self._epoch:03d}"
@@ -374,29 +374,34 @@ class LoopSession:
             np.save(stream, logits)
         with atomic_file(kept.with_suffix(".embeddings.npy")) as partial, partial.open("wb") as stream:
             np.save(stream, features.astype(np.float16))
+        if extents is not None:
+            with atomic_file(kept.with_suffix(".extents.npy")) as partial, partial.open("wb") as stream:
+                np.save(stream, extents)
         with atomic_file(kept.with_suffix(".safetensors")) as partial:
             save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, partial)
 
     @torch.no_grad()
     def _predict(
         self, model: Classifier, rows: NDArray[np.int64], cells: int = 1
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Returns logits of these rows, and features: the mean of each `cells` rows that follow one another."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None]:
+        """Returns logits of these rows, features (the mean of each `cells` rows in succession), and extents."""
         was = model.training
         model.eval()
-        logits, features = [], []
+        logits, features, extents = [], [], []
         size = self._settings.batch_size if self._data.images else max(1, 4096 // cells) * cells
         for inputs, domains in self._data.in_order(rows, size):
             outputs = model(inputs.to(self.device), domains.to(self.device))
             logits.append(outputs.logits.float().cpu().numpy())
+            if outputs.extents is not None:
+                extents.append(outputs.extents.float().cpu().numpy())
             seen = outputs.features.float()
             features.append(
                 seen.reshape(-1, cells, seen.shape[1]).mean(1).cpu().numpy() if cells > 1 else seen.cpu().numpy()
             )
         model.train(was)
         if not logits:
-            return np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32)
-        return np.concatenate(logits), np.concatenate(features)
+            return np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32), None
+        return np.concatenate(logits), np.concatenate(features), np.concatenate(extents) if extents else None
 
     def _save(self) -> None:
         state = {name: thing.state_dict() for name, thing in self._remembered.items()}
