@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from benchmarks import boxes
 from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, LOCATIONS, read_table
 from isthmus.evaluation.boxes import predicted_boxes
@@ -40,12 +41,17 @@ def pipelines_boxes(project: Path) -> dict[str, Detections]:
     return {paths[image_id]: one for image_id, one in zip(index["image_id"], found, strict=True)}
 
 
-@pytest.mark.slow
-def test_a_model_of_boxes_is_evaluated_promoted_and_served_as_the_pipeline_evaluated_it(tmp_path: Path) -> None:
-    project = build_project(tmp_path / "project", "detection")
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project whose stages have run."""
+    project = build_project(tmp_path_factory.mktemp("detection") / "project", "detection")
     params = yaml.safe_load((project / "params.yaml").read_text()) | {"gates": GATES}
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    record(run_stages(project))
+    return run_stages(project)
+
+
+@pytest.mark.slow  # every stage once
+def test_boxes_go_through_every_stage_to_truth_page_and_card(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = project / "out" / "demo"
 
     truth, page = read_json(out / "truth.json"), (out / "report" / "report.html").read_text()
@@ -55,6 +61,16 @@ def test_a_model_of_boxes_is_evaluated_promoted_and_served_as_the_pipeline_evalu
     assert "Find objects of these classes" in (out / "report" / "model_card.md").read_text()
     trained = out / "train" / "mmd" / "seeds" / "0" / "epochs"
     assert np.load(next(trained.glob("*.extents.npy"))).shape == (22 * 9, 4)
+    monkeypatch.setattr(boxes, "STEPS", 10)
+    (folder,) = boxes.finished(project)
+    told = boxes.report([boxes.result_of(folder, boxes.on_target(project, folder))])
+    assert "| demo | 4 |" in told and f"{truth['methods']['mmd']['ap50']['mean']:.3f} / " in told
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_a_model_of_boxes_is_promoted_and_served_as_the_pipeline_evaluated_it(project: Path, tmp_path: Path) -> None:
+    record(project)
 
     version = publish(project, "demo").version
     score(project, "demo")
@@ -74,12 +90,12 @@ def test_a_model_of_boxes_is_evaluated_promoted_and_served_as_the_pipeline_evalu
     assert (done.count, done.exit_status, len(coco["images"])) == (10, 0, 10)
     assert coco["categories"] == [{"id": 1, "name": "blob"}]
     for row, image in zip(rows.itertuples(), coco["images"], strict=True):
-        boxes, own = json.loads(row.boxes), expected[f"images/night/{Path(row.path).name}"]
-        np.testing.assert_allclose([box["box"] for box in boxes], own.corners, atol=1e-3)
-        np.testing.assert_allclose([box["score"] for box in boxes], own.scores, atol=1e-5)
-        assert row.count_blob == sum(box["score"] >= row.threshold for box in boxes)
+        answer, own = json.loads(row.boxes), expected[f"images/night/{Path(row.path).name}"]
+        np.testing.assert_allclose([box["box"] for box in answer], own.corners, atol=1e-3)
+        np.testing.assert_allclose([box["score"] for box in answer], own.scores, atol=1e-5)
+        assert row.count_blob == sum(box["score"] >= row.threshold for box in answer)
         listed = [entry for entry in coco["annotations"] if entry["image_id"] == image["id"]]
         assert image["file_name"] == row.path and (image["width"], image["height"]) == (SIDE, SIDE)
-        left, top, right, bottom = boxes[0]["box"]
+        left, top, right, bottom = answer[0]["box"]
         np.testing.assert_allclose(listed[0]["bbox"], [left, top, right - left, bottom - top], atol=1e-3)
-        assert len(listed) == len(boxes)
+        assert len(listed) == len(answer)
