@@ -21,7 +21,7 @@ class Batch:
         target_strong: like the target rows of `inputs`, strongly augmented; None unless the method asks for it.
         soft_labels: float32 `[S, K]`, what the source loss is taken against (label smoothing, mixed images, shares of
             a cell's pixels); None: `labels`.
-        overlap: whether the source loss is of the classes' overlap too: rows are cells of masks.
+        overlap: whether the source loss is of the classes' overlap too: rows are cells of masks or boxes.
     """
 
     inputs: Tensor

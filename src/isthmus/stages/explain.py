@@ -57,10 +57,12 @@ def run(
 ) -> None:
     """Loads the chosen model with its backbone, picks images, writes their maps."""
     make_deterministic(_THREADS)
-    if not params.scenario.annotation_config().labelled:
+    answers = params.scenario.annotation_config()
+    if not answers.labelled:
+        reason = "the answer is a mask, which shows it" if answers.masks else "the answer is boxes, which show it"
         with atomic_folder(explained) as folder:
             np.save(folder / "maps.npy", np.zeros((0, 2, 1, 1), np.float32))
-            write_json(folder / "explain.json", {"why_not": "the answer is a mask, which shows it", "images": []})
+            write_json(folder / "explain.json", {"why_not": reason, "images": []})
         return
     made = read_json(choice)
     chosen = made["chosen"]

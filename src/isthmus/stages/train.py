@@ -3,7 +3,7 @@
 `run.json`: what was run, resolved, and which share of the backbone's weights trained. `seeds/K/curves.jsonl`: one line
 an epoch. `seeds/K/epochs/EEE.*` for each kept epoch: `safetensors` weights (in frozen mode without the backbone),
 `logits.npy` float32 `[N, K]` and `embeddings.npy` float16 `[N, B]` of all images, rows in the order of
-`prepared/index.parquet`. Of tasks with masks the last epoch alone, `logits.npy` float32 `[N * T, K]` of the cells of
+`prepared/index.parquet`. Of tasks with cells the last epoch alone, `logits.npy` float32 `[N * T, K]` of the cells of
 each image's grid, and embeddings are means over an image's cells; of boxes also `extents.npy` float32 `[N * T, 4]`,
 from each cell's centre to left, top, right and bottom edge, in cells (`data/boxes.py`). No target label is
 read, by any path.
