@@ -1,7 +1,8 @@
-"""A small project whose answers are masks: raw files, params, and every stage run in this process, as dvc.yaml says."""
+"""A small project whose answers are masks or boxes: raw files, params, and every stage run here, as dvc.yaml says."""
 
 import csv
 import importlib
+import json
 import shlex
 import shutil
 import subprocess
@@ -38,8 +39,10 @@ def write_parts(raw: Path) -> None:
                 _save(raw / domain / "masks" / name.replace(".png", "_mask.png"), disk.astype(np.uint8) * 255)
 
 
-def write_raw(raw: Path, change: bool = False) -> None:
-    """Writes bright disks on a dark ground by day and the negative by night, with their masks and `images.csv`."""
+def write_raw(raw: Path, task: str = "segmentation") -> None:
+    """Writes bright disks on a dark ground by day and the negative by night, with masks or boxes, and `images.csv`."""
+    change = task == "change"
+    coco: dict[str, list] = {"images": [], "annotations": [], "categories": [{"id": 7, "name": "blob"}]}
     generator = np.random.default_rng(0)
     lines = []
     for domain, splits in SPLITS.items():
@@ -53,11 +56,20 @@ def write_raw(raw: Path, change: bool = False) -> None:
                 shown = np.clip(255 - pixels if domain == "night" else pixels, 0, 255).astype(np.uint8)
                 _save(raw / folder / name, shown)
             truth = mask.astype(np.uint8)
+            beside = "annotations.json" if task == "detection" else f"masks/{name}"
+            lines.append([f"images/{name}", domain, beside, split, f"later/{name}" if change else ""])
+            if task == "detection":
+                number = len(coco["images"]) + 1
+                coco["images"].append({"id": number, "file_name": name, "width": SIDE, "height": SIDE})
+                coco["annotations"].append({"id": number, "image_id": number, "category_id": 7, "bbox": _box(truth)})
+                continue
             truth[:2] = 255
             _save(raw / "masks" / name, truth)
-            lines.append([f"images/{name}", domain, f"masks/{name}", split, f"later/{name}" if change else ""])
+    if task == "detection":
+        (raw / "annotations.json").write_text(json.dumps(coco))
     with (raw / "images.csv").open("w", newline="") as stream:
-        csv.writer(stream).writerows([["path", "domain", "mask", "split", "image_b"], *lines])
+        column = "boxes" if task == "detection" else "mask"
+        csv.writer(stream).writerows([["path", "domain", column, "split", "image_b"], *lines])
 
 
 def build_project(folder: Path, task: str = "segmentation", **scenario: object) -> Path:
@@ -66,7 +78,7 @@ def build_project(folder: Path, task: str = "segmentation", **scenario: object) 
     if task == "anomaly":
         write_parts(raw)
     else:
-        write_raw(raw, task == "change")
+        write_raw(raw, task)
     shutil.copytree(ROOT / "data" / "labels", folder / "data" / "labels")
     for name in ("dvc.yaml", ".dvcignore", "requirements.lock"):
         if (ROOT / name).exists():
@@ -135,6 +147,11 @@ def _disk(generator: np.random.Generator) -> np.ndarray:
     row, column = generator.integers(12, SIDE - 12, 2)
     rows, columns = np.mgrid[:SIDE, :SIDE]
     return (rows - row) ** 2 + (columns - column) ** 2 < int(generator.integers(6, 12)) ** 2
+
+
+def _box(truth: np.ndarray) -> list[int]:
+    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
+    return [int(columns[0]), int(rows[0]), int(np.ptp(columns)) + 1, int(np.ptp(rows)) + 1]
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError, IsthmusError
 from isthmus.core.project import stage_path
-from isthmus.data.audit.summary import Bad
+from isthmus.data.audit.summary import Bad, plural
 from isthmus.data.bounds import Bounds
 from isthmus.data.image import Image
 from isthmus.data.ingest.identity import read_key
@@ -165,7 +165,8 @@ def _check_sample(raw: Path, scenario: Scenario, seen: Scanned, domain: str, key
             without += [_told(found, row.beside.refused, scenario, seen) for row in rows[:1] if row.beside.refused]
     if without and len(without) == len(sample):
         raise DataError(
-            f"domain '{domain}': none of {len(sample)} masks that were tried can be used: {'; '.join(without)}. Correct"
+            f"domain '{domain}': none of {len(sample)} {plural(scenario.annotation_config().noun)} that were tried can"
+            f" be used: {'; '.join(without)}. Correct"
             " them, or set 'target_labels: none'"
         )
     kind = scenario.kind_config("").build()

@@ -20,6 +20,7 @@ from isthmus.core.files import read_json, write_json, write_text
 from isthmus.core.locks import flocked
 from isthmus.core.project import stage_path
 from isthmus.data.add.register import dvc_add
+from isthmus.data.audit.summary import plural
 from isthmus.data.csv_lines import read_csv
 from isthmus.data.labels.answers import Images, merged, read_answers
 from isthmus.data.labels.given import (
@@ -185,11 +186,12 @@ class _Places:
         self._project, self._name = project, name
         self._stages: dict[str, Any] = read_yaml(project / "dvc.yaml")["stages"]
         self.scenario: Scenario = load_params(ScenarioParams, params, {"scenario": f"scenarios.{name}"}).scenario
-        if not self.scenario.annotation_config().labelled:
+        answers = self.scenario.annotation_config()
+        if not answers.labelled:
             raise ConfigError(
-                f"scenario '{name}' is of task {self.scenario.task}: its images have no class to ask for."
-                " Draw masks of target images and name them in the column 'mask' of images.csv (target_labels: table);"
-                " the report's label_first.csv lists images to begin with"
+                f"scenario '{name}' is of task {self.scenario.task}: its images have no class to ask for. Draw"
+                f" {plural(answers.noun)} of target images and name them in the column '{answers.noun}' of images.csv"
+                " (target_labels: table); the report's label_first.csv lists images to begin with"
             )
         self.file = labels_file(self.path("labels", "labels"), name)
         self.folder = self.path("report", "report").parent / "label"

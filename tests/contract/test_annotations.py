@@ -26,9 +26,9 @@ def test_an_unknown_option_of_a_task_is_refused_in_a_scenario(name: str) -> None
 def test_the_answers_of_a_task_lie_in_columns_of_a_table(name: str) -> None:
     answers = build(name)
 
-    assert set(answers.columns) <= {"label", "mask", "image_b"}
+    assert set(answers.columns) <= {"label", "mask", "image_b", "boxes"}
     assert answers.columns
-    assert answers.labelled != answers.masks
+    assert answers.labelled + answers.masks + answers.boxes == 1
     assert answers.problem(["one", "two"]) == ""
 
 

@@ -54,9 +54,9 @@ def diversity(logits: Tensor, prior: Tensor | None = None) -> Tensor:
 def source_loss(logits: Tensor, batch: Batch, smoothing: float = 0.0) -> Tensor:
     """Returns the cross-entropy of source logits `[S, K]`, against the batch's soft labels where it has them.
 
-    Of cells of masks the soft Dice loss over the batch is added, as cross-entropy alone gives thin structures up: no
-    cell is mostly of their class (Milletari, Navab, Ahmadi, V-Net, 3DV 2016; the sum with cross-entropy: Isensee et
-    al., nnU-Net, Nature Methods 2021).
+    Of cells of masks and boxes the soft Dice loss over the batch is added, as cross-entropy alone gives thin structures
+    up: no cell is mostly of their class (Milletari, Navab, Ahmadi, V-Net, 3DV 2016; the sum with cross-entropy: Isensee
+    et al., nnU-Net, Nature Methods 2021).
 
     Args:
         logits: of the source rows.

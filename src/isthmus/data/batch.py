@@ -21,7 +21,7 @@ class Batch:
         target_strong: like the target rows of `inputs`, strongly augmented; None unless the method asks for it.
         soft_labels: float32 `[S, K]`, what the source loss is taken against (label smoothing, mixed images, shares of
             a cell's pixels); None: `labels`.
-        overlap: whether the source loss is of the classes' overlap too: rows are cells of masks.
+        overlap: whether the source loss is of the classes' overlap too: rows are cells of masks or boxes.
     """
 
     inputs: Tensor
@@ -72,11 +72,13 @@ class Outputs:
         features: float32 `[N, B]`, after the bottleneck: what methods align.
         logits: float32 `[N, K]`.
         maps: float32 `[N, T]`, of each cell of an image, above 0 where it looks like a defect; None: not of this head.
+        extents: float32 `[N, 4]`, where rows are cells of boxes, out of training (`models/extents.py`).
     """
 
     features: Tensor
     logits: Tensor
     maps: Tensor | None = None
+    extents: Tensor | None = None
 
     def split(self, source_count: int) -> tuple["Outputs", "Outputs"]:
         """Returns source and target rows apart."""

@@ -37,12 +37,14 @@ TARGET_LABELS = pa.schema([("image_id", pa.string()), ("label", pa.int32())])
 COMPANIONS = pa.schema(  # files that belong to an image; "" where there is none
     [
         ("image_id", pa.string()),
-        ("mask", pa.string()),  # below the raw folder
-        ("mask_sha256", pa.string()),
+        ("mask", pa.string()),  # or the file with its boxes; below the raw folder
+        ("mask_sha256", pa.string()),  # of boxes: of their text
+        ("boxes", pa.string()),  # `data/boxes.py: as_text`, in pixels of the image
         ("second", pa.string()),  # the later of two images of one place
         ("second_sha256", pa.string()),
     ]
 )
+BOXES = pa.schema([("image_id", pa.string()), ("boxes", pa.string())])  # in pixels of the prepared image
 INDEX = pa.schema([("image_id", pa.string()), ("domain", pa.string()), ("shard", pa.string()), ("row", pa.int32())])
 
 

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from isthmus.core.errors import DataError
+from isthmus.core.files import read_json
 from isthmus.data.bounds import DEFAULT, Bounds
+from isthmus.data.boxes import source_labels
+from isthmus.data.manifest import BOXES, read_table
 from isthmus.data.readers import reader_for
 from isthmus.data.shards import open_shard
 from isthmus.data.tasks import AnnotationConfig
@@ -157,14 +160,17 @@ def cell_shares(masks: Mask, rows: int, columns: int, classes: int) -> tuple[NDA
 def source_cells(
     prepared: Path, index: pd.DataFrame, grid: tuple[int, ...], classes: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Returns `cell_shares` of all prepared images by the source's masks; the target's cells are not scored.
+    """Returns `cell_shares` of all prepared images by the source's masks or boxes; the target's cells are not scored.
 
     Args:
-        prepared: of `prepare`; `masks/` holds the source's alone.
+        prepared: of `prepare`; `masks/` and `boxes.parquet` hold the source's alone.
         index: `INDEX`, which gives the order.
         grid: rows and columns of cells.
         classes: K.
     """
+    if (prepared / "boxes.parquet").is_file():
+        boxes, side = read_table(prepared / "boxes.parquet", BOXES), read_json(prepared / "facts.json")["height"]
+        return source_labels(boxes, index, grid, side, classes)
     cells = grid[0] * grid[1]
     shares = np.zeros((len(index), cells, classes), np.float32)
     scored = np.zeros((len(index), cells), np.float32)

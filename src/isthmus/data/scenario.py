@@ -33,7 +33,7 @@ class Scenario(Config):
     source: list[Name] = Field(min_length=1, description="labelled domains, one or several")
     target: Name = Field(description="the domain to adapt the model to")
     target_labels: Literal["folders", "table", "none"] = Field(
-        "none", description="where labels (masks) of the target can be found for evaluation, if anywhere"
+        "none", description="where labels (masks, boxes) of the target can be found for evaluation, if anywhere"
     )
     classes: list[Name] = Field(min_length=2, description="closed set, in the order of the model's outputs")
     annotations: dict[str, Any] = Field(default_factory=dict, description="options of the task, such as mask values")

@@ -3,7 +3,6 @@
 A row of logits is a cell of an image's grid; scores are of pixels, at the size of the prepared images.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,19 +14,17 @@ from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.calibration import fit_temperature
-from isthmus.evaluation.confidence.alarms import raise_alarms
+from isthmus.evaluation.cells import alarms, known, some
 from isthmus.evaluation.mask_guards import MaskGuards
 from isthmus.evaluation.masks import TrueMasks, predicted_masks, predicted_pixels
 from isthmus.evaluation.metrics import pairwise_agreement
 from isthmus.evaluation.scoring.mask_truth import build_mask_truth
 from isthmus.evaluation.scoring.masks import boundary_scores, class_iou, confusions, mean_defined, mean_iou
-from isthmus.evaluation.scoring.predict import MASK_PREDICTIONS
+from isthmus.evaluation.scoring.predict import MASK_PREDICTIONS, common_numbers
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.evaluation.tasks import Evaluated, EvaluationInputs, TaskEvaluation
-from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, grid_of, read_samples
-
-_MOST_CELLS = 20_000  # that a temperature is fitted on
+from isthmus.evaluation.trained import Samples, Trained, grid_of, read_samples
 
 
 class MaskEvaluation(TaskEvaluation):
@@ -44,11 +41,11 @@ class MaskEvaluation(TaskEvaluation):
         cells = guards.rows(samples, runs, inputs.prepared)
         trust = _trust(guards, chosen, made, cells, scenario, read_json(inputs.shift / "shift.json"))
         test = samples.rows([scenario.target], "test")
-        known = test[masks.scored(test)]
+        scored = test[masks.scored(test)]
         truth: dict[str, Any] = {"available": False}
-        if len(known):
-            truth = _truth(inputs, made, runs, samples, known, masks)
-            truth["masks_missing"] = len(test) - len(known)
+        if len(scored):
+            truth = _truth(inputs, made, runs, samples, scored, masks)
+            truth["masks_missing"] = len(test) - len(scored)
         table = _predictions(chosen, made, samples, masks, len(scenario.classes))
         shares = np.stack(table.iloc[test]["shares"].to_list()).mean(axis=0)
         trust["target_shares"] = {n: float(share) for n, share in zip(scenario.classes, shares, strict=True)}
@@ -91,29 +88,13 @@ def _trust(
     shift: dict[str, Any],
 ) -> dict[str, Any]:
     """Returns what is known without target labels: alarms, and the temperature of the cells' probabilities."""
-    logits = chosen.all_logits(made["chosen"]["epoch"])
-    predicted = logits.argmax(axis=2)
-    val, cal = (_some(_known(cells, scenario.source, split)) for split in ("val", "cal"))
-    target = _some(cells.rows([scenario.target], "train"))
-    shipped = chosen.facts.seeds.index(made["chosen"]["seed"])
-    alarms = raise_alarms(
-        guards, predicted[:, val], cells.label[val], predicted[:, target], len(scenario.classes),
-        made["guards"]["significance"], shift,
-    )  # fmt: skip
+    cal = some(known(cells, scenario.source, "cal"))
+    logits = chosen.logits(made["chosen"]["seed"], made["chosen"]["epoch"])
     return {
-        "alarms": alarms,
-        "temperature": fit_temperature(logits[shipped, cal], cells.label[cal]),
+        "alarms": alarms(guards, chosen, made, cells, scenario, shift),
+        "temperature": fit_temperature(logits[cal], cells.label[cal]),
         "estimate": {"available": False, "why": f"accuracy without labels is not estimated for {scenario.task}"},
     }
-
-
-def _known(cells: Samples, domains: Sequence[str], split: str) -> NDArray[np.int64]:
-    rows = cells.rows(domains, split)
-    return rows[cells.label[rows] != UNKNOWN]
-
-
-def _some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rows[:: -(-len(rows) // _MOST_CELLS)]
 
 
 def _predictions(
@@ -146,12 +127,7 @@ def _numbers(
     table: pd.DataFrame,
 ) -> dict[str, float]:
     """Returns the flat body of `metrics.json`; scores are means over seeds."""
-    numbers: dict[str, float] = {
-        "chosen_epoch": made["chosen"]["epoch"],
-        "chosen_is_fallback": int(made["chosen"]["fallback"]),
-        "candidate_count": len(made["candidates"]),
-        "candidate_out_count": sum(1 for candidate in made["candidates"] if candidate["refused"]),
-    }
+    numbers = common_numbers(made, samples, scenario)
     classes = len(scenario.classes)
     for prefix, run, method in (
         ("source", chosen, made["chosen"]["method"]),
@@ -164,12 +140,6 @@ def _numbers(
                 found = _masks(run, made["epochs"][method], rows, masks.side)
                 seeds = [float(mean_iou(confusions(seed, truth, classes).sum(axis=0))) for seed in found]
                 numbers[f"{prefix}_{split}_mean_iou"] = float(np.mean(seeds))
-    for role, domains, splits in (
-        ("source", scenario.source, ("train", "val", "cal", "test")),
-        ("target", [scenario.target], ("train", "test")),
-    ):
-        for split in splits:
-            numbers[f"{role}_{split}_count"] = len(samples.rows(domains, split))
     test = samples.rows([scenario.target], "test")
     if len(test):
         here = table.iloc[test]

@@ -94,6 +94,11 @@ class Trained:
         """Returns float32 `[N, B]`, features after the bottleneck."""
         return self._array(seed, f"{epoch:03d}.embeddings.npy", None, self._count).astype(np.float32)
 
+    def extents(self, seed: int, epoch: int) -> NDArray[np.float32]:
+        """Returns float32 `[N * T, 4]` of each cell's box, in cells (`data/boxes.py: corners`)."""
+        rows = self._count * self.facts.cells
+        return self._array(seed, f"{epoch:03d}.extents.npy", 4, rows).astype(np.float32, copy=False)
+
     def all_logits(self, epoch: int) -> NDArray[np.float32]:
         """Returns float32 `[R, N, K]`, one plane a seed in the order of `facts.seeds`."""
         return np.stack([self.logits(seed, epoch) for seed in self.facts.seeds])

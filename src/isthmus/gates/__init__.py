@@ -69,7 +69,7 @@ class Evidence:
     @property
     def metric_name(self) -> str:
         """Returns that score's name for people."""
-        return {"mean_iou": "mean IoU"}.get(self.metric, self.metric.replace("_", " "))
+        return {"mean_iou": "mean IoU", "ap50": "AP50"}.get(self.metric, self.metric.replace("_", " "))
 
     def silence(self, rule: str) -> list[Reason]:
         """Returns a refusal where the candidate gave no answer that a rule could look at, else nothing."""

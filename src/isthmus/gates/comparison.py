@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.seeds import derive_seed
-from isthmus.evaluation.metrics import group_weights, interval, resampled_balanced_accuracy
+from isthmus.evaluation.metrics import Reals, group_weights, interval, resampled_balanced_accuracy
+from isthmus.evaluation.scoring.boxes import Matches, ap50, average_precisions
 from isthmus.evaluation.scoring.masks import mean_iou, resampled
 from isthmus.gates.scored import Answers, Scored
 
@@ -43,6 +45,8 @@ def paired_difference(scored: Scored, champion: Answers, role: str, resamples: i
         drawn = resampled(mean_iou, counts, weights)
         low, high = interval(drawn[:, 0] - drawn[:, 1])
         return Difference(one - other, low, high, len(rows))
+    if scored.candidate.matches is not None and champion.matches is not None:
+        return _of_boxes(scored.candidate.matches, champion.matches, rows, weights)
     labels = scored.label[rows]
     right = np.stack([scored.right(scored.candidate)[rows], scored.right(champion)[rows]])
     # a right answer is the label itself, a wrong one is none of the classes: balanced accuracy needs no more
@@ -50,3 +54,12 @@ def paired_difference(scored: Scored, champion: Answers, role: str, resamples: i
     drawn = resampled_balanced_accuracy(right, labels, weights)
     low, high = interval(drawn[:, 0] - drawn[:, 1])
     return Difference(means[0] - means[1], low, high, len(rows))
+
+
+def _of_boxes(one: Matches, other: Matches, rows: NDArray[np.int64], weights: Reals) -> Difference:
+    """Returns the difference in AP50; the first line of weights is of all images of the role."""
+    whole = np.zeros((1 + len(weights), len(one.true_boxes)))
+    whole[0, rows], whole[1:, rows] = 1, weights
+    apart = ap50(average_precisions(one, whole)) - ap50(average_precisions(other, whole))
+    low, high = interval(apart[1:][~np.isnan(apart[1:])])
+    return Difference(float(apart[0]), low, high, len(rows))

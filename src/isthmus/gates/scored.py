@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, sha256_file
 from isthmus.data.manifest import COMPANIONS, MANIFEST, read_table
-from isthmus.evaluation.scoring.predict import MASK_PREDICTIONS, PREDICTIONS
+from isthmus.evaluation.scoring.boxes import Matches
+from isthmus.evaluation.scoring.predict import BOX_PREDICTIONS, MASK_PREDICTIONS, PREDICTIONS
 from isthmus.evaluation.trained import UNKNOWN
 
 SOURCE, TARGET = "source", "target"
@@ -41,6 +42,12 @@ MASK_EVALUATION = pa.schema(
         ("mean_iou", pa.float32()),  # of the pipeline's own mask, at the size of the prepared image
     ]
 )
+BOX_EVALUATION = pa.schema(
+    [
+        *(MASK_EVALUATION.field(name) for name in MASK_EVALUATION.names if name != "mean_iou"),
+        ("ap50", pa.float32()),  # of the pipeline's own boxes, in the prepared image
+    ]
+)
 _IDENTITY = ["image_id", "sha256", "part", "domain", "label", "mask_sha256"]
 
 
@@ -61,6 +68,8 @@ class Answers:
         sha256: of the bytes that it read, in the order of the evaluation set.
         image_id: likewise.
         probabilities: float64 `[N, K]`; of a model that answers masks no column.
+        matches: the boxes of each image at an IoU of .5, of a model that answers boxes; `boxes_from` is the score from
+            which they are counted.
         counts: int64 `[N, K, K]`, pixels of each image by true and answered class, at the image's own size, zero where
             the truth is not known; None for a model that answers classes.
     """
@@ -78,6 +87,8 @@ class Answers:
     image_id: list[str]
     probabilities: NDArray[np.float64]
     counts: NDArray[np.int64] | None = None
+    matches: Matches | None = None
+    boxes_from: float = 0.0
 
     def predicted(self, classes: list[str]) -> NDArray[np.int64]:
         """Returns the place of each answer among `classes` `[N]`, by name; `UNKNOWN` for a class not among them."""
@@ -114,7 +125,8 @@ class Scored:
     @property
     def metric(self) -> str:
         """Returns the name of the score that models are compared by, as in `truth.json`."""
-        return "mean_iou" if "mask_sha256" in self.images else "balanced_accuracy"
+        found = [name for name in ("mean_iou", "ap50") if name in self.images]
+        return found[0] if found else "balanced_accuracy"
 
     @property
     def label(self) -> NDArray[np.int64]:
@@ -131,30 +143,36 @@ class Scored:
         return result
 
 
-def evaluation_set(manifest: Path, predictions: Path, target: str, companions: Path | None = None) -> pd.DataFrame:
+def evaluation_set(
+    manifest: Path, predictions: Path, target: str, companions: Path | None = None, boxes: bool = False
+) -> pd.DataFrame:
     """Returns the test images of all domains, with the labels that `evaluate` joined: columns of `EVALUATION`.
 
     Args:
         manifest: of `ingest`.
         predictions: of `evaluate`.
         target: domain.
-        companions: of `ingest`, where the answers are masks: then columns of `MASK_EVALUATION`.
+        companions: of `ingest`, where the answers are masks or boxes: then columns of `MASK_EVALUATION`.
+        boxes: whether they are boxes: then columns of `BOX_EVALUATION`.
 
     Raises:
         DataError: a table is missing, broken, or not of one run.
     """
-    answered = read_table(predictions, PREDICTIONS if companions is None else MASK_PREDICTIONS)
+    cells, schema, key = (
+        (BOX_PREDICTIONS, BOX_EVALUATION, "ap50") if boxes else (MASK_PREDICTIONS, MASK_EVALUATION, "mean_iou")
+    )
+    answered = read_table(predictions, PREDICTIONS if companions is None else cells)
     if companions is not None:
         masks = read_table(companions, COMPANIONS).set_index("image_id")["mask_sha256"]
         answered["mask_sha256"] = masks.loc[answered["image_id"]].to_numpy(dtype=object)
-        answered["label"] = answered["mean_iou"].notna().map({True: 0, False: None}).astype("Int32")
+        answered["label"] = answered[key].notna().map({True: 0, False: None}).astype("Int32")
     answered = answered[answered["split"] == "test"]
     facts = read_table(manifest, MANIFEST).set_index("image_id")
     unknown = answered.loc[~answered["image_id"].isin(facts.index), "image_id"]
     if len(unknown) or not len(answered):
         wrong = f"{len(unknown)} images are not in {manifest}" if len(unknown) else "holds no image of a test split"
         raise DataError(f"{predictions}: {wrong}. Run 'dvc repro' again; see 'ingest.splits' in params.yaml")
-    schema = EVALUATION if companions is None else MASK_EVALUATION
+    schema = EVALUATION if companions is None else schema
     frame = answered.reset_index(drop=True)
     for name in ("sha256", "part", "group"):
         frame[name] = facts.loc[frame["image_id"], name].to_numpy(dtype=object)
@@ -185,8 +203,8 @@ def read_scored(folder: Path, current_md5: str) -> Scored:
     changed = [name for name, sha256 in sorted(facts["files"].items()) if _hash(folder / name) != sha256]
     if changed:
         raise DataError(f"{folder}: {', '.join(changed)} missing or changed since scoring. Run 'isthmus score' again")
-    schema = MASK_EVALUATION if facts.get("metric") == "mean_iou" else EVALUATION
-    images = read_table(folder / "evaluation.parquet", schema)
+    schemas = {"mean_iou": MASK_EVALUATION, "ap50": BOX_EVALUATION}
+    images = read_table(folder / "evaluation.parquet", schemas.get(facts.get("metric", ""), EVALUATION))
     champion = read_answers(folder, "champion") if facts["champion"] else None
     return Scored(
         images, facts["classes"], facts["set_md5"], current_md5, read_answers(folder, "candidate"), champion,
@@ -208,13 +226,24 @@ def read_answers(folder: Path, who: str) -> Answers:
     if "counts" in rows:
         size = len(facts["classes"])
         counts = np.stack(rows["counts"].to_list()).astype(np.int64).reshape(len(rows), size, size)
+    matches = _matches(rows) if "true_boxes" in rows else None
     return Answers(
         **facts,
         sha256=list(rows["sha256"]),
         image_id=list(rows["image_id"]),
         probabilities=probabilities,
         counts=counts,
+        matches=matches,
+        boxes_from=float(rows["threshold"].iloc[0]) if "threshold" in rows and len(rows) else 0.0,
     )
+
+
+def _matches(rows: pd.DataFrame) -> Matches:
+    """Returns the boxes of an evidence table: columns `scores`, `classes`, `right`, `true_boxes`, a list an image."""
+    scores, classes, right = (np.concatenate(rows[name].to_list()) for name in ("scores", "classes", "right"))
+    images = np.repeat(np.arange(len(rows)), rows["scores"].map(len))
+    true = np.stack(rows["true_boxes"].to_list()).astype(np.int64)
+    return Matches(images, classes.astype(np.int64), scores, right.astype(np.bool_)[None], true)
 
 
 def _hash(path: Path) -> str:

@@ -89,6 +89,7 @@ class Classifier(nn.Module):
 
     Attributes:
         precision: type of the forward pass in training (autocast); None: float32.
+        extents: of boxes, on the backbone's features; None: rows are no cells of boxes.
     """
 
     def __init__(
@@ -117,6 +118,7 @@ class Classifier(nn.Module):
                 )
             self.head: nn.Module = nn.Linear(width, classes) if head is None else head
         self.precision: torch.dtype | None = None
+        self.extents: nn.Module | None = None
 
     def forward(self, inputs: Tensor, domains: Tensor) -> Outputs:
         """Returns features `[N, B]` and logits `[N, K]`, float32 also where `precision` names a shorter type.
@@ -129,11 +131,13 @@ class Classifier(nn.Module):
             maps = self.head.maps(cells, domains)
             return Outputs(cells.mean(dim=1), logits_of(maps), maps)
         with torch.autocast(inputs.device.type, self.precision, enabled=self.training and self.precision is not None):
-            features = self.bottleneck(self.backbone(inputs, domains))
+            seen = self.backbone(inputs, domains)
+            features = self.bottleneck(seen)
             logits = self.head(features)
         if self.training and self.precision is not None:
             return Outputs(features.float(), logits.float())
-        return Outputs(features, logits)
+        extents = None if self.extents is None or self.training else self.extents(seen)
+        return Outputs(features, logits, extents)
 
 
 class Mean(nn.Module):
@@ -150,11 +154,13 @@ class Mean(nn.Module):
         self.shown = tuple(shown)
 
     def forward(self, inputs: Tensor, domains: Tensor) -> Outputs:
-        """Returns features `[N, sum of B]` and logits `[N, K]`, logarithms of the mean probabilities."""
+        """Returns features `[N, sum of B]`, logits `[N, K]`, logarithms of the mean probabilities, and mean extents."""
         outputs: list[Outputs] = [part(inputs, domains) for part in self.parts]
         mean = torch.stack([part.logits.double().softmax(dim=1) for part in outputs]).mean(dim=0)
         logits = mean.clamp_min(LEAST_PROBABILITY).log().float()
-        return Outputs(torch.cat([outputs[place].features for place in self.shown], dim=1), logits)
+        extents = [part.extents for part in outputs if part.extents is not None]
+        features = torch.cat([outputs[place].features for place in self.shown], dim=1)
+        return Outputs(features, logits, torch.stack(extents).mean(dim=0) if extents else None)
 
 
 def _here(network: nn.Module, pixels: Tensor) -> Tensor:

@@ -22,15 +22,15 @@ def with_defaults_of_weights(scenario: Scenario, backbone: dict[str, Any]) -> Sc
     """
     if not backbone:
         return scenario
-    fields = set(plugins.load("data.kinds", scenario.kind).Config.model_fields)
+    answers, fields = scenario.annotation_config(), set(plugins.load("data.kinds", scenario.kind).Config.model_fields)
     taken = set(fields)
-    if scenario.annotation_config().reads_masks:
+    if answers.by_place:
         taken -= {"crop", "crop_mode"}  # each pixel of the image counts, not what is in its middle
     config = ModelConfig(mode="frozen", backbone=backbone).backbone_config(
         f"params.yaml: models.{scenario.model}.backbone."
     )
     own = config.preprocessing([name for name in taken if name not in scenario.preprocess])
-    if scenario.annotation_config().regions:  # a defect may lie anywhere
+    if answers.regions:  # a defect may lie anywhere
         whole = {"crop_mode": "squash", "squash": True}
         own |= {name: value for name, value in whole.items() if name in fields}
     return scenario.model_copy(update={"preprocess": own | scenario.preprocess})

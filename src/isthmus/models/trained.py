@@ -7,7 +7,7 @@ import copy
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,12 +22,29 @@ from isthmus.models import ModelConfig
 from isthmus.models.cells import CellEncoder
 from isthmus.models.classifier import Classifier, Encoder, Features, Mean, Standardise, same_for_all
 from isthmus.models.embedding import read_facts
+from isthmus.models.extents import ExtentHead
 from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.patch_memory import PatchMemory
 from isthmus.models.tuning import add_prompts
 
 _FACTS, _WEIGHTS = "classifier.json", "weights.safetensors"
 Parts = Sequence[tuple[str, int, int]]  # (trained method, seed, kept epoch) of each network that answers
+
+
+class Answered(NamedTuple):
+    """What a trained classifier says of N images with T cells each, float32.
+
+    Attributes:
+        embeddings: `[N, B]`.
+        logits: `[N, K]`, or `[N * T, K]`.
+        maps: `[N, T]` of a model of defects, of others `[0, T]`.
+        extents: `[N * T, 4]` of a model of boxes, of others `[0, 4]`.
+    """
+
+    embeddings: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    maps: NDArray[np.float32]
+    extents: NDArray[np.float32]
 
 
 class TrainedClassifier(nn.Module):
@@ -75,7 +92,9 @@ class TrainedClassifier(nn.Module):
             return of_images
         cells = seen.flatten(0, 1)
         of_cells: Outputs = self.classifier(cells, domains.repeat_interleave(seen.shape[1]))
-        return Outputs(of_cells.features.reshape(*seen.shape[:2], -1).mean(dim=1), of_cells.logits)
+        return Outputs(
+            of_cells.features.reshape(*seen.shape[:2], -1).mean(dim=1), of_cells.logits, extents=of_cells.extents
+        )
 
     def predict_logits(self, images: NDArray[Any], domain: str, batch_size: int = 32) -> NDArray[np.float32]:
         """Returns float32 logits `[N, K]`, or `[N * T, K]`, of prepared images `[N, H, W, C]` of one domain.
@@ -93,13 +112,12 @@ class TrainedClassifier(nn.Module):
         Raises:
             DataError: the model knows no such domain.
         """
-        return self.located(images, domain, batch_size)[:2]
+        answered = self.predict_all(images, domain, batch_size)
+        return answered.embeddings, answered.logits
 
     @torch.no_grad()
-    def located(
-        self, images: NDArray[Any], domain: str, batch_size: int = 32
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-        """Returns what `predict` does, and the maps `[N, T]` of a model that has some.
+    def predict_all(self, images: NDArray[Any], domain: str, batch_size: int = 32) -> Answered:
+        """Returns what `predict` does, and what a model of defects or of boxes says of each cell.
 
         Raises:
             DataError: the model knows no such domain.
@@ -109,6 +127,7 @@ class TrainedClassifier(nn.Module):
         self.eval()
         embeddings, logits = [np.zeros((0, self.width), np.float32)], [np.zeros((0, len(self.classes)), np.float32)]
         maps = [np.zeros((0, int(np.prod(self.grid))), np.float32)]
+        extents = [np.zeros((0, 4), np.float32)]
         for start in range(0, len(images), batch_size):
             pixels = torch.from_numpy(np.array(images[start : start + batch_size])).permute(0, 3, 1, 2)
             domains = torch.full((len(pixels),), self.domains.index(domain), dtype=torch.int64)
@@ -117,7 +136,11 @@ class TrainedClassifier(nn.Module):
             logits.append(found.logits.float().numpy())
             if found.maps is not None:
                 maps.append(found.maps.numpy())
-        return np.concatenate(embeddings), np.concatenate(logits), np.concatenate(maps)
+            if found.extents is not None:
+                extents.append(found.extents.float().numpy())
+        return Answered(
+            np.concatenate(embeddings), np.concatenate(logits), np.concatenate(maps), np.concatenate(extents)
+        )
 
 
 def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folder: Path) -> None:
@@ -160,6 +183,7 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
         "domains": run["domains"],
         "grid": list(stored.grid),
         "images": stored.images,
+        "extents": any(".extents." in name for name in tensors),
         "parts": [{"method": method, "seed": own, "epoch": epoch} for method, own, epoch in parts],
         "seed": seed,
     }
@@ -222,7 +246,10 @@ def _classifier(
         head = NeighbourHead(count, width, classes, votes["count"], votes["temperature"])
     if facts.get("memory"):
         head = PatchMemory(width, domains)
-    return Classifier(backbone, width, classes, facts["bottleneck"], facts["norm"], 0, facts["linear"], head)
+    classifier = Classifier(backbone, width, classes, facts["bottleneck"], facts["norm"], 0, facts["linear"], head)
+    if facts.get("extents"):  # models of older versions do not say
+        classifier.extents = ExtentHead(width)
+    return classifier
 
 
 def load_candidate(trained: Path, parts: Parts, features: Path, seed: int) -> TrainedClassifier:

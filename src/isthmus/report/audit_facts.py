@@ -13,7 +13,7 @@ def audit_facts(audit: dict[str, Any], absent: list[str], unit: str) -> dict[str
     Args:
         audit: `audit.json`.
         absent: classes that the target's test split does not hold; the only thing here that knows of its labels.
-        unit: image or pixel: what has a class.
+        unit: image, pixel or box: what has a class.
     """
     return {
         "shares": _shares(audit.get("shares", {})),
@@ -86,7 +86,7 @@ def _label_notes(labels: dict[str, Any] | None) -> list[str]:
 
 
 def _target_notes(absent: list[str], unit: str) -> list[str]:
-    score = {"image": "recall", "pixel": "IoU"}[unit]
+    score = {"image": "recall", "pixel": "IoU", "box": "AP"}[unit]
     note = f"The target's test split has no {unit} of class {', '.join(absent)}: its {score} is not known."
     return [note] if absent else []
 

@@ -26,6 +26,7 @@ _SHOWN_ABOVE = (
     "bad_by_domain",
     "shortcuts",
     "mask_pixels",
+    "boxes",
 )  # in tables of their own
 _MAX_VALUES = 12  # of one mapping, such as image sizes; more are only counted
 _MAX_PATHS = 100  # quarantined files listed by name; the rest are counted
@@ -60,6 +61,7 @@ def data_facts(findings: Findings) -> dict[str, Any]:
         "files": files,
         "unlisted": len(findings.quarantine) - len(files),
         "mask_pixels": _mask_shares(findings.audit.get("mask_pixels", {})),
+        "boxes": findings.audit.get("boxes", {}),
         **audit_facts(findings.audit, findings.absent, findings.scored.unit),
         "audit": _numbers({name: part for name, part in findings.audit.items() if name not in _SHOWN_ABOVE}),
     }

@@ -35,7 +35,7 @@ class Scored:
     name: str
     second: str
     occurs: str
-    unit: Literal["image", "pixel"]
+    unit: Literal["image", "pixel", "box"]
     truth: tuple[str, ...]
     trust: tuple[str, ...]
     predictions: tuple[str, ...]
@@ -70,6 +70,16 @@ MASKS = Scored(
     truth=(*_TRUTH_KEYS, "pixels"),
     trust=("alarms", "temperature", "estimate"),
     predictions=(*_PREDICTION_COLUMNS, "shares", "mean_iou"),
+)
+BOXES = Scored(
+    metric="ap50",
+    name="AP50",
+    second="ap",
+    occurs="boxes",
+    unit="box",
+    truth=(*_TRUTH_KEYS, "boxes", "threshold"),
+    trust=("alarms", "threshold", "estimate"),
+    predictions=(*_PREDICTION_COLUMNS, "counts", "ap50"),
 )
 
 
@@ -114,7 +124,7 @@ class Findings:
         if not self.labelled:
             return []
         rows = self.truth["methods"][self.truth["chosen"]]["per_class"]
-        return [name for name in self.facts["classes"] if not rows[name][self.scored.occurs]]
+        return [name for name, row in rows.items() if not row[self.scored.occurs]]
 
 
 def read_findings(

@@ -8,7 +8,7 @@ from isthmus.report.formatting import points, points_with_interval, share, share
 from isthmus.report.measured import measured_sentence
 from isthmus.report.results import Findings
 
-COLLAPSED = {"image": "Over 99% of them", "pixel": "Nearly all of their pixels"}
+COLLAPSED = {"image": "Over 99% of them", "pixel": "Nearly all of their pixels", "box": "Nearly all of their cells"}
 LITTLE = 0.2  # [share] of balanced accuracy above guessing: an interval that ends below shows no useful model
 
 
@@ -91,11 +91,14 @@ class Guess:
 def guessing(findings: Findings) -> Guess:
     """Returns the score of guessing; for masks that of the most frequent class everywhere, which is larger.
 
-    Of K classes in the truth the one with share p of the pixels then has the IoU p, and the others have 0.
+    Of K classes in the truth the one with share p of the pixels then has the IoU p, and the others have 0. Boxes at
+    random score next to nothing.
     """
     if findings.scored.unit == "image":
         chance = 1 / len(findings.facts["classes"])
         return Guess(chance, "guessing", f"Guessing would score {share(chance)}.", LITTLE)
+    if findings.scored.unit == "box":
+        return Guess(0.0, "guessing", "Guessing would score next to nothing.", LITTLE)
     rows = findings.truth["methods"][findings.truth["chosen"]]["per_class"]
     shares = {name: row["true_share"] for name, row in rows.items() if row["true_share"]}
     most = max(shares, key=lambda name: shares[name])
@@ -126,7 +129,7 @@ def _near_guessing(findings: Findings, score: dict[str, float], guess: Guess, sc
     """Returns the verdict where the interval holds chance: no better than guessing only where few points are left."""
     method, count = findings.choice["chosen"]["method"], findings.truth["count"]
     detail = f"{scored} {guess.sentence}"
-    if findings.scored.unit == "pixel" and method != SOURCE_ONLY:
+    if findings.scored.unit != "image" and method != SOURCE_ONLY:
         gain = findings.truth["methods"][method]["minus_source_only"]
         detail += f" Against source-only it is {points_with_interval(gain)}."
     if score["high"] <= guess.score + guess.little:
@@ -154,7 +157,7 @@ def _refused(findings: Findings) -> Verdict | None:
             ],
         )
     if alarms["target_collapsed"]:
-        measured = findings.labelled and findings.scored.unit == "pixel"  # nothing is estimated of masks
+        measured = findings.labelled and findings.scored.unit != "image"  # nothing is estimated of masks and boxes
         told = _scored_sentence(findings) if measured else estimate_sentence(findings)
         return Verdict(
             "bad",
@@ -205,7 +208,8 @@ def _without_labels(findings: Findings) -> Verdict:
     method = findings.choice["chosen"]["method"]
     unknown = ""  # where labels of random images measured it, `judge` adds what they say
     if "measured" not in findings.truth:
-        what = {"image": "labels: the true accuracy", "pixel": "masks: the true score"}[findings.scored.unit]
+        told = {"image": "labels: the true accuracy", "pixel": "masks: the true score", "box": "boxes: the true score"}
+        what = told[findings.scored.unit]
         unknown = (
             f"{estimate_sentence(findings)} The target has no {what} is not known, nor whether this"
             " is better than source-only. No gain is claimed."
@@ -229,6 +233,8 @@ def _without_labels(findings: Findings) -> Verdict:
 
 
 def _label_step(findings: Findings) -> Step:
+    if findings.scored.unit == "box":
+        return Step("", "Draw boxes in a few target images of the test split, so that the score can be measured.")
     if findings.scored.unit == "pixel":
         return Step("", "Draw masks of a few target images of the test split, so that the score can be measured.")
     text = "lists a few target images to label; with 20 labels of random ones the accuracy is known within 20 points"

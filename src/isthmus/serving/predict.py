@@ -28,6 +28,7 @@ from isthmus.registry.publish.model_reference import Address, resolve
 from isthmus.registry.store.stores import open_store
 from isthmus.serving import prediction_process
 from isthmus.serving.batch_statistics import keep, summarise
+from isthmus.serving.box_files import BoxFile
 from isthmus.serving.mask_files import write_mask
 
 BATCH = 32  # images handed over at once
@@ -61,9 +62,9 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
     Both hold the paths of files, also of medical ones, since the caller needs them. The log does not.
     Columns of `out`: `path` as given or found (bytes that are no UTF-8 as `\\xe9`), `class`, `confidence` (the largest
     probability), then what the model answers. Masks are files in `<out>.masks`, whose paths `mask` (of defects: `map`)
-    holds; a model of
-    change takes folders with the earlier images in `a/` and the later ones of the same names in `b/`. A file that
-    cannot be read or is no image of the model's kind is listed with its reason.
+    holds; boxes are in `<out>.boxes.json` too, a COCO file. A model of change takes folders with the earlier images in
+    `a/` and the later ones of the same names in `b/`. A file that cannot be read or is no image of the model's kind is
+    listed with its reason.
 
     Args:
         project: its root.
@@ -87,7 +88,9 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
         check_classes(address, spec)
     masks = out.with_name(f"{out.name}.masks")
     bad, count = dict(listed.refused), 0
-    with atomic_file(out) as partial, _Table(partial) as table:
+    boxed = spec.get("classes", [])[1:] if spec.get("task") == "detection" else []
+    coco = out.with_name(f"{out.name}.boxes.json")
+    with atomic_file(out) as partial, _Table(partial) as table, BoxFile(coco, boxed) as boxes:
         for good, failed in answers(store.uri, address, listed.files, "predict", listed.later):
             bad |= failed
             table.append(
@@ -96,6 +99,8 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
                     for path, row in good.items()
                 ]
             )
+            for path, row in good.items():
+                boxes.add(as_text(str(path)), row)
             count += len(good)
             if statistics is not None and good:
                 keep(statistics, summarise(list(good.values()), address.model_id, address.version, datetime.now(UTC)))
@@ -254,12 +259,12 @@ def check_classes(address: Address, spec: Mapping[str, Any]) -> None:
     """Checks that a model answers classes of images, which statistics and `watch` count.
 
     Raises:
-        ConfigError: it answers masks.
+        ConfigError: it answers masks or boxes.
     """
     if spec.get("task", "classification") != "classification":
         raise ConfigError(
-            f"{address.model} version {address.version}: answers masks ({spec['task']}), and statistics of incoming"
-            " images count classes. Run 'isthmus predict' without --keep-statistics"
+            f"{address.model} version {address.version}: answers no classes ({spec['task']}), and statistics of"
+            " incoming images count classes. Run 'isthmus predict' without --keep-statistics"
         )
 
 

@@ -1,6 +1,6 @@
 """Runs the frozen backbone over all prepared images, once.
 
-`features/<shard>.npy` is float32 `[N, D]`, one file a shard and in its order, or, for tasks with masks, float16 `[N, T,
+`features/<shard>.npy` is float32 `[N, D]`, one file a shard and in its order, or, for tasks with cells, float16 `[N, T,
 D]`: of each cell of the image's grid; `features/view<K>-<shard>.npy` the same of photometric views of the source's
 images; `backbone.safetensors` the very weights that made them; `embed.json` how the network is built and where its
 weights came from. Features are cached by shard, weights and code outside the outputs, so that a run that was cut off,
@@ -61,7 +61,7 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
     shards = sorted((prepared / "shards").glob("*.npy"))
     height, channels = open_shard(shards[0]).shape[2:]
     answers = params.scenario.annotation_config()
-    images = 1 + answers.second if answers.reads_masks else 0
+    images = 1 + answers.second if answers.by_place else 0
     channels //= max(1, images)
     config = params.model.backbone_config(f"params.yaml: models.{params.scenario.model}.backbone.")
     with atomic_folder(features) as folder:

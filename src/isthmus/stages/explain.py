@@ -59,7 +59,9 @@ def run(
     make_deterministic(_THREADS)
     answers = params.scenario.annotation_config()
     if not answers.labelled or answers.regions:
-        reason = "the answer is a mask, which shows it" if answers.masks else "the map of the defect shows it"
+        reason = "the answer is a mask, which shows it" if answers.masks else "the answer is boxes, which show it"
+        if answers.regions:
+            reason = "the map of the defect shows it"
         with atomic_folder(explained) as folder:
             np.save(folder / "maps.npy", np.zeros((0, 2, 1, 1), np.float32))
             write_json(folder / "explain.json", {"why_not": reason, "images": []})

@@ -5,6 +5,7 @@ prepared: `index.parquet` (`data/manifest.py: INDEX`, in the manifest's order, i
 (classes, shape, resolved options of the kind, what was fitted, mean and std of each domain's training images, refused
 images with reasons).
 Of tasks with masks also `masks/*.npy` (uint8 `[N, H, W]`, `data/masks.py`), those of the source.
+Of tasks with boxes also `boxes.parquet` (`BOXES`), those of the source.
 masks_target: the same of the target, which `evaluate` alone opens; an empty folder for other tasks.
 What `preprocess` leaves open (size; of photographs crop and interpolation) is as the model's
 weights want it.

@@ -3,10 +3,11 @@
 `run.json`: what was run, resolved, and which share of the backbone's weights trained. `seeds/K/curves.jsonl`: one line
 an epoch. `seeds/K/epochs/EEE.*` for each kept epoch: `safetensors` weights (in frozen mode without the backbone),
 `logits.npy` float32 `[N, K]` and `embeddings.npy` float16 `[N, B]` of all images, rows in the order of
-`prepared/index.parquet`. Of tasks with masks the last epoch alone, `logits.npy` float32 `[N * T, K]` of the cells of
-each image's grid, and embeddings are means over an image's cells. Of task anomaly `maps.npy` float16 `[N, T]` too,
-above 0 where a cell looks like a defect. A method that has nothing to do with the model's head has no seeds, and
-`left_out` says why. No target label is read, by any path.
+`prepared/index.parquet`. Of tasks with cells the last epoch alone, `logits.npy` float32 `[N * T, K]` of the cells of
+each image's grid, and embeddings are means over an image's cells; of boxes also `extents.npy` float32 `[N * T, 4]`,
+from each cell's centre to left, top, right and bottom edge, in cells (`data/boxes.py`). Of task anomaly `maps.npy`
+float32 `[N, T]` too, above 0 where a cell looks like a defect. A method that has nothing to do with the model's head
+has no seeds, and `left_out` says why. No target label is read, by any path.
 """
 
 import math
@@ -31,7 +32,8 @@ from isthmus.core.files import atomic_folder, read_json, write_json
 from isthmus.core.fingerprint import Code
 from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
-from isthmus.data.manifest import INDEX, MANIFEST, read_table
+from isthmus.data.boxes import source_extents
+from isthmus.data.manifest import BOXES, INDEX, MANIFEST, read_table
 from isthmus.data.masks import source_cells
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import CellRows, Rows
@@ -45,6 +47,7 @@ from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import checkpoint_key
 from isthmus.training.data import TrainingData, check_augment, training_data, with_cells
 from isthmus.training.devices import Devices, open_devices
+from isthmus.training.extents import fit_extents
 from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs, planned_epochs
 from isthmus.training.memory import check_head, check_trains_nothing, memorise, memorise_good, why_left_out
 from isthmus.training.statistics import feature_statistics
@@ -151,7 +154,7 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path) ->
     if params.model.views:
         data = replace(data, views=tuple(_view_rows(params, index, features)))
     answers = params.scenario.annotation_config()
-    if answers.masks:
+    if answers.cells:
         data = _of_cells(params, data, index, prepared, features)
     if answers.regions:
         good = [rows[data.labels[rows] == 0] for rows in data.source_train]
@@ -168,7 +171,7 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path) ->
 
 def _view_rows(params: Params, index: pd.DataFrame, features: Path) -> Iterator[Rows | CellRows]:
     """Yields the rows of each view; those of the target, of which there are no views, are the images' own."""
-    kind = CellRows if params.scenario.annotation_config().masks else Rows
+    kind = CellRows if params.scenario.annotation_config().cells else Rows
     source = index["domain"] != params.scenario.target
     for number in range(1, params.model.views + 1):
         shards = index["shard"].where(~source, view_prefix(number) + index["shard"])
@@ -183,6 +186,12 @@ def _of_cells(params: Params, data: TrainingData, index: pd.DataFrame, prepared:
         )
     shares, _ = source_cells(prepared, index, read_facts(features).grid, len(params.scenario.classes))
     return with_cells(data, CellRows(features, index), shares)
+
+
+def _extents(prepared: Path, features: Path) -> NDArray[np.float32]:
+    index = read_table(prepared / "index.parquet", INDEX)
+    boxes, side = read_table(prepared / "boxes.parquet", BOXES), read_json(prepared / "facts.json")["height"]
+    return source_extents(boxes, index, read_facts(features).grid, side)
 
 
 def _class_shares(params: Params) -> NDArray[np.float64] | None:
@@ -235,6 +244,8 @@ def open_session(
     sizes = (len(scenario.classes), width, len(scenario.source), len(data.target_train))
     method = build_method(params, name.partition(",")[0], Shape(*sizes, derived, _target_shares(params)))
     model = _classifier(params, method, data, prepared, features, derived)
+    if scenario.annotation_config().boxes:
+        model.extents = fit_extents(model.backbone, data, _extents(prepared, features), method.views, derived)
     epochs = _epochs(params, method, data)
     settings = Settings(
         epochs,
@@ -268,7 +279,7 @@ def _epochs(params: Params, method: Method, data: TrainingData) -> int:
 
 def _kept(params: Params, epochs: int) -> list[int]:
     """Returns the epochs that are stored; of cells the last alone, whose logits are as many as a hundred images'."""
-    return kept_epochs(epochs, 1 if params.scenario.annotation_config().masks else params.train.keep)
+    return kept_epochs(epochs, 1 if params.scenario.annotation_config().cells else params.train.keep)
 
 
 def build_method(params: Params, name: str, shape: Shape) -> Method:
@@ -396,7 +407,7 @@ def _left_out(params: Params, scenario: str, name: str, why: str) -> dict[str, A
 
 
 def _key(params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path) -> str:
-    masks = [path for path in [prepared / "masks"] if path.is_dir()]
+    masks = [path for path in (prepared / "masks", prepared / "boxes.parquet") if path.exists()]
     inputs = [manifest, prepared / "index.parquet", prepared / "facts.json", *masks, features]
     return checkpoint_key(facts, inputs, Code().fingerprint("train", facts["method"]))
 

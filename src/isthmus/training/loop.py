@@ -22,7 +22,7 @@ from isthmus.core.errors import ConfigError
 from isthmus.core.files import atomic_file
 from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
-from isthmus.data.batch import Batch, Outputs, softened
+from isthmus.data.batch import Batch, softened
 from isthmus.models.classifier import Classifier, Encoder
 from isthmus.models.recipe import EarlyStop, Optimiser, Schedule, Tuning
 from isthmus.models.tuning import distance_to_start, merged, trained_share, unfreeze
@@ -109,14 +109,6 @@ class LeftOut(NamedTuple):
 
     rows: NDArray[np.int64]
     defective: NDArray[np.float32]
-
-
-class _Seen(NamedTuple):
-    """What a model answers: float32 `[n, K]`, `[n, B]`, and `[n, T]` or None."""
-
-    logits: NDArray[np.float32]
-    features: NDArray[np.float32]
-    maps: NDArray[np.float32] | None
 
 
 class LoopSession:
@@ -349,7 +341,7 @@ class LoopSession:
         means = {name: _finite(value / max(1, self._noted)) for name, value in self._sums.items()}
         self._sums, self._noted = {}, 0
         val = self._data.source_val
-        logits = self._predict(self._served, val).logits
+        logits = self._predict(self._served, val)["logits"]
         predicted, truth = logits.argmax(1), self._data.labels[val]
         line = {"epoch": self._epoch, "learning_rate": self._rate} | means
         line |= {
@@ -378,7 +370,7 @@ class LoopSession:
     def _watch(self, name: str, logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float | None:
         if name == "source_val_loss" or not self.method.sees_target:
             return _finite(watched_value("source_val_loss", logits, truth))
-        return _finite(watched_value(name, self._predict(self._served, self._data.target_train).logits, truth))
+        return _finite(watched_value(name, self._predict(self._served, self._data.target_train)["logits"], truth))
 
     def _keep(self) -> None:
         model = self._served
@@ -392,43 +384,38 @@ class LoopSession:
         model = plain
         seen = self._predict(model, np.arange(len(self._data.domains)), self._data.cells)
         if self.left_out is not None:
-            seen.logits[self.left_out.rows, 1] = self.left_out.defective
+            seen["logits"][self.left_out.rows, 1] = self.left_out.defective
         if not self._leads:
             return
         kept = self._folder / "epochs" / f"{self._epoch:03d}"
-        with atomic_file(kept.with_suffix(".logits.npy")) as partial, partial.open("wb") as stream:
-            np.save(stream, seen.logits)
-        with atomic_file(kept.with_suffix(".embeddings.npy")) as partial, partial.open("wb") as stream:
-            np.save(stream, seen.features.astype(np.float16))
-        if seen.maps is not None:
-            with atomic_file(kept.with_suffix(".maps.npy")) as partial, partial.open("wb") as stream:
-                np.save(stream, seen.maps.astype(np.float16))
+        for name, values in seen.items():
+            with atomic_file(kept.with_suffix(f".{name}.npy")) as partial, partial.open("wb") as stream:
+                np.save(stream, values.astype(np.float16) if name == "embeddings" else values)
         with atomic_file(kept.with_suffix(".safetensors")) as partial:
             save_file({name: value.contiguous().cpu() for name, value in model.state_dict().items()}, partial)
 
     @torch.no_grad()
-    def _predict(self, model: Classifier, rows: NDArray[np.int64], cells: int = 1) -> _Seen:
-        """Returns what the model answers to these rows; features: the mean of each `cells` rows one after another."""
+    def _predict(self, model: Classifier, rows: NDArray[np.int64], cells: int = 1) -> dict[str, NDArray[np.float32]]:
+        """Returns what the model answers to these rows: `logits`, `embeddings` (features, of which each `cells` rows in
+        succession have their mean), and of a model of defects or boxes `maps` or `extents`.
+        """
         was = model.training
         model.eval()
-        found: list[Outputs] = []
-        each = self._data.inputs.take(rows[:1]).ndim
-        size = self._settings.batch_size if self._data.images or each == 3 else max(1, 4096 // cells) * cells
+        found: dict[str, list[NDArray[np.float32]]] = {"logits": [], "embeddings": [], "maps": [], "extents": []}
+        whole = self._data.images or self._data.inputs.take(rows[:1]).ndim == 3
+        size = self._settings.batch_size if whole else max(1, 4096 // cells) * cells
         for inputs, domains in self._data.in_order(rows, size):
             outputs = model(inputs.to(self.device), domains.to(self.device))
             seen = outputs.features.float()
             seen = seen.reshape(-1, cells, seen.shape[1]).mean(1) if cells > 1 else seen
-            maps = None if outputs.maps is None else outputs.maps.cpu()
-            found.append(Outputs(seen.cpu(), outputs.logits.float().cpu(), maps))
+            answers = {"logits": outputs.logits, "embeddings": seen, "maps": outputs.maps, "extents": outputs.extents}
+            for name, values in answers.items():
+                if values is not None:
+                    found[name].append(values.float().cpu().numpy())
         model.train(was)
-        if not found:
-            return _Seen(np.zeros((0, 1), np.float32), np.zeros((0, 1), np.float32), None)
-        maps = [part.maps for part in found if part.maps is not None]
-        return _Seen(
-            torch.cat([part.logits for part in found]).numpy(),
-            torch.cat([part.features for part in found]).numpy(),
-            torch.cat(maps).numpy() if maps else None,
-        )
+        if not found["logits"]:
+            return {name: np.zeros((0, 1), np.float32) for name in ("logits", "embeddings")}
+        return {name: np.concatenate(parts) for name, parts in found.items() if parts}
 
     def _save(self) -> None:
         state = {name: thing.state_dict() for name, thing in self._remembered.items()}

@@ -47,6 +47,16 @@ def test_folders_with_masks_are_refused_with_the_task_to_set_and_may_be_classes(
         assert set(plan(old, new, classes=folders).scenario.classes) == set(folders)
 
 
+@pytest.mark.parametrize("beside", ["boxes.json", "labels/a.txt", "annotations/a.xml"])
+def test_folders_with_boxes_are_refused_with_the_task_to_set(beside: str, tmp_path: Path) -> None:
+    old, new = source(tmp_path, *images("images")), target(tmp_path)
+    (old / beside).parent.mkdir(exist_ok=True)
+    (old / beside).write_text("{}")
+
+    with pytest.raises(DataError, match=r"old: holds images/ and .*: images with boxes.*'task: detection' in params"):
+        plan(old, new)
+
+
 def target(tmp_path: Path, *paths: str) -> Path:
     return put(tmp_path / "new", paths or images(""))
 

@@ -95,6 +95,7 @@ def read_source(folder: Path, classes: Sequence[str] | None, known: set[str], gr
     steps, wrapped = _unwrapped(folder, layout.walked, {*map(nfc, classes or ()), *known})
     layout.notes += wrapped
     _refuse_masks(folder, steps, classes or ())
+    _refuse_boxes(layout, classes or ())
     loose = [s for s in steps if len(s.rest) == 1]
     if loose:
         tables = _tables(layout, classes, group, kind)
@@ -219,6 +220,19 @@ def _refuse_masks(folder: Path, steps: list[_Step], classes: Sequence[str]) -> N
                     f" and write a scenario with 'task: {task}' in params.yaml; if these are classes, name them with"
                     " --classes"
                 )
+
+
+def _refuse_boxes(layout: Layout, classes: Sequence[str]) -> None:
+    """Refuses a folder of images with boxes beside them: COCO JSON, or a file of the image's name in another folder."""
+    walked, folder = layout.walked, layout.folder
+    beside = [f"{name}/" for name in ("annotations", "labels") if name in walked.notes]
+    beside += [readable(path.name) for path in sorted(folder.glob("*.json"))[:1]]
+    if "images" in walked.folders and beside and "images" not in classes:
+        raise DataError(
+            f"{folder}: holds images/ and {beside[0]}: images with boxes, and 'isthmus add' takes images with classes"
+            " alone. Put each domain below data/raw/NAME, run 'dvc add' on it and write a scenario with"
+            " 'task: detection' in params.yaml; if 'images' is a class, name the classes with --classes"
+        )
 
 
 def _ask_about_splits(folder: Path, steps: list[_Step], splits: set[str]) -> None:

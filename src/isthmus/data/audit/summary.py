@@ -18,23 +18,25 @@ class Bad(NamedTuple):
     reason: str
 
 
-WITHOUT_MASK = "is used without its mask: "  # how the reason of a target image begins that is used and not scored
+WITHOUT = "is used without its {}: "  # how the reason of a target image begins that is used and not scored
+_MASK = ["mask", "mask_sha256", "boxes"]
 _SHOWN = 20  # bad files in one message
 
 
-def contradictions(frame: pd.DataFrame, target: str) -> list[Bad]:
+def contradictions(frame: pd.DataFrame, target: str, noun: str = "masks") -> list[Bad]:
     """Returns identical files that cannot all be right: of the source, two classes or masks; of all, two later images.
 
     Args:
         frame: columns `image_id`, `domain`, `path`, `class_name`, `mask_sha256`, `second_sha256`; one row a file and
             part.
         target: the target's name; its contradictory classes stay, as two rows of `labels_target`.
+        noun: what `mask_sha256` is of.
     """
     source = frame[frame["domain"] != target]
     bad = set()
     for rows, column, what in (
         (source, "class_name", "are in {} classes: {}"),
-        (source, "mask_sha256", "have {} different masks"),
+        (source, "mask_sha256", f"have {{}} different {noun}"),
         (frame, "second_sha256", "have {} different second images"),
     ):
         odd = rows[rows.groupby("image_id")[column].transform("nunique") > 1]
@@ -45,23 +47,33 @@ def contradictions(frame: pd.DataFrame, target: str) -> list[Bad]:
     return sorted(bad)
 
 
-def one_mask(frame: pd.DataFrame, target: str) -> tuple[pd.DataFrame, list[Bad]]:
+def one_mask(frame: pd.DataFrame, target: str, noun: str = "mask") -> tuple[pd.DataFrame, list[Bad]]:
     """Returns a frame in which identical target files have one mask, and those that have none for they had several.
 
     Args:
-        frame: as of `contradictions`, with `mask`.
+        frame: as of `contradictions`, with `mask` and `boxes`.
         target: the target's name.
+        noun: what `mask_sha256` is of.
     """
     bad: list[Bad] = []
     here = frame[(frame["domain"] == target) & frame["image_id"].duplicated(keep=False)]
     for _, same in here.groupby("image_id"):
-        masks = same.loc[same["mask_sha256"] != "", ["mask", "mask_sha256"]]
+        masks = same.loc[same["mask_sha256"] != "", _MASK]
         if (several := masks["mask_sha256"].nunique()) > 1:
-            why = f"{WITHOUT_MASK}identical files have {several} different masks"
+            why = f"{WITHOUT.format(noun)}identical files have {several} different {plural(noun)}"
             bad += [Bad(path, target, why) for path in same["path"]]
         if len(masks):
-            frame.loc[same.index, ["mask", "mask_sha256"]] = ["", ""] if several > 1 else list(masks.iloc[0])
+            frame.loc[same.index, _MASK] = [""] * len(_MASK) if several > 1 else list(masks.iloc[0])
     return frame, bad
+
+
+def plural(noun: str) -> str:
+    """Returns several of what lies beside an image.
+
+    >>> plural("mask"), plural("boxes")
+    ('masks', 'boxes')
+    """
+    return noun if noun.endswith("s") else f"{noun}s"
 
 
 def check_bad_share(bad: list[Bad], files: int, allowed: float) -> None:

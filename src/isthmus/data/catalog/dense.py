@@ -1,6 +1,6 @@
-"""Public pairs in which an image has a mask, a second date and a mask, or a mask of its defect.
+"""Public pairs in which an image has a mask, a second date and a mask, a mask of its defect, or boxes.
 
-All come from a mirror alone, because their masks were converted and no recipe here repeats that.
+All come from a mirror alone, because their masks and boxes were converted and no recipe here repeats that.
 """
 
 from isthmus.data.catalog.pair import PublicPair
@@ -99,5 +99,49 @@ DENSE = [
         urls=dict.fromkeys(("dark", "bright"), f"{_GITHUB}/abin24/Magnetic-tile-defect-datasets./tree/cc4eb530"),
         mirror_only="masks are written anew",
         splits={"tile783": "test"},
+    ),
+    PublicPair(
+        name="det_blood_cells",
+        folder="det_blood_cells",
+        source="bccd",
+        target="aslan",
+        origin="Red and white blood cells under two microscopes. BCCD, from GitHub Shenggan/BCCD_Dataset at d272fb14,"
+        " and Aslan, from GitHub draaslan/blood-cell-detection-dataset at 721d642c. Platelets, which Aslan does not"
+        " mark, are left out; BCCD does not mark every red cell.",
+        licence="MIT.",
+        checks={"manifest.csv": "e68234c137ea2e59655ad0f6586ea7ffda633d3b91c85b3b836204ddd74e5c0d"},
+        section={
+            "kind": "natural",
+            "task": "detection",
+            "classes": ["background", "rbc", "wbc"],
+            "model": "boxes",
+        },
+        urls={
+            "bccd": f"{_GITHUB}/Shenggan/BCCD_Dataset/tree/d272fb14",
+            "aslan": f"{_GITHUB}/draaslan/blood-cell-detection-dataset/tree/721d642c",
+        },
+        mirror_only="boxes are joined into one COCO file a domain",
+    ),
+    PublicPair(
+        name="det_vehicles",
+        folder="det_vehicles",
+        source="plane",
+        target="drone",
+        origin="Vehicles from above: plane (KIT AIS Data Set, DLR 3K camera over Munich) and drone (Yauhen Kharuzhy and"
+        " the Minsk OSM community), both from GitHub jekhor/aerial-cars-dataset at d2ed927f. Cars, buses and trucks are"
+        " one class.",
+        licence="CC BY 3.0 (plane), CC BY-SA (drone).",
+        checks={"manifest.csv": "23941a38ca487be2d78b18187c2b0ec0f42576b61bf100aaec274c9caa8951e9"},
+        section={
+            "kind": "natural",
+            "task": "detection",
+            "classes": ["background", "vehicle"],
+            # A car is 4.5 m long: 34 and 72 pixels of these cameras. Few frames are split: their strips are groups.
+            "tiles": {"size": 22, "unit": "m", "scale": {"plane": 0.131, "drone": 0.063}, "blocks": 4},
+            "model": "boxes",
+            "preprocess": {"image_size": 336},
+        },
+        urls=dict.fromkeys(("plane", "drone"), f"{_GITHUB}/jekhor/aerial-cars-dataset/tree/d2ed927f"),
+        mirror_only="boxes are joined into one COCO file a domain",
     ),
 ]

@@ -40,6 +40,7 @@ class Listed(NamedTuple):
     mask: str = ""  # path of the image's mask
     second: str = ""  # path of the image of the same place at a second date
     source_file: str = ""
+    boxes: str = ""  # path of the file with its boxes
     pixels: str = ""  # hash of its pixels, where these vouch for the origin's file and not its bytes
 
 
@@ -53,6 +54,7 @@ class Line(NamedTuple):
     group: str = ""
     mask: str = ""
     image_b: str = ""
+    boxes: str = ""
 
 
 def fetch(name: str, project: Path, mirror: str | None) -> Path:
@@ -142,6 +144,8 @@ def _manifest(pair: PublicPair, downloads: Path, mirror: str | None) -> list[Lis
     for row in rows:
         safe_path(row.path, f"{pair.folder}/manifest.csv")
     kept = [row for row in rows if row.domain and pair.keeps(row.domain, row.label, row.split)]
+    boxes = {row.domain: row.path for row in kept if row.path.endswith(".json")}  # one COCO file a domain
+    kept = [row._replace(boxes=boxes.get(row.domain, "")) for row in kept]
     beside = _beside(kept)
     return kept + [row for row in rows if not row.domain and row.path in beside]
 
@@ -154,7 +158,7 @@ def _lines(rows: list[Listed]) -> list[Line]:
     """Returns the lines of the images. A manifest with no test images splits nothing."""
     beside, splits = _beside(rows), any(row.split == "test" for row in rows)
     return [
-        Line(row.path, row.domain, row.label, row.split if splits else "", row.group, row.mask, row.second)
+        Line(row.path, row.domain, row.label, row.split if splits else "", row.group, row.mask, row.second, row.boxes)
         for row in rows
         if row.domain and row.path not in beside and not row.path.endswith(".json")
     ]

@@ -17,7 +17,9 @@ from isthmus.data.audit.near_duplicates import small_picture
 from isthmus.data.audit.pixel_facts import PixelFacts, pixel_facts
 from isthmus.data.audit.summary import Bad
 from isthmus.data.bounds import DEFAULT, Bounds, check_size
+from isthmus.data.boxes import BoxConfig
 from isthmus.data.image import Box, Frame, Image, check_second
+from isthmus.data.ingest.boxed import IMAGES, BoxesBeside, boxed, boxes_sha256
 from isthmus.data.ingest.paired import MASKS, apart, folders_of, paired, without_suffix
 from isthmus.data.ingest.table import Found, from_table
 from isthmus.data.ingest.walk import Walked, refusal, walk
@@ -42,12 +44,14 @@ class Beside(NamedTuple):
         second_sha256: of the second image's bytes.
         pixels: of each class in the mask.
         refused: why the mask of a target image cannot be used; the image is, without it.
+        boxes: of the image, or of the tile, as text (`data/boxes.py`); `pixels` are then how many each class has.
     """
 
     mask_sha256: str = ""
     second_sha256: str = ""
     pixels: tuple[int, ...] = ()
     refused: str = ""
+    boxes: str = ""
 
 
 @dataclass(frozen=True)
@@ -198,7 +202,8 @@ def read_image_facts(
         check_size(size, bounds)
         reader = reader_for(path)
         rows: list[Row] = []
-        sha256, person, beside = "", None, _FilesBeside(raw, found, answers, classes, bounds, tiles, target)
+        sha256, person = "", None
+        beside = (_BoxesBeside if answers.boxes else _FilesBeside)(raw, found, answers, classes, bounds, tiles, target)
         for name, part, image, whole in images_in(path, reader, bounds, tiles, found.domain):
             if not sha256:  # after the header is found to be a sound one
                 sha256, person = sha256_file(path), None if found.group else reader.person(path, key)
@@ -327,6 +332,31 @@ class _FilesBeside:
         self._mask, self._refused = None, str(error)
 
 
+class _BoxesBeside:
+    """Reads the boxes of one file; as `_FilesBeside`."""
+
+    def __init__(
+        self,
+        raw: Path,
+        found: Found,
+        answers: AnnotationConfig,
+        classes: Sequence[str],
+        bounds: Bounds,
+        tiles: Tiles | None,
+        target: str,
+    ) -> None:
+        assert isinstance(answers, BoxConfig)
+        self._boxes = BoxesBeside(
+            raw, found.path, found.mask, found.without_mask, answers, classes, bounds, found.domain == target
+        )
+        self.check_parts = self._boxes.check_parts
+
+    def of(self, name: str, box: Box | None, image: Image, frame: tuple[int, int]) -> Beside:
+        """Returns what belongs to a part, or to a tile of it; as of `_FilesBeside`."""
+        text, counts = self._boxes.text(box, image, frame)
+        return Beside(boxes_sha256(text), "", counts, self._boxes.refused, text)
+
+
 def _walked(raw: Path, scenario: Scenario) -> dict[str, Walked]:
     """Returns domain -> what its folder holds; a folder that is not there, or is a link, is left out."""
     folders = {domain: _domain_folder(raw, domain) for domain in scenario.domains}
@@ -374,6 +404,17 @@ def _from_folders(
             found += [
                 Found(p.path, domain, None, entity(p.path.rpartition("/")[2], scenario.group), None, *p[1:])
                 for p in images
+            ]
+            continue
+        if answers.boxes:
+            if IMAGES not in walked.folders:
+                problems.append(f"{raw / domain}: no folder {IMAGES}, which task {scenario.task} needs {where}")
+            in_text = [p for p in walked.files if is_text(p)]
+            marked, odd = boxed(raw, domain, in_text, target, labelled)
+            bad += [Bad(p, domain, _NOT_TEXT) for p in walked.files if not is_text(p)] + odd
+            found += [
+                Found(path, domain, None, entity(path.rpartition("/")[2], scenario.group), None, boxes, None, without)
+                for path, boxes, without in marked
             ]
             continue
         files, masks = list(walked.files), dict[str, str]()

@@ -12,11 +12,12 @@ from isthmus.core import plugins
 from isthmus.core.errors import DataError
 from isthmus.data.audit.summary import Bad
 from isthmus.data.csv_lines import Line, read_csv, stray_quote
+from isthmus.data.ingest.boxed import TABLE_BOXES
 from isthmus.data.ingest.walk import refusal, walk
 from isthmus.data.names import nfc, printable, shown_name
 from isthmus.data.scenario import Scenario
 
-_COLUMNS = ("path", "domain", "label", "mask", "image_b", "group", "split")
+_COLUMNS = ("path", "domain", "label", "mask", "boxes", "image_b", "group", "split")
 _SHOWN = 10  # lines in one message
 
 
@@ -69,7 +70,11 @@ def from_table(raw: Path, table: Path, scenario: Scenario, where: str) -> Listed
         )
     columns, lines = _read(table)
     group = scenario.group or ("group" if "group" in columns else None)
-    needed = ["path", "domain", *scenario.annotation_config().columns] + ([scenario.group] if scenario.group else [])
+    answers = scenario.annotation_config()
+    one_file = answers.boxes and "boxes" not in columns and (raw / TABLE_BOXES).is_file()
+    if one_file:
+        columns = [*columns, "boxes"]
+    needed = ["path", "domain", *answers.columns] + ([scenario.group] if scenario.group else [])
     if missing := [column for column in needed if column not in columns]:
         raise DataError(
             f"{table}: column {', '.join(missing)} is missing. There are: {', '.join(columns)}."
@@ -77,7 +82,7 @@ def from_table(raw: Path, table: Path, scenario: Scenario, where: str) -> Listed
         )
     reading = _Reading(raw, table, scenario, where, group)
     for line in lines:
-        reading.take(line)
+        reading.take(line._replace(cells=line.cells | {"boxes": TABLE_BOXES}) if one_file else line)
     if reading.problems:
         more = len(reading.problems) - _SHOWN
         after = f"\n... and {more} more" if more > 0 else ""
@@ -128,16 +133,16 @@ class _Reading:
             (self._label(cells["label"]) or None) if answers.labelled and keeps else None,
             (nfc(cells[self._group]) or None) if self._group else None,
             cells.get("split", "").strip() or None,
-            self._beside(cells.get("mask", "")) if answers.reads_masks and keeps else None,
+            self._beside(cells.get(answers.noun, "")) if answers.by_place and keeps else None,
             self._beside(cells["image_b"]) if answers.second else None,
         )
         if problem := self._problem(entry, line):
             self.problems.append(problem)
             return
         self._seen[nfc(entry.path)] = line.number
-        self.beside |= {path for name in ("mask", "image_b") if (path := self._beside(cells.get(name, "")))}
+        self.beside |= {path for name in ("mask", "boxes", "image_b") if (path := self._beside(cells.get(name, "")))}
         no_second = f"its second image: {why}" if entry.second and (why := self._refused(entry.second)) else ""
-        no_mask = f"its mask: {why}" if entry.mask and (why := self._refused(entry.mask)) else ""
+        no_mask = f"its {answers.noun}: {why}" if entry.mask and (why := self._refused(entry.mask)) else ""
         target = domain == self._scenario.target
         if reason := self._refused(entry.path) or no_second or ("" if target else no_mask):
             self.bad.append(Bad(entry.path, entry.domain, reason))
@@ -174,7 +179,7 @@ class _Reading:
         here = shown_name(entry.path, scenario.kind, "this line")
         splits = ("train", "test") if target else ("train", "val", "cal", "test")
         at = self._at(line)
-        for column, given in (("path", written), ("mask", entry.mask), ("image_b", entry.second)):
+        for column, given in (("path", written), (self._answers.noun, entry.mask), ("image_b", entry.second)):
             if given is not None and _leaves(given):
                 shown = shown_name(given, scenario.kind, "of this line")
                 return (
@@ -195,8 +200,8 @@ class _Reading:
             )
         if self._answers.second and entry.second is None:
             return f"{at}: image_b of {here} is empty. Every example needs a second image"
-        if self._answers.masks and entry.mask is None and not target:
-            return f"{at}: mask of {here} is empty. Every source image needs one"
+        if self._answers.cells and entry.mask is None and not target:
+            return f"{at}: {self._answers.noun} of {here} is empty. Every source image needs one"
         if self._answers.labelled and entry.label is None and not target:
             return f"{at}: label of {here} is empty. Every source image needs one of: {', '.join(scenario.classes)}"
         if entry.split is not None and entry.split not in splits:

@@ -1,5 +1,6 @@
 """Rows of decoded files -> the tables of a scenario: manifest, locations, target labels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import Field
 
 from isthmus.core.errors import DataError
@@ -18,7 +20,7 @@ from isthmus.data.audit.pixel_facts import PixelFacts, pixel_summary
 from isthmus.data.audit.shortcut import shortcuts
 from isthmus.data.audit.small_images import Pictures
 from isthmus.data.audit.summary import (
-    WITHOUT_MASK,
+    WITHOUT,
     Bad,
     assumed_counts,
     audit,
@@ -26,8 +28,10 @@ from isthmus.data.audit.summary import (
     contradictions,
     near_counts,
     one_mask,
+    plural,
 )
 from isthmus.data.bounds import Bounds
+from isthmus.data.ingest.boxed import coco_faults
 from isthmus.data.ingest.identity import read_key
 from isthmus.data.ingest.scan import Row, image_id, read_image_facts, scan
 from isthmus.data.ingest.split import Splits, assign_splits, dealt_split, group_key, joined_groups, realised_shares
@@ -86,6 +90,10 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     files = len(found) + len(bad)
     rows: list[Row] = []
     unscored: list[Bad] = []  # target images without their masks: no count depends on what those hold
+    if answers.boxes:
+        faults = _box_faults(raw, [*found, *bad], found, scenario)
+        bad += [fault for fault in faults if fault.domain != scenario.target]
+        unscored += [fault for fault in faults if fault.domain == scenario.target]
     key = None if config.identity_key is None else read_key(config.identity_key)
     with Pictures() as pictures:
         read = partial(
@@ -102,11 +110,11 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
         taken = None if scenario.volumes is None else volumes(rows, scenario.volumes, raw)
         if taken is not None:
             rows, bad = [row for volume in taken.rows for row in volume], [*bad, *taken.bad]
-        frame, two_masks = one_mask(_frame(rows), scenario.target)
+        frame, two_masks = one_mask(_frame(rows), scenario.target, answers.noun)
         near = _near(frame, pictures, config.near_duplicates)
-    contradicting = contradictions(frame, scenario.target)
-    bad = [b._replace(path=seen.names[b.path]) for b in sorted([*bad, *contradicting])]
-    unscored = [b._replace(path=seen.names[b.path]) for b in [*unscored, *two_masks]]
+    contradicting = contradictions(frame, scenario.target, plural(answers.noun))
+    bad = [_shown(b, seen.names, scenario) for b in sorted([*bad, *contradicting])]
+    unscored = [_shown(b, seen.names, scenario) for b in [*unscored, *two_masks]]
     check_bad_share(bad, files, config.max_bad_share)
     twice = frame["path"].isin({b.path for b in contradicting})
     names = _names(frame, scenario)
@@ -121,29 +129,47 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     counts |= {"files_not_in_table": seen.unlisted, "lines_of_other_domains": seen.elsewhere, "beside": seen.beside}
     counts["assumed"] = assumed_counts((row.found.path, row.found.domain, row.assumed) for row in rows)
     counts |= _odd(frame, manifest, near, scenario, config, seed)
-    if answers.masks:
-        counts["mask_pixels"] = _mask_pixels(tables, scenario)
+    if answers.cells:
+        counts["boxes" if answers.boxes else "mask_pixels"] = _mask_pixels(tables, scenario)
     counts["labels"]["two_labels"] = two_labels
     check_limits(config, counts, names)
     return Ingested(manifest, locations, companions, _target_labels(frame, scenario), counts, sorted({*bad, *unscored}))
+
+
+def _shown(bad: Bad, names: dict[str, str], scenario: Scenario) -> Bad:
+    """Returns it with the name that may be shown; files with annotations are not among those that may be images."""
+    name = names.get(bad.path) or shown_name(bad.path, scenario.kind, "a file with annotations")
+    return bad._replace(path=name)
+
+
+def _box_faults(raw: Path, images: Sequence[Found | Bad], found: Sequence[Found], scenario: Scenario) -> list[Bad]:
+    """Returns what COCO files hold of images that are not there, as of the target where it has its boxes from them."""
+    domains: dict[str, str] = {}
+    for f in found:
+        if f.mask and f.mask.endswith(".json") and domains.get(f.mask) != scenario.target:
+            domains[f.mask] = f.domain
+    paths = [image.path for image in images]
+    return [b for name, domain in sorted(domains.items()) for b in coco_faults(raw, name, domain, paths, scenario.kind)]
 
 
 def _unscored(found: Found, why: str, scenario: Scenario) -> Bad:
     beside = [path for path in (found.path, found.mask) if path]
     for path in beside:
         why = private_reason(why, path, scenario.kind)
-    return Bad(found.path, found.domain, f"{WITHOUT_MASK}{why}")
+    return Bad(found.path, found.domain, f"{WITHOUT.format(scenario.annotation_config().noun)}{why}")
 
 
 def _mask_pixels(tables: pd.DataFrame, scenario: Scenario) -> dict[str, dict[str, int]]:
-    """Returns source domain -> class -> pixels of its masks; the target's are not looked at.
+    """Returns source domain -> class -> pixels of its masks, or boxes; the target's are not looked at.
 
     Raises:
-        DataError: a class has no pixel in the training images of the source.
+        DataError: a class has no pixel, or no box, in the training images of the source.
     """
     source = tables[tables["domain"] != scenario.target]
     counts = np.stack([np.asarray(row, np.int64) for row in source["pixels"]])
     trained = counts[(source["split"] == "train").to_numpy()].sum(axis=0)
+    if scenario.annotation_config().boxes:
+        return _box_counts(source, counts, trained, scenario)
     if missing := [name for name, count in zip(scenario.classes, trained, strict=True) if not count]:
         config = scenario.annotation_config()
         assert isinstance(config, MaskConfig)
@@ -155,8 +181,24 @@ def _mask_pixels(tables: pd.DataFrame, scenario: Scenario) -> dict[str, dict[str
             f" as {said}; not scored: {config.ignore}. Correct 'annotations.values' or 'annotations.ignore' of the"
             " scenario in params.yaml, or add images, then run 'dvc repro' again"
         )
+    return _by_domain(source, counts, scenario.classes)
+
+
+def _box_counts(
+    source: pd.DataFrame, counts: NDArray[np.int64], trained: NDArray[np.int64], scenario: Scenario
+) -> dict[str, dict[str, int]]:
+    if missing := [name for name, count in zip(scenario.classes[1:], trained[1:], strict=True) if not count]:
+        raise DataError(
+            f"no box of class {', '.join(missing)} in the source's training images. The first of 'classes',"
+            f" {scenario.classes[0]}, is what lies outside of boxes. Correct 'classes' or 'annotations.names' of the"
+            " scenario in params.yaml, or add images, then run 'dvc repro' again"
+        )
+    return _by_domain(source, counts[:, 1:], scenario.classes[1:])
+
+
+def _by_domain(source: pd.DataFrame, counts: NDArray[np.int64], classes: list[str]) -> dict[str, dict[str, int]]:
     return {
-        str(domain): {n: int(c) for n, c in zip(scenario.classes, counts[rows].sum(axis=0), strict=True)}
+        str(domain): {n: int(c) for n, c in zip(classes, counts[rows].sum(axis=0), strict=True)}
         for domain, rows in source.reset_index(drop=True).groupby("domain").indices.items()
     }
 
@@ -199,6 +241,7 @@ def _frame(rows: list[Row]) -> pd.DataFrame:
         "whole": [_entity(r) for r in rows],
         "mask": [(r.found.mask or "") if r.beside.mask_sha256 else "" for r in rows],
         "mask_sha256": [r.beside.mask_sha256 for r in rows],
+        "boxes": [r.beside.boxes for r in rows],
         "second": [r.found.second or "" for r in rows],
         "second_sha256": [r.beside.second_sha256 for r in rows],
         "pixels": [r.beside.pixels for r in rows],

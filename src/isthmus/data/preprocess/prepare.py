@@ -14,16 +14,17 @@ from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, sha256_file, write_json
 from isthmus.core.progress import log, track
 from isthmus.data.bounds import HELD
+from isthmus.data.boxes import as_text, from_text, prepared_boxes
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind
-from isthmus.data.manifest import INDEX, write_table
+from isthmus.data.manifest import BOXES, INDEX, write_table
 from isthmus.data.masks import IGNORED, Mask, placed
 from isthmus.data.names import private_reason, shown_name
 from isthmus.data.preprocess.domain_statistics import Moments, Progress, Sums, sums_of
 from isthmus.data.preprocess.row_writer import RowFormat, copy_row, create_shards, synchronise, write_row
 from isthmus.data.preprocess.tiling import ChangedError, box_of, is_tile, order_of, part_of, read_part
 from isthmus.data.scenario import Scenario
-from isthmus.data.shards import plan_shards
+from isthmus.data.shards import Rows, plan_shards
 from isthmus.data.tasks import AnnotationConfig
 from isthmus.data.workers import in_order
 
@@ -41,6 +42,7 @@ class Item(NamedTuple):
     sha256: str
     mask: str
     mask_sha256: str
+    boxes: str
     second: str
     second_sha256: str
 
@@ -67,7 +69,7 @@ def prepare(
     """Writes index, shards and facts of a scenario into an empty folder; returns the facts.
 
     Where the task has masks, those of the source lie in `masks/` beside the shards, under the same names; those of the
-    target in a folder of their own.
+    target in a folder of their own. Boxes are tables there, `boxes.parquet`.
 
     Args:
         raw: the folder that paths are relative to.
@@ -101,6 +103,7 @@ def prepare(
     index = plan_shards(scenario.domains, manifest, first.nbytes)
     sums = {domain: Moments(rows) for domain in scenario.domains}
     formats = {"shards": rows} | ({"masks": RowFormat(first.shape[:2], "uint8")} if answers.reads_masks else {})
+    formats |= {"shown": RowFormat((4,), "float64")} if answers.boxes else {}
     refused = _write_shards(reading, items, train, index, formats, sums, work, workers)
     if refused:
         index = _without(work, index, {r.image_id for r in refused}, manifest, scenario, formats)
@@ -115,6 +118,11 @@ def prepare(
             to = masks_target if path.stem in target else folder / "masks"
             to.mkdir(exist_ok=True)
             shutil.move(path, to / path.name)
+    if answers.boxes:
+        boxes = _boxes(work / "shown", index, companions, first.shape[0])
+        apart = boxes["domain"] == scenario.target
+        write_table(folder / "boxes.parquet", boxes[~apart], BOXES)
+        write_table(masks_target / "boxes.parquet", boxes[apart], BOXES)
     write_table(folder / "index.parquet", index, INDEX)
     counts = index["domain"].value_counts()
     facts = {
@@ -136,6 +144,17 @@ def prepare(
         facts |= {"task": scenario.task}
     write_json(folder / "facts.json", facts)
     return facts
+
+
+def _boxes(shown: Path, index: pd.DataFrame, companions: pd.DataFrame, side: int) -> pd.DataFrame:
+    """Returns the boxes of the annotated images, in pixels of the prepared image: columns of `BOXES` and `domain`."""
+    known = dict(zip(companions["image_id"], companions["boxes"], strict=True))
+    squares = Rows(shown, index).take(np.arange(len(index)))
+    found = index[["image_id", "domain"]].assign(boxes=[known[image_id] for image_id in index["image_id"]])
+    places = np.flatnonzero(found["boxes"] != "")
+    return found.iloc[places].assign(
+        boxes=[as_text(prepared_boxes(from_text(found["boxes"].iloc[n]), squares[n], side)) for n in places]
+    )
 
 
 def _fitted(
@@ -266,6 +285,8 @@ def _row(
         f"{reading.kind} gave {array.dtype} {array.shape}, not {rows}"
     )
     write_row(work / "shards" / f"{shard}.npy", row, array)
+    if "shown" in formats:
+        write_row(work / "shown" / f"{shard}.npy", row, np.array(reading.kind.box(images[0]), np.float64))
     if "masks" in formats:
         write_row(work / "masks" / f"{shard}.npy", row, reading.mask(item, images, len(array)))
     return sums_of(array) if counts else None

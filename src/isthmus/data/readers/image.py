@@ -89,6 +89,8 @@ class FileReader(Reader):
             orientation = image.getexif().get(_ORIENTATION, 1)
         if pixels.ndim == 2:
             pixels = pixels[..., None]
+        if orientation in range(2, 9):
+            facts["turned"] = True
         pixels = np.ascontiguousarray(upright(pixels, orientation))
         if pixels.shape[2] in (2, 4):
             return Image(pixels, "bands", facts | {"alpha": pixels.shape[2] - 1})

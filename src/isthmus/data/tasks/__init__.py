@@ -18,12 +18,26 @@ class AnnotationConfig(Config):
         masks: each image has a mask, which says the class of each pixel.
         regions: an image may have a mask of where what its class names is; masks of this kind are evaluated alone.
         second: an example is two images of one place, the later one in a file of its own.
+        boxes: each image has boxes around its objects, in a file of its own or of many images.
+        noun: what lies beside an image, in messages.
     """
 
     labelled: ClassVar[bool] = False
     masks: ClassVar[bool] = False
     regions: ClassVar[bool] = False
     second: ClassVar[bool] = False
+    boxes: ClassVar[bool] = False
+    noun: ClassVar[str] = "mask"
+
+    @property
+    def cells(self) -> bool:
+        """Whether a row of training is a cell of the image's grid."""
+        return self.masks or self.boxes
+
+    @property
+    def by_place(self) -> bool:
+        """Whether features of each cell of the image's grid are needed."""
+        return self.cells or self.regions
 
     @property
     def reads_masks(self) -> bool:
@@ -41,7 +55,7 @@ class AnnotationConfig(Config):
     @property
     def columns(self) -> list[str]:
         """Columns that a table of this task must have, beside `path` and `domain`."""
-        wanted = {"label": self.labelled, "mask": self.masks, "image_b": self.second}
+        wanted = {"label": self.labelled, "mask": self.masks, "image_b": self.second, "boxes": self.boxes}
         return [name for name, needed in wanted.items() if needed]
 
     def problem(self, classes: Sequence[str]) -> str:

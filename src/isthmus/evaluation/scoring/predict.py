@@ -37,6 +37,18 @@ MASK_PREDICTIONS = pa.schema(
 )
 
 
+BOX_PREDICTIONS = pa.schema(
+    [
+        ("image_id", pa.string()),
+        ("domain", pa.string()),
+        ("split", pa.string()),
+        ("confidence", pa.float32()),  # mean over cells of the highest probability, not calibrated
+        ("counts", pa.list_(pa.int32())),  # boxes of each class but the first that reach `threshold` of trust.json
+        ("ap50", pa.float32()),  # of this image (`scoring/box_truth.py: image_scores`); null where boxes are not known
+    ]
+)
+
+
 def predictions_table(samples: Samples, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> pd.DataFrame:
     """Returns a row for each image with the columns of `PREDICTIONS`.
 
@@ -71,13 +83,7 @@ def label_free_numbers(
         samples: facts of the images.
         scenario: says which domains are the source.
     """
-    epoch = made["chosen"]["epoch"]
-    numbers: dict[str, float] = {
-        "chosen_epoch": epoch,
-        "chosen_is_fallback": int(made["chosen"]["fallback"]),
-        "candidate_count": len(made["candidates"]),
-        "candidate_out_count": sum(1 for candidate in made["candidates"] if candidate["refused"]),
-    }
+    epoch, numbers = made["chosen"]["epoch"], common_numbers(made, samples, scenario)
     logits = chosen.all_logits(epoch)
     for prefix, planes in (
         ("source", logits),
@@ -91,12 +97,6 @@ def label_free_numbers(
                 numbers[f"{prefix}_{split}_balanced_accuracy"] = float(
                     np.mean([balanced_accuracy(p, labels) for p in predicted])
                 )
-    for role, domains, splits in (
-        ("source", scenario.source, ("train", "val", "cal", "test")),
-        ("target", [scenario.target], ("train", "test")),
-    ):
-        for split in splits:
-            numbers[f"{role}_{split}_count"] = len(samples.rows(domains, split))
     test = samples.rows([scenario.target], "test")
     if len(test):
         probabilities = softmax(logits[:, test])
@@ -104,4 +104,21 @@ def label_free_numbers(
         numbers["target_mean_confidence"] = float(probabilities.max(axis=2).mean())
         if len(logits) > 1:
             numbers["target_seed_disagreement"] = 1.0 - pairwise_agreement(logits[:, test].argmax(axis=2))
+    return numbers
+
+
+def common_numbers(made: dict[str, Any], samples: Samples, scenario: Scenario) -> dict[str, float]:
+    """Returns the part of `metrics.json` that all tasks have: the choice, and counts of images."""
+    numbers: dict[str, float] = {
+        "chosen_epoch": made["chosen"]["epoch"],
+        "chosen_is_fallback": int(made["chosen"]["fallback"]),
+        "candidate_count": len(made["candidates"]),
+        "candidate_out_count": sum(1 for candidate in made["candidates"] if candidate["refused"]),
+    }
+    for role, domains, splits in (
+        ("source", scenario.source, ("train", "val", "cal", "test")),
+        ("target", [scenario.target], ("train", "test")),
+    ):
+        for split in splits:
+            numbers[f"{role}_{split}_count"] = len(samples.rows(domains, split))
     return numbers

@@ -7,7 +7,7 @@ methods are averaged. On 21 real pairs no rule that ranks methods by label-free 
 **Guards.** A method is refused if
 - training failed: a loss or an output is not finite, or the supervised loss is exactly zero over a whole epoch, in any
   seed;
-- it collapsed: over 99% of the target images get one class (of masks: see `evaluation/mask_evaluation.py`);
+- it collapsed: over 99% of the target images get one class (of cells: see `evaluation/mask_guards.py`);
 - it did not learn: on the source's validation split it is not shown to be better than naming the most frequent class
   (one-sided exact binomial test at `significance`), where the split is large enough to show it.
 Lost source accuracy, uneven predictions and seeds that disagree refuse nothing: on the same pairs they refused more

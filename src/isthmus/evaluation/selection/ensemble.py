@@ -35,6 +35,12 @@ class Ensemble(Trained):
         mean: NDArray[np.float32] = np.log(np.maximum(np.mean(found, axis=0), LEAST_PROBABILITY)).astype(np.float32)
         return mean
 
+    def extents(self, seed: int, epoch: int) -> NDArray[np.float32]:
+        """Returns float32 `[N * T, 4]`, the mean over the networks."""
+        found = [self._trained[part.method].extents(part.seed, part.epoch) for part in self._of]
+        mean: NDArray[np.float32] = np.mean(found, axis=0, dtype=np.float32)
+        return mean
+
     def embeddings(self, seed: int, epoch: int) -> NDArray[np.float32]:
         """Returns float32 `[N, sum of B]`."""
         shown = [part for part in self._of if part.seed == seed]

@@ -27,6 +27,9 @@ class Config(Rule):
 
     def reasons(self, evidence: Evidence) -> list[Reason]:
         """Returns one finding for each role."""
+        if evidence.answers.candidate.matches is not None:
+            text = "the calibration of scores of boxes is not measured: this rule says nothing of boxes"
+            return [Reason(NAME, "pass", None, self.max_error, text)]
         if evidence.answers.candidate.counts is not None:
             text = "the calibration of pixels is not measured: this rule says nothing of masks"
             return [Reason(NAME, "pass", None, self.max_error, text)]

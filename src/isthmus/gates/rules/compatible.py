@@ -61,8 +61,8 @@ def _signature(evidence: Evidence) -> Reason:
 
 
 def _promised(answers: Answers) -> dict[str, str]:
-    # probabilities and shares are named for classes, which have a finding of their own
-    return {n: kind for n, kind in answers.outputs.items() if not n.startswith(("probability_", "share_"))}
+    # probabilities, shares and counts are named for classes, which have a finding of their own
+    return {n: kind for n, kind in answers.outputs.items() if not n.startswith(("probability_", "share_", "count_"))}
 
 
 def _columns(columns: dict[str, str]) -> str:

@@ -3,9 +3,10 @@
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
+from isthmus.evaluation.metrics import Reals
+from isthmus.evaluation.scoring.box_truth import image_scores
 from isthmus.evaluation.scoring.masks import mean_iou
 from isthmus.gates import Evidence, Reason, Rule, Verdict
 from isthmus.gates.scored import Answers, Scored
@@ -28,8 +29,8 @@ class Config(Rule):
         0.05,
         ge=0,
         le=1,
-        description="[share] of mean IoU between masks as answered, of whole images at their own size, and as the"
-        " pipeline evaluated them, of prepared images",
+        description="[share] of mean IoU between masks, or of AP50 between boxes, as answered, of whole images at their"
+        " own size, and as the pipeline evaluated them, of prepared images",
     )
 
     def reasons(self, evidence: Evidence) -> list[Reason]:
@@ -43,7 +44,11 @@ class Config(Rule):
     def _agreement(self, evidence: Evidence) -> Reason:
         scored = evidence.answers
         if scored.candidate.counts is not None:
-            return self._same_masks(scored, scored.candidate.counts)
+            shown = np.array([mean_iou(count) for count in scored.candidate.counts])
+            return self._same(scored, shown, "mean_iou", "mask", "mean IoU")
+        if scored.candidate.matches is not None:
+            shown = image_scores(scored.candidate.matches, scored.candidate.boxes_from)
+            return self._same(scored, shown, "ap50", "box", "AP50")
         expected = scored.images["predicted"].to_numpy(dtype="int64")
         answered = scored.candidate.predicted(scored.classes)
         share = float((answered == expected).mean()) if len(answered) == len(expected) else 0.0
@@ -51,16 +56,15 @@ class Config(Rule):
         text = f"answers as the pipeline did on {share:.1%} of {len(expected)} images"
         return Reason(NAME, "pass" if verdict == "pass" else "refuse", share, self.min_agreement, text)
 
-    def _same_masks(self, scored: Scored, counts: NDArray[np.int64]) -> Reason:
-        known = scored.images["mean_iou"].notna().to_numpy()
+    def _same(self, scored: Scored, shown: Reals, key: str, what: str, name: str) -> Reason:
+        known = scored.images[key].notna().to_numpy()
         if not known.any():
-            text = "no mask of a test image is known: whether it answers as the pipeline did cannot be said"
+            text = f"no {what} of a test image is known: whether it answers as the pipeline did cannot be said"
             return Reason(NAME, "person", None, self.max_difference, f"{text}. A person must decide")
-        answered = float(np.mean([mean_iou(count) for count in counts[known]]))
-        expected = float(scored.images["mean_iou"][known].mean())
+        answered, expected = float(shown[known].mean()), float(scored.images[key][known].mean())
         verdict: Verdict = "pass" if abs(answered - expected) <= self.max_difference else "refuse"
         text = (
-            f"mean IoU of an image {answered:.3f} as answered, {expected:.3f} as the pipeline evaluated it, on"
+            f"{name} of an image {answered:.3f} as answered, {expected:.3f} as the pipeline evaluated it, on"
             f" {int(known.sum())} images"
         )
         return Reason(NAME, verdict, answered - expected, self.max_difference, text)

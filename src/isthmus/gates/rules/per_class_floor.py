@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from isthmus.evaluation.scoring.boxes import Matches
 from isthmus.evaluation.scoring.masks import pixel_accuracy
 from isthmus.gates import Evidence, Reason, Rule, Verdict
 from isthmus.gates.scored import SOURCE, TARGET, Scored
@@ -41,6 +42,8 @@ class Config(Rule):
             return [Reason(NAME, "person", None, self.min_recall, text)]
         if scored.candidate.counts is not None:
             return self._of_masks(scored, scored.candidate.counts, rows, role)
+        if scored.candidate.matches is not None:
+            return self._of_boxes(scored, scored.candidate.matches, rows, role)
         right, labels = scored.right(scored.candidate)[rows], scored.label[rows]
         masks = [(f"recall of class '{name}'", labels == k) for k, name in enumerate(scored.classes)]
         found = [(what, float(right[mask].mean()), self.min_recall) for what, mask in self._enough(masks)]
@@ -70,6 +73,28 @@ class Config(Rule):
             found.append((f"recall of class '{name}'", float(pixels[place] / pixels.sum()), self.min_recall))
         for what, mask in self._slices(scored, rows):
             found.append((what, float(pixel_accuracy(shown[mask].sum(axis=0))), self.min_slice_accuracy))
+        return self._worst(role, found)
+
+    def _of_boxes(self, scored: Scored, matches: Matches, rows: NDArray[np.int64], role: str) -> list[Reason]:
+        """Recall is of the boxes of images that show the class, at the score from which boxes are counted.
+
+        A slice has the harmonic mean of precision and recall.
+        """
+        shown, count = matches.scores >= scored.candidate.boxes_from, len(matches.true_boxes)
+        hits = shown & matches.right[0]
+        found = []
+        masks = [(k, name, matches.true_boxes[rows, k] > 0) for k, name in enumerate(scored.classes[1:], 1)]
+        for k, name, mask in masks:
+            if mask.sum() >= self.min_images:
+                right = np.bincount(matches.images[hits & (matches.classes == k)], minlength=count)[rows]
+                recall = float(right[mask].sum() / matches.true_boxes[rows[mask], k].sum())
+                found.append((f"recall of class '{name}'", recall, self.min_recall))
+        right, answered = (np.bincount(matches.images[here], minlength=count)[rows] for here in (hits, shown))
+        true = matches.true_boxes.sum(axis=1)[rows]
+        for what, mask in self._slices(scored, rows):
+            both = answered[mask].sum() + true[mask].sum()
+            f1 = float(2 * right[mask].sum() / both) if both else 1.0
+            found.append((what.replace("accuracy", "F1"), f1, self.min_slice_accuracy))
         return self._worst(role, found)
 
     def _worst(self, role: str, found: list[tuple[str, float, float]]) -> list[Reason]:

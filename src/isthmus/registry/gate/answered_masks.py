@@ -78,7 +78,7 @@ class AnsweredMasks:
 
 
 def answered_masks(lineage: Lineage, images: pd.DataFrame) -> AnsweredMasks | None:
-    """Returns where the true masks are; None where the answers are classes.
+    """Returns where the true masks are; None where the answers are none.
 
     Args:
         lineage: of the results.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import atomic_file, read_json, sha256_file, write_json
@@ -15,8 +16,9 @@ from isthmus.core.process.children import run_child
 from isthmus.core.progress import log
 from isthmus.data.manifest import COMPANIONS, LOCATIONS, read_table, write_table
 from isthmus.gates.judge import needs_answers
-from isthmus.gates.scored import EVALUATION, MASK_EVALUATION, TARGET, evaluation_set, set_md5
+from isthmus.gates.scored import BOX_EVALUATION, EVALUATION, MASK_EVALUATION, TARGET, evaluation_set, set_md5
 from isthmus.registry.gate import evaluation_log
+from isthmus.registry.gate.answered_boxes import AnsweredBoxes, answered_boxes
 from isthmus.registry.gate.answered_masks import AnsweredMasks, answered_masks
 from isthmus.registry.lineage.lineage import Lineage
 from isthmus.registry.lineage.retrievable import origin
@@ -80,12 +82,12 @@ def score(project: Path, scenario: str) -> ScoredModels:
         identity = set_md5(images)
         versions = {"candidate": published.version} | ({"champion": champion} if champion else {})
         job = _job(lineage, images, store)
-        masks = answered_masks(lineage, images)
+        truth = answered_boxes(lineage, images) or answered_masks(lineage, images)
         for who, version in versions.items():
-            _ask(store, published.model, version, folder / who, job, identity, masks)
+            _ask(store, published.model, version, folder / who, job, identity, truth)
         if asked["runner_up_of"]:  # what may not be asked is not written down either
             images = images.assign(label=images["label"].mask(images["role"] == TARGET))
-        write_table(folder / "evaluation.parquet", images, EVALUATION if masks is None else MASK_EVALUATION)
+        write_table(folder / "evaluation.parquet", images, _schema_of(images))
         _write_facts(folder, versions, lineage, published, store, images, identity, asked)
     return ScoredModels(folder, published.version, champion, identity, len(images), asked)
 
@@ -103,9 +105,14 @@ def evidence_folder(project: Path, model_id: str) -> Path:
 def current_set(lineage: Lineage) -> pd.DataFrame:
     """Returns the evaluation set of the results in `dvc.lock`."""
     scenario = scenario_of(lineage)
-    companions = lineage.path("ingest", "companions") if scenario.annotation_config().masks else None
+    answers = scenario.annotation_config()
+    companions = lineage.path("ingest", "companions") if answers.cells else None
     predictions = lineage.path("evaluate", "predictions")
-    return evaluation_set(lineage.path("ingest", "manifest"), predictions, scenario.target, companions)
+    return evaluation_set(lineage.path("ingest", "manifest"), predictions, scenario.target, companions, answers.boxes)
+
+
+def _schema_of(images: pd.DataFrame) -> pa.Schema:
+    return next(s for s in (EVALUATION, MASK_EVALUATION, BOX_EVALUATION) if list(images) == s.names)
 
 
 def _job(lineage: Lineage, images: pd.DataFrame, store: Store) -> dict[str, Any]:
@@ -132,7 +139,13 @@ def _job(lineage: Lineage, images: pd.DataFrame, store: Store) -> dict[str, Any]
 
 
 def _ask(
-    store: Store, model: str, version: str, out: Path, job: dict[str, Any], identity: str, masks: AnsweredMasks | None
+    store: Store,
+    model: str,
+    version: str,
+    out: Path,
+    job: dict[str, Any],
+    identity: str,
+    truth: AnsweredMasks | AnsweredBoxes | None,
 ) -> None:
     """Writes `<out>.json` and `<out>.parquet`, unless this very model was asked about this very set."""
     model_id = store.model_of(model, version) or ""
@@ -148,8 +161,8 @@ def _ask(
         place = Path(temporary)
         facts = run_scorer(job | {"model": f"models:/{model_id}", "out": str(place / "answers")}, place)
         if not facts["failure"]:
-            if masks is not None:
-                masks.count(place / "answers.parquet")
+            if truth is not None:
+                truth.count(place / "answers.parquet")
             with atomic_file(rows_file) as partial:
                 partial.write_bytes((place / "answers.parquet").read_bytes())
     write_json(facts_file, facts | {"model_id": model_id, "version": version})
@@ -179,10 +192,11 @@ def _write_facts(
     names = ["evaluation.parquet", *(f"{who}{end}" for who in versions for end in (".json", ".parquet"))]
     files = {name: sha256_file(folder / name) for name in names if (folder / name).exists()}
     ids = set(images["sha256"])
+    metric = next((name for name in ("mean_iou", "ap50") if name in images), None)
     facts = {
         "candidate": versions["candidate"], "champion": versions.get("champion"), "set_md5": identity,
         "classes": scenario_of(lineage).classes, "acceptance": asked, "files": files,
-        **({"metric": "mean_iou"} if "mask_sha256" in images else {}),
+        **({"metric": metric} if metric else {}),
         "origin": origin(lineage, published.snapshot),
         "seen": {who: seen_by(store, published.model, version, ids) for who, version in versions.items()},
     }  # fmt: skip

@@ -6,8 +6,8 @@ nothing of a project may help a model that must stand alone, so this file import
     python -I scorer.py JOB.json
 
 JOB.json: `tracking_uri`, `model` (a uri), `files` (`[path, part, domain]`, absolute), `ids`, `timed` (images), `out`.
-Writes `<out>.parquet` (image_id, sha256 of the bytes read, probabilities or `mask`) and `<out>.json`. A file of a model
-that compares two images has the path of the later one behind its domain.
+Writes `<out>.parquet` (image_id, sha256 of the bytes read, probabilities, `mask` or `boxes`) and `<out>.json`. A file
+of a model that compares two images has the path of the later one behind its domain.
 """
 
 import hashlib
@@ -41,7 +41,8 @@ def main(job: dict[str, Any]) -> None:
     facts["inputs"] = {column.name: str(column.type.name) for column in signature.inputs}
     facts["outputs"] = {column.name: str(column.type.name) for column in signature.outputs}
     knows_domains = signature.params is not None and "domain" in {param.name for param in signature.params.params}
-    columns = ["mask"] if "mask" in facts["outputs"] else [f"probability_{name}" for name in facts["classes"]]
+    answered = [name for name in ("mask", "boxes", "threshold") if name in facts["outputs"]]
+    columns = answered or [f"probability_{name}" for name in facts["classes"]]
     rows = _answers(model, job, columns, knows_domains)
     rows.to_parquet(f"{job['out']}.parquet")
     facts["latency"] = _latency(model, job["files"][: job["timed"]])

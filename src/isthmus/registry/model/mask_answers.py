@@ -1,37 +1,22 @@
 """Masks of whole images, of any size: what segmentation and change share.
 
-An image is cut into windows as large as what the model was trained on, which overlap by a quarter; where they do, the
-probabilities are averaged. The mask has the image's own size.
+Where the windows of an image (`windows.py`) overlap, the probabilities are averaged. The mask has the image's own size.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from isthmus.core.errors import DataError
-from isthmus.data.image import Box, Image, check_second
+from isthmus.data.image import Box, Image
 from isthmus.data.masks import IGNORED
-from isthmus.data.preprocess.tiling import starts, tile_shape
 from isthmus.models.upsampling import upsampled
 from isthmus.registry.model.answers import ModelParts, TaskAnswers
 from isthmus.registry.model.mask_text import as_text
-
-_OVERLAP = 0.25  # [share] of a window's side
-
-
-class Windows(NamedTuple):
-    """An example's windows: where each lies, where its prepared square lies in it, and its prepared pixels."""
-
-    height: int
-    width: int
-    valid: NDArray[np.bool_] | None
-    boxes: list[Box]
-    squares: list[tuple[float, float, float, float]]
-    pixels: NDArray[Any]
+from isthmus.registry.model.windows import Windows, windows_of
 
 
 class MaskAnswers(TaskAnswers):
@@ -57,22 +42,8 @@ class MaskAnswers(TaskAnswers):
         return pd.DataFrame({n: pd.Series([], dtype=kinds[t]) for n, t in self.outputs(parts.classes).items()})
 
     def prepare(self, parts: ModelParts, example: Sequence[Image], domain: str) -> Windows:
-        """Returns the windows of one example, of two images for change.
-
-        Raises:
-            DataError: the images do not fit each other, or the kind does not take them.
-        """
-        first, *later = example
-        for other in later:
-            check_second(first, other)
-        boxes = _boxes(parts, first, domain)
-        squares, pixels = [], []
-        for box in boxes:
-            cuts = [image if len(boxes) == 1 else image.cut(box) for image in example]
-            prepared = [parts.kind.prepare(cut, parts.fitted[domain]) for cut in cuts]
-            squares.append(parts.kind.box(cuts[0]))
-            pixels.append(np.concatenate(prepared, axis=2))
-        return Windows(first.height, first.width, first.valid, boxes, squares, np.stack(pixels))
+        """Returns the windows of one example, of two images for change; see `windows_of`."""
+        return windows_of(parts, example, domain)
 
     def answer(self, parts: ModelParts, prepared: list[Any], domain: str) -> pd.DataFrame:
         """Returns a row an example; see the class."""
@@ -99,27 +70,6 @@ class MaskAnswers(TaskAnswers):
         row = {"mask": as_text(mask), "height": windows.height, "width": windows.width, **shares}
         row |= {"confidence": float(sure.mean()) if sure.size else 0.0, "domain_score": float(typical.mean())}
         return pd.DataFrame([row])
-
-
-def _boxes(parts: ModelParts, image: Image, domain: str) -> list[Box]:
-    """Returns windows that cover an image, as large as a tile, or as what the kind shows of an image."""
-    config = type(parts.kind)
-    if parts.tiles is not None:
-        height, width = tile_shape(image, parts.tiles, domain)
-    elif parts.spec["whole_frame"]:
-        return [Box(0, 0, image.height, image.width)]
-    else:
-        top, left, bottom, right = parts.kind.box(image)
-        height, width = round(bottom - top), round(right - left)
-    height, width = min(height, image.height), min(width, image.width)
-    if height < 1 or width < 1:
-        raise DataError(f"image of {image.height} x {image.width} pixels is too small for {config.__name__.lower()}")
-    down, across = (max(1, round(length * (1 - _OVERLAP))) for length in (height, width))
-    return [
-        Box(top, left, height, width)
-        for top in starts(image.height, height, down)
-        for left in starts(image.width, width, across)
-    ]
 
 
 def back(

@@ -3,8 +3,8 @@
 It takes raw images in a column `image` (and of change the later ones in `image_b`): a `pathlib.Path`, `(path, part)`
 for one image of several in a file, the bytes of a file, those bytes in base64, or an array `[H, W]` / `[H, W, C]`. It
 does to them what the pipeline did to the target's images (or, with the parameter `domain`, to a source's), and answers
-as its task does: class, calibrated probabilities and a conformal set of classes, or a mask; and how typical the image
-is of what the model was adapted to.
+as its task does: class, calibrated probabilities and a conformal set of classes, or a mask, or boxes; and how typical
+the image is of what the model was adapted to.
 MLflow's scoring server decodes base64 in `dataframe_split` and `dataframe_records`, but hands on that of `instances`
 as text.
 """

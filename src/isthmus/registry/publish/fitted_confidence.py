@@ -31,9 +31,13 @@ def promise(lineage: Lineage, scenario: Scenario) -> dict[str, Any]:
 
     Returns:
         `coverage`, `score`; `temperature` and `threshold`, each for `source` and `target`. A threshold of None puts
-        every class into every set: so few calibration images cannot bear the coverage. Of masks `temperature` alone.
+        every class into every set: so few calibration images cannot bear the coverage. Of masks `temperature` alone,
+        of boxes `boxes_from`, the score from which they are counted.
     """
-    if scenario.annotation_config().masks:
+    answers = scenario.annotation_config()
+    if answers.boxes:
+        return {"boxes_from": read_json(lineage.path("evaluate", "trust"))["threshold"]}
+    if answers.masks:
         temperature = read_json(lineage.path("evaluate", "trust"))["temperature"]
         return {"temperature": {"source": temperature, "target": temperature}}
     config = load_params(PromiseParams, lineage.path("report", "params"), {}).evaluate

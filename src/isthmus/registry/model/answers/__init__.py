@@ -47,7 +47,7 @@ class ModelParts:
 
     def located(self, prepared: NDArray[Any], domain: str) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Returns what `predict` does, and the maps `[N, T]` of a model that has some."""
-        embeddings, logits, maps = self.classifier.located(prepared, domain)
+        embeddings, logits, maps, _ = self.classifier.predict_all(prepared, domain)
         temperature = self.spec["promise"]["temperature"][self.role(domain)]
         return self.typicality[domain].scores(embeddings), logits.astype("float64") / temperature, maps
 

@@ -1,0 +1,51 @@
+"""What is known of a chosen method whose rows are cells, without target labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isthmus.data.scenario import Scenario
+from isthmus.evaluation.confidence.alarms import Alarms, raise_alarms
+from isthmus.evaluation.guards import TaskGuards
+from isthmus.evaluation.trained import UNKNOWN, Samples, Trained
+
+_MOST_CELLS = 20_000  # that are looked at
+
+
+def alarms(
+    guards: TaskGuards,
+    chosen: Trained,
+    made: dict[str, Any],
+    cells: Samples,
+    scenario: Scenario,
+    shift: dict[str, Any],
+) -> Alarms:
+    """Returns what is plainly wrong with a chosen method.
+
+    Args:
+        guards: of the task.
+        chosen: the method.
+        made: `choice.json`.
+        cells: facts of the cells, of `guards`.
+        scenario: whose domains these are.
+        shift: `shift.json`.
+    """
+    predicted = chosen.all_logits(made["chosen"]["epoch"]).argmax(axis=2)
+    val, target = some(known(cells, scenario.source, "val")), some(cells.rows([scenario.target], "train"))
+    return raise_alarms(
+        guards, predicted[:, val], cells.label[val], predicted[:, target], len(scenario.classes),
+        made["guards"]["significance"], shift,
+    )  # fmt: skip
+
+
+def known(cells: Samples, domains: Sequence[str], split: str) -> NDArray[np.int64]:
+    """Returns the cells of a split whose class is known."""
+    rows = cells.rows(domains, split)
+    return rows[cells.label[rows] != UNKNOWN]
+
+
+def some(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Returns evenly spaced ones of many cells."""
+    return rows[:: -(-len(rows) // _MOST_CELLS)]
