@@ -28,7 +28,7 @@ from isthmus.core.errors import IsthmusError
 from isthmus.core.names import read_params
 from isthmus.core.params_copy import NAME, VARIABLE
 from isthmus.core.process import command
-from isthmus.core.project import find_project
+from isthmus.core.project import find_project, work_in
 from isthmus.data.scenario_names import scenario_names
 from pipelines.graph import StageNode, read_graph
 from pipelines.leftovers import clear_leftovers
@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("name one scenario or more, or --all")
     if given.timeout is not None and given.timeout <= 0:
         parser.error(f"--timeout: must be more than 0 seconds (got {given.timeout:g})")
-    os.chdir(find_project())
+    work_in(find_project())
     return command.run(lambda: _run(given), "transfer")
 
 

@@ -49,7 +49,8 @@ def write_raw(raw: Path, change: bool = False) -> None:
 def build_project(folder: Path, task: str = "segmentation", **scenario: object) -> Path:
     """Writes a project of one scenario `demo`; nothing has run yet."""
     write_raw(folder / "data" / "raw" / "demo", task == "change")
-    shutil.copytree(ROOT / "data" / "labels", folder / "data" / "labels")
+    for name in ("data/labels", "plugins"):
+        shutil.copytree(ROOT / name, folder / name)
     for name in ("dvc.yaml", ".dvcignore", "requirements.lock"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, folder / name)
@@ -75,7 +76,8 @@ def run_stages(folder: Path, last: str = "report") -> Path:
     """Runs the stages of `demo` up to one, each with the flags of dvc.yaml."""
     graph = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
     with chdir(folder):
-        stage(importlib.import_module("isthmus.stages.code").run, ["--out", "out/code"])
+        flags = ["--package", "src/isthmus", "--plugins", "plugins", "--out", "out/code"]
+        stage(importlib.import_module("isthmus.stages.code").run, flags)
         for name in _STAGES:
             for method in METHODS if name == "train" else [""]:
                 command = graph[name]["cmd"] if "cmd" in graph[name] else graph[name]["do"]["cmd"]

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from isthmus.core import code_lock
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError, IsthmusError
 from isthmus.core.project import stage_path
@@ -61,6 +62,7 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
     document = read_yaml(params)
     wanted = scenario_names(document, names, params)
     problems: list[str] = []
+    _collect(problems, lambda: code_lock.check(project / code_lock.NAME))
     for name in _LOCKS:
         if (project / name).is_file():
             _collect(problems, lambda name=name: read_yaml(project / name))
