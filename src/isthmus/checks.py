@@ -27,6 +27,7 @@ from isthmus.data.scenario_names import scenario_names, section_names
 from isthmus.gates.judge import read_rules
 from isthmus.models.preprocessing import with_defaults_of_weights
 from isthmus.monitoring.drift import WatchParams
+from isthmus.plugin_checks import misplaced
 from isthmus.registry.lineage.git_remote import LineageParams
 from isthmus.stages import (
     embed,
@@ -62,6 +63,7 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
     document = read_yaml(params)
     wanted = scenario_names(document, names, params)
     problems: list[str] = []
+    problems += misplaced(project)
     _collect(problems, lambda: code_lock.check(project / code_lock.NAME))
     for name in _LOCKS:
         if (project / name).is_file():

@@ -73,8 +73,18 @@ def upgrade(
 
 
 @app.command()
-def check(names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; none: all")] = None) -> None:  # noqa: UP045
+def check(
+    names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; none: all")] = None,  # noqa: UP045
+    own_plugins: Annotated[
+        bool, typer.Option("--plugins", help="test the project's own plugins against their contracts instead")
+    ] = False,
+) -> None:
     """Checks params.yaml and the raw folders and reports every error."""
+    if own_plugins:
+        from isthmus.plugin_checks import check_plugins
+
+        typer.echo(f"in order: {', '.join(check_plugins(_project())) or 'no plugins'}")
+        return
     from isthmus.checks import check as run_check
 
     typer.echo(f"in order: {', '.join(run_check(_project(), names or []))}")
