@@ -65,6 +65,6 @@ def _import_problems(project: Path, file: Path) -> Iterator[str]:
         for top in {name.partition(".")[0] for name in names}:
             if top != "isthmus" and ((project / f"{top}.py").is_file() or (project / top).is_dir()):
                 yield (
-                    f"line {node.lineno}: imports '{top}' of the project, which is in no stage's fingerprint and no registered"
+                    f"line {node.lineno}: imports '{top}' of the project, which is in no fingerprint and in no registered"
                     f" model. Move what it needs into {file.with_name('_NAME.py')} and import {here}._NAME"
                 )
