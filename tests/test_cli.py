@@ -170,13 +170,17 @@ VERBS: dict[str, list[str]] = {
     "serve": ["mine"],
     "where": ["mine", "1"],
     "label": ["mine"],
+    "list": ["scenarios"],
+    "upgrade": [],
 }
+NEED_NO_PROJECT = {"init"}
 
 
 @pytest.mark.slow
 @pytest.mark.soak  # each verb in a process of its own
 def test_every_verb_outside_of_a_project_says_so_and_leaves_no_litter(tmp_path: Path) -> None:
-    assert set(VERBS) == set(re.findall(r"^  ([a-z][a-z-]+) ", isthmus(tmp_path, "--help").stdout, re.MULTILINE))
+    verbs = set(re.findall(r"^  ([a-z][a-z-]+) ", isthmus(tmp_path, "--help").stdout, re.MULTILINE))
+    assert set(VERBS) == verbs - NEED_NO_PROJECT
     for verb, arguments in VERBS.items():
         done = isthmus(tmp_path, verb, *arguments)
 
@@ -396,3 +400,35 @@ def test_a_project_without_the_folder_of_labels_is_told_to_make_it(
 
     assert status == 2
     assert "data/labels: no such folder, and the stage 'labels' reads it. Run 'mkdir -p data/labels'" in error
+
+
+def test_the_version_names_release_and_code() -> None:
+    assert re.fullmatch(r"isthmus 0\.1\.0 \(code [0-9a-f]{8}\)\n", isthmus(ROOT, "--version").stdout)
+
+
+def test_names_are_listed_with_a_line_about_each_in_a_project_and_outside_of_any(tmp_path: Path) -> None:
+    outside = isthmus(tmp_path, "list", "methods").stdout.splitlines()
+    (project(tmp_path) / "plugins" / "adapt" / "methods").mkdir(parents=True)
+    (tmp_path / "plugins" / "adapt" / "methods" / "mine.py").write_text('"""My own."""\n1 / 0\n')
+
+    inside = isthmus(tmp_path, "list", "methods").stdout.splitlines()
+
+    assert "coral                 CORAL: the covariances of source and target features are drawn together." in outside
+    assert set(inside) - set(outside) == {"mine                  My own. (plugins/)"}
+    assert isthmus(tmp_path, "list", "scenarios").stdout == "mine  classification, natural: a -> b\n"
+    assert isthmus(tmp_path, "list", "scenarios", "--names").stdout == "mine\n"
+    refused = isthmus(tmp_path, "list", "method")
+    assert refused.stderr == (
+        "error: list 'method': Did you mean 'methods'? Allowed: scenarios, methods, kinds, tasks, rules, pairs,"
+        " validators, backbones, readers\n"
+    )
+
+
+def test_a_misplaced_plugin_is_one_of_the_mistakes_that_check_reports(tmp_path: Path) -> None:
+    (project(tmp_path) / "plugins" / "methods").mkdir(parents=True)
+    (tmp_path / "plugins" / "methods" / "mine.py").write_text("")
+
+    done = isthmus(tmp_path, "check")
+
+    assert done.returncode == 2
+    assert "plugins/methods/mine.py: 'methods' is no plugin folder. Did you mean" in done.stderr

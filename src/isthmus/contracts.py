@@ -10,6 +10,7 @@ import math
 import pickle
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def total(name: str, **sizes: Any) -> tuple[Any, Any]:
 
 def _method_problems(name: str) -> Iterator[str]:
     for what, sizes in SIZES.items():
-        yield from _tried(f"losses() on a batch with {what}", lambda what=what, sizes=sizes: _losses(name, what, sizes))
+        yield from _tried(f"losses() on a batch with {what}", partial(_losses, name, what, sizes))
     yield from _tried("losses() on constant features", lambda: _constant(name))
     yield from _tried("losses() with soft labels", lambda: _soft_labels(name))
     yield from _tried("losses() in bfloat16", lambda: _half(name))

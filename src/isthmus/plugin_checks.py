@@ -6,6 +6,7 @@ from pathlib import Path
 
 from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
+from isthmus.core.fingerprint import import_statements
 from isthmus.core.plugins import MEMBERS, OWN, did_you_mean
 
 
@@ -55,16 +56,14 @@ def _import_problems(project: Path, file: Path) -> Iterator[str]:
         return  # to load it says so
     here = f"isthmus.{'.'.join(file.parent.relative_to(project / OWN).parts)}"
     for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom):
-            if node.level:
-                whole = f"from {here}.{node.module or '_NAME'} import ..."
-                yield f"line {node.lineno}: a relative import. Write it in full: {whole}"
-            else:
-                names = [node.module or ""]
-        for top in {name.partition(".")[0] for name in names}:
+        if not isinstance(node, ast.Import | ast.ImportFrom):
+            continue
+        if isinstance(node, ast.ImportFrom) and node.level:
+            whole = f"from {here}.{node.module or '_NAME'} import ..."
+            yield f"line {node.lineno}: a relative import. Write it in full: {whole}"
+        for top in {module.partition(".")[0] for module, _ in import_statements(node)}:
             if top != "isthmus" and ((project / f"{top}.py").is_file() or (project / top).is_dir()):
                 yield (
-                    f"line {node.lineno}: imports '{top}' of the project, which is in no fingerprint and in no registered"
+                    f"line {node.lineno}: imports '{top}' of the project, which is in no fingerprint and no registered"
                     f" model. Move what it needs into {file.with_name('_NAME.py')} and import {here}._NAME"
                 )
