@@ -172,6 +172,7 @@ VERBS: dict[str, list[str]] = {
     "label": ["mine"],
     "list": ["scenarios"],
     "upgrade": [],
+    "status": [],
 }
 NEED_NO_PROJECT = {"init"}
 

@@ -201,7 +201,9 @@ def test_another_package_than_the_locks_is_refused_until_the_lock_is_renewed(
 ) -> None:
     there = code_lock.installed()
     (project / LOCK).write_text((project / LOCK).read_text().replace(there["code"], "f" * 64))
-    refused = r"isthmus.lock: the results here are made by isthmus 0.1.0 \(ffffffff\), and 0.1.0 .* is installed"
+    refused = (
+        r"isthmus.lock: the results here are made by isthmus 0.1.0 \(ffffffff\), and isthmus 0.1.0 .* is installed"
+    )
     monkeypatch.chdir(project)
 
     with pytest.raises(ConfigError, match=refused):

@@ -115,6 +115,16 @@ def list_names(
 
 
 @app.command()
+def status() -> None:
+    """Shows for each scenario what is stale, what is published and which version is the champion."""
+    from isthmus.overview import overview
+
+    found = overview(_project(versioned=True))
+    width = max(map(len, found), default=0)
+    typer.echo("\n".join(f"{name:<{width}}  {line}" for name, line in found.items()) or "no scenario yet")
+
+
+@app.command()
 def run(
     names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; none: all")] = None,  # noqa: UP045
     publish_results: Annotated[

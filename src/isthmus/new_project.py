@@ -169,7 +169,9 @@ def upgrade(project: Path, write: bool = False) -> list[str]:
     before = code_lock.read_lock(lock)
     lines = []
     if before["package"] != code_lock.installed():
-        lines.append(f"{code_lock.NAME}: {_package(before['package'])} -> {_package(code_lock.installed())}")
+        lines.append(
+            f"{code_lock.NAME}: {code_lock.shown(before['package'])} -> {code_lock.shown(code_lock.installed())}"
+        )
     hashes: dict[str, str] = before["files"]
     for path in FILES:
         if path != PARAMS:
@@ -225,7 +227,3 @@ def _dvc(folder: Path, *arguments: str) -> None:
 
 def _hash(text: str) -> str:
     return sha256_bytes(text.encode())
-
-
-def _package(package: dict[str, str]) -> str:
-    return f"isthmus {package['version']} ({str(package['code'])[:8]})"

@@ -142,6 +142,7 @@ def test_two_folders_of_images_become_a_champion_that_is_traced_and_reproduced(
     assert "48 images; bad files: 0" in predicted
     assert "reproduced; the same raw data" in run(environment, work, "isthmus", "reproduce", "isthmus-press@champion")
     assert "Running stage" not in run(environment, work, "dvc", "repro", "report@press")
+    assert "press  published as version 1, which is the champion" in run(environment, work, "isthmus", "status")
 
     method = work / "plugins/adapt/methods/mean_alignment.py"
     method.write_text(method.read_text().replace("self.weight * progress", "2 * self.weight * progress"))

@@ -36,14 +36,23 @@ def check(lock: Path) -> None:
     Raises:
         ConfigError: it is another one, or the file cannot be read.
     """
-    if not lock.is_file():
-        return
-    wanted, there = read_lock(lock)["package"], installed()
-    if wanted != there:
+    if difference := other_package(lock):
         raise ConfigError(
-            f"{lock}: the results here are made by isthmus {_shown(wanted)}, and {_shown(there)} is installed. Install"
-            " that one, or go on with this one by 'isthmus upgrade --write': stages whose code differs then run again"
+            f"{lock}: the results here are made by {difference}. Install that one, or go on with this one by"
+            " 'isthmus upgrade --write': stages whose code differs then run again"
         )
+
+
+def other_package(lock: Path) -> str:
+    """Returns which package a lock names and which is imported, empty where they are one or there is no lock.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    if not lock.is_file():
+        return ""
+    wanted, there = read_lock(lock)["package"], installed()
+    return "" if wanted == there else f"{shown(wanted)}, and {shown(there)} is installed"
 
 
 def read_lock(lock: Path) -> dict[str, Any]:
@@ -67,5 +76,10 @@ def write_lock(lock: Path, files: dict[str, str]) -> None:
     write_text(lock, _HEAD + text)
 
 
-def _shown(package: dict[str, str]) -> str:
-    return f"{package['version']} ({str(package['code'])[:8]})"
+def shown(package: dict[str, str]) -> str:
+    """Returns a package as messages name it.
+
+    >>> shown({"version": "0.1.0", "code": "0123456789abcdef"})
+    'isthmus 0.1.0 (01234567)'
+    """
+    return f"isthmus {package['version']} ({str(package['code'])[:8]})"
