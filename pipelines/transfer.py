@@ -30,6 +30,7 @@ from isthmus.core.params_copy import NAME, VARIABLE
 from isthmus.core.process import command
 from isthmus.core.project import find_project, work_in
 from isthmus.data.scenario_names import scenario_names
+from pipelines.brief import show_briefly
 from pipelines.graph import StageNode, read_graph
 from pipelines.leftovers import clear_leftovers
 from pipelines.progress import Progress
@@ -192,6 +193,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--all", action="store_true", help="every scenario of params.yaml")
     parser.add_argument("--no-publish", action="store_true", help="do not publish to MLflow")
     parser.add_argument("--no-check", action="store_true", help="do not check params.yaml and the raw data first")
+    parser.add_argument("--brief", action="store_true", help="print one line a stage")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="longest time for one stage")
     given = parser.parse_args(arguments)
     if bool(given.scenarios) == given.all:
@@ -203,6 +205,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.brief:
+        show_briefly()
     # What a person can put right is told before Prefect's server comes up.
     names = scenario_names(read_params(Path(NAME)), given.scenarios, Path(NAME))
     check_free(Path.cwd(), names)

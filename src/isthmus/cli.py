@@ -130,9 +130,12 @@ def run(
     publish_results: Annotated[
         bool, typer.Option("--publish/--no-publish", help="publish to MLflow afterwards")
     ] = True,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="print what the stages print, not one line a stage")
+    ] = False,
 ) -> None:
     """Runs the pipeline as a Prefect flow, stage by stage, then publishes to MLflow."""
-    flags = [] if publish_results else ["--no-publish"]
+    flags = [*([] if publish_results else ["--no-publish"]), *([] if verbose else ["--brief"])]
     _flow("pipelines.transfer", *(names or ["--all"]), *flags)
 
 
