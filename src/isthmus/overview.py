@@ -23,7 +23,7 @@ def overview(project: Path) -> dict[str, str]:
     work_in(project)
     sections = read_yaml(project / "params.yaml").get("scenarios") or {}
     lock = read_lock(project) if (project / "dvc.lock").is_file() else {}
-    changed = list(json.loads(run_dvc(project, "status", "--json"))) if lock else []
+    changed = sorted(json.loads(run_dvc(project, "status", "--json"))) if lock else []
     found = {}
     for name, section in sections.items():
         raw = str(section.get("raw")) if isinstance(section, dict) else ""

@@ -33,7 +33,7 @@ def find_project(start: Path | None = None) -> Path:
             half = f" ({folder} has no {missing[0]}: 'git checkout {missing[0]}' restores a deleted one)"
     raise ConfigError(
         f"{here}: not in a project: neither this folder nor one above it holds {' and '.join(MARKS)}{half or ''}."
-        " Change into the folder of your project"
+        " Change into the folder of your project, or make one with 'isthmus init'"
     )
 
 
