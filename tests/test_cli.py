@@ -1,5 +1,6 @@
 """The command as a user meets it: in a folder of its own, in a process of its own."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,10 @@ import yaml
 from PIL import Image
 
 from isthmus import cli
+from isthmus.registry.store.stores import open_store
 from tests.data.ingest.test_identity import write_dicom
+from tests.pipelines.tiny_project import wait_until
+from tests.servers import answers, free_port
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "isthmus.cli"]
@@ -173,6 +177,8 @@ VERBS: dict[str, list[str]] = {
     "list": ["scenarios"],
     "upgrade": [],
     "status": [],
+    "report": ["mine"],
+    "ui": [],
 }
 NEED_NO_PROJECT = {"init"}
 
@@ -433,3 +439,46 @@ def test_a_misplaced_plugin_is_one_of_the_mistakes_that_check_reports(tmp_path: 
 
     assert done.returncode == 2
     assert "plugins/methods/mine.py: 'methods' is no plugin folder. Did you mean" in done.stderr
+
+
+def test_a_report_is_opened_in_the_users_browser_and_a_missing_one_names_the_command(tmp_path: Path) -> None:
+    missing = isthmus(project(tmp_path), "report", "mine")
+    file = tmp_path / "out" / "mine" / "report" / "report.html"
+    file.parent.mkdir(parents=True)
+    file.write_text("<p>report</p>")
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!/bin/sh\necho $1 > {tmp_path}/opened\n")
+    browser.chmod(0o755)
+
+    environment = os.environ | {"BROWSER": str(browser)}
+    done = subprocess.run(
+        [*COMMAND, "report", "mine"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert (missing.returncode, missing.stderr) == (
+        2, f"error: {file}: no such file. Make the report with 'isthmus run mine'\n"
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{file}\n"), done.stderr
+    assert (tmp_path / "opened").read_text() == f"{file.as_uri()}\n"
+
+
+@pytest.mark.slow
+def test_ui_serves_mlflows_page_on_the_projects_store_and_names_a_server_that_has_one(tmp_path: Path) -> None:
+    nothing = isthmus(project(tmp_path), "ui")
+    open_store(tmp_path, make=True).experiment("isthmus-mine")
+    port = free_port()
+
+    with subprocess.Popen([*COMMAND, "ui", "--port", str(port)], cwd=tmp_path, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), "MLflow's page", 90)
+            search = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=isthmus-mine"
+            assert answers(search)
+        finally:
+            server.terminate()
+
+    assert nothing.returncode == 2 and "mlflow.db" in nothing.stderr
+    named = subprocess.run(
+        [*COMMAND, "ui"], cwd=tmp_path, env=os.environ | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "MLFLOW_TRACKING_URI names a server: open http://127.0.0.1:9 in a browser" in named.stderr

@@ -27,7 +27,6 @@ def _version(wanted: bool) -> None:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -122,6 +121,24 @@ def status() -> None:
     found = overview(_project(versioned=True))
     width = max(map(len, found), default=0)
     typer.echo("\n".join(f"{name:<{width}}  {line}" for name, line in found.items()) or "no scenario yet")
+
+
+@app.command()
+def report(scenario: ScenarioName) -> None:
+    """Opens the report of a scenario in the browser."""
+    from isthmus.pages import open_report
+
+    typer.echo(open_report(_project(), scenario))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+    """Starts MLflow's page on the project's runs and models, for this machine alone. Ctrl-C stops it."""
+    from isthmus.pages import start_ui
+
+    project = _project()
+    typer.echo(f"http://127.0.0.1:{port}", err=True)
+    start_ui(project, port)
 
 
 @app.command()
@@ -494,8 +511,8 @@ def main() -> None:
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     hidden = ["data/raw", *(word for word in sys.argv[1:] if Path(word).is_dir())]
     if (
-        verb in ("", "check", "list", "serve") or "--help" in sys.argv
-    ):  # starts nothing; `serve` becomes another program
+        verb in ("", "check", "list", "report", "serve", "ui") or "--help" in sys.argv
+    ):  # starts nothing; `serve` and `ui` become another program
         with one_message(f"isthmus {verb}".strip(), hidden):
             app()
     raise SystemExit(command.run(_run_app, f"isthmus {verb}", hidden, watch_parent=False))
