@@ -7,7 +7,6 @@ Modules whose names begin with `_` are no plugins: what several of them share.
 
 import difflib
 import importlib
-import importlib.metadata
 import pkgutil
 import re
 import sys
@@ -180,14 +179,18 @@ def install_command(extra: str) -> str:
 
 def _requirements(extra: str) -> list[str]:
     """Returns what an extra of the installed package asks for, in quotes for a shell."""
-    asked = (requirement.partition(";") for requirement in importlib.metadata.requires("isthmus") or [])
+    from importlib.metadata import requires  # here and below: it takes longer than all else of this file
+
+    asked = (requirement.partition(";") for requirement in requires("isthmus") or [])
     return [f"'{what.strip()}'" for what, _, when in asked if re.search(rf"extra == ['\"]{extra}['\"]", when)]
 
 
 def install_command_of(module: str) -> str:
     """Returns what to run for a module that cannot be imported: its extra's command, or that of its own package."""
-    distributions = importlib.metadata.packages_distributions().get(module, [module])
-    for requirement in importlib.metadata.requires("isthmus") or []:
+    from importlib.metadata import packages_distributions, requires
+
+    distributions = packages_distributions().get(module, [module])
+    for requirement in requires("isthmus") or []:
         extra = re.search(r"extra == ['\"]([a-z_]+)['\"]", requirement)
         if extra and _normal(re.split(r"[<>=!~ ;\[]", requirement)[0]) in map(_normal, distributions):
             return install_command(extra.group(1))
