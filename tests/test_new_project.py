@@ -77,7 +77,8 @@ def test_dvc_reads_the_graph_of_a_project_without_scenarios(made: tuple[Path, li
 def test_no_file_that_is_there_is_changed(made: tuple[Path, list[str]], tmp_path: Path) -> None:
     git(tmp_path, "clone", "-q", str(made[0]), "clone")
     clone = tmp_path / "clone"
-    (clone / "params.yaml").write_text("mine\n")
+    (clone / "params.yaml").write_text("scenarios: {}\n")
+    (clone / ".dvcignore").write_text("*.pyc\n")
     (clone / "prefect.yaml").unlink()
     (clone / "README.md").unlink()
     (clone / "README.md").symlink_to("elsewhere")
@@ -85,8 +86,10 @@ def test_no_file_that_is_there_is_changed(made: tuple[Path, list[str]], tmp_path
     lines = init(clone)
 
     assert {line for line in lines if not line.startswith("kept")} == {"wrote prefect.yaml"}
-    assert (clone / "params.yaml").read_text() == "mine\n"
-    assert git(clone, "status", "--porcelain").split() == ["T", "README.md", "M", "params.yaml"]
+    assert "kept  .dvcignore, which lacks: __pycache__ .venv. Add these lines" in lines
+    assert "kept  .gitignore" in lines
+    assert (clone / "params.yaml").read_text() == "scenarios: {}\n"
+    assert git(clone, "status", "--porcelain").split() == ["M", ".dvcignore", "T", "README.md", "M", "params.yaml"]
     assert len(git(clone, "log", "--oneline").splitlines()) == 1
 
 
@@ -141,6 +144,12 @@ def test_what_init_cannot_do_is_refused(made: tuple[Path, list[str]], tmp_path: 
         init(made[0] / "inside")
     with pytest.raises(ConfigError, match="is a clone of Isthmus, which is a project already"):
         init(REPOSITORY)
+    for name, text, what in (("dvc.yaml", "stages: {fit: {}}", "stages.ingest"), ("params.yaml", "lr: 1", "scenarios")):
+        (tmp_path / what).mkdir()
+        (tmp_path / what / name).write_text(text)
+        with pytest.raises(ConfigError, match=rf"{name}: belongs to something else, since it has no {what}. Isthmus"):
+            init(tmp_path / what)
+        assert [path.name for path in (tmp_path / what).iterdir()] == [name]
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"file: cannot be written \(File exists\)"):
         init(tmp_path / "file")

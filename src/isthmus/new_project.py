@@ -111,7 +111,7 @@ def init(folder: Path, example: str | None = None) -> list[str]:
             written.append((code_lock.NAME, True))
     except OSError as error:
         raise ConfigError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
-    lines += [f"{'wrote' if fresh else 'kept '} {path}" for path, fresh in written]
+    lines += [f"wrote {path}" if fresh else f"kept  {path}{_lacking(folder, path)}" for path, fresh in written]
     if not (folder / ".dvc").is_dir():
         _dvc(folder, "init", "--quiet", *([] if (folder / ".git").exists() else ["--subdir"]))
         _dvc(folder, "config", "core.analytics", "false")
@@ -126,8 +126,17 @@ def _check_place(folder: Path) -> None:
     for above in folder.parents:
         if all((above / mark).is_file() for mark in MARKS):
             raise ConfigError(f"{folder}: lies in the project {above}. Choose a folder outside it")
-    if folder.is_dir() and (folder / "src" / "isthmus").is_dir():
+    if (folder / "src" / "isthmus").is_dir():
         raise ConfigError(f"{folder}: is a clone of Isthmus, which is a project already. Choose another folder")
+    for path, section, entry in (("dvc.yaml", "stages", "ingest"), (PARAMS, "scenarios", "")):
+        if not (folder / path).is_file():
+            continue
+        document = read_yaml(folder / path)
+        if section not in document or (entry and entry not in (document[section] or {})):
+            raise ConfigError(
+                f"{folder / path}: belongs to something else, since it has no {section}{entry and f'.{entry}'}. Isthmus"
+                " needs a folder of its own: 'isthmus init DIR'"
+            )
 
 
 def _write(folder: Path, example: str | None) -> Iterator[tuple[str, bool]]:
@@ -138,6 +147,16 @@ def _write(folder: Path, example: str | None) -> Iterator[tuple[str, bool]]:
             target.parent.mkdir(parents=True, exist_ok=True)
             write_text(target, template(path, example))
         yield path, fresh
+
+
+def _lacking(folder: Path, path: str) -> str:
+    """Returns which patterns a list of ignored files lacks: results and stores would come under git."""
+    if path not in (".gitignore", ".dvcignore"):
+        return ""
+    there = (folder / path).read_text(encoding="utf-8").splitlines()
+    wanted = [line for line in template(path).splitlines() if line and not line.startswith("#")]
+    lines = [line for line in wanted if line not in there]
+    return f", which lacks: {' '.join(lines)}. Add these lines" if lines else ""
 
 
 def _commit(folder: Path) -> None:
