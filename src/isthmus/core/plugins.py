@@ -150,10 +150,7 @@ def _or_own(folder: str) -> str:
 
 
 def _broken(module: str, error: Exception) -> ConfigError:
-    line = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-    return ConfigError(
-        f"{own_file(module)}: cannot be imported: {type(error).__name__}: {error}{line}. Correct the file"
-    )
+    return ConfigError(f"{own_file(module)}: cannot be imported: {type(error).__name__}: {error}. Correct the file")
 
 
 def did_you_mean(got: str, allowed: list[str]) -> str:
