@@ -146,7 +146,8 @@ def load(folder: str, name: str) -> ModuleType:
 
 
 def _or_own(folder: str) -> str:
-    return f" or {_own.folder.joinpath(*folder.split('.'))}" if _own.folder else ""
+    place = _own.folder.joinpath(*folder.split(".")) if _own.folder else None
+    return f" or {place}" if place and place.is_dir() else ""
 
 
 def _broken(module: str, error: Exception) -> ConfigError:
