@@ -348,7 +348,6 @@ def test_an_unknown_tag_and_options_that_the_network_does_not_take_are_told() ->
 
 def test_the_kept_download_of_one_tag_is_not_taken_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setattr("urllib.request.getproxies", dict)
     (tmp_path / "weights").mkdir()
     kept = tmp_path / "weights" / "vit_small_patch16_224.augreg_in21k_ft_in1k-hub.safetensors"
     save_file({"cls_token": torch.ones(1)}, kept)
