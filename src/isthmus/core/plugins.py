@@ -190,10 +190,15 @@ def install_command_of(module: str) -> str:
     distributions = packages_distributions().get(module, [module])
     for requirement in requires("isthmus") or []:
         extra = re.search(r"extra == ['\"]([a-z_]+)['\"]", requirement)
-        if extra and _normal(re.split(r"[<>=!~ ;\[]", requirement)[0]) in map(_normal, distributions):
+        if extra and normal(re.split(r"[<>=!~ ;\[]", requirement)[0]) in map(normal, distributions):
             return install_command(extra.group(1))
     return f"pip install {distributions[0]}"
 
 
-def _normal(name: str) -> str:
+def normal(name: str) -> str:
+    """Returns the name of a distribution as indexes and lock files write it.
+
+    >>> normal("Ruamel.YAML_x")
+    'ruamel-yaml-x'
+    """
     return re.sub(r"[-_.]+", "-", name).lower()

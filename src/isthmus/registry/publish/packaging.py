@@ -98,7 +98,7 @@ def own_packages() -> list[str]:
             for node in ast.walk(ast.parse(file.read_bytes())):
                 tops = [module.partition(".")[0] for module, _ in import_statements(node)]
                 found |= {name for top in tops if top != "isthmus" for name in distributions.get(top, [])[:1]}
-    return sorted(name.lower() for name in found)
+    return sorted(plugins.normal(name) for name in found)
 
 
 def served_requirements(lock: Path, backbone: str, own: Sequence[str] = ()) -> list[str]:
