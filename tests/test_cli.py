@@ -178,6 +178,7 @@ VERBS: dict[str, list[str]] = {
     "upgrade": [],
     "status": [],
     "report": ["mine"],
+    "schema": [],
     "ui": [],
 }
 NEED_NO_PROJECT = {"init"}

@@ -44,7 +44,7 @@ from isthmus.stages import (
     train,
 )
 
-_STAGES = (ingest, labels, prepare, embed, shift, select, evaluate, robustness, report)
+STAGES = (ingest, labels, prepare, embed, shift, select, evaluate, robustness, report)
 _SAMPLE = 3  # images a domain that are decoded and prepared
 _LOCKS = ("dvc.lock", "dvc.yaml")
 
@@ -93,7 +93,7 @@ def _check_labels(project: Path, name: str) -> None:
 def _scenario_problems(params: Path, document: dict[str, Any], name: str) -> list[str]:
     problems: list[str] = []
     methods = section_names(document, "methods", params)
-    for stage in _STAGES:
+    for stage in STAGES:
         _collect(problems, lambda stage=stage: _load(params, stage, scenario=name))
     for method in methods:
         _collect(problems, lambda method=method: _load(params, train, scenario=name, method=method))

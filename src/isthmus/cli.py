@@ -114,6 +114,17 @@ def list_names(
 
 
 @app.command()
+def schema() -> None:
+    """Prints the JSON schema of params.yaml, by which an editor completes and checks it."""
+    import json
+
+    from isthmus.schema import schema as run_schema
+
+    _project()
+    typer.echo(json.dumps(run_schema(), indent=1, sort_keys=True))
+
+
+@app.command()
 def status() -> None:
     """Shows for each scenario what is stale, what is published and which version is the champion."""
     from isthmus.overview import overview
@@ -511,7 +522,7 @@ def main() -> None:
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     hidden = ["data/raw", *(word for word in sys.argv[1:] if Path(word).is_dir())]
     if (
-        verb in ("", "check", "list", "report", "serve", "ui") or "--help" in sys.argv
+        verb in ("", "check", "list", "report", "schema", "serve", "ui") or "--help" in sys.argv
     ):  # starts nothing; `serve` and `ui` become another program
         with one_message(f"isthmus {verb}".strip(), hidden):
             app()
