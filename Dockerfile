@@ -41,7 +41,11 @@ RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-h
         || { echo "torch cannot be imported: pass --build-arg TORCH_INDEX=<torch's CPU index>, or DEVICE=cuda" >&2; exit 1; }; }
 
 # Editable, so that the package is found through its folder: a working tree mounted at /project is what runs.
-COPY pyproject.toml README.md LICENSE /project/
+COPY pyproject.toml README.md LICENSE params.yaml dvc.yaml prefect.yaml .dvcignore .gitignore .env.example /project/
+COPY data/labels/README.md /project/data/labels/
+COPY template /project/template
+COPY plugins /project/plugins
+COPY pipelines /project/pipelines
 COPY src /project/src
 RUN uv pip install --no-cache --no-deps --editable /project
 
@@ -72,6 +76,7 @@ COPY --chown=isthmus:isthmus pyproject.toml README.md LICENSE requirements.lock 
 COPY --chown=isthmus:isthmus .dvc/config .dvc/.gitignore .dvc/
 # the folder that the stage 'labels' reads, with no labels in it
 COPY --chown=isthmus:isthmus data/labels/README.md data/labels/
+COPY --chown=isthmus:isthmus plugins plugins
 COPY --chown=isthmus:isthmus src src
 COPY --chown=isthmus:isthmus pipelines pipelines
 

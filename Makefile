@@ -17,7 +17,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check fast soak repro all install install-dev lock audit digests clean help
+.PHONY: demo test check fast soak repro all install install-dev wheel lock audit digests clean help
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -68,6 +68,10 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	@.ci/hashed requirements-dev.lock > $(VENV)/packages-dev.lock
 	@$(INSTALL) --require-hashes -r $(VENV)/packages-dev.lock
 	@touch $@
+
+wheel: | $(UV) ## Builds dist/isthmus-VERSION-py3-none-any.whl, to be installed where a project lies
+	@$(UV) build --quiet --wheel --out-dir dist .
+	@ls dist/*.whl
 
 lock: | $(UV) ## Resolves pyproject.toml again into the two lock files and the hashes of all packages
 	@UV_FIND_LINKS="$(LINKS)" .ci/lock $(UV)

@@ -4,9 +4,11 @@ import os
 import tempfile
 from pathlib import Path
 
+from isthmus.core import plugins
 from isthmus.core.process.environment import settle_environment
 from isthmus.core.project import MARKS
 
+plugins.use(Path(plugins.OWN))  # of the project that a worker of Prefect has gone to
 settle_environment()  # here because Prefect reads its settings while it is imported
 if "PREFECT_API_URL" not in os.environ and all(Path(name).exists() for name in MARKS):
     # no server given: one that lives as long as the flow, with its record of runs inside the project

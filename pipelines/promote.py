@@ -6,7 +6,6 @@ Exit status: 0 promoted; 3 the gate says no; 4 a person must decide; 1 or 2 an e
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from prefect.states import Completed, Failed
 
 from isthmus.core.errors import IsthmusError
 from isthmus.core.process import command
-from isthmus.core.project import find_project
+from isthmus.core.project import find_project, work_in
 from isthmus.registry.gate import decision, score
 from isthmus.registry.promotion import promotion
 from pipelines.tasks import CLOSED, error_of, last_words, state_of
@@ -82,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("scenario", metavar="NAME", help="a scenario of params.yaml")
     parser.add_argument("--approve", metavar="PERSON", help="person who approves where the gate asks for one")
     given = parser.parse_args(arguments)
-    os.chdir(find_project())
+    work_in(find_project())
     return command.run(lambda: _run(given.scenario, given.approve), "promote")
 
 

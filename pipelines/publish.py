@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from isthmus.core.process.failures import one_message
+from isthmus.core.project import work_in
 from isthmus.registry.publish.publish import publish
 
 
@@ -17,6 +18,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("scenario")
     parser.add_argument("--flow-run-id", help="the Prefect run that made the results, for the lineage")
     given = parser.parse_args(arguments)
+    work_in(Path.cwd())
     with one_message(f"publish {given.scenario}"):
         print("\n".join(publish(Path.cwd(), given.scenario, given.flow_run_id).places()))
     return 0

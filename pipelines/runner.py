@@ -39,6 +39,7 @@ _ADVICE = (
     "Having any troubles?",
     "> python -m isthmus.",  # the stage's own command, hundreds of characters that stand in dvc.yaml
 )
+_EMPTY = re.compile(r"WARNING: '.*' is empty\.")  # a folder of masks, where a task has none
 _BUSY = ("is busy, it is being blocked by", "Unable to acquire lock")
 # What dvc itself may meet once and not again: its own SQLite index under parallel calls, and the way to a remote.
 _TRANSIENT = ("database is locked", "Temporary failure in name resolution", "Connection reset by peer")
@@ -92,7 +93,7 @@ def is_advice(line: str) -> bool:
     >>> is_advice("        git add dvc.lock"), is_advice("train: epoch 3 of 20")
     (True, False)
     """
-    return not line.strip() or line.strip().startswith(_ADVICE)
+    return not line.strip() or line.strip().startswith(_ADVICE) or _EMPTY.fullmatch(line.strip()) is not None
 
 
 def _cleared(clear: Callable[[Path], list[str]], project: Path, say: Say) -> None:

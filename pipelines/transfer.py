@@ -28,8 +28,9 @@ from isthmus.core.errors import IsthmusError
 from isthmus.core.names import read_params
 from isthmus.core.params_copy import NAME, VARIABLE
 from isthmus.core.process import command
-from isthmus.core.project import find_project
+from isthmus.core.project import find_project, work_in
 from isthmus.data.scenario_names import scenario_names
+from pipelines.brief import show_briefly
 from pipelines.graph import StageNode, read_graph
 from pipelines.leftovers import clear_leftovers
 from pipelines.progress import Progress
@@ -192,17 +193,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--all", action="store_true", help="every scenario of params.yaml")
     parser.add_argument("--no-publish", action="store_true", help="do not publish to MLflow")
     parser.add_argument("--no-check", action="store_true", help="do not check params.yaml and the raw data first")
+    parser.add_argument("--brief", action="store_true", help="print one line a stage")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="longest time for one stage")
     given = parser.parse_args(arguments)
     if bool(given.scenarios) == given.all:
         parser.error("name one scenario or more, or --all")
     if given.timeout is not None and given.timeout <= 0:
         parser.error(f"--timeout: must be more than 0 seconds (got {given.timeout:g})")
-    os.chdir(find_project())
+    work_in(find_project())
     return command.run(lambda: _run(given), "transfer")
 
 
 def _run(given: argparse.Namespace) -> int:
+    if given.brief:
+        show_briefly()
     # What a person can put right is told before Prefect's server comes up.
     names = scenario_names(read_params(Path(NAME)), given.scenarios, Path(NAME))
     check_free(Path.cwd(), names)

@@ -7,7 +7,6 @@ Exit status: 0 no drift; 3 drift; 4 too few images to tell; 1 or 2 an error; 130
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from prefect.states import Completed, Failed
 
 from isthmus.core.errors import ConfigError, IsthmusError
 from isthmus.core.process import command
-from isthmus.core.project import find_project
+from isthmus.core.project import find_project, work_in
 from isthmus.monitoring import new_target
 from isthmus.monitoring.watch import EXIT, Watched
 from isthmus.monitoring.watch import watch as watch_batch
@@ -108,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--adapt", action="store_true", help="on drift, adapt to the images and run the gate")
     given = parser.parse_args(arguments)
     place = str(Path(given.place).absolute()) if given.place else None
-    os.chdir(find_project())
+    work_in(find_project())
     return command.run(lambda: _run(given.scenario, place, given.adapt), "watch", [place] if place else [])
 
 

@@ -1,6 +1,10 @@
 """The order of the tests, and the fixtures that several folders share."""
 
+from collections.abc import Iterator
+
 import pytest
+
+from isthmus.core import plugins
 
 pytest_plugins = ["tests.registry.fixtures"]
 
@@ -11,6 +15,13 @@ LONGEST = (
     "tests/serving/",
     "tests/monitoring/",
 )  # a test of these can take a minute
+
+
+@pytest.fixture(autouse=True)
+def _no_plugins_of_another_test() -> Iterator[None]:
+    """A command or stage that runs in the tests' own process makes its project's plugins known to all of it."""
+    yield
+    plugins.use(None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -79,7 +79,8 @@ def build_project(folder: Path, task: str = "segmentation", **scenario: object) 
         write_parts(raw)
     else:
         write_raw(raw, task)
-    shutil.copytree(ROOT / "data" / "labels", folder / "data" / "labels")
+    for name in ("data/labels", "plugins"):
+        shutil.copytree(ROOT / name, folder / name)
     for name in ("dvc.yaml", ".dvcignore", "requirements.lock"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, folder / name)
@@ -111,7 +112,8 @@ def run_stages(folder: Path, last: str = "report") -> Path:
     graph = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
     methods = yaml.safe_load((folder / "params.yaml").read_text())["methods"]
     with chdir(folder):
-        stage(importlib.import_module("isthmus.stages.code").run, ["--out", "out/code"])
+        flags = ["--package", "src/isthmus", "--plugins", "plugins", "--out", "out/code"]
+        stage(importlib.import_module("isthmus.stages.code").run, flags)
         for name in _STAGES:
             for method in methods if name == "train" else [""]:
                 command = graph[name]["cmd"] if "cmd" in graph[name] else graph[name]["do"]["cmd"]

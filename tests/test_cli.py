@@ -1,5 +1,6 @@
 """The command as a user meets it: in a folder of its own, in a process of its own."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -14,7 +15,10 @@ import yaml
 from PIL import Image
 
 from isthmus import cli
+from isthmus.registry.store.stores import open_store
 from tests.data.ingest.test_identity import write_dicom
+from tests.pipelines.tiny_project import wait_until
+from tests.servers import answers, free_port
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "isthmus.cli"]
@@ -170,13 +174,21 @@ VERBS: dict[str, list[str]] = {
     "serve": ["mine"],
     "where": ["mine", "1"],
     "label": ["mine"],
+    "list": ["scenarios"],
+    "upgrade": [],
+    "status": [],
+    "report": ["mine"],
+    "schema": [],
+    "ui": [],
 }
+NEED_NO_PROJECT = {"init"}
 
 
 @pytest.mark.slow
 @pytest.mark.soak  # each verb in a process of its own
 def test_every_verb_outside_of_a_project_says_so_and_leaves_no_litter(tmp_path: Path) -> None:
-    assert set(VERBS) == set(re.findall(r"^  ([a-z][a-z-]+) ", isthmus(tmp_path, "--help").stdout, re.MULTILINE))
+    verbs = set(re.findall(r"^  ([a-z][a-z-]+) ", isthmus(tmp_path, "--help").stdout, re.MULTILINE))
+    assert set(VERBS) == verbs - NEED_NO_PROJECT
     for verb, arguments in VERBS.items():
         done = isthmus(tmp_path, verb, *arguments)
 
@@ -396,3 +408,78 @@ def test_a_project_without_the_folder_of_labels_is_told_to_make_it(
 
     assert status == 2
     assert "data/labels: no such folder, and the stage 'labels' reads it. Run 'mkdir -p data/labels'" in error
+
+
+def test_the_version_names_release_and_code() -> None:
+    assert re.fullmatch(r"isthmus 0\.1\.0 \(code [0-9a-f]{8}\)\n", isthmus(ROOT, "--version").stdout)
+
+
+def test_names_are_listed_with_a_line_about_each_in_a_project_and_outside_of_any(tmp_path: Path) -> None:
+    outside = isthmus(tmp_path, "list", "methods").stdout.splitlines()
+    (project(tmp_path) / "plugins" / "adapt" / "methods").mkdir(parents=True)
+    (tmp_path / "plugins" / "adapt" / "methods" / "mine.py").write_text('"""My own."""\n1 / 0\n')
+
+    inside = isthmus(tmp_path, "list", "methods").stdout.splitlines()
+
+    assert "coral                 CORAL: the covariances of source and target features are drawn together." in outside
+    assert set(inside) - set(outside) == {"mine                  My own. (plugins/)"}
+    assert isthmus(tmp_path, "list", "scenarios").stdout == "mine  classification, natural: a -> b\n"
+    assert isthmus(tmp_path, "list", "scenarios", "--names").stdout == "mine\n"
+    refused = isthmus(tmp_path, "list", "method")
+    assert refused.stderr == (
+        "error: list 'method': Did you mean 'methods'? Allowed: scenarios, methods, kinds, tasks, rules, pairs,"
+        " validators, backbones, readers\n"
+    )
+
+
+def test_a_misplaced_plugin_is_one_of_the_mistakes_that_check_reports(tmp_path: Path) -> None:
+    (project(tmp_path) / "plugins" / "methods").mkdir(parents=True)
+    (tmp_path / "plugins" / "methods" / "mine.py").write_text("")
+
+    done = isthmus(tmp_path, "check")
+
+    assert done.returncode == 2
+    assert "plugins/methods/mine.py: 'methods' is no plugin folder. Did you mean" in done.stderr
+
+
+def test_a_report_is_opened_in_the_users_browser_and_a_missing_one_names_the_command(tmp_path: Path) -> None:
+    missing = isthmus(project(tmp_path), "report", "mine")
+    file = tmp_path / "out" / "mine" / "report" / "report.html"
+    file.parent.mkdir(parents=True)
+    file.write_text("<p>report</p>")
+    browser = tmp_path / "browser"
+    browser.write_text(f"#!/bin/sh\necho $1 > {tmp_path}/opened\n")
+    browser.chmod(0o755)
+
+    environment = os.environ | {"BROWSER": str(browser)}
+    done = subprocess.run(
+        [*COMMAND, "report", "mine"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+
+    assert (missing.returncode, missing.stderr) == (
+        2, f"error: {file}: no such file. Make the report with 'isthmus run mine'\n"
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{file}\n"), done.stderr
+    assert (tmp_path / "opened").read_text() == f"{file.as_uri()}\n"
+
+
+@pytest.mark.slow
+def test_ui_serves_mlflows_page_on_the_projects_store_and_names_a_server_that_has_one(tmp_path: Path) -> None:
+    nothing = isthmus(project(tmp_path), "ui")
+    open_store(tmp_path, make=True).experiment("isthmus-mine")
+    port = free_port()
+
+    with subprocess.Popen([*COMMAND, "ui", "--port", str(port)], cwd=tmp_path, stderr=subprocess.DEVNULL) as server:
+        try:
+            wait_until(lambda: answers(f"http://127.0.0.1:{port}/health"), "MLflow's page", 90)
+            search = f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get-by-name?experiment_name=isthmus-mine"
+            assert answers(search)
+        finally:
+            server.terminate()
+
+    assert nothing.returncode == 2 and "mlflow.db" in nothing.stderr
+    named = subprocess.run(
+        [*COMMAND, "ui"], cwd=tmp_path, env=os.environ | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "MLFLOW_TRACKING_URI names a server: open http://127.0.0.1:9 in a browser" in named.stderr

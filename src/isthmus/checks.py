@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from isthmus.core import code_lock
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError, IsthmusError
 from isthmus.core.project import stage_path
@@ -26,6 +27,7 @@ from isthmus.data.scenario_names import scenario_names, section_names
 from isthmus.gates.judge import read_rules
 from isthmus.models.preprocessing import with_defaults_of_weights
 from isthmus.monitoring.drift import WatchParams
+from isthmus.plugin_checks import misplaced
 from isthmus.registry.lineage.git_remote import LineageParams
 from isthmus.stages import (
     embed,
@@ -42,7 +44,7 @@ from isthmus.stages import (
     train,
 )
 
-_STAGES = (ingest, labels, prepare, embed, shift, select, evaluate, robustness, report)
+STAGES = (ingest, labels, prepare, embed, shift, select, evaluate, robustness, report)
 _SAMPLE = 3  # images a domain that are decoded and prepared
 _LOCKS = ("dvc.lock", "dvc.yaml")
 
@@ -61,6 +63,8 @@ def check(project: Path, names: Sequence[str]) -> list[str]:
     document = read_yaml(params)
     wanted = scenario_names(document, names, params)
     problems: list[str] = []
+    problems += misplaced(project)
+    _collect(problems, lambda: code_lock.check(project / code_lock.NAME))
     for name in _LOCKS:
         if (project / name).is_file():
             _collect(problems, lambda name=name: read_yaml(project / name))
@@ -89,7 +93,7 @@ def _check_labels(project: Path, name: str) -> None:
 def _scenario_problems(params: Path, document: dict[str, Any], name: str) -> list[str]:
     problems: list[str] = []
     methods = section_names(document, "methods", params)
-    for stage in _STAGES:
+    for stage in STAGES:
         _collect(problems, lambda stage=stage: _load(params, stage, scenario=name))
     for method in methods:
         _collect(problems, lambda method=method: _load(params, train, scenario=name, method=method))

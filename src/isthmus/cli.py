@@ -2,28 +2,31 @@
 
 import csv
 import importlib
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, Optional
 
 import typer
 
-from isthmus.core.errors import ConfigError
 from isthmus.core.process import command
 from isthmus.core.process.environment import settle_environment
 from isthmus.core.process.failures import one_message
-from isthmus.core.project import check_repository, find_project
+from isthmus.core.project import check_repository, find_project, work_in
 from isthmus.serving.request_limits import Limits
 
+
 # Nothing heavier than typer is imported above: `isthmus --help` answers at once. Each verb imports what it needs.
+def _version(wanted: bool) -> None:
+    if wanted:
+        from isthmus.core.code_lock import installed
+
+        package = installed()
+        typer.echo(f"isthmus {package['version']} (code {package['code'][:8]})")
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help=(
-        "Adapts a vision model from labelled source images to unlabelled target images,"
-        " evaluates the result and records its lineage."
-    ),
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -31,12 +34,122 @@ app = typer.Typer(
 ScenarioName = Annotated[str, typer.Argument(help="a section under scenarios: in params.yaml")]
 
 
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Adapts a vision model to unlabelled target images, evaluates the result and records its lineage."""
+
+
 @app.command()
-def check(names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; none: all")] = None) -> None:  # noqa: UP045
+def init(
+    folder: Annotated[Path, typer.Argument(help="made where it is missing; default: the current one")] = Path(),
+    example: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="begin with a simulated pair, such as industrial, medical or remote_sensing"),
+    ] = None,
+) -> None:
+    """Makes a folder a project: settings, stages, schedules, CI, git and DVC. It never changes a file that is there."""
+    from isthmus.new_project import init as run_init
+
+    typer.echo("\n".join(run_init(folder, example)))
+    there = "" if folder == Path() else f"cd {folder}; "
+    typer.echo(
+        f"Next: {there}isthmus " + (f"run {example}" if example else "add NAME --source DIR --target DIR --kind KIND")
+    )
+
+
+@app.command()
+def upgrade(
+    write: Annotated[bool, typer.Option("--write", help="change the files; edited ones are kept")] = False,
+) -> None:
+    """Shows what the installed version of Isthmus would change in this project's files, and which code it brings."""
+    from isthmus.new_project import upgrade as run_upgrade
+
+    typer.echo("\n".join(run_upgrade(_project(), write)) or "nothing to change")
+
+
+@app.command()
+def check(
+    names: Annotated[Optional[list[str]], typer.Argument(help="scenarios; none: all")] = None,  # noqa: UP045
+    own_plugins: Annotated[
+        bool, typer.Option("--plugins", help="test the project's own plugins against their contracts instead")
+    ] = False,
+) -> None:
     """Checks params.yaml and the raw folders and reports every error."""
+    if own_plugins:
+        from isthmus.plugin_checks import check_plugins
+
+        typer.echo(f"in order: {', '.join(check_plugins(_project())) or 'no plugins'}")
+        return
     from isthmus.checks import check as run_check
 
     typer.echo(f"in order: {', '.join(run_check(_project(), names or []))}")
+
+
+@app.command("list")
+def list_names(
+    what: Annotated[
+        str, typer.Argument(help="scenarios, methods, kinds, tasks, rules, pairs, validators, backbones or readers")
+    ],
+    names: Annotated[bool, typer.Option("--names", help="names alone, for scripts")] = False,
+) -> None:
+    """Lists the names that params.yaml can hold, each with one line about it."""
+    from isthmus.core.errors import ConfigError
+    from isthmus.listing import SCENARIOS, WHAT, listed
+
+    _one_of("list", what, WHAT)
+    try:
+        project = _project()
+    except ConfigError:
+        if what == SCENARIOS:
+            raise
+        project = None
+    found = listed(project, what)
+    width = max(map(len, found), default=0)
+    for name, line in found.items():
+        typer.echo(name if names else f"{name:<{width}}  {line}".rstrip())
+
+
+@app.command()
+def schema() -> None:
+    """Prints the JSON schema of params.yaml, by which an editor completes and checks it."""
+    import json
+
+    from isthmus.schema import schema as run_schema
+
+    _project()
+    typer.echo(json.dumps(run_schema(), indent=1, sort_keys=True))
+
+
+@app.command()
+def status() -> None:
+    """Shows for each scenario what is stale, what is published and which version is the champion."""
+    from isthmus.overview import overview
+
+    found = overview(_project(versioned=True))
+    width = max(map(len, found), default=0)
+    typer.echo("\n".join(f"{name:<{width}}  {line}" for name, line in found.items()) or "no scenario yet")
+
+
+@app.command()
+def report(scenario: ScenarioName) -> None:
+    """Opens the report of a scenario in the browser."""
+    from isthmus.pages import open_report
+
+    typer.echo(open_report(_project(), scenario))
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
+    """Starts MLflow's page on the project's runs and models, for this machine alone. Ctrl-C stops it."""
+    from isthmus.pages import start_ui
+
+    project = _project()
+    typer.echo(f"http://127.0.0.1:{port}", err=True)
+    start_ui(project, port)
 
 
 @app.command()
@@ -45,9 +158,12 @@ def run(
     publish_results: Annotated[
         bool, typer.Option("--publish/--no-publish", help="publish to MLflow afterwards")
     ] = True,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="print what the stages print, not one line a stage")
+    ] = False,
 ) -> None:
     """Runs the pipeline as a Prefect flow, stage by stage, then publishes to MLflow."""
-    flags = [] if publish_results else ["--no-publish"]
+    flags = [*([] if publish_results else ["--no-publish"]), *([] if verbose else ["--brief"])]
     _flow("pipelines.transfer", *(names or ["--all"]), *flags)
 
 
@@ -377,7 +493,7 @@ def _project(versioned: bool = False) -> Path:
     if (here := Path.cwd()) != project:
         print(f"project: {project}", file=sys.stderr)
         _started = here
-        os.chdir(project)
+    work_in(project)
     return project
 
 
@@ -387,21 +503,12 @@ def _given(path: Path) -> Path:
 
 
 def _flow(module: str, *arguments: str) -> NoReturn:
-    """Runs a flow of the project and ends with its exit status.
+    """Runs a flow in the project and ends with its exit status.
 
     By its name only: flows stand above this file, and importing Prefect takes seconds.
     """
-    project = str(_project(versioned=True))
-    sys.path.insert(0, project)
-    os.environ["PYTHONPATH"] = os.pathsep.join([project, *filter(None, [os.environ.get("PYTHONPATH")])])
-    try:
-        flow = importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "pipelines":
-            raise
-        what = "no folder 'pipelines', which holds the flows. Run 'git checkout pipelines'"
-        raise ConfigError(f"{project}: {what}") from None
-    raise typer.Exit(flow.main(list(arguments)))
+    _project(versioned=True)
+    raise typer.Exit(importlib.import_module(module).main(list(arguments)))
 
 
 def _run_app() -> int:
@@ -414,7 +521,9 @@ def main() -> None:
     settle_environment()
     verb = next((word for word in sys.argv[1:] if not word.startswith("-")), "")
     hidden = ["data/raw", *(word for word in sys.argv[1:] if Path(word).is_dir())]
-    if verb in ("", "check", "serve") or "--help" in sys.argv:  # starts nothing; `serve` becomes another program
+    if (
+        verb in ("", "check", "list", "report", "schema", "serve", "ui") or "--help" in sys.argv
+    ):  # starts nothing; `serve` and `ui` become another program
         with one_message(f"isthmus {verb}".strip(), hidden):
             app()
     raise SystemExit(command.run(_run_app, f"isthmus {verb}", hidden, watch_parent=False))

@@ -4,6 +4,7 @@ import pickle
 import numpy as np
 import pytest
 
+from isthmus.contracts import frame
 from isthmus.core import plugins
 from isthmus.core.config import validated
 from isthmus.core.errors import ConfigError, DataError
@@ -21,11 +22,6 @@ def build(name: str, **options: object) -> Kind:
         pytest.skip(str(error))
     kind: Kind = validated(module.Config, options, "preprocess.").build()
     return kind
-
-
-def frame(seed: int, shape: tuple[int, ...]) -> Image:
-    pixels = np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
-    return Image(pixels, "grey" if shape[2] == 1 else "rgb")
 
 
 @pytest.mark.parametrize("name", NAMES)

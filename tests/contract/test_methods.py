@@ -7,50 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from isthmus.adapt import Method, MethodConfig, Shape
+from isthmus.adapt import Method, MethodConfig
+from isthmus.contracts import CLASSES, SIZES, batch, classifier, total
+from isthmus.contracts import built_method as built
 from isthmus.core import plugins
 from isthmus.data.batch import Batch
-from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
 from tests.adapt.small_session import session, trained_methods
 
 NAMES = trained_methods()
-CLASSES, WIDTH = 3, 6
-
-
-def built(name: str, sources: int = 1) -> Method:
-    torch.manual_seed(0)
-    return plugins.load("adapt.methods", name).Config().build(Shape(CLASSES, WIDTH, sources, 40, 7))
-
-
-def classifier(method: Method, sources: int = 1) -> Classifier:
-    domains = sources + 1
-    if method.needs == "images":
-        network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 5))
-        backbone: Encoder | Features = Encoder(network, Standardise(torch.zeros(domains, 3), torch.ones(domains, 3)))
-    else:
-        backbone = Features(Standardise(torch.zeros(domains, 5), torch.ones(domains, 5)))
-    return Classifier(backbone, 5, CLASSES, WIDTH, "batch", 0)
-
-
-def batch(
-    method: Method, source: int = 12, target: int = 12, sources: int = 1, labels: list[int] | None = None
-) -> Batch:
-    generator = torch.Generator().manual_seed(3)
-    count = source + (target if method.sees_target else 0)
-    shape = (count, 3, 8, 8) if method.needs == "images" else (count, 5)
-    inputs = torch.rand(shape, generator=generator)
-    domains = torch.tensor([i % sources for i in range(source)] + [sources] * (count - source))
-    classes = torch.tensor(labels if labels is not None else [i % CLASSES for i in range(source)])
-    strong = inputs[source:].flip(0) if method.strong_view else None
-    return Batch(inputs, domains, classes, torch.arange(count - source), strong)
-
-
-def total(name: str, **sizes: object) -> tuple[torch.Tensor, Classifier]:
-    method = built(name, int(sizes.get("sources", 1)))  # type: ignore[arg-type]
-    model = classifier(method, int(sizes.get("sources", 1)))  # type: ignore[arg-type]
-    losses = method.losses(model, batch(method, **sizes), 0.5)  # type: ignore[arg-type]
-    assert losses and all(loss.dim() == 0 for loss in losses.values())
-    return torch.stack(list(losses.values())).sum(), model
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,11 +32,7 @@ def test_the_module_links_its_paper_and_has_config_and_adaptation(name: str) -> 
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    "sizes",
-    [{}, {"source": 6, "target": 14}, {"source": 14, "target": 6}, {"sources": 2}, {"labels": [0] * 12}],
-    ids=["equal", "few sources", "few targets", "two sources", "classes absent"],
-)
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
 def test_losses_are_finite_scalars_with_gradients_for_the_whole_model(name: str, sizes: dict) -> None:
     value, model = total(name, **sizes)
 

@@ -63,7 +63,8 @@ def test_the_package_elsewhere_has_the_same_fingerprints(before: dict[str, str])
 def test_an_installed_package_fingerprints_its_own_files_and_loads_no_torch(package: Path, tmp_path: Path) -> None:
     edit(package, f"{METHODS}/coral.py", "class ", "EDITED = 1\n\n\nclass ")
     script = (
-        "import sys; from isthmus.stages.code import run; from pathlib import Path; run(out=Path('code'));"
+        "import sys; from isthmus.stages.code import run; from pathlib import Path;"
+        " run(package=Path('src'), plugins=Path('plugins'), out=Path('code'));"
         " assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     )
 

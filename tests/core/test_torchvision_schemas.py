@@ -45,7 +45,8 @@ def test_timm_is_imported_in_the_environment_without_this_package(tmp_path: Path
 def test_the_files_that_a_wheel_puts_into_site_packages_are_enough(tmp_path: Path) -> None:
     targets = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]
     for source, name in targets["wheel"]["force-include"].items():
-        shutil.copy(REPOSITORY / source, tmp_path / name)
+        if name.startswith("isthmus_torchvision"):
+            shutil.copy(REPOSITORY / source, tmp_path / name)
     # -S: no start-up file of this environment runs; its packages are found by their path alone.
     code = (
         f"import site, sys; sys.path.append({sysconfig.get_path('purelib')!r})\n"

@@ -22,7 +22,8 @@ WITHOUT_LABELS = ("manifest.parquet", "prepared", "features", "shift", "train", 
 def project(folder: Path, **scenario: object) -> Path:
     """Makes a project of one scenario, 24 images a class and domain, that runs in seconds."""
     write_raw(folder / "data" / "raw" / "demo")
-    shutil.copytree(ROOT / "data" / "labels", folder / "data" / "labels")
+    for name in ("data/labels", "plugins"):
+        shutil.copytree(ROOT / name, folder / name)
     (folder / "src").symlink_to(ROOT / "src")
     for name in ("dvc.yaml", ".dvcignore"):
         shutil.copy(ROOT / name, folder / name)

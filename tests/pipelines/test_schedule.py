@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,9 +23,8 @@ PREFECT = str(Path(sys.executable).with_name("prefect"))
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A tiny DVC project with the flows in it and their deployments, the cron set to every minute."""
+    """A tiny DVC project with the deployments of the flows, the cron set to every minute."""
     project = write_project(tmp_path / "project")
-    shutil.copytree(REPOSITORY / "pipelines", project / "pipelines", ignore=shutil.ignore_patterns("__pycache__"))
     document = yaml.safe_load((REPOSITORY / "prefect.yaml").read_text())
     nightly = document["deployments"][0]
     nightly["parameters"] = {"scenarios": ["tiny"], "publish": False, "check": False}

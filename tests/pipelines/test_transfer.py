@@ -1,6 +1,7 @@
 """The flow as a user starts it: a child process, with a temporary server of Prefect's or one that is up."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -58,10 +59,12 @@ def test_a_failed_stage_ends_the_flow_and_what_does_not_need_it_still_runs(
     stage = (project / "stage.py").read_text()
     (project / "stage.py").write_text(stage.replace("print(", "if name == 'a': raise RuntimeError('no light')\nprint("))
 
-    done = run(project, prefect_home, *GRAPH_ALONE, PREFECT_API_URL=prefect_api)
+    done = run(project, prefect_home, *GRAPH_ALONE, "--brief", PREFECT_API_URL=prefect_api)
 
     assert done.returncode == 1
-    end = done.stderr[done.stderr.index("\nerror: train@tiny-a") :]
+    begin, _, end = done.stderr.partition("\nerror: train@tiny-a")
+    lines = [re.sub(r"[\d.:]+ (.*) in [\d.]+ s.*", r"\1", line) for line in begin.splitlines()]
+    assert sorted(lines) == ["first: done", "train@tiny-a: failed", "train@tiny-b: done"]
     assert "RuntimeError: no light" in end
     assert "not run because of this: report@tiny" in end
     assert "b" in runs(project)

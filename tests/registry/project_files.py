@@ -35,11 +35,12 @@ def build_project(root: Path) -> Path:
     _write_params(root, files)
     for name in ("dvc.yaml", ".dvcignore", ".gitignore", "requirements.lock"):
         shutil.copy(ROOT / name, root / name)
-    shutil.copytree(ROOT / "data" / "labels", root / "data" / "labels")
+    for name in ("data/labels", "plugins"):
+        shutil.copytree(ROOT / name, root / name)
     shutil.copytree(ROOT / "src" / "isthmus", root / "src" / "isthmus", ignore=shutil.ignore_patterns("__pycache__"))
     out = root / "out" / "demo"
     shutil.move(root / "made", out)
-    code.run(out=root / "out" / "code")
+    code.run(package=root / "src" / "isthmus", plugins=root / "plugins", out=root / "out" / "code")
     (out / "params.yaml").unlink()
     _write_weights(out)
     _write_results(root, out)

@@ -89,7 +89,7 @@ def test_a_dockerfile_that_breaks_a_rule_is_refused(old: str, new: str, complain
 def test_every_path_that_is_copied_exists_is_tracked_and_is_sent_to_the_build() -> None:
     paths = copied_paths(DOCKERFILE)
 
-    assert {"src", "pipelines", "params.yaml", "dvc.yaml", "requirements.lock"} <= set(paths)
+    assert {"src", "pipelines", "plugins", "template", "params.yaml", "dvc.yaml", "requirements.lock"} <= set(paths)
     assert [path for path in paths if not (REPOSITORY / path).exists()] == []
     assert [path for path in paths if not is_sent(path, DOCKERIGNORE)] == []
 
@@ -212,8 +212,8 @@ def test_the_telemetry_of_every_container_is_off() -> None:
 def test_a_deployment_names_a_flow_its_parameters_and_a_schedule(deployment: dict[str, Any]) -> None:
     from prefect.client.schemas.schedules import CronSchedule
 
-    file, _, name = deployment["entrypoint"].partition(":")
-    flow = getattr(importlib.import_module(file.removesuffix(".py").replace("/", ".")), name)
+    module, _, name = deployment["entrypoint"].rpartition(".")  # of a module: a project has no folder with the flows
+    flow = getattr(importlib.import_module(module), name)
     scenarios = set(yaml.safe_load((REPOSITORY / "params.yaml").read_text())["scenarios"])
     given = deployment["parameters"]
 

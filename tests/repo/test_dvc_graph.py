@@ -80,7 +80,7 @@ def test_a_stage_depends_on_the_fingerprint_of_its_code_and_on_no_source(stage: 
 
 
 def test_the_fingerprints_are_made_of_all_of_the_source() -> None:
-    assert (entries("code", "deps"), entries("code", "outs")) == (["src/isthmus"], ["out/code"])
+    assert (entries("code", "deps"), entries("code", "outs")) == (["plugins", "src/isthmus"], ["out/code"])
 
 
 def test_imports_are_written_in_full_since_the_walk_follows_no_other() -> None:

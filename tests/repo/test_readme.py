@@ -86,7 +86,7 @@ def clone(folder: Path) -> Path:
     environment = home / ".venv"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(environment)], **run)  # type: ignore[call-overload]
     packages = next((environment / "lib").glob("python*/site-packages"))
-    (packages / "here.pth").write_text(f"{home / 'src'}\n{Path(yaml.__file__).parents[1]}\n")
+    (packages / "here.pth").write_text(f"{home / 'src'}\n{home}\n{Path(yaml.__file__).parents[1]}\n")
     for program in ("isthmus", "dvc", "prefect"):
         script = (Path(sys.executable).parent / program).read_text().split("\n", 1)[1]
         (environment / "bin" / program).write_text(f"#!{environment}/bin/python\n{script}")

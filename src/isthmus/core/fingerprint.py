@@ -3,7 +3,7 @@
 A syntax tree without docstrings changes with what the code does, and not with comments, docstrings or formatting.
 Imports inside functions count, and so do the `__init__.py` of each package on the way and the files beside a module
 that it names in a string (templates). The walk reads the files of the package that is imported, in a repository or
-installed, and runs none of them: torch is not loaded.
+installed, and runs none of them: torch is not loaded. A project's own plugins count like those that are shipped.
 """
 
 import ast
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import isthmus
+from isthmus.core import plugins
 from isthmus.core.files import hash_files, sha256_bytes
 from isthmus.core.names import CODE
 
@@ -103,12 +104,14 @@ class Code:
     def plugins(self, folder: str) -> list[str]:
         """Returns the modules of a plugin folder such as `adapt.methods`."""
         files = self._root.joinpath(*folder.split(".")).glob("[a-z]*.py")
-        return sorted(f"isthmus.{folder}.{path.stem}" for path in files)
+        return sorted(f"isthmus.{folder}.{name}" for name in {*(f.stem for f in files), *plugins.own_names(folder)})
 
     def file(self, module: str) -> Path:
         """Returns the file of a module, which may not exist."""
         place = self._root.joinpath(*module.split(".")[1:])
-        return place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        shipped = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        own = None if shipped.is_file() else plugins.own_file(module)
+        return own if own is not None and own.is_file() else shipped
 
     def _module(self, name: str) -> Module:
         if name not in self._read:
@@ -166,6 +169,6 @@ def _is_text(statement: ast.stmt) -> bool:
 
 def _data_beside(path: Path, texts: set[str]) -> list[Path]:
     """Returns files and folders without code beside a module whose names it holds, alone or before a '/'."""
-    firsts = {text.partition("/")[0] for text in texts}
+    firsts = {text.partition("/")[0] for text in texts} - {"__pycache__"}
     beside = sorted(other for other in path.parent.iterdir() if other.name in firsts and other.suffix != ".py")
     return [other for other in beside if other.is_file() or not any(other.rglob("*.py"))]

@@ -1,9 +1,11 @@
 """Where the project is: the folder that holds `params.yaml` and `dvc.yaml`, this one or one above it."""
 
+import os
 import shlex
 from pathlib import Path
 from typing import Any
 
+from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
 
 MARKS = ("params.yaml", "dvc.yaml")
@@ -31,8 +33,14 @@ def find_project(start: Path | None = None) -> Path:
             half = f" ({folder} has no {missing[0]}: 'git checkout {missing[0]}' restores a deleted one)"
     raise ConfigError(
         f"{here}: not in a project: neither this folder nor one above it holds {' and '.join(MARKS)}{half or ''}."
-        " Change into the folder of your project"
+        " Change into the folder of your project, or make one with 'isthmus init'"
     )
+
+
+def work_in(project: Path) -> None:
+    """Makes a project the current folder, since paths in `params.yaml` are relative to it, and its plugins known."""
+    os.chdir(project)
+    plugins.use(project / plugins.OWN)
 
 
 def stage_path(stages: dict[str, Any], stage: str, flag: str, scenario: str) -> str:

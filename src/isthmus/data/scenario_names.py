@@ -15,6 +15,11 @@ def section_names(document: Mapping[str, Any], section: str, params: Path) -> li
         ConfigError: there is no such section, or it is empty.
     """
     found = document.get(section)
+    if section == "scenarios" and section in document and not found:
+        raise ConfigError(
+            f"{params}: there is no scenario yet. Add your own images with 'isthmus add NAME --source DIR --target DIR"
+            " --kind KIND', or a known pair with 'isthmus fetch NAME'"
+        )
     if not isinstance(found, dict) or not found:
         near = did_you_mean(section, list(map(str, document)))
         raise ConfigError(f"{params}: section '{section}' is missing or empty.{near} There are: {', '.join(document)}")

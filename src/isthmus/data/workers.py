@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
+from isthmus.core import plugins
 from isthmus.core.errors import DataError
 
 T = TypeVar("T")
@@ -36,7 +38,7 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
     start = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(start)
     context.set_forkserver_preload(_modules(function))
-    pool = ProcessPoolExecutor(workers, context, initializer=_die_with_parent)
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(plugins.own_folder(),))
     starter = ThreadPoolExecutor(1)  # to ask for the first worker waits until it is there
     pending: deque[Future[list[R]]] = deque()
     done = 0
@@ -84,7 +86,8 @@ def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
     return [function(item) for item in items]
 
 
-def _die_with_parent() -> None:
+def _begin(own_plugins: Path | None) -> None:
+    plugins.use(own_plugins)
     # A worker holds both ends of its queue, so it would wait for ever when the parent is killed with SIGKILL.
     parent = multiprocessing.parent_process()
     if parent is not None:

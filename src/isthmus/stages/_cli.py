@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from isthmus.core import code_lock, plugins
 from isthmus.core.config import load_params
 from isthmus.core.process.failures import one_message
 from isthmus.core.process.parent import die_with_parent
@@ -47,6 +48,8 @@ def stage(run: Callable[..., Any], arguments: list[str] | None = None) -> None:
     with one_message("-".join([Path(inspect.getfile(run)).stem, *(given[name] for name in names)]), raw):
         read = []
         if kind is not None:
+            code_lock.check(given["params"].with_name(code_lock.NAME))
+            plugins.use(given["params"].with_name(plugins.OWN))
             read = [load_params(kind, given["params"], {f: p.format(**given) for f, p in sections.items()})]
             raw += [str(scenario.raw) for params in read if (scenario := getattr(params, "scenario", None))]
         run(*read, **{name: given[name] for name in arguments_of_run})

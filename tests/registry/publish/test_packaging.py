@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from isthmus.core.errors import StoreError
 from isthmus.data.scenario import Scenario
@@ -31,9 +32,15 @@ def test_monai_is_required_of_a_model_with_its_networks_and_of_no_other(tmp_path
         served_requirements(tmp_path / "requirements.lock", "monai")
 
 
-def test_a_missing_lock_file_is_named(tmp_path):
-    with pytest.raises(StoreError, match=r"requirements.lock: no such file; the model's requirements"):
-        served_requirements(tmp_path / "requirements.lock", "timm")
+def test_without_a_lock_file_the_installed_versions_are_required(tmp_path):
+    wanted = served_requirements(tmp_path / "requirements.lock", "timm", ["PyYAML"])
+
+    lock = (ROOT / "requirements.lock").read_text().splitlines()
+    assert [line for line in wanted if line.lower() not in lock] == []
+    assert f"torch=={torch.__version__.partition('+')[0]}" in wanted
+    assert {"pyarrow", "scipy"} <= {line.partition("==")[0] for line in wanted}
+    with pytest.raises(StoreError, match="the served model needs 'no-such-package', which is not installed"):
+        served_requirements(tmp_path / "requirements.lock", "timm", ["no-such-package"])
 
 
 def test_a_lock_file_that_does_not_pin_what_is_needed_is_refused(tmp_path):

@@ -18,6 +18,7 @@ from tests.e2e.test_whole_line import repro
 from tests.pipelines.tiny_project import default_signals, wait_until
 from tests.registry.project_files import MLFLOW_ON_PANDAS_3, ROOT, dvc, git
 from tests.registry.reproducible import slow_project
+from tests.registry.versions import MODEL
 
 
 @pytest.mark.soak
@@ -166,3 +167,15 @@ def test_the_command_line_knows_the_verbs() -> None:
     for verb in ("score", "trace", "reproduce"):
         done = subprocess.run([sys.executable, "-m", "isthmus.cli", verb, "--help"], capture_output=True, text=True)
         assert done.returncode == 0
+
+
+def test_results_of_another_package_than_the_installed_one_are_not_run_again(tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "isthmus.lock").write_text(f"package: {{version: 0.0.9, code: {'f' * 64}}}\nfiles: {{}}\n")
+    project = slow_project(folder, 0)
+
+    with pytest.raises(
+        StoreError, match=r"1: its results were made by isthmus 0.0.9 \(ffffffff\), and isthmus 0.1.0 .* is installed"
+    ):
+        reproduce(project, f"{MODEL}/1")

@@ -94,7 +94,7 @@ def add_pair(
     except BaseException:
         kept.restore()
         raise
-    log(f"{raw}: ready. Next: dvc repro report@{name}")
+    log(f"{raw}: ready. Next: isthmus run {name}")
     return raw
 
 

@@ -59,7 +59,12 @@ def with_section(params: Path, name: str, section: dict[str, Any]) -> str:
     text = params.read_text(encoding="utf-8")
     document = YAML().load(text)
     scenarios = document.get("scenarios")
-    if not isinstance(scenarios, CommentedMap) or not scenarios or scenarios.fa.flow_style():
+    none = re.search(r"(?m)^scenarios:[ \t]*(?:\{\}|null|~)?[ \t]*(#.*)?$", text)
+    if not scenarios and none:
+        head = " ".join(filter(None, ["scenarios:", none.group(1)]))
+        block = "".join(f"  {line}\n" for line in _dumped({name: _mapped(section)}).splitlines())
+        text = f"{text[: none.start()]}{head}\n{block.rstrip()}{text[none.end() :]}"
+    elif not isinstance(scenarios, CommentedMap) or not scenarios or scenarios.fa.flow_style():
         text = _with_new_block(document, name, section)
     else:
         # Lines are inserted, the document is not dumped again: a dump would move comments and break long lines.

@@ -80,7 +80,7 @@ def fetch(name: str, project: Path, mirror: str | None) -> Path:
     dvc_add(project, relative)
     add_section(project / "params.yaml", name, pair.scenario())
     shutil.rmtree(downloads, ignore_errors=True)
-    log(f"{relative}: ready. Next: dvc repro report@{name}")
+    log(f"{relative}: ready. Next: isthmus run {name}")
     return raw
 
 

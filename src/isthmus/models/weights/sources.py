@@ -88,7 +88,8 @@ def _download(architecture: str, kept: Path) -> None:
     from huggingface_hub import constants
 
     # The hub's client retries for a minute where there is no network at all: one short look comes first.
-    if not any(urllib.request.getproxies().values()) and not _answers(constants.ENDPOINT):
+    proxies = {scheme for scheme, address in urllib.request.getproxies().items() if address and scheme != "no"}
+    if not proxies and not _answers(constants.ENDPOINT):
         raise WeightsError("not reachable")
 
     try:

@@ -16,6 +16,8 @@ import os
 import sys
 import time
 import warnings
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ _BATCH = 256  # images a call
 
 def main(job: dict[str, Any]) -> None:
     """Loads, predicts, times, writes."""
-    _forget_projects()
+    sys.meta_path.insert(0, _BundledOnly())
     os.environ.update(
         MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false"
     )
@@ -103,10 +105,19 @@ def _bundled(folder: Path) -> bool:
     return loaded is not None and Path(str(loaded.__file__)).is_relative_to(folder / "code")
 
 
-def _forget_projects() -> None:
-    """Takes checkouts off the path: an installed project would answer for a model that lacks its code."""
-    sys.path[:] = [entry for entry in sys.path if not (Path(entry) / "isthmus").is_dir()]
-    sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+class _BundledOnly(MetaPathFinder):
+    """Finds `isthmus` nowhere but where loading a model has put it: an installed one would answer in its place."""
+
+    def __init__(self) -> None:
+        self._before = set(sys.path)
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if fullname != "isthmus":
+            return None
+        spec = PathFinder.find_spec(fullname, [entry for entry in sys.path if entry not in self._before])
+        if spec is None:
+            raise ModuleNotFoundError("the model bundles no package 'isthmus'", name=fullname)
+        return spec
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from isthmus.core.errors import ConfigError
 
 # From the project's root; taken even where git is told to ignore them. A scenario's raw folder adds its pointer.
 _NEEDED = (
-    "params.yaml", "dvc.yaml", "dvc.lock", "prefect.yaml", "pyproject.toml", "requirements*.lock", "requirements*.txt",
+    "params.yaml", "dvc.yaml", "dvc.lock", "prefect.yaml", "pyproject.toml", "isthmus.lock",
+    "requirements*.lock", "requirements*.txt",
     ".dvcignore", ".gitignore", ".gitattributes", ".dvc/config", ".dvc/.gitignore",
     "data/*.dvc", "data/.gitignore", "data/*/*.dvc", "data/*/.gitignore",
 )  # fmt: skip

@@ -1,8 +1,12 @@
 """Puts together what the registered model is made of: weights, facts, code, requirements, an example."""
 
+import ast
 import io
 import re
+import shutil
 import tempfile
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ from isthmus.core import plugins
 from isthmus.core.config import Config, load_params
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, write_json
+from isthmus.core.fingerprint import import_statements
 from isthmus.data.scenario import Scenario
 from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage
 from isthmus.registry.model.model_files import SPEC, TYPICALITY
@@ -63,9 +68,11 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
         task = plugins.load("registry.model.answers", scenario.task).Answers
         write_json(folder / SPEC, spec | {"inputs": list(task.inputs)})
         write_typicalities(typicalities(lineage, scenario), folder / TYPICALITY)
-        package = Path(isthmus.__file__).parent
+        package = write_code(Path(temporary) / "isthmus")
         outputs = task.outputs(facts["classes"])
-        needs = served_requirements(lineage.project / REQUIREMENTS, read_facts(features).backbone["name"])
+        needs = served_requirements(
+            lineage.project / REQUIREMENTS, read_facts(features).backbone["name"], own_packages()
+        )
         metadata = {"classes": facts["classes"], "chosen": chosen} | lineage_facts(record, lineage)
         store.write_model(
             run, record.model_id, package / "registry" / "model" / "served.py", folder, package,
@@ -73,26 +80,60 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
         )  # fmt: skip
 
 
-def served_requirements(lock: Path, backbone: str) -> list[str]:
-    """Returns what the served model needs, pinned as in the lock file; never this package itself.
+def write_code(folder: Path) -> Path:
+    """Writes the code that a model bundles: the imported package, with the project's own plugins in their places."""
+    shutil.copytree(Path(isthmus.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for place in plugins.MEMBERS:
+        for file in plugins.own_files(place):
+            shutil.copy(file, folder.joinpath(*place.split("."), file.name))
+    return folder
+
+
+def own_packages() -> list[str]:
+    """Returns the distributions of other packages that the project's own plugins import, sorted."""
+    distributions = packages_distributions()
+    found = set()
+    for place in plugins.MEMBERS:
+        for file in plugins.own_files(place):
+            for node in ast.walk(ast.parse(file.read_bytes())):
+                tops = [module.partition(".")[0] for module, _ in import_statements(node)]
+                found |= {name for top in tops if top != "isthmus" for name in distributions.get(top, [])[:1]}
+    return sorted(plugins.normal(name) for name in found)
+
+
+def served_requirements(lock: Path, backbone: str, own: Sequence[str] = ()) -> list[str]:
+    """Returns what the served model needs, pinned; never this package itself.
 
     Args:
-        lock: the lock file.
+        lock: the project's lock file, which pins them; where there is none, the installed versions do.
         backbone: its plugin's name.
+        own: more distributions, which the project's own plugins need.
 
     Raises:
-        StoreError: the lock file is missing or does not pin one of them.
+        StoreError: the lock file does not pin one of them, or it is not installed.
     """
-    if not lock.exists():
-        raise StoreError(f"{lock}: no such file; the model's requirements are taken from it. Restore it from git")
-    pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
     needs = _NEEDS + _NEEDS_OF_BACKBONE.get(backbone, [])
+    needs += [name for name in own if name not in needs]
+    if not lock.exists():
+        return _installed(needs)
+    pins = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;#]+)", lock.read_text(encoding="utf-8"), re.MULTILINE))
     missing = [name for name in needs if name not in pins]
     if missing:
         raise StoreError(
             f"{lock}: does not pin {', '.join(missing)}, which the served model needs. Write the lock again"
         )
     return [f"{name}=={pins[name]}" for name in sorted(needs + [n for n in _NEEDS_IF_LOCKED if n in pins])]
+
+
+def _installed(needs: Sequence[str]) -> list[str]:
+    pins = {}
+    for name in [*needs, *_NEEDS_IF_LOCKED]:
+        try:
+            pins[name] = version(name).partition("+")[0]  # of torch, `+cpu` names an index and no version
+        except PackageNotFoundError:
+            if name in needs:
+                raise StoreError(f"the served model needs '{name}', which is not installed. Install it") from None
+    return [f"{name}=={pins[name]}" for name in sorted(pins)]
 
 
 def _example(facts: dict[str, Any], scenario: Scenario) -> bytes:

@@ -57,10 +57,7 @@ class Published:
         if self.tracking_uri.startswith("http"):
             seen = f"{self.tracking_uri.rstrip('/')}/{page}"
         else:
-            # as the command is typed in the project; any other store may bear a password and is named by its variable
-            own = self.tracking_uri == f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-            store = "sqlite:///mlflow.db" if own else "$MLFLOW_TRACKING_URI"
-            seen = f"mlflow server --backend-store-uri {store} --port 5000, then http://127.0.0.1:5000/{page}"
+            seen = f"isthmus ui, then http://127.0.0.1:5000/{page}"  # never the address, which may hold a password
         return [
             f"report: {self.report}/report.html",
             f"model:  {self.model} version {self.version} ({'new' if self.new else 'as before'}), alias candidate",

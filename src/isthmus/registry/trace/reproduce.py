@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from isthmus.core import code_lock
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, sha256_file, write_json
 from isthmus.core.process.children import run_child
@@ -97,6 +98,11 @@ def reproduce(project: Path, asked: str, tolerance: float = TOLERANCE) -> Reprod
     recorded = numbers(metrics) | numbers({"truth": truth})
     _have_commit(project, lineage["snapshot"])
     with checked_out(project, lineage["snapshot"], version.model_id) as tree:
+        if difference := code_lock.other_package(tree / code_lock.NAME):
+            raise StoreError(
+                f"{version.model} {version.number}: its results were made by {difference}. To reproduce them, install"
+                " that one"
+            )
         _bring_data(project, tree, lineage)
         log(f"reproduce: running every stage of report@{lineage['scenario']} in {tree}")
         _run(tree, "repro", "--force", "--no-run-cache", f"report@{lineage['scenario']}")
@@ -188,7 +194,7 @@ def _notes(project: Path, tree: Path, lineage: dict[str, Any]) -> list[str]:
     notes = []
     if here.exists() and lineage["requirements_sha256"] not in ("", sha256_file(here)):
         notes.append(f"note: {REQUIREMENTS} was different then; this run used the current packages")
-    if not (tree / "src" / "isthmus").is_dir():
+    if not (tree / "src" / "isthmus").is_dir() and not (tree / code_lock.NAME).is_file():
         notes.append("note: the snapshot has no src/isthmus; this run used the installed package")
     return notes
 

@@ -1,0 +1,1 @@
+isthmus/core/torchvision_schemas.py
