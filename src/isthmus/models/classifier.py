@@ -129,7 +129,7 @@ class Classifier(nn.Module):
         if isinstance(self.head, PatchMemory):
             cells = self.backbone(inputs, domains)
             maps = self.head.maps(cells, domains)
-            return Outputs(cells.mean(dim=1), logits_of(maps), maps)
+            return Outputs(cells.mean(dim=1), logits_of(maps), maps=maps)
         with torch.autocast(inputs.device.type, self.precision, enabled=self.training and self.precision is not None):
             seen = self.backbone(inputs, domains)
             features = self.bottleneck(seen)
@@ -137,7 +137,7 @@ class Classifier(nn.Module):
         if self.training and self.precision is not None:
             return Outputs(features.float(), logits.float())
         extents = None if self.extents is None or self.training else self.extents(seen)
-        return Outputs(features, logits, extents)
+        return Outputs(features, logits, extents=extents)
 
 
 class Mean(nn.Module):
@@ -160,7 +160,7 @@ class Mean(nn.Module):
         logits = mean.clamp_min(LEAST_PROBABILITY).log().float()
         extents = [part.extents for part in outputs if part.extents is not None]
         features = torch.cat([outputs[place].features for place in self.shown], dim=1)
-        return Outputs(features, logits, torch.stack(extents).mean(dim=0) if extents else None)
+        return Outputs(features, logits, extents=torch.stack(extents).mean(dim=0) if extents else None)
 
 
 def _here(network: nn.Module, pixels: Tensor) -> Tensor:
