@@ -51,7 +51,7 @@ class BoxConfig(AnnotationConfig):
         " is called as in the files",
     )
     numbers: tuple[str, ...] = Field(
-        (), description="names in the order of the numbers in YOLO files, as in their classes.txt; needed for YOLO"
+        (), description="names in the order of the numbers in YOLO files, where no classes.txt lies beside them"
     )
 
     def problem(self, classes: Sequence[str]) -> str:
@@ -95,7 +95,7 @@ class BoxConfig(AnnotationConfig):
                 allowed = ", ".join(f"{number} {known}" for number, known in enumerate(self.numbers)) or "none"
                 raise DataError(
                     f"class number {name} is not known. Allowed: {allowed}. Name the classes of the YOLO files in their"
-                    " order under 'annotations.numbers' of the scenario"
+                    " order under 'annotations.numbers' of the scenario, or in a classes.txt beside the files"
                 )
             name = self.numbers[name]
         wanted = self.names.get(name, name)
