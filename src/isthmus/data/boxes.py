@@ -158,7 +158,7 @@ def from_text(text: str) -> Marked:
 def cut(boxes: Marked, top: float, left: float, bottom: float, right: float) -> Marked:
     """Returns the boxes inside a part of the image, in its own pixels; those that it shows too little of are left out.
 
-    >>> cut(np.array([[1, 0, 0, 10, 10], [1, 8, 8, 30, 30]]), 5, 5, 25, 25).tolist()
+    >>> cut(np.array([[1, 0, 0, 10, 10.0], [1, 8, 8, 30, 30]]), 5, 5, 25, 25).tolist()
     [[1.0, 3.0, 3.0, 20.0, 20.0]]
     """
     inside = np.clip(boxes[:, 1:], [left, top, left, top], [right, bottom, right, bottom])
