@@ -197,6 +197,14 @@ def test_boxes_of_a_turned_photo_are_used_only_where_they_show_that_they_are_tur
         marked(yolo(tmp_path, "0 .5 .5 .1 .1"), turned=True)
 
 
+def test_numbers_of_yolo_have_the_names_of_a_list_beside_them(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("seed\r\ncell\n")
+
+    assert [row[0] for row in marked(yolo(tmp_path, "0 .5 .5 .1 .1\n1 .5 .5 .1 .1"), BoxConfig())] == [2, 1]
+    with pytest.raises(DataError, match="class number 4 is not known. Allowed: none"):
+        marked(yolo(tmp_path, "4 .5 .5 .1 .1"), BoxConfig())
+
+
 def test_annotations_of_images_that_are_not_listed_are_counted(tmp_path: Path) -> None:
     assert read_coco(coco(tmp_path, annotations=[CELL, {**CELL, "image_id": 4}])).lost == 1
 

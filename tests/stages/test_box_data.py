@@ -109,7 +109,8 @@ def test_boxes_of_every_form_lie_beside_the_shards_and_those_of_the_target_apart
     assert found(out, "prepared") == expected("one")
     assert found(out, "masks_target") == expected("two")
     assert reasons(out) == {}
-    assert json.loads((out / "audit.json").read_text())["boxes"] == {"one": {"spot": EACH - 1}}
+    audit = json.loads((out / "audit.json").read_text())
+    assert audit["boxes"] == {"one": {"spot": EACH - 1}} and audit["beside"] == {}
     assert not (out / "prepared" / "masks").exists()
 
 

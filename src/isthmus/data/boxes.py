@@ -51,7 +51,7 @@ class BoxConfig(AnnotationConfig):
         " is called as in the files",
     )
     numbers: tuple[str, ...] = Field(
-        (), description="names in the order of the numbers in YOLO files, as in their classes.txt; needed for YOLO"
+        (), description="names in the order of the numbers in YOLO files, where no classes.txt lies beside them"
     )
 
     def problem(self, classes: Sequence[str]) -> str:
@@ -95,7 +95,7 @@ class BoxConfig(AnnotationConfig):
                 allowed = ", ".join(f"{number} {known}" for number, known in enumerate(self.numbers)) or "none"
                 raise DataError(
                     f"class number {name} is not known. Allowed: {allowed}. Name the classes of the YOLO files in their"
-                    " order under 'annotations.numbers' of the scenario"
+                    " order under 'annotations.numbers' of the scenario, or in a classes.txt beside the files"
                 )
             name = self.numbers[name]
         wanted = self.names.get(name, name)
@@ -158,7 +158,7 @@ def from_text(text: str) -> Marked:
 def cut(boxes: Marked, top: float, left: float, bottom: float, right: float) -> Marked:
     """Returns the boxes inside a part of the image, in its own pixels; those that it shows too little of are left out.
 
-    >>> cut(np.array([[1, 0, 0, 10, 10], [1, 8, 8, 30, 30]]), 5, 5, 25, 25).tolist()
+    >>> cut(np.array([[1, 0, 0, 10, 10.0], [1, 8, 8, 30, 30]]), 5, 5, 25, 25).tolist()
     [[1.0, 3.0, 3.0, 20.0, 20.0]]
     """
     inside = np.clip(boxes[:, 1:], [left, top, left, top], [right, bottom, right, bottom])

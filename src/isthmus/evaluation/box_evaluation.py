@@ -10,12 +10,12 @@ from isthmus.core.files import read_json
 from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
 from isthmus.data.scenario import Scenario
-from isthmus.evaluation.boxes import TrueBoxes, predicted_boxes
+from isthmus.evaluation.boxes import TrueBoxes, counted, predicted_boxes
 from isthmus.evaluation.cells import alarms
 from isthmus.evaluation.mask_guards import MaskGuards
 from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.scoring.box_truth import best_threshold, build_box_truth, image_scores
-from isthmus.evaluation.scoring.boxes import Detections, Matches, ap50, average_precisions, match_boxes
+from isthmus.evaluation.scoring.boxes import Matches, ap50, average_precisions, match_boxes
 from isthmus.evaluation.scoring.predict import BOX_PREDICTIONS, common_numbers
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.evaluation.selection.ensemble import open_compared
@@ -96,12 +96,6 @@ def _predictions(
             "ap50": pd.array(score, dtype="Float32"),
         }
     )  # fmt: skip
-
-
-def counted(found: Detections, threshold: float, classes: int) -> list[int]:
-    """Returns how many boxes of each class but the first reach a score."""
-    here = found.classes[found.scores >= threshold]
-    return [int(count) for count in np.bincount(here, minlength=classes)[1:]]
 
 
 def _numbers(

@@ -66,6 +66,12 @@ def detections(
     return Detections(boxes[best], classes[best] + 1, values[best])
 
 
+def counted(found: Detections, threshold: float, classes: int) -> list[int]:
+    """Returns how many boxes of each class but the first reach a score."""
+    here = found.classes[found.scores >= threshold]
+    return [int(count) for count in np.bincount(here, minlength=classes)[1:]]
+
+
 def predicted_boxes(run: Trained, seed: int, epoch: int, rows: NDArray[np.int64], side: int) -> list[Detections]:
     """Returns the boxes that one seed of a method finds in these images.
 

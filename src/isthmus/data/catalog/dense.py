@@ -139,7 +139,6 @@ DENSE = [
             # A car is 4.5 m long: 34 and 72 pixels of these cameras. Few frames are split: their strips are groups.
             "tiles": {"size": 22, "unit": "m", "scale": {"plane": 0.131, "drone": 0.063}, "blocks": 4},
             "model": "boxes",
-            "preprocess": {"image_size": 336},
         },
         urls=dict.fromkeys(("plane", "drone"), f"{_GITHUB}/jekhor/aerial-cars-dataset/tree/d2ed927f"),
         mirror_only="boxes are joined into one COCO file a domain",

@@ -18,6 +18,7 @@ from isthmus.data.boxes import Written
 from isthmus.data.names import nfc
 
 SUFFIXES = (".json", ".xml", ".txt")
+CLASSES = "classes.txt"  # names in the order of YOLO's numbers, beside the files of the boxes
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,8 @@ def _yolo(path: Path) -> Written:
         lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError:
         raise DataError("annotation is no text in UTF-8") from None
+    listed = path.with_name(CLASSES)
+    names = listed.read_text(encoding="utf-8", errors="replace").split("\n") if listed.is_file() else []
     boxes: list[tuple[str | int, tuple[float, float, float, float]]] = []
     for place, line in enumerate(lines, 1):
         if not line.strip():
@@ -182,7 +185,8 @@ def _yolo(path: Path) -> Written:
                 " and height of the box, as shares of the image's sides"
             )
         number, x, y, width, height = (value for value in values if value is not None)
-        boxes.append((int(number), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
+        known = names[int(number)].strip() if 0 <= number < len(names) else ""
+        boxes.append((known or int(number), (x - width / 2, y - height / 2, x + width / 2, y + height / 2)))
     return Written(boxes, None, relative=True)
 
 

@@ -14,7 +14,7 @@ from isthmus.core.files import sha256_bytes
 from isthmus.data.audit.summary import Bad
 from isthmus.data.bounds import Bounds, check_size
 from isthmus.data.boxes import BoxConfig, Marked, as_text, box_counts, cut
-from isthmus.data.formats.box_files import read_boxes, read_coco
+from isthmus.data.formats.box_files import CLASSES, read_boxes, read_coco
 from isthmus.data.image import Box, Image
 from isthmus.data.ingest.walk import refusal
 from isthmus.data.names import is_text, shown_name
@@ -102,7 +102,7 @@ def _annotations(raw: Path, domain: str) -> dict[str, list[str]]:
     for name, suffix in _FOLDERS.items():
         for path in sorted((folder / name).rglob(f"*{suffix}")):
             inside = path.relative_to(folder / name).as_posix()
-            if is_text(inside) and path.name != "classes.txt":
+            if is_text(inside) and path.name != CLASSES:
                 found.setdefault(inside.removesuffix(suffix), []).append(f"{domain}/{name}/{inside}")
     return found
 

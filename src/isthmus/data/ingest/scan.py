@@ -22,7 +22,7 @@ from isthmus.data.image import Box, Frame, Image, check_second
 from isthmus.data.ingest.boxed import IMAGES, BoxesBeside, boxed, boxes_sha256
 from isthmus.data.ingest.paired import MASKS, apart, folders_of, paired, without_suffix
 from isthmus.data.ingest.table import Found, from_table
-from isthmus.data.ingest.walk import Walked, refusal, walk
+from isthmus.data.ingest.walk import ANNOTATIONS, Walked, refusal, walk
 from isthmus.data.masks import Mask, check_mask, class_pixels
 from isthmus.data.names import is_text, nfc, readable, shown_name
 from isthmus.data.preprocess.tiling import block_of, box_of, images_in
@@ -148,7 +148,13 @@ def scan(raw: Path, scenario: Scenario, where: str = "") -> Scanned:
     _check_groups(found, scenario, where, names)
     _check_domains(found, bad, scenario, where)
     beside = {domain: dict(sorted(walked.beside.items())) for domain, walked in seen.items() if walked.beside}
+    if scenario.annotation_config().boxes:  # they are read, and how many the target has is for no file to say
+        beside = {domain: left for domain, kinds in beside.items() if (left := _without_annotations(kinds))}
     return Scanned(sorted(found), sorted(bad), names, beside, unlisted, elsewhere)
+
+
+def _without_annotations(kinds: dict[str, int]) -> dict[str, int]:
+    return {kind: count for kind, count in kinds.items() if kind != ANNOTATIONS}
 
 
 def shown_names(paths: Iterable[str], kind: str) -> dict[str, str]:

@@ -22,9 +22,10 @@ _SYSTEM = {
     "recycler", "@recycle", "@recently-snapshot", "network trash folder", "temporary items",
 }  # fmt: skip
 _DOCUMENTS = ("readme", "license", "licence", "copying", "notice", "changelog", "authors", "citation", "contributing")
+ANNOTATIONS = "annotations and tables"
 # Kind -> suffixes of files that lie beside images; none of them is a format of images.
 _BESIDE = {
-    "annotations and tables": (
+    ANNOTATIONS: (
         "txt json jsonl ndjson xml csv tsv yaml yml toml ini cfg conf log hdr parquet feather arrow xls xlsx ods db"
         " sqlite bval bvec names labels lst"
     ),
@@ -128,7 +129,7 @@ def beside_kind(name: str) -> str | None:
     if low in _SYSTEM or low.endswith("~") or low.startswith("~$"):
         return "system"
     if low == "dicomdir":
-        return "annotations and tables"
+        return ANNOTATIONS
     if low.endswith("sums") or low.startswith(("checksum", "md5sum", "sha256sum")):
         return "checksums"
     stem, suffix = _split(low)
@@ -156,7 +157,7 @@ def _sort_in(found: Walked, entry: os.DirEntry[str], path: str) -> None:
     if reason := _refusal(state):
         found.refused[path] = reason
     elif _is_note(entry, state.st_size):
-        found.beside["annotations and tables"] += 1
+        found.beside[ANNOTATIONS] += 1
         found.notes.add(path.rpartition("/")[0])
     else:
         found.files[path] = state.st_size

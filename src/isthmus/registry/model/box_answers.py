@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from isthmus.data.boxes import cut
 from isthmus.data.image import Box, Image
-from isthmus.evaluation.box_evaluation import counted
-from isthmus.evaluation.boxes import MAX_IOU, detections
+from isthmus.evaluation.boxes import MAX_IOU, counted, detections
 from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.scoring.boxes import Detections, suppress
 from isthmus.registry.model.answers import ModelParts, TaskAnswers
