@@ -71,6 +71,7 @@ class RunFacts(Config):
     epochs: list[int]
     classes: list[str]
     cells: int = 1  # rows of logits an image
+    target_labels: int = 0  # labelled target images that training saw
 
 
 class Trained:

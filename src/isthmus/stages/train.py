@@ -4,7 +4,8 @@
 an epoch. `seeds/K/epochs/EEE.*` for each kept epoch: `safetensors` weights (in frozen mode without the backbone),
 `logits.npy` float32 `[N, K]` and `embeddings.npy` float16 `[N, B]` of all images, rows in the order of
 `prepared/index.parquet`. Of tasks with masks the last epoch alone, `logits.npy` float32 `[N * T, K]` of the cells of
-each image's grid, and embeddings are means over an image's cells. No target label is read, by any path.
+each image's grid, and embeddings are means over an image's cells. Of the target only the labels that a person gave for
+training are read; methods that must not see the target do not get them.
 """
 
 import math
@@ -28,6 +29,7 @@ from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, read_json, write_json
 from isthmus.core.fingerprint import Code
 from isthmus.core.seeds import derive_seed
+from isthmus.data.labels.given import GIVEN_LABELS
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.masks import source_cells
 from isthmus.data.scenario import Scenario
@@ -39,7 +41,7 @@ from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import checkpoint_key
-from isthmus.training.data import TrainingData, check_augment, training_data, with_cells
+from isthmus.training.data import TrainingData, check_augment, training_data, with_cells, with_target_labels
 from isthmus.training.devices import Devices, open_devices
 from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs, planned_epochs
 from isthmus.training.memory import check_trains_nothing, memorise
@@ -84,15 +86,16 @@ def run(
     manifest: Path,
     prepared: Path,
     features: Path,
+    labels_train: Path,
     checkpoints: Path,
     trained: Path,
 ) -> None:
     """Writes the trained seeds."""
     make_deterministic(params.train.threads)
     devices = open_devices(params.train.processes, pick_device(params.train.device))
-    data = read_data(params, manifest, prepared, features)
+    data = read_data(params, manifest, prepared, features, labels_train)
     facts = _facts(params, scenario, method, data)
-    work = checkpoints / _key(params, facts, manifest, prepared, features)
+    work = checkpoints / _key(params, facts, manifest, prepared, features, labels_train)
     for seed in params.train.seeds:
         folder = work / "seeds" / str(seed)
         session = open_session(params, data, prepared, features, folder, seed, f"{method}, seed {seed}", devices)
@@ -114,7 +117,7 @@ def run(
     shutil.rmtree(work)
 
 
-def read_data(params: Params, manifest: Path, prepared: Path, features: Path) -> TrainingData:
+def read_data(params: Params, manifest: Path, prepared: Path, features: Path, labels_train: Path) -> TrainingData:
     """Returns the rows by role.
 
     Raises:
@@ -140,6 +143,8 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path) ->
         data = replace(data, views=tuple(_view_rows(params, index, features)))
     if params.scenario.annotation_config().masks:
         data = _of_cells(params, data, index, prepared, features)
+    else:
+        data = with_target_labels(data, list(index["image_id"]), read_table(labels_train, GIVEN_LABELS))
     empty = [
         d for d, r in zip(params.scenario.domains, [*data.source_train, data.target_train], strict=True) if not len(r)
     ]
@@ -329,7 +334,7 @@ def _classifier(
         prepare(backbone.network, config.tuning, derive_seed(seed, "tuning"))
     head = None
     if config.head == "knn":
-        count, votes = sum(map(len, data.source_train)), config.neighbours
+        count, votes = len(data.labelled(method.sees_target)), config.neighbours
         head = NeighbourHead(count, stored.feature_dim, len(params.scenario.classes), votes.count, votes.temperature)
     return Classifier(
         backbone,
@@ -345,8 +350,10 @@ def _classifier(
 
 def _facts(params: Params, scenario: str, name: str, data: TrainingData) -> dict[str, Any]:
     method = params.method.build(Shape(len(params.scenario.classes), 2, len(params.scenario.source), 1, 0))
-    cells = {"cells": data.cells} if data.cells > 1 else {}
-    return cells | {
+    some = {"cells": data.cells} if data.cells > 1 else {}
+    if method.sees_target and len(data.target_labelled):
+        some |= {"target_labels": len(data.target_labelled)}
+    return some | {
         "scenario": scenario,
         "method": name,
         "mode": params.model.mode,
@@ -366,9 +373,11 @@ def _facts(params: Params, scenario: str, name: str, data: TrainingData) -> dict
     }
 
 
-def _key(params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path) -> str:
+def _key(
+    params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path, labels_train: Path
+) -> str:
     masks = [path for path in [prepared / "masks"] if path.is_dir()]
-    inputs = [manifest, prepared / "index.parquet", prepared / "facts.json", *masks, features]
+    inputs = [manifest, prepared / "index.parquet", prepared / "facts.json", *masks, features, labels_train]
     return checkpoint_key(facts, inputs, Code().fingerprint("train", facts["method"]))
 
 

@@ -1,4 +1,4 @@
-"""The transfer mode without training: the head remembers the source's training rows."""
+"""The transfer mode without training: the head remembers the labelled training rows."""
 
 import torch
 
@@ -22,7 +22,7 @@ def check_trains_nothing(method: Method, name: str) -> None:
 
 
 def memorise(session: LoopSession, method: str) -> None:
-    """Gives the head the features and labels of all source training rows, then scores and keeps that as an epoch.
+    """Gives the head the features and labels of all labelled training rows, then scores and keeps that as an epoch.
 
     Args:
         session: its model's head is a `NeighbourHead`.
@@ -37,5 +37,5 @@ def memorise(session: LoopSession, method: str) -> None:
     for _ in session.epochs():
         session.model.eval()
         with torch.no_grad():
-            parts = [(session.model.backbone(b.inputs, b.domains), b.labels) for b in session.source_batches()]
+            parts = [(session.model.backbone(b.inputs, b.domains), b.labels) for b in session.labelled_batches()]
         head.remember(torch.cat([rows for rows, _ in parts]), torch.cat([labels for _, labels in parts]))
