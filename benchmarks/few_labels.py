@@ -146,7 +146,7 @@ Scores = dict[str, list[dict[str, dict[str, float]]]]  # pair -> by draw what `s
 
 
 def interval(values: np.ndarray) -> str:
-    """Returns the mean of a number over draws with its 95% interval by Student's t."""
+    """Returns the mean over pairs with its 95% interval by Student's t."""
     if len(values) < 2:
         return f"{values.mean():+.1f}"
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5
@@ -182,7 +182,7 @@ def tested(found: Scores) -> str:
         means = _means(draws, "test")
         gain = np.array([draw[SHIPPED]["test"] - draw["chosen"]["test"] for draw in draws])
         cells = [f"{means[name]:.1f}" for name in ("chosen", "source_only", *METHODS, SHIPPED)]
-        rows.append((pair, *cells, interval(gain)))
+        rows.append((pair, *cells, f"{gain.mean():+.1f} ({gain.min():+.1f} to {gain.max():+.1f})"))
         gains.append(gain.mean())
         best.append(max(draws[0][name]["test"] for name in METHODS) - draws[0]["chosen"]["test"])
     head = ("pair", "chosen without labels", "source_only", *METHODS, SHIPPED, "gain over chosen")

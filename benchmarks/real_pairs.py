@@ -52,6 +52,7 @@ DATA_SETS = {
     "pacs": DataSet("pacs", "natural", ("photo", "art_painting", "sketch"), _PACS, {}),
     "digits": DataSet("digits_mnist_usps", "natural", ("mnist", "usps"), _all("mnist", "usps"), {}),
 }
+_OF_DIGIT = 50  # [image] of each digit and domain; more would be most of the time of all pairs
 _DIGITS = "jda2013_mnist2000_usps1800_16x16_float64.npz"  # the sample of Long et al., JDA, ICCV 2013
 
 
@@ -137,10 +138,11 @@ def digit_files(sample: Path, into: Path) -> Path:
     held, rows = np.load(sample), []
     for domain in DATA_SETS["digits"].domains:
         (folder / domain).mkdir(parents=True, exist_ok=True)
-        for number, (pixels, label) in enumerate(zip(held[f"{domain}_x"], held[f"{domain}_y"], strict=True)):
+        images, labels = held[f"{domain}_x"].reshape(-1, 16, 16), held[f"{domain}_y"]
+        for number in np.concatenate([np.flatnonzero(labels == digit)[:_OF_DIGIT] for digit in range(10)]):
             path = f"{domain}/{number:04d}.png"
-            Image.fromarray(np.rint(255 * pixels.reshape(16, 16)).astype(np.uint8)).save(folder / path)
-            rows.append((path, domain, f"digit_{label}"))
+            Image.fromarray(np.rint(255 * images[number]).astype(np.uint8)).save(folder / path)
+            rows.append((path, domain, f"digit_{labels[number]}"))
     pd.DataFrame(rows, columns=["path", "domain", "label"]).to_csv(folder / "manifest.csv", index=False)
     return into
 

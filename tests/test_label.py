@@ -128,14 +128,14 @@ def test_a_class_with_markup_in_its_name_stays_text_on_the_page(project: Path) -
 def test_answers_are_kept_under_dvc_each_with_its_one_purpose_and_not_asked_for_again(project: Path) -> None:
     write_list(project, "demo", 6, 2)
     rows = listed(project)
-    own = next(i for i in pool(project) if i not in {row["image_id"] for row in rows})
+    own = next(i for i in drawing_order(pool(project))[::-1] if i not in {row["image_id"] for row in rows})
 
-    taken = take(project, "demo", answered(project, [*rows[:4], rows[6], {"image_id": own}]))
+    taken = take(project, "demo", answered(project, [*rows[:4], rows[-1], {"image_id": own}]))
 
     kept = read_given(project / "data/labels/demo.csv")
     assert taken.new == 6 and taken.counts == {"measure": 4, "train": 2}
     assert [kept[row["image_id"]].purpose for row in rows[:4]] == ["measure"] * 4
-    assert kept[rows[6]["image_id"]].purpose == kept[own].purpose == "train"
+    assert kept[rows[-1]["image_id"]].purpose == kept[own].purpose == "train"
     assert {(entry.who, entry.label) for entry in kept.values()} == {("Ann Other", "dent")}
     assert (project / "data/labels/demo.csv.dvc").is_file()
     assert "line_b" not in (project / "data/labels/demo.csv").read_text()  # no path

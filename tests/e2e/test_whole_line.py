@@ -204,7 +204,7 @@ def test_a_target_without_labels_runs_to_the_report_and_a_few_labels_measure_or_
 
     answer(folder, 10, 5)
 
-    said = repro(folder)
+    said = repro(folder, "select")
 
     assert "Running stage 'train@demo-zscore'" in said
     count = read_json(out / "train" / "zscore" / "run.json")["target_labels"]
@@ -214,7 +214,6 @@ def test_a_target_without_labels_runs_to_the_report_and_a_few_labels_measure_or_
         f"trained with {count} labelled target images: fixed in advance"
         in read_json(out / "choice.json")["chosen"]["why"]
     )
-    assert f"trained with the labels of {count} target images" in (out / "report" / "report.html").read_text()
 
 
 def answer(folder: Path, random: int, per_class: int) -> None:

@@ -87,6 +87,7 @@ def test_a_head_that_remembers_holds_the_labelled_target_images_too(tmp_path: Pa
 
     files, order = small(tmp_path)
     document = yaml.safe_load(files.params.read_text())
+    document["methods"]["zscore"] = {}
     document["models"]["small_cnn"] = {
         "mode": "frozen", "backbone": {"name": "small_cnn", "width": 4}, "epochs": 1, "head": "knn",
     }  # fmt: skip
