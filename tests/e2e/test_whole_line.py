@@ -207,13 +207,9 @@ def test_a_target_without_labels_runs_to_the_report_and_a_few_labels_measure_or_
     said = repro(folder, "select")
 
     assert "Running stage 'train@demo-zscore'" in said
-    count = read_json(out / "train" / "zscore" / "run.json")["target_labels"]
-    assert 5 <= count <= 10
+    assert "Running stage 'select@demo'" in said and "Running stage 'embed" not in said
+    assert 5 <= read_json(out / "train" / "zscore" / "run.json")["target_labels"] <= 10
     assert "target_labels" not in read_json(out / "train" / "source_only" / "run.json")
-    assert (
-        f"trained with {count} labelled target images: fixed in advance"
-        in read_json(out / "choice.json")["chosen"]["why"]
-    )
 
 
 def answer(folder: Path, random: int, per_class: int) -> None:
