@@ -23,6 +23,8 @@ from isthmus.core import plugins
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.config import Config, load_params
 from isthmus.core.files import read_json
+from isthmus.data.labels.given import GIVEN_LABELS
+from isthmus.data.manifest import write_table
 from isthmus.stages import train
 
 C = TypeVar("C", bound=Config)
@@ -45,6 +47,14 @@ def params_of(kind: type[C], params: Path, **names: str) -> C:
     return load_params(kind, params, {field: place.format(**names) for field, place in sections.items()})
 
 
+def no_labels(folder: Path) -> Path:
+    """Writes the labels that `train` reads, none of them, and returns the file."""
+    path = folder / "labels_train.parquet"
+    nothing = {"image_id": pd.array([], dtype="string"), "label": pd.array([], dtype="Int32")}
+    write_table(path, pd.DataFrame(nothing), GIVEN_LABELS)
+    return path
+
+
 def trained(params: Path, scenario: str, method: str, folder: Path, work: Path) -> float:
     """Runs the stage `train` for one method into `work`; returns the time [s]."""
     document = yaml.safe_load(params.read_text())
@@ -60,6 +70,7 @@ def trained(params: Path, scenario: str, method: str, folder: Path, work: Path) 
         manifest=folder / "manifest.parquet",
         prepared=folder / "prepared",
         features=folder / "features",
+        labels_train=no_labels(work),
         checkpoints=work / "checkpoints",
         trained=work / method,
     )

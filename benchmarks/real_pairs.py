@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from PIL import Image
 
 from benchmarks.methods import params_of
 from isthmus.core.files import write_json
@@ -49,7 +50,10 @@ DATA_SETS = {
     "scenes": DataSet("rs_aid_rsscn7", "remote_sensing", ("aid", "rsscn7"), _all("aid", "rsscn7"), {"stretch": "none"}),
     "office": DataSet("office_caltech10", "natural", _OFFICE, _all(*_OFFICE), {}),
     "pacs": DataSet("pacs", "natural", ("photo", "art_painting", "sketch"), _PACS, {}),
+    "digits": DataSet("digits_mnist_usps", "natural", ("mnist", "usps"), _all("mnist", "usps"), {}),
 }
+_OF_DIGIT = 50  # [image] of each digit and domain; more would be most of the time of all pairs
+_DIGITS = "jda2013_mnist2000_usps1800_16x16_float64.npz"  # the sample of Long et al., JDA, ICCV 2013
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ def data_set(mirror: Path, out: Path, params: Path, family: str) -> Path:
     if (work / "features" / "embed.json").is_file():
         return work
     raw = work / "raw"
+    if family == "digits":
+        mirror = digit_files(mirror / spec.folder / _DIGITS, out / "data" / "digit_files")
     rows = pd.read_csv(mirror / spec.folder / "manifest.csv", dtype=str)
     rows = rows[rows["domain"].isin(spec.domains) & ~rows["label"].isin(spec.left_out)]
     for path in rows["path"]:
@@ -103,17 +109,19 @@ def data_set(mirror: Path, out: Path, params: Path, family: str) -> Path:
         raw=raw,
         manifest=work / "manifest.parquet",
         locations=work / "locations.parquet",
+        companions=work / "companions.parquet",
         labels_target=work / "labels_target.parquet",
         audit=work / "audit.json",
         quarantine=work / "quarantine.json",
     )
-    tables = {"manifest": work / "manifest.parquet", "locations": work / "locations.parquet"}
+    tables = {name: work / f"{name}.parquet" for name in ("manifest", "locations", "companions")}
     prepare.run(
         params_of(prepare.Params, own, scenario=family),
         raw=raw,
         **tables,
         checkpoints=work / "checkpoints",
         prepared=work / "prepared",
+        masks_target=work / "masks_target",
     )
     embed.run(
         params_of(embed.Params, own, scenario=family),
@@ -122,6 +130,21 @@ def data_set(mirror: Path, out: Path, params: Path, family: str) -> Path:
         features=work / "features",
     )
     return work
+
+
+def digit_files(sample: Path, into: Path) -> Path:
+    """Writes the sample as PNG files with a table, as other data sets lie in the mirror; returns its folder."""
+    folder = into / DATA_SETS["digits"].folder
+    held, rows = np.load(sample), []
+    for domain in DATA_SETS["digits"].domains:
+        (folder / domain).mkdir(parents=True, exist_ok=True)
+        images, labels = held[f"{domain}_x"].reshape(-1, 16, 16), held[f"{domain}_y"]
+        for number in np.concatenate([np.flatnonzero(labels == digit)[:_OF_DIGIT] for digit in range(10)]):
+            path = f"{domain}/{number:04d}.png"
+            Image.fromarray(np.rint(255 * images[number]).astype(np.uint8)).save(folder / path)
+            rows.append((path, domain, f"digit_{labels[number]}"))
+    pd.DataFrame(rows, columns=["path", "domain", "label"]).to_csv(folder / "manifest.csv", index=False)
+    return into
 
 
 def _write_params(folder: Path, params: Path, name: str, sources: list[str], target: str, classes: list[str]) -> None:

@@ -32,8 +32,17 @@ def write_mask_scenario(
         target_masks: whether there are any of the target.
     """
     rng, right = np.random.default_rng(0), right or RIGHT
-    names = ("params.yaml", "manifest.parquet", "labels_target.parquet", "labels_measure.parquet", "masks_target")
-    paths = [root / name for name in (*names, "prepared", "features", "train", "audit.json", "quarantine.json")]
+    names = (
+        "params.yaml",
+        "manifest.parquet",
+        "labels_target.parquet",
+        "labels_measure.parquet",
+        "labels_train.parquet",
+    )
+    paths = [
+        root / name
+        for name in (*names, "masks_target", "prepared", "features", "train", "audit.json", "quarantine.json")
+    ]
     files = ScenarioFiles(root, *paths)
     splits = [*SPLITS[0], *SPLITS[1]]
     domain = np.repeat(["line_a", "line_b"], [len(SPLITS[0]), len(SPLITS[1])])
@@ -46,7 +55,8 @@ def write_mask_scenario(
     write_table(files.manifest, manifest, MANIFEST)
     empty = pd.DataFrame({"image_id": pd.Series(dtype=str), "label": pd.Series(dtype=int)})
     write_table(files.labels_target, empty, TARGET_LABELS)
-    write_table(files.labels_measure, empty, GIVEN_LABELS)
+    for given in (files.labels_measure, files.labels_train):
+        write_table(given, empty, GIVEN_LABELS)
     masks = np.stack([_mask(rng, n, debris=where == "line_a") for n, where in enumerate(domain)])
     _write_prepared(files, manifest, masks, task, target_masks, rng)
     shares, _ = cell_shares(masks, GRID, GRID, len(CLASSES))

@@ -81,6 +81,7 @@ def run_stages(files: ScenarioFiles) -> ReportFiles:
         **common,
         labels_target=files.labels_target,
         labels_measure=files.labels_measure,
+        labels_train=files.labels_train,
         masks_target=files.masks_target,
         trained=files.trained,
         choice=root / "choice.json",

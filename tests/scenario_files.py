@@ -27,6 +27,7 @@ class ScenarioFiles:
     manifest: Path
     labels_target: Path
     labels_measure: Path
+    labels_train: Path
     masks_target: Path
     prepared: Path
     features: Path
@@ -53,6 +54,7 @@ def write_scenario(
                 "manifest.parquet",
                 "labels_target.parquet",
                 "labels_measure.parquet",
+                "labels_train.parquet",
                 "masks_target",
                 "prepared",
                 "features",
@@ -92,7 +94,8 @@ def write_scenario(
     target = domain == "line_b"
     labels = pd.DataFrame({"image_id": np.array(ids)[target], "label": label[target]})
     write_table(files.labels_target, labels if target_labels != "none" else labels.iloc[:0], TARGET_LABELS)
-    write_table(files.labels_measure, labels.iloc[:0], GIVEN_LABELS)
+    for given in (files.labels_measure, files.labels_train):
+        write_table(given, labels.iloc[:0], GIVEN_LABELS)
     _write_prepared(files, manifest, rng)
     for number, (method, share) in enumerate(accuracy.items()):
         _write_method(files.trained / method, method, share, label, target, np.random.default_rng(seed + 100 + number))

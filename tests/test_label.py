@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from isthmus import cli
 from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import read_json
 from isthmus.data.labels.given import drawing_order, pool_of, read_given
-from isthmus.data.manifest import MANIFEST, read_table
+from isthmus.data.manifest import MANIFEST, read_table, write_table
 from isthmus.label import take, write_list
 from tests.report_files import write_report_files
 
@@ -56,33 +57,52 @@ def pool(project: Path) -> list[str]:
     return pool_of(read_table(project / "out/demo/manifest.parquet", MANIFEST), "line_b")
 
 
-def test_the_list_has_a_random_part_in_the_order_of_the_draw_and_an_informative_part_beside_it(project: Path) -> None:
-    written = write_list(project, "demo", 12, 8)
+def test_the_list_has_images_to_measure_in_the_order_of_the_draw_and_some_of_each_predicted_class_to_train_with(
+    project: Path,
+) -> None:
+    written = write_list(project, "demo", 12, 3)
 
     rows = listed(project)
     drawn = [row["image_id"] for row in rows if row["purpose"] == "measure"]
-    informative = [row["image_id"] for row in rows if row["purpose"] == "train"]
+    learned = [row["image_id"] for row in rows if row["purpose"] == "train"]
     assert drawn == drawing_order(pool(project))[:12]
-    assert len(informative) == 8 and set(informative) <= set(pool(project)) - set(drawn)
+    table = pd.read_parquet(project / "out/demo/predictions.parquet").set_index("image_id")["predicted"]
+    group = read_table(project / "out/demo/manifest.parquet", MANIFEST).set_index("image_id")["group"]
+    assert table[learned].tolist() == [0] * 3 + [1] * 3 + [2] * 3
+    assert set(learned) <= set(pool(project)) and not set(group[learned]) & set(group[drawn])
+    apart = [i for i in drawing_order(pool(project))[12:] if group[i] not in set(group[drawn])]
+    assert learned[:3] == [i for i in apart if table[i] == 0][:3]
     assert {row["class"] for row in rows} == {""} and rows[0]["path"].startswith("line_b/")
     assert "predicted" not in rows[0]  # what the model says would lead whoever labels
-    assert written.counts == {"measure": 12, "train": 8} and written.missing == ""
+    assert written.counts == {"measure": 12, "train": 9} and written.missing == ""
     page = (project / "out/demo/label/label.html").read_text()
-    assert page.count("<img") == 20 and page.count("data:image") >= 20
+    assert page.count("<img") == 21 and page.count("data:image") >= 21
     assert "http" not in page.replace("http-equiv", "")
 
 
 def test_before_the_run_has_ended_there_is_a_random_part_and_a_word_on_the_rest(project: Path) -> None:
-    for name in ("prepared", "trust.json"):
+    for name in ("prepared", "predictions.parquet"):
         place = project / "out/demo" / name
         shutil.rmtree(place) if place.is_dir() else place.unlink()
 
     written = write_list(project, "demo", 5, 5)
 
     assert written.counts == {"measure": 5, "train": 0}
-    assert "no informative images: they need a finished run. Run 'dvc repro report@demo'" in written.missing
+    assert "no images to train with: they are drawn by predicted class. Run 'dvc repro report@demo'" in written.missing
     assert "no thumbnails: the images are not prepared. Run 'dvc repro prepare@demo'" in written.missing
     assert len(listed(project)) == 5
+
+
+def test_where_every_group_has_a_measured_image_there_is_none_to_train_with(project: Path) -> None:
+    path = project / "out/demo/manifest.parquet"
+    write_table(path, read_table(path, MANIFEST).assign(group="one patient"), MANIFEST)
+
+    written = write_list(project, "demo", 1, 5)
+
+    assert written.counts == {"measure": 1, "train": 0}
+    assert (
+        written.missing == "no images to train with: each group of the target has an image that is drawn for measuring"
+    )
 
 
 def test_paths_of_medical_images_are_on_neither_list_nor_page(project: Path) -> None:
@@ -106,16 +126,16 @@ def test_a_class_with_markup_in_its_name_stays_text_on_the_page(project: Path) -
 
 @pytest.mark.slow
 def test_answers_are_kept_under_dvc_each_with_its_one_purpose_and_not_asked_for_again(project: Path) -> None:
-    write_list(project, "demo", 6, 4)
+    write_list(project, "demo", 6, 2)
     rows = listed(project)
-    own = next(i for i in pool(project) if i not in {row["image_id"] for row in rows})
+    own = next(i for i in drawing_order(pool(project))[::-1] if i not in {row["image_id"] for row in rows})
 
-    taken = take(project, "demo", answered(project, [*rows[:4], rows[6], {"image_id": own}]))
+    taken = take(project, "demo", answered(project, [*rows[:4], rows[-1], {"image_id": own}]))
 
     kept = read_given(project / "data/labels/demo.csv")
     assert taken.new == 6 and taken.counts == {"measure": 4, "train": 2}
     assert [kept[row["image_id"]].purpose for row in rows[:4]] == ["measure"] * 4
-    assert kept[rows[6]["image_id"]].purpose == kept[own].purpose == "train"
+    assert kept[rows[-1]["image_id"]].purpose == kept[own].purpose == "train"
     assert {(entry.who, entry.label) for entry in kept.values()} == {("Ann Other", "dent")}
     assert (project / "data/labels/demo.csv.dvc").is_file()
     assert "line_b" not in (project / "data/labels/demo.csv").read_text()  # no path
@@ -130,9 +150,10 @@ def test_answers_are_kept_under_dvc_each_with_its_one_purpose_and_not_asked_for_
     assert take(project, "demo", answered(project, rows[:1], "crack"), by="Bob", replace=True).new == 1
     assert read_given(project / "data/labels/demo.csv")[rows[0]["image_id"]][1:4] == ("crack", "measure", "Bob")
 
-    written = write_list(project, "demo", 8, 4)
+    written = write_list(project, "demo", 8, 2)
     again = [row["image_id"] for row in listed(project)]
-    assert written.counts == {"measure": 4, "train": 4}  # two of six are open, two more are drawn
+    # two of six are open, two more are drawn; of "dent" there are two labels to train with already
+    assert written.counts == {"measure": 4, "train": 4}
     assert again[:4] == [rows[4]["image_id"], rows[5]["image_id"], *drawing_order(pool(project))[6:8]]
     assert not set(again) & set(kept)
 
@@ -189,6 +210,8 @@ def test_without_a_list_no_answer_is_taken(project: Path) -> None:
 def test_what_cannot_be_asked_for_is_refused(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="--random -1: allowed are 0 and more"):
         write_list(project, "demo", -1, 0)
+    with pytest.raises(ConfigError, match="--per-class -2: allowed are 0 and more"):
+        write_list(project, "demo", 1, -2)
     with pytest.raises(ConfigError, match="no scenario 'dem'. Did you mean 'demo'"):
         write_list(project, "dem")
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -205,7 +228,7 @@ def test_the_command_writes_the_list_and_takes_it_back_filled_in(
     project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(project)
-    for words in (["--random", "3", "--informative", "0"], ["--take", "out/demo/label/label_first.csv", "--by", "Bob"]):
+    for words in (["--random", "3", "--per-class", "0"], ["--take", "out/demo/label/label_first.csv", "--by", "Bob"]):
         monkeypatch.setattr(sys, "argv", ["isthmus", "label", "demo", *words])
         with pytest.raises(SystemExit) as end:
             cli.app()

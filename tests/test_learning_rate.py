@@ -23,7 +23,7 @@ def project(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (root / "dvc.yaml").write_text((REPOSITORY / "dvc.yaml").read_text())
     out = root / "out" / "demo"
     out.mkdir(parents=True)
-    for path in (files.manifest, files.prepared, files.features):
+    for path in (files.manifest, files.prepared, files.features, files.labels_train):
         path.rename(out / path.name)
     monkeypatch.chdir(root)
     return out

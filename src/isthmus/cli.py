@@ -230,7 +230,9 @@ def add(
 def label(
     scenario: ScenarioName,
     random: Annotated[int, typer.Option(help="images drawn at random in all, to measure the accuracy")] = 50,
-    informative: Annotated[int, typer.Option(help="images more, kept for choosing and training")] = 0,
+    per_class: Annotated[
+        int, typer.Option(help="images of each predicted class in all, to train with; needs a finished run")
+    ] = 5,
     take: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(help="table with image_id or path, and class; or a folder of class folders"),
@@ -238,12 +240,15 @@ def label(
     by: Annotated[Optional[str], typer.Option(help="who gave the answers; default: git's user.name")] = None,  # noqa: UP045
     replace: Annotated[bool, typer.Option("--replace", help="take answers that differ from earlier ones")] = False,
 ) -> None:
-    """Lists the target images to label next, with thumbnails; --take takes the answers and versions them with DVC."""
+    """Lists target images to label, with thumbnails; --take takes the answers and versions them with DVC.
+
+    The next run measures the accuracy on the random images and trains with the others; no image serves both.
+    """
     from isthmus.label import take as run_take
     from isthmus.label import write_list
 
     if take is None:
-        written = write_list(_project(), scenario, random, informative)
+        written = write_list(_project(), scenario, random, per_class)
         counts = written.counts
         if written.missing:
             typer.echo(written.missing, err=True)

@@ -37,19 +37,14 @@ from isthmus.data.labels.given import (
 from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.scenario_names import scenario_names
+from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.registry.lineage.git import run_git
 from isthmus.registry.publish.packaging import ScenarioParams
-from isthmus.report.label_list import query_lines
 from isthmus.report.label_page import asked_images, label_csv, label_page
-from isthmus.report.results import CLASSES, read_findings
 
 RANDOM = 50  # [image] drawn for measuring: an interval at most 26 points wide (docs/benchmarks.md)
-INFORMATIVE = 0  # [image] for choosing and training; none by default while no method uses them
+PER_CLASS = 5  # [image] for training: what they gain is in docs/benchmarks.md
 _LIST = "label_first.csv"
-_FINDINGS = (
-    *("manifest", "audit", "quarantine", "prepared", "shift", "trained", "choice", "metrics", "truth", "trust"),
-    "predictions",
-)
 
 
 @dataclass(frozen=True)
@@ -82,22 +77,23 @@ class Taken:
     counts: dict[Purpose, int]
 
 
-def write_list(project: Path, name: str, random: int = RANDOM, informative: int = INFORMATIVE) -> Written:
+def write_list(project: Path, name: str, random: int = RANDOM, per_class: int = PER_CLASS) -> Written:
     """Writes the images that shall be labelled next; those that have a label are not asked for again.
 
-    The random part needs the stage `ingest`, the informative one a finished report.
+    The part for measuring needs the stage `ingest`, the one for training what a finished run predicted.
 
     Args:
         project: the folder with `params.yaml`.
         name: of the scenario.
         random: images drawn for measuring in all, labelled ones included; never fewer than were drawn before.
-        informative: images for choosing and training.
+        per_class: images of each class for training in all, labelled ones included, drawn at random among those that
+            the model gives this class.
 
     Raises:
         ConfigError: there is no such scenario, its images have no class, or a number is negative.
         DataError: it has no manifest yet, or the list holds answers that were not taken.
     """
-    for option, number in (("--random", random), ("--informative", informative)):
+    for option, number in (("--random", random), ("--per-class", per_class)):
         if number < 0:
             raise ConfigError(f"{option} {number}: allowed are 0 and more")
     at = _Places(project, name)
@@ -105,27 +101,36 @@ def write_list(project: Path, name: str, random: int = RANDOM, informative: int 
     _check_taken(at.folder / _LIST, given, name)
     before = at.asked() if at.has_asked else {}
     drawn_before = [image_id for image_id, purpose in before.items() if purpose == MEASURE]
-    order = drawing_order(pool_of(at.manifest(), at.scenario.target))
+    manifest = at.manifest()
+    order = drawing_order(pool_of(manifest, at.scenario.target))
     count = max(random, len(drawn_before))
     drawn = [i for i in order[:count] if i not in given or given[i].purpose == MEASURE]
     wanted: dict[str, Purpose] = dict.fromkeys((i for i in drawn if i not in given), MEASURE)
-    finished = all(at.path("report", flag).exists() for flag in _FINDINGS)
-    if informative and finished:
-        read = {flag: at.path("report", flag) for flag in _FINDINGS}
-        findings = read_findings(at.scenario, **read, scored=CLASSES)
-        paths = (at.path("report", flag) for flag in ("manifest", "prepared", "features", "trained"))
-        lines = query_lines(findings, *paths, wanted=informative, without={*given, *drawn_before, *order[:count]})
-        wanted |= {line.image_id: TRAIN for line in lines}
+    predictions, missing = at.path("evaluate", "predictions"), []
+    if per_class and predictions.is_file():
+        group = manifest.set_index("image_id")["group"]
+        measured = set(group[[*drawn_before, *order[:count]]])
+        apart = [i for i in order[count:] if i not in given and group[i] not in measured]
+        predicted = read_table(predictions, PREDICTIONS).set_index("image_id")["predicted"].reindex(apart).dropna()
+        for number, label in enumerate(at.scenario.classes):
+            known = sum(entry.purpose == TRAIN and entry.label == label for entry in given.values())
+            wanted |= dict.fromkeys(predicted.index[predicted == number][: max(0, per_class - known)], TRAIN)
+        if not apart:
+            missing.append("no images to train with: each group of the target has an image that is drawn for measuring")
+    elif per_class:
+        missing.append(
+            f"no images to train with: they are drawn by predicted class. Run 'dvc repro report@{name}', then the same"
+            " command again"
+        )
     prepared = at.path("report", "prepared")
     images, enlarged = asked_images(wanted, at.scenario, at.path("ingest", "locations"), prepared)
     write_json(at.folder / "asked.json", before | dict.fromkeys(drawn, MEASURE) | wanted)
     write_text(at.folder / "label.html", label_page(name, at.scenario, images, enlarged))
     write_text(at.folder / _LIST, label_csv(images))
-    missing = [
-        f"no informative images: they need a finished run. Run 'dvc repro report@{name}', then the same command again"
-    ] * (informative > 0 and not finished) + [
-        f"no thumbnails: the images are not prepared. Run 'dvc repro prepare@{name}', then the same command again"
-    ] * (not (prepared / "index.parquet").is_file())
+    if not (prepared / "index.parquet").is_file():
+        missing.append(
+            f"no thumbnails: the images are not prepared. Run 'dvc repro prepare@{name}', then the same command again"
+        )
     counts = Counter(wanted.values())
     return Written(at.folder, {purpose: counts[purpose] for purpose in (MEASURE, TRAIN)}, "\n".join(missing))
 

@@ -35,11 +35,11 @@ def run(params: Params, tried: RangeConfig, *, method: str, paths: dict[str, Pat
         params: as of `train`; its first seed is used.
         tried: which rates.
         method: its name.
-        paths: `manifest`, `prepared`, `features`.
+        paths: `manifest`, `prepared`, `features`, `labels_train`.
         found: the folder to write.
     """
     make_deterministic(params.train.threads)
-    data = read_data(params, paths["manifest"], paths["prepared"], paths["features"])
+    data = read_data(params, *(paths[name] for name in ("manifest", "prepared", "features", "labels_train")))
     session = open_session(
         params, data, paths["prepared"], paths["features"], found / "unused", params.train.seeds[0], method
     )
@@ -61,7 +61,10 @@ def run_in_project(project: Path, scenario: str, method: str, tried: RangeConfig
     params = load_params(Params, project / "params.yaml", sections)
     command = str(read_yaml(project / "dvc.yaml")["stages"]["train"]["cmd"]).splitlines()[-1]
     words = shlex.split(command.replace("${item.scenario}", scenario).replace("${item.method}", method))
-    paths = {flag.removeprefix("--"): project / value for flag, value in zip(words[3::2], words[4::2], strict=True)}
+    paths = {
+        flag.removeprefix("--").replace("-", "_"): project / value
+        for flag, value in zip(words[3::2], words[4::2], strict=True)
+    }
     found = paths["trained"].parent.parent / "learning_rate" / method
     return run(params, tried, method=method, paths=paths, found=found), found
 

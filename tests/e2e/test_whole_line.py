@@ -174,7 +174,7 @@ def test_a_dropped_method_is_gone_from_the_choice_though_its_files_are_still_the
 
 
 @pytest.mark.slow
-def test_a_target_without_labels_runs_to_the_report_and_a_few_labels_measure_without_training_again(
+def test_a_target_without_labels_runs_to_the_report_and_a_few_labels_measure_or_train(
     tmp_path: Path,
 ) -> None:
     folder = project(tmp_path, target_labels="none")
@@ -192,14 +192,8 @@ def test_a_target_without_labels_runs_to_the_report_and_a_few_labels_measure_wit
     assert "without target labels" in (out / "report" / "report.html").read_text()
     assert "didn't change, skipping" in repro(folder)
 
-    write_list(folder, "demo", 10, 5)
-    names = {f"img-{number:03d}.png": CLASSES[number >= 24] for number in range(48)}
-    with (out / "label" / "label_first.csv").open(encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    answers = "".join(f"{row['path']},{names[Path(row['path']).name]}\n" for row in rows)
-    (folder / "answers.csv").write_text(f"path,class\n{answers}")
     before = {name: hash_files([out / name]) for name in WITHOUT_LABELS}
-    take(folder, "demo", folder / "answers.csv", by="Ann")
+    answer(folder, 10, 0)
 
     said = repro(folder)
 
@@ -208,3 +202,23 @@ def test_a_target_without_labels_runs_to_the_report_and_a_few_labels_measure_wit
     assert {name: hash_files([out / name]) for name in WITHOUT_LABELS} == before
     assert read_json(out / "truth.json")["measured"]["count"] == 10
     assert "Measured on 10 random target images" in (out / "report" / "report.html").read_text()
+
+    answer(folder, 10, 5)
+
+    said = repro(folder, "select")
+
+    assert "Running stage 'train@demo-zscore'" in said
+    assert "Running stage 'select@demo'" in said and "Running stage 'embed" not in said
+    assert 5 <= read_json(out / "train" / "zscore" / "run.json")["target_labels"] <= 10
+    assert "target_labels" not in read_json(out / "train" / "source_only" / "run.json")
+
+
+def answer(folder: Path, random: int, per_class: int) -> None:
+    """Asks for labels, gives all answers and takes them."""
+    write_list(folder, "demo", random, per_class)
+    names = {f"img-{number:03d}.png": CLASSES[number >= 24] for number in range(48)}
+    with (folder / "out" / "demo" / "label" / "label_first.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    answers = "".join(f"{row['path']},{names[Path(row['path']).name]}\n" for row in rows)
+    (folder / "answers.csv").write_text(f"path,class\n{answers}")
+    take(folder, "demo", folder / "answers.csv", by="Ann")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from isthmus.report.measured import measured_sentence
+from isthmus.report.measured import learned_sentence, measured_sentence
 
 
 @dataclass
@@ -12,6 +12,7 @@ class Seen:
 
     truth: dict[str, Any]
     choice: dict[str, Any]
+    target_labels: int = 0
 
 
 def seen(chosen: str, skipped: int = 0) -> Any:
@@ -38,3 +39,16 @@ def test_images_without_an_answer_are_told() -> None:
 
 def test_where_nothing_was_measured_there_is_no_sentence() -> None:
     assert measured_sentence(Seen({"available": False}, {"chosen": {"method": "mcc"}})) == ""  # type: ignore[arg-type]
+
+
+def test_labels_that_trained_the_model_are_counted_and_are_no_part_of_what_is_measured() -> None:
+    found = seen("mcc")
+    found.target_labels = 15
+
+    assert learned_sentence(found) == (
+        "It was trained with the labels of 15 target images, which nothing here is measured on."
+    )
+    assert "for the 2000 images of the target's training split whose labels it was not trained with)" in (
+        measured_sentence(found)
+    )
+    assert learned_sentence(seen("mcc")) == ""

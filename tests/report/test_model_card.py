@@ -59,6 +59,25 @@ def test_without_target_labels_the_card_claims_no_accuracy_on_the_target(tmp_pat
     assert "better than source-only by" not in text
 
 
+def test_labelled_images_that_were_trained_with_are_counted_on_page_and_card(tmp_path: Path):
+    files = write_scenario(tmp_path, {"source_only": 0.5, "coral": 0.9}, target_labels="none")
+    run = files.trained / "coral" / "run.json"
+    run.write_text(json.dumps(json.loads(run.read_text()) | {"target_labels": 15}))
+
+    folder = run_stages(files).make()
+    card, text = _card(folder)
+
+    page = (folder / "report.html").read_text()
+    assert "coral answers, trained with 15 labelled target images." in page.replace("\u2011", "-")
+    assert "It was trained with the labels of 15 target images, which nothing here is measured on." in page
+    assert "of its labels only the 15 that were given for training play a part before evaluation" in page
+    assert "The target's test split has no labels: the true accuracy is not known" in card["verdict"]["detail"]
+    assert card["method"]["target_labels"] == 15
+    assert card["data"]["target_labels"] == "of the test split none; of the training split 15 used for training"
+    assert "- Target images seen in training: yes, 15 of them with labels\n" in text
+    assert "The target's test split has no labels: accuracy on the target is unknown" in text
+
+
 def test_a_fallback_is_a_limit_of_the_model(tmp_path: Path):
     files = write_scenario(tmp_path, {"source_only": 0.6, "coral": 0.6})
     for path in files.trained.glob("coral/seeds/0/epochs/*.logits.npy"):

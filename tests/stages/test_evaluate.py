@@ -40,7 +40,7 @@ def flags(files: ScenarioFiles, *more: str) -> list[str]:
     return ["--scenario", "demo", *(part for name, path in named.items() for part in (f"--{name}", str(path)))]
 
 
-NAMED = ("labels-target", "labels-measure", "masks-target")
+NAMED = ("labels-target", "labels-measure", "labels-train", "masks-target")
 EVALUATED = ("choice", "shift", "truth", "trust", "predictions", "metrics")
 
 

@@ -52,6 +52,7 @@ def trained(files: ScenarioFiles, method: str, out: Path | None = None) -> Path:
         manifest=files.manifest,
         prepared=files.prepared,
         features=files.features,
+        labels_train=files.labels_train,
         checkpoints=files.root / "checkpoints",
         trained=folder,
     )
@@ -133,7 +134,7 @@ def test_a_run_that_was_cut_off_ends_in_the_same_bytes_as_an_unbroken_one(
 
 
 def read(params: train.Params, files: ScenarioFiles) -> TrainingData:
-    return train.read_data(params, files.manifest, files.prepared, files.features)
+    return train.read_data(params, files.manifest, files.prepared, files.features, files.labels_train)
 
 
 def test_a_checkpoint_of_other_params_or_code_is_not_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +147,9 @@ def test_a_checkpoint_of_other_params_or_code_is_not_resumed(tmp_path: Path, mon
         files.params.write_text(yaml.safe_dump(document))
         params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
         facts = train._facts(params, "demo", "coral", read(params, files))
-        keys.add(train._key(params, facts, files.manifest, files.prepared, files.features))
+        keys.add(train._key(params, facts, files.manifest, files.prepared, files.features, files.labels_train))
     monkeypatch.setattr(train.Code, "fingerprint", lambda *asked: f"other code of {asked[1:]}")
-    keys.add(train._key(params, facts, files.manifest, files.prepared, files.features))
+    keys.add(train._key(params, facts, files.manifest, files.prepared, files.features, files.labels_train))
 
     assert len(keys) == 3
 
@@ -159,7 +160,7 @@ def test_a_broken_checkpoint_is_thrown_away_and_the_seed_starts_again(
     files = place(tmp_path)
     params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
     facts = train._facts(params, "demo", "coral", read(params, files))
-    key = train._key(params, facts, files.manifest, files.prepared, files.features)
+    key = train._key(params, facts, files.manifest, files.prepared, files.features, files.labels_train)
     broken = tmp_path / "checkpoints" / key / "seeds" / "0" / "state.pt"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"not a checkpoint")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
-from isthmus.training.data import TrainingData, training_data, with_cells
+from isthmus.training.data import TrainingData, training_data, with_cells, with_target_labels
 
 
 class Table:
@@ -164,3 +164,51 @@ def test_an_epoch_takes_no_more_steps_than_its_limit() -> None:
 
     assert (given.steps(8), len(drawn(given))) == (3, 3)
     assert replace(given, most_steps=0).steps(8) == 10
+
+
+def few(given: TrainingData, labels: dict[int, int]) -> TrainingData:
+    """With labels by row of `given`, whose image ids are the rows' numbers, and of one image that is not prepared."""
+    table = pd.DataFrame({"image_id": [*map(str, labels), "gone"], "label": pd.array([*labels.values(), 0], "Int32")})
+    return with_target_labels(given, [str(row) for row in range(len(given.labels))], table)
+
+
+def test_labelled_target_rows_are_half_of_the_labelled_rows_and_stay_among_the_unlabelled_ones() -> None:
+    plain = data({"a": 20, "b": 6, "t": 40})  # the target's training rows begin at 30
+    given = few(plain, {31: 2, 45: 0})
+
+    batches = drawn(given)
+
+    assert given.target_labelled.tolist() == [31, 45]
+    assert (np.flatnonzero(given.labels != plain.labels).tolist(), given.labels[[31, 45]].tolist()) == (
+        [31, 45],
+        [2, 0],
+    )
+    assert len(batches) == len(drawn(plain))
+    for batch, other in zip(batches, drawn(plain), strict=True):
+        assert batch.source_count == 8
+        assert batch.domains.tolist() == [0] * 2 + [1] * 2 + [2] * 4 + [2] * 8
+        rows = batch.inputs[4:8, 0].int().tolist()
+        assert set(rows) == {31, 45}
+        assert batch.labels[4:].tolist() == [{31: 2, 45: 0}[row] for row in rows]
+        assert torch.equal(batch.inputs[8:], other.inputs[8:])
+    assert {31 - 30, 45 - 30} <= set(torch.cat([batch.target_index for batch in batches]).tolist())
+
+
+def test_without_labels_and_for_a_method_that_must_not_see_the_target_batches_are_as_they_were() -> None:
+    plain = data({"a": 20, "b": 40})
+
+    for one, other in ((few(plain, {}), True), (few(plain, {25: 1}), False)):
+        for batch, before in zip(drawn(one, target=other), drawn(plain, target=other), strict=True):
+            assert torch.equal(batch.inputs, before.inputs) and torch.equal(batch.labels, before.labels)
+
+
+def test_labelled_rows_are_the_sources_and_then_the_targets_where_they_may_be_seen() -> None:
+    given = few(data({"a": 3, "b": 40}), {7: 1})
+
+    assert given.labelled(True).tolist() == [0, 1, 2, 7]
+    assert given.labelled(False).tolist() == [0, 1, 2]
+
+
+def test_a_label_of_another_split_never_reaches_training() -> None:
+    with pytest.raises(AssertionError, match="a label of another split reached training"):
+        few(data({"a": 3, "b": 4}), {9: 0})

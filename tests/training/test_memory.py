@@ -15,6 +15,7 @@ from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Features, Standardise
 from isthmus.models.patch_memory import PatchMemory, conformal_threshold
 from isthmus.models.recipe import Memory
+from isthmus.stages import train
 from isthmus.training.data import TrainingData
 from isthmus.training.loop import LoopSession, Settings
 from isthmus.training.memory import check_head, memorise_good, why_left_out
@@ -143,3 +144,15 @@ def test_the_head_that_remembers_and_the_task_of_defects_stand_together() -> Non
         check_head(defects, ModelConfig(mode="frozen", backbone={"name": "small_cnn"}))
     with pytest.raises(ConfigError, match=r"head: memory is for task anomaly \(got task: classification\)"):
         check_head(scenario(), remembers)
+
+
+def test_target_images_that_a_person_called_defective_are_not_remembered() -> None:
+    rows = data()
+    labels = rows.labels.copy()
+    first, second = rows.target_train[:2]
+    labels[first], labels[second], labels[rows.source_train[0][0]] = 1, 0, 1
+
+    good = train._of_good(replace(rows, labels=labels, target_labelled=rows.target_train[:2]), rows.groups)
+
+    assert first not in good.target_train and second in good.target_train
+    np.testing.assert_array_equal(good.source_train[0], rows.source_train[0][1:])

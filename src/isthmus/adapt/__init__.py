@@ -177,13 +177,15 @@ class Session(Protocol):
         kept and checkpointed. Epochs that a checkpoint holds are skipped."""
 
     def batches(self) -> Iterator[Batch]:
-        """Yields the batches of the current epoch: domain-balanced sources, then the target."""
+        """Yields the batches of the current epoch: labelled rows (domain-balanced sources, then labelled target images
+        where there are any), then the target."""
 
-    def source_batches(self) -> Iterator[Batch]:
-        """Yields all source training images once, in order, without target rows or augmentation."""
+    def labelled_batches(self) -> Iterator[Batch]:
+        """Yields all labelled training images once, in order: the source's, then those target images that a person
+        labelled for training; without unlabelled rows or augmentation."""
 
     def target_batches(self) -> Iterator[Batch]:
-        """Yields all target training images once, in order, without source rows or augmentation."""
+        """Yields all target training images once, in order, without labelled rows or augmentation."""
 
     @property
     def progress(self) -> float:

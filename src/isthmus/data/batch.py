@@ -1,4 +1,4 @@
-"""What one training step sees and what a model answers. Target labels do not exist here: no field holds them."""
+"""What one training step sees and what a model answers. Target labels are here where a person gave some."""
 
 from dataclasses import dataclass, replace
 
@@ -9,13 +9,16 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class Batch:
-    """Source rows first, target rows after them, so that an adapted method runs one forward over both.
+    """Labelled rows first, target rows after them, so that an adapted method runs one forward over both.
+
+    Labelled rows are the source's and, where a person labelled target images for training, some of those behind them: a
+    method treats them like rows of the source, and `domains` tells them apart.
 
     Attributes:
         inputs: float32 features `[S+T, D]`, or uint8/uint16/float16 images `[S+T, C, H, W]` (the model scales
             and normalises them). T is 0 for a method that must not see the target.
         domains: int64 `[S+T]`, the domain's place in `Scenario.domains`; the target is the last.
-        labels: int64 `[S]`, classes of the source rows.
+        labels: int64 `[S]`, classes of the labelled rows.
         target_index: int64 `[T]`, place of each target row among the target's training images, for methods
             that keep pseudo-labels or memory banks.
         target_strong: like the target rows of `inputs`, strongly augmented; None unless the method asks for it.
@@ -34,7 +37,7 @@ class Batch:
 
     @property
     def source_count(self) -> int:
-        """S, the number of source rows."""
+        """S, the number of labelled rows."""
         return len(self.labels)
 
     def label_shares(self, classes: int) -> Tensor:

@@ -73,6 +73,7 @@ class RunFacts(Config):
     cells: int = 1  # rows of logits an image
     false_alarms: float = 0.0  # [share] of good images that may be called defective (task anomaly)
     left_out: str = ""  # why the method has nothing to do with the model; it has no seeds then
+    target_labels: int = 0  # labelled target images that training saw
 
 
 class Trained:

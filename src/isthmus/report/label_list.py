@@ -2,7 +2,6 @@
 
 import csv
 import io
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from isthmus.data.manifest import INDEX, LOCATIONS, read_table
 from isthmus.data.shards import Rows
-from isthmus.evaluation.confidence.label_first import WANTED, Query, label_first, reason
+from isthmus.evaluation.confidence.label_first import Query, label_first, reason
 from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.evaluation.shift.distances import narrow, standardise
@@ -46,27 +45,21 @@ def query_lines(
     prepared: Path,
     features: Path,
     trained: Path,
-    *,
-    wanted: int = WANTED,
-    without: Collection[str] = (),
 ) -> list[Line]:
     """Returns the list: of the target's training split, so that the labelling person does not see the test split.
 
     Args:
         findings: of the scenario.
         manifest: as of the stage `report`, and so are `prepared`, `features` and `trained`.
-        wanted: length of the list.
-        without: ids of images that are not to be on it.
     """
     samples = read_samples(manifest, prepared)
-    pool = samples.rows([findings.scenario.target], "train")
-    pool = pool[~np.isin(samples.image_id[pool], list(without))][:MAX_IMAGES]
+    pool = samples.rows([findings.scenario.target], "train")[:MAX_IMAGES]
     known = samples.rows(findings.scenario.source, "train")[:MAX_IMAGES]
     index = read_table(prepared / "index.parquet", INDEX)
     read = Rows(features, index)
     source, target = (narrow(read.of_images(rows).astype(np.float64), 0) for rows in (known, pool))
     chances = _probabilities(findings, samples, trained)[pool]
-    queries = label_first(chances, standardise(target, source), standardise(source, source), wanted)
+    queries = label_first(chances, standardise(target, source), standardise(source, source))
     pixels, classes = Rows(prepared / "shards", index), findings.facts["classes"]
     shown = thumbnails(pixels.take(pool[[query.place for query in queries]]))
     lines = []

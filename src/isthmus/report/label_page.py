@@ -25,9 +25,9 @@ _PARTS: tuple[tuple[Purpose, str, str], ...] = (
     ),
     (
         TRAIN,
-        "Most informative",
-        "The model is unsure of these, or they are unlike all labelled images. Their labels are kept for"
-        " choosing and training, and nothing is measured on them. No method uses them yet.",
+        "To train with",
+        "Drawn at random by the class that the model gives them. The next run trains with their labels, and nothing is"
+        " measured on them.",
     ),
 )
 

@@ -1,7 +1,15 @@
-"""What labels of images drawn at random say of the model, in words."""
+"""What a few labels of target images did for the model and say of it, in words."""
 
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.report.results import Findings
+
+
+def learned_sentence(findings: Findings) -> str:
+    """Returns how many labelled target images the model was trained with; empty where there were none."""
+    count = findings.target_labels
+    return (
+        f"It was trained with the labels of {count} target images, which nothing here is measured on." if count else ""
+    )
 
 
 def measured_sentence(findings: Findings) -> str:
@@ -10,9 +18,11 @@ def measured_sentence(findings: Findings) -> str:
         return ""
     measured, chosen = findings.truth["measured"], findings.choice["chosen"]["method"]
     methods = measured["methods"]
+    rest = " whose labels it was not trained with" if findings.target_labels else ""
     sentence = (
         f"Measured on {measured['count']} random target images: {_accuracy(methods[chosen])} of the answers are right"
-        f" (95% interval {_bounds(methods[chosen])}, for the {measured['pool']} images of the target's training split)"
+        f" (95% interval {_bounds(methods[chosen])}, for the {measured['pool']} images of the target's training"
+        f" split{rest})"
     )
     if chosen != SOURCE_ONLY:
         floor = methods[SOURCE_ONLY]

@@ -92,16 +92,23 @@ def _data(findings: Findings) -> dict[str, Any]:
         "width": findings.facts["width"],
         "height": findings.facts["height"],
         "channels": findings.facts["channels"],
-        "target_labels": "used by the evaluation alone" if findings.labelled else "none",
+        "target_labels": _labels_of_target(findings),
         "counts": rows,
         "quarantined": len(findings.quarantine) + len(findings.facts["quarantine"]),
     }
 
 
+def _labels_of_target(findings: Findings) -> str:
+    tested = "used by the evaluation alone" if findings.labelled else "none"
+    count = findings.target_labels
+    return f"of the test split {tested}; of the training split {count} used for training" if count else tested
+
+
 def _method(findings: Findings) -> dict[str, Any]:
     chosen = findings.choice["chosen"]
     run = findings.runs[chosen["method"]]
-    return {
+    learned = {"target_labels": findings.target_labels} if findings.target_labels else {}
+    return learned | {
         "name": chosen["method"],
         "epoch": chosen["epoch"],
         "seed": chosen["seed"],
@@ -173,7 +180,8 @@ def _trust(findings: Findings) -> dict[str, Any]:
 def _limits(findings: Findings) -> list[str]:
     limits = common_limits(findings)
     if not findings.labelled:
-        limits.append("No target label exists: accuracy on the target is unknown, and no gain is claimed.")
+        none = "The target's test split has no labels" if findings.target_labels else "No target label exists"
+        limits.append(f"{none}: accuracy on the target is unknown, and no gain is claimed.")
         limits.append(
             "The estimate without labels is no bound: on known pairs its interval held 85% (docs/benchmarks.md)."
         )

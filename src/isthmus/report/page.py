@@ -68,6 +68,7 @@ def view(findings: Findings, prepared: Path, extras: Extras) -> dict[str, Any]:
         "scenario": findings.scenario,
         "simulated": findings.simulated,
         "labelled": findings.labelled,
+        "target_labels": findings.target_labels,
         "classes": classes,
         "chance": 1 / len(classes),
         "scored": findings.scored,

@@ -119,6 +119,11 @@ class Findings:
         return bool(self.truth["available"])
 
     @property
+    def target_labels(self) -> int:
+        """Labelled target images that the chosen model was trained with."""
+        return int(self.runs[self.choice["chosen"]["method"]].get("target_labels", 0))
+
+    @property
     def absent(self) -> list[str]:
         """Classes that the truth of the target's test split does not hold; none without labels."""
         if not self.labelled:

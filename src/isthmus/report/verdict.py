@@ -5,7 +5,7 @@ from typing import Literal
 
 from isthmus.evaluation.selection.choice import ENSEMBLE, SOURCE_ONLY
 from isthmus.report.formatting import points, points_with_interval, share, share_with_interval
-from isthmus.report.measured import measured_sentence
+from isthmus.report.measured import learned_sentence, measured_sentence
 from isthmus.report.results import Findings
 
 COLLAPSED = {"image": "Over 99% of them", "pixel": "Nearly all of their pixels", "box": "Nearly all of their cells"}
@@ -39,9 +39,10 @@ class Verdict:
 
 
 def judge(findings: Findings) -> Verdict:
-    """Returns the verdict on the chosen model, with what a few labels of random images say, where there are any."""
+    """Returns the verdict on the chosen model, with what a few labels did for it and say of it, where there are any."""
     found = _judge(findings)
-    return replace(found, detail=f"{found.detail} {measured_sentence(findings)}".strip())
+    sentences = (found.detail, learned_sentence(findings), measured_sentence(findings))
+    return replace(found, detail=" ".join(sentence for sentence in sentences if sentence))
 
 
 def _judge(findings: Findings) -> Verdict:
@@ -210,8 +211,9 @@ def _without_labels(findings: Findings) -> Verdict:
     if "measured" not in findings.truth:
         told = {"image": "labels: the true accuracy", "pixel": "masks: the true score", "box": "boxes: the true score"}
         what = told[findings.scored.unit]
+        split = "'s test split" if findings.target_labels else ""
         unknown = (
-            f"{estimate_sentence(findings)} The target has no {what} is not known, nor whether this"
+            f"{estimate_sentence(findings)} The target{split} has no {what} is not known, nor whether this"
             " is better than source-only. No gain is claimed."
         )
     if not findings.trust["alarms"]["shift_found"]:
@@ -219,11 +221,13 @@ def _without_labels(findings: Findings) -> Verdict:
     if method == SOURCE_ONLY:
         headline, label = _kept(findings)
         return Verdict("open", label, headline, unknown, _kept_steps(findings))
-    headline, label = f"{method} was chosen without target labels.", "Chosen without labels"
+    answer = method
     if method == ENSEMBLE:
         names = list(findings.choice["ensemble"])
         answer = names[0] if len(names) == 1 else f"The mean of {' and '.join(names)}"
-        headline = f"{answer} was chosen without target labels."
+    headline, label = f"{answer} was chosen without target labels.", "Chosen without labels"
+    if count := findings.target_labels:
+        headline, label = f"{answer} answers, trained with {count} labelled target images.", "Trained with a few labels"
     steps = [
         Step(f"isthmus publish {findings.name}", "puts the model into the registry as candidate"),
         _gate(findings.name, "asks for a person's decision (exit 4): there is no labelled evidence"),
@@ -237,7 +241,10 @@ def _label_step(findings: Findings) -> Step:
         return Step("", "Draw boxes in a few target images of the test split, so that the score can be measured.")
     if findings.scored.unit == "pixel":
         return Step("", "Draw masks of a few target images of the test split, so that the score can be measured.")
-    text = "lists a few target images to label; with 20 labels of random ones the accuracy is known within 20 points"
+    text = (
+        "lists a few target images to label; with 20 labels of random ones the accuracy is known within 20 points, and"
+        " the next run trains with the others"
+    )
     return Step(f"isthmus label {findings.name}", text)
 
 

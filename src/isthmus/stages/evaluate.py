@@ -47,6 +47,7 @@ def run(
     prepared: Path,
     labels_target: Path,
     labels_measure: Path,
+    labels_train: Path,
     masks_target: Path,
     trained: Path,
     choice: Path,
@@ -66,7 +67,7 @@ def run(
         )
     inputs = EvaluationInputs(
         params.scenario, sorted(params.methods), params.evaluate, params.seed, manifest, prepared, labels_target,
-        labels_measure, masks_target, trained, choice, shift,
+        labels_measure, labels_train, masks_target, trained, choice, shift,
     )  # fmt: skip
     done: Evaluated = plugins.load("evaluation.tasks", params.scenario.task).Evaluation().evaluate(inputs)
     write_json(trust, done.trust)

@@ -1,7 +1,7 @@
 """Reads the labels that a person gave to a few target images, and parts them by what they may be used for.
 
 measure: `GIVEN_LABELS`, of images drawn at random; only `evaluate` reads it.
-train: `GIVEN_LABELS`, of images for choosing and training; never in `measure`.
+train: `GIVEN_LABELS`, of images that training uses; never in `measure`, nor of a group (patient, scene, lot) that is.
 Both are empty where nobody gave labels. Images that have left the target's training split since are left out.
 """
 
@@ -10,7 +10,15 @@ from typing import ClassVar
 
 from isthmus.core.config import Config
 from isthmus.core.progress import log
-from isthmus.data.labels.given import GIVEN_LABELS, MEASURE, TRAIN, for_purpose, labels_file, read_given
+from isthmus.data.labels.given import (
+    GIVEN_LABELS,
+    MEASURE,
+    TRAIN,
+    for_purpose,
+    labels_file,
+    of_other_groups,
+    read_given,
+)
 from isthmus.data.manifest import MANIFEST, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.stages._cli import stage
@@ -29,13 +37,15 @@ def run(params: Params, *, scenario: str, labels: Path, manifest: Path, measure:
     file = labels_file(labels, scenario)
     given = read_given(file)
     images = read_table(manifest, MANIFEST)
-    parts = {purpose: for_purpose(given, purpose, images, params.scenario, file) for purpose in (MEASURE, TRAIN)}
-    write_table(measure, parts[MEASURE], GIVEN_LABELS)
-    write_table(train, parts[TRAIN], GIVEN_LABELS)
+    measured, learned = (for_purpose(given, use, images, params.scenario, file) for use in (MEASURE, TRAIN))
+    apart = of_other_groups(learned, measured, images)
+    write_table(measure, measured, GIVEN_LABELS)
+    write_table(train, apart, GIVEN_LABELS)
     if given:
-        gone = len(given) - sum(map(len, parts.values()))
+        gone, shared = len(given) - len(measured) - len(learned), len(learned) - len(apart)
         left = f"; {gone} are of images that are no longer in the target's training split" if gone else ""
-        log(f"labels: {len(parts[MEASURE])} for measuring, {len(parts[TRAIN])} for training{left}")
+        left += f"; {shared} are not trained on, for their groups have measured images" if shared else ""
+        log(f"labels: {len(measured)} for measuring, {len(apart)} for training{left}")
 
 
 if __name__ == "__main__":

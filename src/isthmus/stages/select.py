@@ -109,7 +109,8 @@ def run(params: Params, *, manifest: Path, prepared: Path, trained: Path, choice
     rows = task.rows(samples, runs, prepared)
     views = views_of(rows, scenario.source, scenario.target, config.max_images)
     named = config.average_of(scenario.task, task.average)
-    made = choose(measure(runs, views, validators, task, config.significance), named)
+    labels = max(run.facts.target_labels for run in runs.values())
+    made = choose(measure(runs, views, validators, task, config.significance), named, labels)
     epochs, candidates = {c.method: c.epoch for c in made.candidates}, made.candidates
     seeds = {method: seeds_of(runs[method]) for method in made.average}
     networks = [Part(method, seed, epochs[method]) for method in seeds for seed in seeds[method]]

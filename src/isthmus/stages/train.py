@@ -7,7 +7,8 @@ an epoch. `seeds/K/epochs/EEE.*` for each kept epoch: `safetensors` weights (in 
 each image's grid, and embeddings are means over an image's cells; of boxes also `extents.npy` float32 `[N * T, 4]`,
 from each cell's centre to left, top, right and bottom edge, in cells (`data/boxes.py`). Of task anomaly `maps.npy`
 float32 `[N, T]` too, above 0 where a cell looks like a defect. A method that has nothing to do with the model's head
-has no seeds, and `left_out` says why. No target label is read, by any path.
+has no seeds, and `left_out` says why. Of the target only the labels that a person gave for training are read; methods
+that must not see the target do not get them.
 """
 
 import math
@@ -33,6 +34,7 @@ from isthmus.core.fingerprint import Code
 from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
 from isthmus.data.boxes import source_extents
+from isthmus.data.labels.given import GIVEN_LABELS
 from isthmus.data.manifest import BOXES, INDEX, MANIFEST, read_table
 from isthmus.data.masks import source_cells
 from isthmus.data.scenario import Scenario
@@ -45,7 +47,7 @@ from isthmus.models.patch_memory import PatchMemory
 from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import checkpoint_key
-from isthmus.training.data import TrainingData, check_augment, training_data, with_cells
+from isthmus.training.data import TrainingData, check_augment, training_data, with_cells, with_target_labels
 from isthmus.training.devices import Devices, open_devices
 from isthmus.training.extents import fit_extents
 from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs, planned_epochs
@@ -91,6 +93,7 @@ def run(
     manifest: Path,
     prepared: Path,
     features: Path,
+    labels_train: Path,
     checkpoints: Path,
     trained: Path,
 ) -> None:
@@ -103,9 +106,9 @@ def run(
             write_json(written / "run.json", _left_out(params, scenario, method, why))
         return
     devices = open_devices(params.train.processes, pick_device(params.train.device))
-    data = read_data(params, manifest, prepared, features)
+    data = read_data(params, manifest, prepared, features, labels_train)
     facts = _facts(params, scenario, method, data)
-    work = checkpoints / _key(params, facts, manifest, prepared, features)
+    work = checkpoints / _key(params, facts, manifest, prepared, features, labels_train)
     for seed in facts["seeds"]:
         folder = work / "seeds" / str(seed)
         session = open_session(params, data, prepared, features, folder, seed, f"{method}, seed {seed}", devices)
@@ -129,7 +132,7 @@ def run(
     shutil.rmtree(work)
 
 
-def read_data(params: Params, manifest: Path, prepared: Path, features: Path) -> TrainingData:
+def read_data(params: Params, manifest: Path, prepared: Path, features: Path, labels_train: Path) -> TrainingData:
     """Returns the rows by role.
 
     Raises:
@@ -156,9 +159,10 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path) ->
     answers = params.scenario.annotation_config()
     if answers.cells:
         data = _of_cells(params, data, index, prepared, features)
+    else:
+        data = with_target_labels(data, list(index["image_id"]), read_table(labels_train, GIVEN_LABELS))
     if answers.regions:
-        good = [rows[data.labels[rows] == 0] for rows in data.source_train]
-        data = replace(data, source_train=good, groups=table["group"].to_numpy(dtype=object))
+        data = _of_good(data, table["group"].to_numpy(dtype=object))
     empty = [
         d for d, r in zip(params.scenario.domains, [*data.source_train, data.target_train], strict=True) if not len(r)
     ]
@@ -192,6 +196,17 @@ def _extents(prepared: Path, features: Path) -> NDArray[np.float32]:
     index = read_table(prepared / "index.parquet", INDEX)
     boxes, side = read_table(prepared / "boxes.parquet", BOXES), read_json(prepared / "facts.json")["height"]
     return source_extents(boxes, index, read_facts(features).grid, side)
+
+
+def _of_good(data: TrainingData, groups: NDArray[Any]) -> TrainingData:
+    """Returns the good images of the source, and the target's less those that a person called defective."""
+    defective = data.target_labelled[data.labels[data.target_labelled] == 1]
+    return replace(
+        data,
+        source_train=[rows[data.labels[rows] == 0] for rows in data.source_train],
+        target_train=data.target_train[~np.isin(data.target_train, defective)],
+        groups=groups,
+    )
 
 
 def _class_shares(params: Params) -> NDArray[np.float64] | None:
@@ -361,7 +376,7 @@ def _classifier(
     if config.head == "memory":
         head = PatchMemory(stored.feature_dim, len(params.scenario.domains))
     if config.head == "knn":
-        count, votes = sum(map(len, data.source_train)), config.neighbours
+        count, votes = len(data.labelled(method.sees_target)), config.neighbours
         head = NeighbourHead(count, stored.feature_dim, len(params.scenario.classes), votes.count, votes.temperature)
     return Classifier(
         backbone,
@@ -380,6 +395,8 @@ def _facts(params: Params, scenario: str, name: str, data: TrainingData) -> dict
     more: dict[str, Any] = {"cells": data.cells} if data.cells > 1 else {}
     if params.model.head == "memory":
         more = {"false_alarms": params.model.memory.false_alarms}
+    if method.sees_target and len(data.target_labelled):
+        more |= {"target_labels": len(data.target_labelled)}
     return more | {
         "scenario": scenario,
         "method": name,
@@ -406,9 +423,11 @@ def _left_out(params: Params, scenario: str, name: str, why: str) -> dict[str, A
     return given | {"optimises": [], "seeds": [], "epochs": [], "left_out": why}
 
 
-def _key(params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path) -> str:
+def _key(
+    params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path, labels_train: Path
+) -> str:
     masks = [path for path in (prepared / "masks", prepared / "boxes.parquet") if path.exists()]
-    inputs = [manifest, prepared / "index.parquet", prepared / "facts.json", *masks, features]
+    inputs = [manifest, prepared / "index.parquet", prepared / "facts.json", *masks, features, labels_train]
     return checkpoint_key(facts, inputs, Code().fingerprint("train", facts["method"]))
 
 

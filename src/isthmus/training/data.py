@@ -1,6 +1,6 @@
-"""What training may see: inputs of all splits, labels of the source alone, and the batches drawn from them."""
+"""What training may see: inputs of all splits, labels of the source and those given for it, and batches of them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ from isthmus.data.batch import Batch
 from isthmus.data.shards import CellRows, cells_of
 from isthmus.models.recipe import Augment
 
+LABELLED_SHARE = 0.5  # of the labelled rows of a batch are of the target, where a person labelled some
+
 
 class Inputs(Protocol):
     """All rows of a scenario in the manifest's order: features `[N, D]`, or images `[N, H, W, C]`."""
@@ -32,12 +34,12 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Rows by role. There is no target label here, and no path by which one could come.
+    """Rows by role. No target label is here but of the rows in `target_labelled`.
 
     Attributes:
         inputs: all rows.
         domains: int64 `[N]`, the domain's place among the scenario's domains; the target is the last.
-        labels: int64 `[N]`, classes of source rows, -1 for every target row.
+        labels: int64 `[N]`, classes of source rows and of `target_labelled`, -1 for every other target row.
         source_train: positions of the source's training rows, one array a source domain.
         source_val: positions of the source's validation rows.
         target_train: positions of the target's training rows.
@@ -52,6 +54,8 @@ class TrainingData:
         views: the rows again, of photometric views of the source's images.
         most_steps: of an epoch; 0: no limit.
         groups: str `[N]`, of which no image may be compared with another of its own; None: nothing is compared.
+        target_labelled: positions of the target's training rows that a person labelled for training; they are in
+            `target_train` too.
     """
 
     inputs: Inputs
@@ -71,6 +75,11 @@ class TrainingData:
     views: tuple[Inputs, ...] = ()
     most_steps: int = 0
     groups: NDArray[Any] | None = None
+    target_labelled: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def labelled(self, target: bool) -> NDArray[np.int64]:
+        """Returns the positions of all labelled training rows, the source's first; the target's only if asked for."""
+        return np.concatenate([*self.source_train, *([self.target_labelled] if target else [])])
 
     def steps(self, batch_size: int) -> int:
         """Returns the steps of an epoch: the larger of the roles is seen once, the smaller repeatedly, up to a limit.
@@ -86,7 +95,9 @@ class TrainingData:
     ) -> Iterator[Batch]:
         """Yields one epoch's batches; they depend on seed and epoch alone, so a resumed run draws the same."""
         steps = self.steps(batch_size)
-        shares = _shares(batch_size, len(self.source_train))
+        few = int(LABELLED_SHARE * batch_size) if target and len(self.target_labelled) else 0
+        shares = _shares(batch_size - few, len(self.source_train))
+        labelled = _endless(self.target_labelled, steps * few, derive_seed(seed, "labelled", epoch))
         sources = [
             self._source_rows(rows, steps * share, derive_seed(seed, "source", number, epoch))
             for number, (rows, share) in enumerate(zip(self.source_train, shares, strict=True))
@@ -95,9 +106,8 @@ class TrainingData:
         wanted = _endless(places, steps * batch_size, derive_seed(seed, "target", epoch)) if target else places[:0]
         generator = torch.Generator().manual_seed(derive_seed(seed, "views", epoch))
         for step in range(steps):
-            rows = np.concatenate(
-                [drawn[step * share : (step + 1) * share] for drawn, share in zip(sources, shares, strict=True)]
-            )
+            parts = [*zip(sources, shares, strict=True), (labelled, few)]
+            rows = np.concatenate([drawn[step * share : (step + 1) * share] for drawn, share in parts])
             wanted_here = wanted[step * batch_size : (step + 1) * batch_size]
             yield self._batch(rows, wanted_here, generator, strong, self.views if views else ())
 
@@ -255,6 +265,23 @@ def training_data(
         kind,
         most_steps=most_steps,
     )
+
+
+def with_target_labels(data: TrainingData, image_ids: Sequence[str], given: pd.DataFrame) -> TrainingData:
+    """Returns the data with the labels of those target images that a person labelled for training.
+
+    Args:
+        data: of images, without target labels.
+        image_ids: `[N]`, of its rows.
+        given: `GIVEN_LABELS` of the target's training split; images that could not be prepared are left out.
+    """
+    place = {image_id: row for row, image_id in enumerate(image_ids)}
+    known = given[given["image_id"].isin(place)]
+    rows = np.array([place[image_id] for image_id in known["image_id"]], dtype=np.int64)
+    assert np.isin(rows, data.target_train).all(), "a label of another split reached training"
+    labels = data.labels.copy()
+    labels[rows] = known["label"].to_numpy(dtype=np.int64)
+    return replace(data, labels=labels, target_labelled=np.sort(rows))
 
 
 def with_cells(data: TrainingData, inputs: CellRows, shares: NDArray[np.float32]) -> TrainingData:

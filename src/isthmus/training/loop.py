@@ -313,9 +313,9 @@ class LoopSession:
             smoothing = self._settings.label_smoothing
             yield softened(here, self._classes, smoothing) if smoothing else here
 
-    def source_batches(self) -> Iterator[Batch]:
-        """Yields all source training rows in order; see `adapt.Session`."""
-        rows = np.concatenate(self._data.source_train)
+    def labelled_batches(self) -> Iterator[Batch]:
+        """Yields all labelled training rows in order; see `adapt.Session`."""
+        rows = self._data.labelled(self.method.sees_target)
         for start, (inputs, domains) in enumerate(self._data.in_order(rows, self._settings.batch_size)):
             first = start * self._settings.batch_size
             labels = torch.from_numpy(self._data.labels[rows[first : first + len(inputs)]])

@@ -1,4 +1,4 @@
-"""Transfer modes without training: the head remembers training rows."""
+"""Transfer modes without training: the head remembers labelled training rows, or good images."""
 
 from dataclasses import dataclass
 
@@ -56,7 +56,7 @@ def why_left_out(method: Method, head: str) -> str:
 
 
 def memorise(session: LoopSession, method: str) -> None:
-    """Gives the head the features and labels of all source training rows, then scores and keeps that as an epoch.
+    """Gives the head the features and labels of all labelled training rows, then scores and keeps that as an epoch.
 
     Args:
         session: its model's head is a `NeighbourHead`.
@@ -71,7 +71,7 @@ def memorise(session: LoopSession, method: str) -> None:
     for _ in session.epochs():
         session.model.eval()
         with torch.no_grad():
-            parts = [(session.model.backbone(b.inputs, b.domains), b.labels) for b in session.source_batches()]
+            parts = [(session.model.backbone(b.inputs, b.domains), b.labels) for b in session.labelled_batches()]
         head.remember(torch.cat([rows for rows, _ in parts]), torch.cat([labels for _, labels in parts]))
 
 

@@ -82,8 +82,12 @@ def test_only_the_training_split_of_the_target_is_what_was_drawn_from() -> None:
     samples = Samples(ids, domain, split, ids, np.full(8, UNKNOWN))
     given = pd.DataFrame({"image_id": ids, "label": pd.array([0] * 8, dtype="Int32")})
 
-    found = measured_on(given, samples, "b", {"coral": np.array([0, 0, 0, 1, 1, 0, 0, 0])})
+    predicted = {"coral": np.array([0, 0, 0, 1, 1, 0, 0, 0])}
 
-    assert found is not None
+    found = measured_on(given, given.iloc[:0], samples, "b", predicted)
+    apart = measured_on(given.iloc[:5], given.iloc[5:7], samples, "b", predicted)
+
+    assert found is not None and apart is not None
+    assert (apart["count"], apart["skipped"] + apart["pool"]) == (2, 3 + apart["skipped"])
     assert (found["count"], found["pool"], found["methods"]["coral"]["right"]) == (5, 5, 3)
     assert found["methods"]["coral"]["low"] == found["methods"]["coral"]["high"] == 0.6

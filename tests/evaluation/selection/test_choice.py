@@ -34,6 +34,9 @@ def test_the_named_methods_answer_together_whatever_their_order() -> None:
     assert choice.average == ["mcc", "shot"]
     assert choice.why == "The mean of mcc and shot: fixed in advance, no target label and no score was used."
     assert [c.method for c in choice.candidates] == ["source_only", "dann", "mcc", "shot"]
+    assert choose(POOL, ["mcc", "shot"], 12).why == (
+        "The mean of mcc and shot, trained with 12 labelled target images: fixed in advance, no score was used."
+    )
 
 
 def test_scores_and_lost_source_accuracy_change_nothing() -> None:

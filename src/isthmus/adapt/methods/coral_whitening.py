@@ -26,7 +26,7 @@ class Config(MethodConfig):
 
     def build(self, shape: Shape) -> Method:
         """Returns the method."""
-        return Adaptation(self.ridge)
+        return Adaptation(self.ridge, shape.sources)
 
 
 class Adaptation(Method):
@@ -34,9 +34,9 @@ class Adaptation(Method):
 
     optimises: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, ridge: float) -> None:
+    def __init__(self, ridge: float, sources: int = 1) -> None:
         super().__init__()
-        self.ridge = ridge
+        self.ridge, self.sources = ridge, sources
         self.maps: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
     def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
@@ -61,10 +61,10 @@ class Adaptation(Method):
         model = session.model
         model.train(False)
         target = torch.cat([model.backbone(b.inputs, b.domains) for b in session.target_batches()]).double()
-        parts = [(model.backbone(b.inputs, b.domains), b.domains) for b in session.source_batches()]
+        parts = [(model.backbone(b.inputs, b.domains), b.domains) for b in session.labelled_batches()]
         model.train(True)
         source, domains = (torch.cat(part) for part in zip(*parts, strict=True))
-        for number in domains.unique().tolist():
+        for number in range(self.sources):  # labelled target rows have the target's covariance as they are
             rows = source[domains == number].double()
             mapping = recolouring(rows, target, self.ridge)
             self.maps[number] = (rows.mean(0).float(), mapping.float(), target.mean(0).float())

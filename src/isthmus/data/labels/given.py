@@ -1,7 +1,7 @@
 """Labels of target images that a person gave: one CSV file a scenario, `data/labels/<scenario>.csv`, under DVC.
 
 Each label serves one purpose for good: `measure` (the image was drawn at random; its label enters the measured accuracy
-and nothing else) or `train` (choosing and training may use it, measuring may not). The stage `labels` writes them into
+and nothing else) or `train` (training uses it, measuring may not). The stage `labels` writes them into
 two files, so that no stage can open the wrong part.
 """
 
@@ -118,3 +118,16 @@ def for_purpose(
         )
     labels = [scenario.classes.index(entry.label) for entry in wanted]
     return pd.DataFrame({"image_id": [entry.image_id for entry in wanted], "label": pd.array(labels, dtype="Int32")})
+
+
+def of_other_groups(given: pd.DataFrame, than: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Returns the labels of images whose group (patient, scene, lot) has no image in the other table.
+
+    Args:
+        given: `GIVEN_LABELS`.
+        than: `GIVEN_LABELS`, whose groups are left out.
+        manifest: `MANIFEST`.
+    """
+    group = manifest.set_index("image_id")["group"]
+    shared = given["image_id"].map(group).isin(than["image_id"].map(group))
+    return given[~shared].reset_index(drop=True)

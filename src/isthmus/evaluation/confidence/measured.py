@@ -1,6 +1,7 @@
 """Accuracy on the target, measured on labelled images that were drawn at random from it.
 
-The images are drawn without replacement from the N images of the target's training split, so that the interval depends
+The images are drawn without replacement from the N images of the target's training split whose labels nothing was
+trained on, so that the interval depends
 on no model of the shift: it holds because of the draw (design-based inference: Cochran, "Sampling Techniques", 3rd ed.,
 1977, chapter 3).
 """
@@ -86,18 +87,23 @@ def measure(labels: NDArray[np.int64], predicted: Mapping[str, NDArray[np.int64]
 
 
 def measured_on(
-    given: pd.DataFrame, samples: Samples, target: str, predicted: Mapping[str, NDArray[np.int64]]
+    given: pd.DataFrame,
+    learned: pd.DataFrame,
+    samples: Samples,
+    target: str,
+    predicted: Mapping[str, NDArray[np.int64]],
 ) -> dict[str, Any] | None:
     """Returns `measure` of labels that were given for measuring.
 
     Args:
         given: `GIVEN_LABELS`, the part for measuring.
+        learned: `GIVEN_LABELS`, the part for training: its images are no part of what is measured.
         samples: facts of the images.
         target: the target's name; its training split is what the images were drawn from.
         predicted: method -> int64, in the order of `samples`.
     """
     place = {image_id: row for row, image_id in enumerate(samples.image_id)}
-    pool = samples.image_id[samples.rows([target], "train")]
+    pool = np.setdiff1d(samples.image_id[samples.rows([target], "train")], learned["image_id"])
     order = np.array([place[image_id] for image_id in drawing_order(pool)], dtype=np.int64)
     label = given.set_index("image_id")["label"].reindex(samples.image_id[order]).fillna(UNKNOWN)
     return measure(label.to_numpy(dtype=np.int64), {name: rows[order] for name, rows in predicted.items()})

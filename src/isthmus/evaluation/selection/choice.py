@@ -90,12 +90,13 @@ class Choice:
     candidates: list[Candidate]
 
 
-def choose(candidates: Sequence[Candidate], average: Sequence[str]) -> Choice:
+def choose(candidates: Sequence[Candidate], average: Sequence[str], labels: int = 0) -> Choice:
     """Returns the choice, the same for any order of the candidates.
 
     Args:
         candidates: one a method; source-only must be among them and is never refused.
         average: methods whose mean is the answer; source-only alone is an answer too.
+        labels: target images whose labels these methods were trained with.
 
     Raises:
         DataError: there is no candidate of source-only.
@@ -108,7 +109,7 @@ def choose(candidates: Sequence[Candidate], average: Sequence[str]) -> Choice:
     adapted = held[1:]
     named = [c for c in adapted if c.method in average] or adapted
     passed = [c.method for c in named if not c.refused]
-    return Choice(passed, _why(passed, named), held)
+    return Choice(passed, _why(passed, named, labels), held)
 
 
 def parts(made: Mapping[str, Any], method: str) -> list[Part]:
@@ -161,7 +162,7 @@ def _reasons(candidate: Candidate) -> dict[str, str]:
     return out
 
 
-def _why(passed: Sequence[str], named: Sequence[Candidate]) -> str:
+def _why(passed: Sequence[str], named: Sequence[Candidate], labels: int) -> str:
     if not named:
         return "No adapted method is named under methods: source_only is all there is."
     refused = [c for c in named if c.refused]
@@ -171,4 +172,6 @@ def _why(passed: Sequence[str], named: Sequence[Candidate]) -> str:
         return f"The guards refused every adapted method that would answer ({listed}), so source_only answers."
     left = f"; the guards refused {', '.join(c.method for c in refused)} ({listed})" if refused else ""
     answer = f"The mean of {' and '.join(passed)}" if len(passed) > 1 else f"{passed[0]} answers"
+    if labels:
+        return f"{answer}, trained with {labels} labelled target images: fixed in advance, no score was used{left}."
     return f"{answer}: fixed in advance, no target label and no score was used{left}."

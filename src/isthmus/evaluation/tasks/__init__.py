@@ -34,6 +34,7 @@ class EvaluationInputs:
     prepared: Path
     labels_target: Path
     labels_measure: Path
+    labels_train: Path
     masks_target: Path
     trained: Path
     choice: Path

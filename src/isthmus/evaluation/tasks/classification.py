@@ -75,7 +75,7 @@ class Evaluation(TaskEvaluation):
             body["trust"] = trust_against_labels(model, samples, labels, known, believed, inputs.options, seed)
             body |= _transfer(inputs, made, runs, samples, labels, known)
             body = self.scored(body, inputs, made, runs, labels, samples.group, known)
-        if measured := _measured(inputs.labels_measure, samples, scenario.target, made, runs):
+        if measured := _measured(inputs, samples, scenario.target, made, runs):
             body["measured"] = measured
         logits = chosen.logits(made["chosen"]["seed"], made["chosen"]["epoch"])
         numbers = label_free_numbers(made, chosen, runs[SOURCE_ONLY], samples, scenario)
@@ -152,12 +152,13 @@ def _transfer(
 
 
 def _measured(
-    labels_measure: Path, samples: Samples, target: str, made: dict[str, Any], runs: dict[str, Trained]
+    inputs: EvaluationInputs, samples: Samples, target: str, made: dict[str, Any], runs: dict[str, Trained]
 ) -> dict[str, Any] | None:
     """Returns how the seed that ships answers the labelled random images; None where there are none."""
     methods = sorted({SOURCE_ONLY, made["chosen"]["method"]})
     predicted = {m: runs[m].logits(made["chosen"]["seed"], made["epochs"][m]).argmax(axis=1) for m in methods}
-    return measured_on(read_table(labels_measure, GIVEN_LABELS), samples, target, predicted)
+    given, learned = (read_table(path, GIVEN_LABELS) for path in (inputs.labels_measure, inputs.labels_train))
+    return measured_on(given, learned, samples, target, predicted)
 
 
 def _join_labels(samples: Samples, labels_target: Path, target: str) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
