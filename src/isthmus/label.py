@@ -112,9 +112,11 @@ def write_list(project: Path, name: str, random: int = RANDOM, per_class: int = 
         measured = set(group[[*drawn_before, *order[:count]]])
         apart = [i for i in order[count:] if i not in given and group[i] not in measured]
         predicted = read_table(predictions, PREDICTIONS).set_index("image_id")["predicted"].reindex(apart).dropna()
+        chosen: set[str] = set()
         for number, label in enumerate(at.scenario.classes):
             known = sum(entry.purpose == TRAIN and entry.label == label for entry in given.values())
-            wanted |= dict.fromkeys(predicted.index[predicted == number][: max(0, per_class - known)], TRAIN)
+            chosen.update(predicted.index[predicted == number][: max(0, per_class - known)])
+        wanted |= {i: TRAIN for i in apart if i in chosen}  # in the order of the draw: not by what the model says
         if not apart:
             missing.append("no images to train with: each group of the target has an image that is drawn for measuring")
     elif per_class:
