@@ -107,7 +107,7 @@ def build_project(folder: Path, task: str = "segmentation", **scenario: object) 
     return folder
 
 
-def run_stages(folder: Path, last: str = "report") -> Path:
+def run_stages(folder: Path, last: str = "report", raw: str = "data/raw/demo") -> Path:
     """Runs the stages of `demo` up to one, each with the flags of dvc.yaml."""
     graph = yaml.safe_load((folder / "dvc.yaml").read_text())["stages"]
     methods = yaml.safe_load((folder / "params.yaml").read_text())["methods"]
@@ -117,7 +117,7 @@ def run_stages(folder: Path, last: str = "report") -> Path:
         for name in _STAGES:
             for method in methods if name == "train" else [""]:
                 command = graph[name]["cmd"] if "cmd" in graph[name] else graph[name]["do"]["cmd"]
-                values = {"key": "demo", "item.scenario": "demo", "item.method": method, "item.raw": "data/raw/demo"}
+                values = {"key": "demo", "item.scenario": "demo", "item.method": method, "item.raw": raw}
                 for placeholder, value in values.items():
                     command = command.replace(f"${{{placeholder}}}", value)
                 words = shlex.split(command)
