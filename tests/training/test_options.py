@@ -138,7 +138,7 @@ def test_the_average_follows_by_hand_worked_numbers_and_is_what_is_kept(tmp_path
     assert running._served is not running.model
     running._keep()
     kept = np.load(tmp_path / "epochs" / "000.logits.npy")
-    assert np.array_equal(kept, running._predict(running._served, np.arange(len(kept)))[0])
+    assert np.array_equal(kept, running._predict(running._served, np.arange(len(kept)))["logits"])
 
 
 @pytest.mark.parametrize(("name", "short"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
@@ -297,7 +297,7 @@ def test_a_method_that_must_not_see_the_target_is_stopped_by_the_source_alone(tm
     asked: list[int] = []
     real = running._predict
     running._predict = lambda model, rows: asked.append(len(rows)) or real(model, rows)  # type: ignore[func-returns-value]
-    logits, truth = real(running.model, running._data.source_val)[0], running._data.labels[running._data.source_val]
+    logits, truth = real(running.model, running._data.source_val)["logits"], running._data.labels[running._data.source_val]
 
     found = running._watch("entropy", logits, truth)
 

@@ -114,7 +114,7 @@ DENSE = [
             "kind": "natural",
             "task": "detection",
             "classes": ["background", "rbc", "wbc"],
-            "model": "boxes",
+            "model": "dense",
         },
         urls={
             "bccd": f"{_GITHUB}/Shenggan/BCCD_Dataset/tree/d272fb14",
@@ -138,7 +138,7 @@ DENSE = [
             "classes": ["background", "vehicle"],
             # A car is 4.5 m long: 34 and 72 pixels of these cameras. Few frames are split: their strips are groups.
             "tiles": {"size": 22, "unit": "m", "scale": {"plane": 0.131, "drone": 0.063}, "blocks": 4},
-            "model": "boxes",
+            "model": "dense",
         },
         urls=dict.fromkeys(("plane", "drone"), f"{_GITHUB}/jekhor/aerial-cars-dataset/tree/d2ed927f"),
         mirror_only="boxes are joined into one COCO file a domain",
