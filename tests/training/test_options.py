@@ -297,7 +297,10 @@ def test_a_method_that_must_not_see_the_target_is_stopped_by_the_source_alone(tm
     asked: list[int] = []
     real = running._predict
     running._predict = lambda model, rows: asked.append(len(rows)) or real(model, rows)  # type: ignore[func-returns-value]
-    logits, truth = real(running.model, running._data.source_val)["logits"], running._data.labels[running._data.source_val]
+    logits, truth = (
+        real(running.model, running._data.source_val)["logits"],
+        running._data.labels[running._data.source_val],
+    )
 
     found = running._watch("entropy", logits, truth)
 
