@@ -1,9 +1,11 @@
 """The whole line where answers are masks: raw files, every stage, registry, gate, promotion, prediction."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,11 +20,13 @@ from isthmus.evaluation.masks import predicted_masks
 from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.registry.gate.decision import gate
 from isthmus.registry.gate.score import score
+from isthmus.registry.model.mask_text import from_text
 from isthmus.registry.promotion.promotion import promote, rollback
 from isthmus.registry.publish.publish import publish
 from isthmus.registry.store.stores import open_store
 from isthmus.registry.trace.trace import trace
 from isthmus.serving.predict import predict
+from isthmus.serving.serving_process import Worker
 from tests.mask_project import CLASSES, SIDE, build_project, record, run_stages
 from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 
@@ -105,3 +109,11 @@ def test_a_model_of_change_compares_two_images_and_gives_masks_the_coordinates_o
     assert done.exit_status == 5
     bad = json.loads((tmp_path / "answers.parquet.bad.json").read_text())
     assert [line["reason"] for line in bad] == ["no file of its name lies in 'b'"]
+
+    texts = [base64.b64encode((pairs / name / "00.tif").read_bytes()).decode() for name in ("a", "b")]
+    body = json.dumps({"dataframe_records": [{"image": texts[0], "image_b": texts[1]}]}).encode()
+    mlflow.set_tracking_uri(open_store(project).uri)
+    worker = Worker(mlflow.pyfunc.load_model("models:/isthmus-demo@candidate"), 2, 10**7)
+    status, (served,) = worker.answer(body)
+    assert status == 200
+    np.testing.assert_array_equal(from_text(served["mask"]), pipelines_masks(project)["images/night/00.png"])

@@ -136,13 +136,13 @@ def test_an_answer_is_that_of_mlflows_scoring_server_and_that_of_many_at_once(pu
 )
 def test_a_request_of_another_shape_is_refused_before_an_image_is_decoded(body, status, message):
     with pytest.raises(RefusedError, match=message) as raised:
-        checked(body, images=3)
+        checked(body, images=3, inputs=["image"])
     assert raised.value.args[0] == status
 
 
 def test_deep_json_is_refused_where_many_images_are_allowed():
     with pytest.raises(RefusedError, match="not JSON .*recursion"):
-        checked(b"[" * 20_000, images=10_000)
+        checked(b"[" * 20_000, images=10_000, inputs=["image"])
 
 
 @pytest.mark.parametrize("start", [b"", codecs.BOM_UTF8])
@@ -152,7 +152,19 @@ def test_what_json_writers_of_other_languages_do_is_taken(start):
 
     body = start + b'\r\n{ "dataframe_records" :\t[ {"image": "' + escaped.encode() + b'"} ] }\n'
 
-    assert checked(body, images=3) == [image]
+    assert checked(body, images=3, inputs=["image"]) == [{"image": image}]
+
+
+def test_a_model_of_two_dates_is_asked_with_both_images_in_any_order():
+    pair = {"image_b": "bb==", "image": "aa=="}
+    body = json.dumps({"dataframe_records": [pair, pair]}).encode()
+    inputs = ["image", "image_b"]
+
+    assert checked(body, images=4, inputs=inputs) == [pair, pair]
+    with pytest.raises(RefusedError, match="not of the documented shape"):
+        checked(body, images=3, inputs=inputs)  # two pairs are four images
+    with pytest.raises(RefusedError, match='Send .*"image": "<base64 of an image file>", "image_b"'):
+        checked(b'{"dataframe_records": [{"image": "aa=="}]}', images=4, inputs=inputs)
 
 
 def test_a_failure_of_the_model_shows_no_stack_to_the_client(capfd):

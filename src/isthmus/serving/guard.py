@@ -28,6 +28,7 @@ _PAGE = """<!doctype html>
 <h1>NAME</h1>
 <p><code>POST /invocations</code> with the content type <code>application/json</code>:
 <pre>{"dataframe_records": [{"image": "&lt;base64 of an image file&gt;"}, ...]}</pre>
+<p>A model of changes between two dates takes <code>"image"</code> and <code>"image_b"</code>, the later one.
 <p>The answer: <code>{"predictions": [{"class": ..., "probability_...": ..., ...}, ...]}</code>, one for each image, in
 order. Refusals: <code>{"error": "..."}</code>.
 <p><code>GET /ping</code>: 200 once the model is loaded. <code>GET /version</code>: the version of MLflow.

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-_SHAPE = 'Send {"dataframe_records": [{"image": "<base64 of an image file>"}, ...]} as application/json'
+_SHAPE = 'Send {{"dataframe_records": [{{{}}}, ...]}} as application/json'
 
 
 class RefusedError(Exception):
@@ -42,19 +42,20 @@ class Worker:
     def __init__(self, model: Any, images: int, pixels: int) -> None:
         self._model = model
         self._images = images
+        self._inputs = list(model.metadata.get_input_schema().input_names())
         model.unwrap_python_model().most_pixels = pixels
 
     def answer(self, body: bytes) -> tuple[int, Any]:
         """Returns an HTTP status, and the rows or a message."""
         try:
-            return 200, self._rows(checked(body, self._images))
+            return 200, self._rows(checked(body, self._images, self._inputs))
         except Exception as error:
             return refusal(error)
 
-    def _rows(self, texts: list[str]) -> list[dict[str, Any]]:
+    def _rows(self, records: list[dict[str, str]]) -> list[dict[str, Any]]:
         from mlflow.pyfunc import scoring_server
 
-        body = json.dumps({"dataframe_records": [{"image": text} for text in texts]})
+        body = json.dumps({"dataframe_records": records})
         answer = scoring_server.invocations(
             body, "application/json", self._model, self._model.metadata.get_input_schema()
         )
@@ -62,33 +63,37 @@ class Worker:
         return rows
 
 
-def checked(body: bytes, images: int) -> list[str]:
-    """Returns a request's images in base64, after everything that is checked before one is decoded.
+def checked(body: bytes, images: int, inputs: list[str]) -> list[dict[str, str]]:
+    """Returns a request's examples, images in base64, after everything that is checked before one is decoded.
 
     Args:
         body: of the request.
-        images: most of them that it may have.
+        images: most of them that it may have, all inputs together.
+        inputs: names of the images of an example.
 
     Raises:
         RefusedError: it is no JSON of the documented shape.
     """
-    body = body.removeprefix(codecs.BOM_UTF8)
-    if not body.isascii() or sum(body.count(mark) for mark in b"[{,") > 2 * images + 1:
+    body, most = body.removeprefix(codecs.BOM_UTF8), max(1, images // len(inputs))
+    shape = _SHAPE.format(", ".join(f'"{name}": "<base64 of an image file>"' for name in inputs))
+    if not body.isascii() or sum(body.count(mark) for mark in b"[{,") > most * (len(inputs) + 1) + 1:
         # parsed, such a body could need many times its size
-        raise RefusedError(400, f"not of the documented shape. {_SHAPE}")
+        raise RefusedError(400, f"not of the documented shape. {shape}")
     try:
         given = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise RefusedError(400, f"not JSON ({error}). {_SHAPE}") from None
+        raise RefusedError(400, f"not JSON ({error}). {shape}") from None
     rows = given.get("dataframe_records") if isinstance(given, dict) and len(given) == 1 else None
-    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and list(r) == ["image"] for r in rows):
-        raise RefusedError(400, f"not of the documented shape. {_SHAPE}")
+    wanted = set(inputs)
+    if not isinstance(rows, list) or not rows or not all(isinstance(r, dict) and set(r) == wanted for r in rows):
+        raise RefusedError(400, f"not of the documented shape. {shape}")
     for place, row in enumerate(rows):
         try:
-            base64.b64decode(row["image"], validate=True)
+            for name in inputs:
+                base64.b64decode(row[name], validate=True)
         except (TypeError, ValueError):
-            raise RefusedError(400, f"image {place}: not base64. {_SHAPE}") from None
-    return [row["image"] for row in rows]
+            raise RefusedError(400, f"image {place}: not base64. {shape}") from None
+    return rows
 
 
 def refusal(error: Exception) -> tuple[int, str]:

@@ -168,7 +168,9 @@ def test_a_project_without_dvc_is_told_so(tmp_path: Path, mirror: Path) -> None:
 
 
 def test_an_unknown_pair_is_refused_with_the_known_ones(home: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no public pair 'steal'\. Did you mean 'steel'\? There are: anomaly_tiles, blood"):
+    with pytest.raises(
+        ConfigError, match=r"no public pair 'steal'\. Did you mean 'steel'\? There are: anomaly_tiles, blood"
+    ):
         fetch("steal", home, None)
 
 
