@@ -145,7 +145,7 @@ def test_an_empty_section_of_methods_is_said(tmp_path: Path, capsys: pytest.Capt
 def test_a_stage_tells_a_mistake_the_same_way(tmp_path: Path) -> None:
     folder = edited(project(tmp_path), "coral: {}", "coral: {wieght: 2}")
     flags = ["--params", "params.yaml", "--scenario", "mine", "--method", "coral", "--manifest", "m", "--prepared", "p"]
-    flags += ["--features", "f", "--checkpoints", "c", "--trained", "t"]
+    flags += ["--labels-train", "l", "--features", "f", "--checkpoints", "c", "--trained", "t"]
 
     done = subprocess.run(
         [sys.executable, "-m", "isthmus.stages.train", *flags], cwd=folder, capture_output=True, text=True, timeout=120
@@ -463,7 +463,7 @@ def test_a_report_is_opened_in_the_users_browser_and_a_missing_one_names_the_com
     assert (tmp_path / "opened").read_text() == f"{file.as_uri()}\n"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_ui_serves_mlflows_page_on_the_projects_store_and_names_a_server_that_has_one(tmp_path: Path) -> None:
     nothing = isthmus(project(tmp_path), "ui")
     open_store(tmp_path, make=True).experiment("isthmus-mine")

@@ -190,8 +190,8 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path, prefect_home: Pa
 @pytest.mark.parametrize(
     "victim",
     [
-        "parent",  # the others in `make soak`, with the campaign of kills
-        *(pytest.param(who, marks=pytest.mark.soak) for who in ("dvc", "stage", "transfer", "flow")),
+        # in `make soak`, with the campaign of kills: half a minute each
+        *(pytest.param(who, marks=pytest.mark.soak) for who in ("parent", "dvc", "stage", "transfer", "flow")),
     ],
 )
 def test_a_killed_run_leaves_nothing_and_the_next_one_ends_the_same(

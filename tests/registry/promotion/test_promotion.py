@@ -359,7 +359,7 @@ def test_who_finishes_a_killed_change_may_be_killed_too_and_there_is_always_one_
     assert None not in [row[4] for row in record(second)]
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_of_four_promoters_at_once_exactly_one_wins_in_each_of_three_rounds(first):
     _race(first, 4, 3)
 

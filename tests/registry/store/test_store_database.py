@@ -23,6 +23,7 @@ def project(tmp_path: Path, record_database: str, monkeypatch: pytest.MonkeyPatc
     return tmp_path
 
 
+@pytest.mark.soak
 def test_to_ask_makes_no_tables_and_four_publishers_at_once_make_what_is_missing_once(
     project: Path, postgres: int, record_database: str
 ) -> None:
