@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 
 from isthmus.data.masks import IGNORED
 from isthmus.data.shards import Rows
@@ -18,9 +19,11 @@ from isthmus.report.results import Findings
 from isthmus.report.thumbnails import SIDE, for_display, thumbnails
 
 _IMAGES = 12
+_FAINT = 0.4  # [share] of ink where an image is not called defective
 _CAPTION = (
-    "Of each, left the image, then in orange how far each place is from all remembered good ones, and the outline of"
-    " what is called a defect (orange, dashed) with that of the true defect where a mask tells it (blue)."
+    "Of each, left the image, then in orange its places that are farthest from all remembered good ones, faint where"
+    " the image is called good, and the outline of what is above the threshold (orange, dashed) with that of the true"
+    " defect where a mask tells it (blue)."
 )
 _CAUTION = "A cell of the map is as wide as a patch of the network: outlines are coarse."
 
@@ -38,7 +41,6 @@ def defect_cases(findings: Findings, prepared: Path, masks_target: Path, trained
     run = open_trained(trained, [chosen["method"]], classes, len(findings.index))[chosen["method"]]
     maps = run.maps(chosen["seed"], chosen["epoch"])
     side, height = round(maps.shape[1] ** 0.5), findings.facts["height"]
-    spread = 2 * max(float(np.quantile(np.abs(maps[rows]), 0.99)), 1e-6) if len(rows) else 1.0
     truths = TrueMasks(prepared, masks_target).take(rows)
     found = []
     for row, image, truth, fact in zip(
@@ -53,8 +55,16 @@ def defect_cases(findings: Findings, prepared: Path, masks_target: Path, trained
         outlines = [Outline((pixels > 0).astype(np.uint8), PREDICTED, dashed=True)]
         if (truth != IGNORED).any():
             outlines.insert(0, Outline(truth, TRUE))
-        ink = np.clip(0.5 + values / spread, 0, 1).astype(np.float32)
-        pictures = [*thumbnails(np.stack([coloured(image), overlay(image, ink)])), outlined(image, outlines, SIDE)]
+        pictures = [
+            *thumbnails(np.stack([coloured(image), overlay(image, _ink(values))])),
+            outlined(image, outlines, SIDE),
+        ]
         label = None if pd.isna(fact["label"]) else classes[int(fact["label"])]
         found.append(Case(fact["case"], classes[fact["predicted"]], label, float(fact["confidence"]), pictures))
     return Explained(None, found, ("target image", "map of defects", "outlines"), _CAPTION, _CAUTION)
+
+
+def _ink(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Returns a map in [0, 1], from an image's median to its most unusual place."""
+    low, high = float(np.median(values)), float(values.max())
+    return np.clip((values - low) / max(high - low, 1e-6), 0, 1) * np.float32(1.0 if high > 0 else _FAINT)
