@@ -73,6 +73,10 @@ def test_a_clock_that_is_set_forward_does_not_clear_a_living_processs_lock(tmp_p
     command = ["sleep", "600"]
     process = subprocess.Popen(command)
     try:
+        while (
+            b"sleep" not in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        ):  # the kernel sets it a moment after exec
+            time.sleep(0.01)
         table = write_table(tmp_path, write={"/a": {"pid": process.pid, "cmd": " ".join(["/bin/sleep", *command[1:]])}})
         os.utime(table, (time.time() - 3600, time.time() - 3600))
 
