@@ -6,9 +6,6 @@ TARGET's training split, evaluated on its test split. That is what masks of the 
 a method.
 """
 
-import argparse
-import contextlib
-import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,41 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.choice import table
+from benchmarks.finished import compared, run, told
+from benchmarks.finished import finished as of_metric
+from benchmarks.finished import result_of as of_scenario
 from benchmarks.methods import params_of
-from benchmarks.sections import write_section
-from isthmus.core.errors import DataError
-from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.masks import cell_shares
 from isthmus.data.shards import CellRows
 from isthmus.evaluation.masks import TrueMasks, predicted_masks
 from isthmus.evaluation.scoring.masks import class_iou, confusions, mean_defined, mean_iou
-from isthmus.evaluation.selection.choice import ENSEMBLE, SOURCE_ONLY
+from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.evaluation.trained import read_samples
 from isthmus.models.embedding import read_facts
 from isthmus.stages import train
 from isthmus.training.data import TrainingData, training_data, with_cells
 
 STEPS, BATCH, BOTTLENECK = 1500, 64, 256
-FILES = ("truth.json", "choice.json", "metrics.json")  # of a scenario that is finished
 
 
 def finished(project: Path) -> list[Path]:
-    """Returns the folders of scenarios that were evaluated on masks, in the order of their names.
-
-    Raises:
-        DataError: there is none.
-    """
-    folders = [
-        p.parent for p in sorted(project.glob(f"out/*/{FILES[0]}")) if all((p.parent / n).is_file() for n in FILES)
-    ]
-    found = [folder for folder in folders if read_json(folder / FILES[0]).get("metric") == "mean_iou"]
-    if not found:
-        raise DataError(
-            f"{project / 'out'}: no scenario with masks of the target is finished. Run 'dvc repro report@NAME'"
-        )
-    return found
+    """Returns the folders of scenarios that were evaluated on masks; see `benchmarks.finished`."""
+    return of_metric(project, "mean_iou", "with masks of the target")
 
 
 def on_target(project: Path, folder: Path) -> tuple[float, float]:
@@ -106,55 +89,22 @@ def _target_data(params: train.Params, folder: Path, masks: TrueMasks) -> Traini
 
 
 def result_of(folder: Path, ceiling: tuple[float, float]) -> dict[str, Any]:
-    """Returns what one scenario's files say: mean IoU and IoU of the foreground of each method, and the gain.
+    """Returns mean IoU and IoU of the foreground of each method; see `benchmarks.finished`."""
+    return of_scenario(folder, _scores, "source_test_mean_iou", ceiling)
 
-    Args:
-        folder: `out/S` of a finished scenario.
-        ceiling: of `on_target`.
-    """
-    truth, choice, metrics = (read_json(folder / name) for name in FILES)
-    methods = truth["methods"]
-    return {
-        "scenario": folder.name,
-        "images": truth["count"],
-        "methods": {name: (scores["mean_iou"]["mean"], _foreground(truth, name)) for name, scores in methods.items()},
-        "chosen": truth["chosen"],
-        "refused": [c["method"] for c in choice["candidates"] if c["refused"]],
-        "source": metrics.get("source_test_mean_iou"),
-        "gain": methods[truth["chosen"]]["minus_source_only"],
-        "verdict": methods[truth["chosen"]]["transfer"],
-        "ceiling": ceiling,
-    }
+
+def _scores(truth: dict[str, Any], method: str) -> tuple[float, float]:
+    return truth["methods"][method]["mean_iou"]["mean"], _foreground(truth, method)
 
 
 def report(results: list[dict[str, Any]]) -> str:
     """Returns all scenarios as Markdown, one row each."""
-    trained = sorted({name for r in results for name in r["methods"]} - {ENSEMBLE, SOURCE_ONLY})
-    methods = [SOURCE_ONLY, *trained]
-    rows = []
-    for r in results:
-        cells = [
-            _pair(*r["methods"][m]) + ("*" if m in r["refused"] else "") if m in r["methods"] else "" for m in methods
-        ]
-        gain = "{mean:+.3f} ({low:+.3f} to {high:+.3f})".format(**r["gain"])
-        chosen = f"{r['chosen']} {_pair(*r['methods'][r['chosen']])}"
-        source = "" if r["source"] is None else f"{r['source']:.3f}"
-        rows.append((r["scenario"], r["images"], *cells, chosen, gain, r["verdict"], source, _pair(*r["ceiling"])))
-    head = (
-        "scenario",
-        "test images",
-        *methods,
-        "the choice",
-        "gain of the choice",
-        "verdict",
-        "the choice on the source",
-    )
     return (
         "Mean IoU / IoU of the foreground (mean over all classes but the first) on the target's test split. Methods:"
         " mean over seeds; `*`: refused by the guards. Gain: of the choice over source-only in mean IoU, 95% interval"
         " by group. On the source: mean IoU of its test split. Trained on target: the same head on the target's own"
         f" training masks, {STEPS:,} steps of {BATCH} cells, one seed."
-        f"\n\n{table((*head, 'trained on target'), *rows)}"
+        f"\n\n{compared(results, 'the choice on the source')}"
     )
 
 
@@ -164,28 +114,10 @@ def _foreground(truth: dict[str, Any], method: str) -> float:
     return float(mean_defined(np.array([np.nan if value is None else value for value in iou])))
 
 
-def _pair(mean: float, foreground: float) -> str:
-    return f"{mean:.3f} / {foreground:.3f}"
-
-
-def main() -> None:
-    """Evaluates the finished scenarios of the project that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.masks", description=__doc__)
-    parser.add_argument(
-        "--project", type=Path, required=True, help="folder with params.yaml and finished scenarios in out/"
-    )
-    parser.add_argument("--write", type=Path, help="folder of the repository: docs/benchmarks.md gets the table")
-    given = parser.parse_args()
-    results = []
-    for folder in finished(project := given.project.resolve()):
-        with Path(os.devnull).open("w", encoding="utf-8") as silent, contextlib.redirect_stdout(silent):
-            results.append(result_of(folder, on_target(project, folder)))
-        print(f"{folder.name}: {results[-1]['chosen']} {results[-1]['gain']['mean']:+.3f}", flush=True)
-    text = report(results)
-    print(text)
-    if given.write:
-        write_section(given.write / "docs" / "benchmarks.md", "masks", text)
+def results_of(project: Path) -> list[dict[str, Any]]:
+    """Returns the result of each finished scenario of a project."""
+    return told(finished(project), lambda folder: result_of(folder, on_target(project, folder)))
 
 
 if __name__ == "__main__":
-    main()
+    run("masks", __doc__, results_of, report)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import masks
+from benchmarks.finished import FILES
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
 from isthmus.data.masks import IGNORED, cell_shares
@@ -90,9 +91,9 @@ def test_only_finished_scenarios_of_masks_are_taken(project: Path, tmp_path: Pat
     assert masks.finished(project) == [project / "out" / "demo"]
     other = tmp_path / "out"
     for name, files, truth in (
-        ("unfinished", masks.FILES[:2], {"metric": "mean_iou", "available": True}),
-        ("classes", masks.FILES, {"metric": "balanced_accuracy", "available": True}),
-        ("unlabelled", masks.FILES, {"available": False}),
+        ("unfinished", FILES[:2], {"metric": "mean_iou", "available": True}),
+        ("classes", FILES, {"metric": "balanced_accuracy", "available": True}),
+        ("unlabelled", FILES, {"available": False}),
     ):
         for file in files:
             write_json(other / name / file, truth)

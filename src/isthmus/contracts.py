@@ -78,7 +78,7 @@ def _tried(what: str, check: Callable[[], Iterator[str]]) -> list[str]:
     """Returns what a check finds, and an exception of the plugin as one problem."""
     try:
         return list(check())
-    except Exception as error:
+    except Exception as error:  # a plugin can raise anything, and each is a problem of its own
         return [f"{what}: {type(error).__name__}: {' '.join(str(error).split())}"]
 
 

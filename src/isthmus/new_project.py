@@ -176,7 +176,7 @@ def upgrade(project: Path, write: bool = False) -> list[str]:
 
     Args:
         project: its root.
-        write: change the files that nobody edited since they were written; beside an edited one the new text is written
+        write: change the files that were not edited since; beside an edited one the new text is written
             as `NAME.new`. `params.yaml` is the user's and stays.
 
     Raises:

@@ -6,7 +6,7 @@ by the mean length of features, so that each row's likeliest class is that of th
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.adapt import Model
@@ -17,8 +17,8 @@ TEMPERATURE = 0.05  # of MME's paper
 
 def cosine_logits(features: Tensor, model: Model) -> Tensor:
     """Returns the cosines of features `[N, B]` to the head's weights, over the temperature, `[N, K]`."""
-    weight: Tensor = model.head.weight  # type: ignore[assignment]
-    rows, classes = (functional.normalize(full_precision(values), dim=1) for values in (features, weight))
+    both = (features, linear_head(model).weight)
+    rows, classes = (functional.normalize(full_precision(values), dim=1) for values in both)
     return rows @ classes.T / TEMPERATURE
 
 
@@ -26,5 +26,12 @@ def cosine_logits(features: Tensor, model: Model) -> Tensor:
 def set_head(model: Model, directions: Tensor, length: Tensor) -> None:
     """Gives the model's linear head directions `[K, B]`, scaled for features whose mean length is `length`."""
     unit = functional.normalize(full_precision(directions), dim=1)
-    model.head.weight.copy_(unit / (TEMPERATURE * length.clamp_min(1e-6)))  # type: ignore[operator]
-    model.head.bias.zero_()  # type: ignore[operator]
+    head = linear_head(model)
+    head.weight.copy_(unit / (TEMPERATURE * length.clamp_min(1e-6)))
+    head.bias.zero_()
+
+
+def linear_head(model: Model) -> nn.Linear:
+    """Returns the model's head, which is linear in every model that trains."""
+    assert isinstance(model.head, nn.Linear)
+    return model.head

@@ -116,7 +116,7 @@ def load(folder: str, name: str) -> ModuleType:
 
     Raises:
         ConfigError: there is no such plugin, a package that it needs is not installed, or a project's own cannot be
-            imported or lacks what its folder asks for.
+            imported or lacks what its folder requires.
     """
     if name not in names(folder):
         raise ConfigError(

@@ -16,8 +16,7 @@ from isthmus.evaluation.mask_guards import MaskGuards
 from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.scoring.box_truth import best_threshold, build_box_truth, image_scores
 from isthmus.evaluation.scoring.boxes import Matches, ap50, average_precisions, match_boxes
-from isthmus.evaluation.scoring.predict import BOX_PREDICTIONS, common_numbers
-from isthmus.evaluation.selection.choice import SOURCE_ONLY
+from isthmus.evaluation.scoring.predict import BOX_PREDICTIONS, common_numbers, source_numbers
 from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.evaluation.tasks import Evaluated, EvaluationInputs, TaskEvaluation
 from isthmus.evaluation.trained import Samples, Trained, read_samples
@@ -50,7 +49,7 @@ class BoxEvaluation(TaskEvaluation):
             truth = _truth(inputs, made, runs, samples, known, boxes, threshold)
             truth["boxes_missing"] = len(test) - len(known)
         table = _predictions(chosen, made, samples, boxes, threshold, classes)
-        numbers = _numbers(made, chosen, runs[SOURCE_ONLY], samples, scenario, source, table)
+        numbers = _numbers(made, runs, samples, scenario, source, table)
         return Evaluated(truth, trust, table, BOX_PREDICTIONS, numbers)
 
 
@@ -100,26 +99,22 @@ def _predictions(
 
 def _numbers(
     made: dict[str, Any],
-    chosen: Trained,
-    floor: Trained,
+    runs: dict[str, Trained],
     samples: Samples,
     scenario: Scenario,
     source: TrueBoxes,
     table: pd.DataFrame,
 ) -> dict[str, float]:
     """Returns the flat body of `metrics.json`; scores are means over seeds."""
+
+    def score(run: Trained, epoch: int, rows: NDArray[np.int64]) -> float | None:
+        found = [_matches(run, seed, epoch, rows, source, len(scenario.classes)) for seed in run.facts.seeds]
+        if not found[0].true_boxes.any():
+            return None
+        return float(np.mean([float(ap50(average_precisions(one, np.ones((1, len(rows)))))[0]) for one in found]))
+
     numbers = common_numbers(made, samples, scenario)
-    classes = len(scenario.classes)
-    for prefix, run, method in (
-        ("source", chosen, made["chosen"]["method"]),
-        ("source_only_source", floor, SOURCE_ONLY),
-    ):
-        for split in ("val", "test"):
-            rows = samples.rows(scenario.source, split)
-            found = [_matches(run, seed, made["epochs"][method], rows, source, classes) for seed in run.facts.seeds]
-            if len(rows) and found[0].true_boxes.any():
-                seeds = [float(ap50(average_precisions(one, np.ones((1, len(rows)))))[0]) for one in found]
-                numbers[f"{prefix}_{split}_ap50"] = float(np.mean(seeds))
+    numbers |= source_numbers(made, runs, samples, scenario, "ap50", score)
     test = samples.rows([scenario.target], "test")
     if len(test):
         here = table.iloc[test]

@@ -20,8 +20,7 @@ from isthmus.evaluation.masks import TrueMasks, predicted_masks, predicted_pixel
 from isthmus.evaluation.metrics import pairwise_agreement
 from isthmus.evaluation.scoring.mask_truth import build_mask_truth
 from isthmus.evaluation.scoring.masks import boundary_scores, class_iou, confusions, mean_defined, mean_iou
-from isthmus.evaluation.scoring.predict import MASK_PREDICTIONS, common_numbers
-from isthmus.evaluation.selection.choice import SOURCE_ONLY
+from isthmus.evaluation.scoring.predict import MASK_PREDICTIONS, common_numbers, source_numbers
 from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.evaluation.tasks import Evaluated, EvaluationInputs, TaskEvaluation
 from isthmus.evaluation.trained import Samples, Trained, grid_of, read_samples
@@ -49,7 +48,7 @@ class MaskEvaluation(TaskEvaluation):
         table = _predictions(chosen, made, samples, masks, len(scenario.classes))
         shares = np.stack(table.iloc[test]["shares"].to_list()).mean(axis=0)
         trust["target_shares"] = {n: float(share) for n, share in zip(scenario.classes, shares, strict=True)}
-        numbers = _numbers(made, chosen, runs[SOURCE_ONLY], samples, scenario, masks, table)
+        numbers = _numbers(made, runs, samples, scenario, masks, table)
         return Evaluated(truth, trust, table, MASK_PREDICTIONS, numbers)
 
 
@@ -119,27 +118,22 @@ def _predictions(
 
 def _numbers(
     made: dict[str, Any],
-    chosen: Trained,
-    floor: Trained,
+    runs: dict[str, Trained],
     samples: Samples,
     scenario: Scenario,
     masks: TrueMasks,
     table: pd.DataFrame,
 ) -> dict[str, float]:
     """Returns the flat body of `metrics.json`; scores are means over seeds."""
+
+    def score(run: Trained, epoch: int, rows: NDArray[np.int64]) -> float:
+        truth, found = masks.take(rows), _masks(run, epoch, rows, masks.side)
+        counts = [confusions(seed, truth, len(scenario.classes)).sum(axis=0) for seed in found]
+        return float(np.mean([float(mean_iou(one)) for one in counts]))
+
     numbers = common_numbers(made, samples, scenario)
-    classes = len(scenario.classes)
-    for prefix, run, method in (
-        ("source", chosen, made["chosen"]["method"]),
-        ("source_only_source", floor, SOURCE_ONLY),
-    ):
-        for split in ("val", "test"):
-            rows = samples.rows(scenario.source, split)
-            if len(rows):
-                truth = masks.take(rows)
-                found = _masks(run, made["epochs"][method], rows, masks.side)
-                seeds = [float(mean_iou(confusions(seed, truth, classes).sum(axis=0))) for seed in found]
-                numbers[f"{prefix}_{split}_mean_iou"] = float(np.mean(seeds))
+    numbers |= source_numbers(made, runs, samples, scenario, "mean_iou", score)
+    chosen = runs[made["chosen"]["method"]]
     test = samples.rows([scenario.target], "test")
     if len(test):
         here = table.iloc[test]

@@ -66,11 +66,10 @@ class TrainedClassifier(nn.Module):
         domains: list[str],
         width: int,
         grid: tuple[int, ...] = (),
-        whole: bool = False,
     ) -> None:
         super().__init__()
         self.grid = grid
-        self.whole = whole
+        self.whole = any(isinstance(part, PatchMemory) for part in classifier.modules())
         self.width = width
         self.encoder = encoder
         self.classifier = classifier
@@ -224,7 +223,6 @@ def load_trained(folder: Path) -> TrainedClassifier:
         facts["domains"],
         width,
         grid,
-        memory,
     )
     model.load_state_dict(tensors, strict=True)
     return model.eval()

@@ -14,7 +14,7 @@ from isthmus.evaluation.masks import TrueMasks
 from isthmus.evaluation.trained import open_trained
 from isthmus.models.upsampling import upsampled
 from isthmus.report.explanations import Case, Explained, coloured, overlay
-from isthmus.report.mask_pictures import PREDICTED, TRUE, Outline, outlined
+from isthmus.report.masks.pictures import PREDICTED, TRUE, Outline, outlined
 from isthmus.report.results import Findings
 from isthmus.report.thumbnails import SIDE, for_display, thumbnails
 

@@ -1,6 +1,7 @@
 """The model card: one set of facts, written for people (Markdown) and for machines (JSON)."""
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
@@ -131,20 +132,37 @@ def _choice(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _target(findings: Findings) -> dict[str, Any] | None:
-    if not findings.labelled:
-        return None
+def target_facts(findings: Findings, facts: Sequence[str], scores: Sequence[str]) -> dict[str, Any]:
+    """Returns what was measured on the target of the chosen method, where there are labels.
+
+    Args:
+        findings: of the scenario.
+        facts: keys of `truth.json`.
+        scores: keys of a method there.
+    """
     method, truth = findings.choice["chosen"]["method"], findings.truth
     mine = truth["methods"][method]
     return {
-        "count": truth["count"],
-        "intervals": truth["intervals"],
-        "balanced_accuracy": mine["balanced_accuracy"],
-        "accuracy": mine["accuracy"],
-        "per_class": {name: mine["per_class"][name] for name in findings.facts["classes"]},
+        **{key: truth[key] for key in ("count", "intervals", "regret", *facts)},
+        **{key: mine[key] for key in scores},
         "minus_source_only": None if method == SOURCE_ONLY else mine["minus_source_only"],
         "oracle": truth["oracle"]["method"],
-        "regret": truth["regret"],
+    }
+
+
+def transfers(findings: Findings) -> dict[str, str]:
+    """Returns how each method compares with source-only."""
+    return {method: row["transfer"] for method, row in findings.truth["methods"].items()}
+
+
+def _target(findings: Findings) -> dict[str, Any] | None:
+    if not findings.labelled:
+        return None
+    facts = target_facts(findings, (), ("balanced_accuracy", "accuracy"))
+    method, truth = findings.choice["chosen"]["method"], findings.truth
+    per_class = truth["methods"][method]["per_class"]
+    return facts | {
+        "per_class": {name: per_class[name] for name in findings.facts["classes"]},
         "anomaly": _anomaly(truth, method),
     }
 
@@ -173,7 +191,7 @@ def _trust(findings: Findings) -> dict[str, Any]:
         "coverage_target": held["conformal"]["coverage"]["mean"] if held else None,
         "answered_target": sets["target"]["answered"],
         "temperature": trust["temperature"],
-        "transfer": {m: row["transfer"] for m, row in findings.truth["methods"].items()} if findings.labelled else None,
+        "transfer": transfers(findings) if findings.labelled else None,
     }
 
 

@@ -58,41 +58,46 @@ def report_page(findings: Findings, prepared: Path, extras: Extras) -> str:
     return render("report.html.jinja", **view(findings, prepared, extras))
 
 
-def view(findings: Findings, prepared: Path, extras: Extras) -> dict[str, Any]:
-    """Returns everything the page shows, already computed: the template only lays it out."""
-    rows = leaderboard(findings)
-    classes = findings.facts["classes"]
+def common_view(findings: Findings) -> dict[str, Any]:
+    """Returns what the pages of all tasks show, already computed: the templates only lay it out."""
     return {
         "ABSENT": ABSENT,
         "name": findings.name,
         "scenario": findings.scenario,
         "simulated": findings.simulated,
         "labelled": findings.labelled,
-        "target_labels": findings.target_labels,
-        "classes": classes,
-        "chance": 1 / len(classes),
-        "scored": findings.scored,
-        "anomaly": findings.truth.get("anomaly"),
         "verdict": judge(findings),
         "chosen": findings.choice["chosen"],
         "choice": findings.choice,
         "truth": findings.truth,
         "metrics": findings.metrics,
         "trust": findings.trust,
-        "known": known_pairs(),
-        "held": findings.truth["trust"] if findings.labelled else None,
-        "reliability": reliability(findings),
-        "rows": rows,
+        "rows": leaderboard(findings),
         "floor": SOURCE_ONLY,
-        "samples": sample_images(prepared, findings.index, findings.manifest, classes, findings.scenario.target),
         "image": {key: findings.facts[key] for key in ("height", "width", "channels", "dtype")},
-        "shift": shift_facts(findings),
-        "maps": maps(findings),
         "curves": curves(findings),
-        "predicted": predicted_shares(findings),
         "settings": {m: json.dumps(run["config"], indent=2, sort_keys=True) for m, run in findings.runs.items()},
         "data": data_facts(findings),
         "warnings": warnings(findings.audit, findings.scenario.group),
+    }
+
+
+def view(findings: Findings, prepared: Path, extras: Extras) -> dict[str, Any]:
+    """Returns what the page of classes of images shows."""
+    classes = findings.facts["classes"]
+    return common_view(findings) | {
+        "target_labels": findings.target_labels,
+        "classes": classes,
+        "chance": 1 / len(classes),
+        "scored": findings.scored,
+        "anomaly": findings.truth.get("anomaly"),
+        "known": known_pairs(),
+        "held": findings.truth["trust"] if findings.labelled else None,
+        "reliability": reliability(findings),
+        "samples": sample_images(prepared, findings.index, findings.manifest, classes, findings.scenario.target),
+        "shift": shift_facts(findings),
+        "maps": maps(findings),
+        "predicted": predicted_shares(findings),
         "queries": extras.queries,
         "explained": extras.explained,
         "robustness": extras.robustness,

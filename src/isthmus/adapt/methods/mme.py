@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from isthmus.adapt import Method, MethodConfig, Model, Shape
-from isthmus.adapt.cosine import cosine_logits, set_head
+from isthmus.adapt.cosine import cosine_logits, linear_head, set_head
 from isthmus.adapt.layers import reverse_gradient
 from isthmus.adapt.predictions import entropy, source_loss
 from isthmus.data.batch import Batch
@@ -55,4 +55,4 @@ class Adaptation(Method):
 
     def after_step(self, model: Model, progress: float) -> None:
         """Scales the head, which changes no cosine, so that it predicts and is kept like any other."""
-        set_head(model, model.head.weight, self.length)  # type: ignore[arg-type]
+        set_head(model, linear_head(model).weight, self.length)

@@ -209,7 +209,7 @@ def read_image_facts(
         reader = reader_for(path)
         rows: list[Row] = []
         sha256, person = "", None
-        beside = (_BoxesBeside if answers.boxes else _FilesBeside)(raw, found, answers, classes, bounds, tiles, target)
+        beside = _beside(raw, found, answers, classes, bounds, tiles, target)
         for name, part, image, whole in images_in(path, reader, bounds, tiles, found.domain):
             if not sha256:  # after the header is found to be a sound one
                 sha256, person = sha256_file(path), None if found.group else reader.person(path, key)
@@ -232,6 +232,22 @@ def read_image_facts(
         return Bad(found.path, found.domain, f"cannot be opened ({error.strerror})")
 
 
+def _beside(
+    raw: Path,
+    found: Found,
+    answers: AnnotationConfig,
+    classes: Sequence[str],
+    bounds: Bounds,
+    tiles: Tiles | None,
+    target: str,
+) -> "_FilesBeside | _BoxesBeside":
+    optional = found.domain == target
+    if isinstance(answers, BoxConfig):
+        boxes = BoxesBeside(raw, found.path, found.mask, found.without_mask, answers, classes, bounds, optional)
+        return _BoxesBeside(boxes)
+    return _FilesBeside(raw, found, answers, classes, bounds, tiles, optional)
+
+
 class _FilesBeside:
     """Reads mask and second image of one file, once for all its parts."""
 
@@ -243,9 +259,9 @@ class _FilesBeside:
         classes: Sequence[str],
         bounds: Bounds,
         tiles: Tiles | None,
-        target: str,
+        optional: bool,
     ) -> None:
-        self._optional = found.domain == target
+        self._optional = optional
         self._mask = None if found.mask is None else raw / found.mask
         self._second = None if found.second is None else raw / found.second
         self._answers, self._classes, self._bounds, self._frames = answers, classes, bounds, tiles is not None
@@ -341,21 +357,9 @@ class _FilesBeside:
 class _BoxesBeside:
     """Reads the boxes of one file; as `_FilesBeside`."""
 
-    def __init__(
-        self,
-        raw: Path,
-        found: Found,
-        answers: AnnotationConfig,
-        classes: Sequence[str],
-        bounds: Bounds,
-        tiles: Tiles | None,
-        target: str,
-    ) -> None:
-        assert isinstance(answers, BoxConfig)
-        self._boxes = BoxesBeside(
-            raw, found.path, found.mask, found.without_mask, answers, classes, bounds, found.domain == target
-        )
-        self.check_parts = self._boxes.check_parts
+    def __init__(self, boxes: BoxesBeside) -> None:
+        self._boxes = boxes
+        self.check_parts = boxes.check_parts
 
     def of(self, name: str, box: Box | None, image: Image, frame: tuple[int, int]) -> Beside:
         """Returns what belongs to a part, or to a tile of it; as of `_FilesBeside`."""

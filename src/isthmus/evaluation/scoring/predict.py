@@ -1,5 +1,6 @@
 """What the chosen candidate answers: a row for each image, and the numbers that need no label of the target."""
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -121,4 +122,32 @@ def common_numbers(made: dict[str, Any], samples: Samples, scenario: Scenario) -
     ):
         for split in splits:
             numbers[f"{role}_{split}_count"] = len(samples.rows(domains, split))
+    return numbers
+
+
+def source_numbers(
+    made: dict[str, Any],
+    runs: Mapping[str, Trained],
+    samples: Samples,
+    scenario: Scenario,
+    name: str,
+    score: Callable[[Trained, int, NDArray[np.int64]], float | None],
+) -> dict[str, float]:
+    """Returns a task's score of the chosen method and of source-only on the source's splits; none where it is None.
+
+    Args:
+        made: the content of `choice.json`.
+        runs: what was compared.
+        samples: facts of the images.
+        scenario: says which domains are the source.
+        name: of the score.
+        score: takes a method, an epoch and images.
+    """
+    numbers = {}
+    for prefix, method in (("source", made["chosen"]["method"]), ("source_only_source", SOURCE_ONLY)):
+        for split in ("val", "test"):
+            rows = samples.rows(scenario.source, split)
+            value = score(runs[method], made["epochs"][method], rows) if len(rows) else None
+            if value is not None:
+                numbers[f"{prefix}_{split}_{name}"] = value
     return numbers

@@ -38,11 +38,6 @@ class BoxAnswers(TaskAnswers):
         numbers = {"threshold": "double", "confidence": "double", "domain_score": "double"}
         return {"boxes": "string", "height": "long", "width": "long"} | counts | numbers
 
-    def empty(self, parts: ModelParts) -> pd.DataFrame:
-        """Returns the answer to no image."""
-        kinds = {"string": "object", "double": "float64", "long": "int64"}
-        return pd.DataFrame({n: pd.Series([], dtype=kinds[t]) for n, t in self.outputs(parts.classes).items()})
-
     def prepare(self, parts: ModelParts, example: Sequence[Image], domain: str) -> Windows:
         """Returns the windows of an image; see `windows_of`."""
         return windows_of(parts, example, domain)

@@ -36,11 +36,6 @@ class MaskAnswers(TaskAnswers):
         sizes = {"height": "long", "width": "long"}
         return {"mask": "string"} | sizes | shares | {"confidence": "double", "domain_score": "double"}
 
-    def empty(self, parts: ModelParts) -> pd.DataFrame:
-        """Returns the answer to no example."""
-        kinds = {"string": "object", "double": "float64", "long": "int64"}
-        return pd.DataFrame({n: pd.Series([], dtype=kinds[t]) for n, t in self.outputs(parts.classes).items()})
-
     def prepare(self, parts: ModelParts, example: Sequence[Image], domain: str) -> Windows:
         """Returns the windows of one example, of two images for change; see `windows_of`."""
         return windows_of(parts, example, domain)

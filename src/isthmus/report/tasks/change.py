@@ -1,6 +1,6 @@
 """What changed between two images of one place: as of segmentation, with both dates shown."""
 
-from isthmus.report.mask_report import MaskReport
+from isthmus.report.masks.report import MaskReport
 
 
 class Report(MaskReport):

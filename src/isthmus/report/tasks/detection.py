@@ -1,6 +1,6 @@
 """Boxes around objects."""
 
-from isthmus.report.box_report import BoxReport
+from isthmus.report.boxes.report import BoxReport
 
 
 class Report(BoxReport):

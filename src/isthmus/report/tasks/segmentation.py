@@ -1,6 +1,6 @@
 """The class of each pixel: scores by class, worst images first with both outlines, images to label first."""
 
-from isthmus.report.mask_report import MaskReport
+from isthmus.report.masks.report import MaskReport
 
 
 class Report(MaskReport):

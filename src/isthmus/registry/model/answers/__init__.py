@@ -14,6 +14,7 @@ from isthmus.data.tiles import Tiles
 from isthmus.evaluation.shift.membership import Typicality
 from isthmus.models.trained import TrainedClassifier
 
+_TYPES = {"string": "object", "double": "float64", "long": "int64", "boolean": "bool"}  # MLflow's -> numpy's
 Decode = Callable[[object], Image]  # bytes, path or array -> pixels, within the limits of a call
 
 
@@ -68,9 +69,9 @@ class TaskAnswers(ABC):
     def outputs(classes: Sequence[str]) -> dict[str, str]:
         """Returns the columns of an answer, name -> MLflow's type."""
 
-    @abstractmethod
     def empty(self, parts: ModelParts) -> pd.DataFrame:
         """Returns the answer to no example."""
+        return pd.DataFrame({n: pd.Series([], dtype=_TYPES[t]) for n, t in self.outputs(parts.classes).items()})
 
     @abstractmethod
     def prepare(self, parts: ModelParts, example: Sequence[Image], domain: str) -> Any:

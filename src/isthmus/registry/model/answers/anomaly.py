@@ -37,10 +37,6 @@ class Answers(classification.Answers):
         """Returns the columns; see `TaskAnswers`."""
         return classification.Answers.outputs(classes) | {"score": "double", "map": "string"}
 
-    def empty(self, parts: ModelParts) -> pd.DataFrame:
-        """Returns the answer to no image."""
-        return super().empty(parts).assign(score=pd.Series([], dtype="float64"), map=pd.Series([], dtype=object))
-
     def prepare(self, parts: ModelParts, example: Sequence[Image], domain: str) -> Prepared:
         """Returns the prepared image and its place."""
         (image,) = example

@@ -30,10 +30,6 @@ class Answers(TaskAnswers):
         probabilities = {f"probability_{name}": "double" for name in classes}
         return {"class": "string"} | probabilities | {"set": "string", "answered": "boolean", "domain_score": "double"}
 
-    def empty(self, parts: ModelParts) -> pd.DataFrame:
-        """Returns the answer to no image."""
-        return self.rows(parts, np.empty((0, len(parts.classes))), np.empty(0), parts.target)
-
     def prepare(self, parts: ModelParts, example: Sequence[Image], domain: str) -> Any:
         """Returns the prepared image, `[H, W, C]`."""
         (image,) = example

@@ -15,7 +15,7 @@ from isthmus.evaluation.masks import TrueMasks, predicted_masks
 from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.evaluation.trained import grid_of
 from isthmus.report.formatting import share
-from isthmus.report.mask_pictures import LARGE, PREDICTED, SMALL, TRUE, Outline, outlined, wrong_pixels
+from isthmus.report.masks.pictures import LARGE, PREDICTED, SMALL, TRUE, Outline, outlined, wrong_pixels
 from isthmus.report.results import Findings
 from isthmus.report.thumbnails import for_display
 

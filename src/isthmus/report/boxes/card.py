@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from isthmus.evaluation.selection.choice import SOURCE_ONLY
-from isthmus.report.model_card import common_facts, common_limits, rendered
+from isthmus.report.model_card import common_facts, common_limits, rendered, target_facts, transfers
 from isthmus.report.results import Findings
 
 
@@ -36,15 +35,7 @@ def as_markdown(card: dict[str, Any]) -> str:
 def _target(findings: Findings) -> dict[str, Any] | None:
     if not findings.labelled:
         return None
-    method, truth = findings.choice["chosen"]["method"], findings.truth
-    mine = truth["methods"][method]
-    return {
-        **{key: truth[key] for key in ("count", "boxes", "intervals", "regret")},
-        **{key: mine[key] for key in ("ap50", "ap", "per_class")},
-        "minus_source_only": None if method == SOURCE_ONLY else mine["minus_source_only"],
-        "oracle": truth["oracle"]["method"],
-        "transfer": {m: row["transfer"] for m, row in truth["methods"].items()},
-    }
+    return target_facts(findings, ("boxes",), ("ap50", "ap", "per_class")) | {"transfer": transfers(findings)}
 
 
 def _limits(findings: Findings) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from isthmus.data.masks import IGNORED
-from isthmus.report.mask_pictures import (
+from isthmus.report.masks.pictures import (
     MISSED,
     PREDICTED,
     TRUE,

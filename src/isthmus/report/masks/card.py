@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from isthmus.evaluation.selection.choice import SOURCE_ONLY
-from isthmus.report.model_card import common_facts, common_limits, rendered
+from isthmus.report.model_card import common_facts, common_limits, rendered, target_facts, transfers
 from isthmus.report.results import Findings
 from isthmus.report.verdict import guessing
 
@@ -42,16 +41,8 @@ def as_markdown(card: dict[str, Any]) -> str:
 def _target(findings: Findings) -> dict[str, Any] | None:
     if not findings.labelled:
         return None
-    method, truth = findings.choice["chosen"]["method"], findings.truth
-    mine = truth["methods"][method]
-    return {
-        **{key: truth[key] for key in ("count", "pixels", "intervals", "regret")},
-        **{key: mine[key] for key in (*_SCORES, "per_class", "confusion")},
-        "minus_source_only": None if method == SOURCE_ONLY else mine["minus_source_only"],
-        "oracle": truth["oracle"]["method"],
-        "one_class_everywhere": guessing(findings).score,
-        "transfer": {m: row["transfer"] for m, row in truth["methods"].items()},
-    }
+    facts = target_facts(findings, ("pixels",), (*_SCORES, "per_class", "confusion"))
+    return facts | {"one_class_everywhere": guessing(findings).score, "transfer": transfers(findings)}
 
 
 def _limits(findings: Findings) -> list[str]:

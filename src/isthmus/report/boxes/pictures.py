@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 
 from isthmus.evaluation.metrics import Reals
 from isthmus.evaluation.scoring.boxes import Boxes, Detections, box_iou
-from isthmus.report.mask_pictures import SMALL
+from isthmus.report.masks.pictures import SMALL
 from isthmus.report.thumbnails import encoded
 
 RIGHT, WRONG, MISSED = (0, 158, 115), (213, 94, 0), (86, 180, 233)  # of Okabe and Ito (2008)

@@ -9,9 +9,9 @@ import pandas as pd
 from isthmus.data.shards import Rows
 from isthmus.evaluation.boxes import TrueBoxes, predicted_boxes
 from isthmus.evaluation.selection.ensemble import open_compared
-from isthmus.report.box_pictures import Verdicts, drawn, judged
-from isthmus.report.mask_cases import FIRST, worst_and_typical
-from isthmus.report.mask_pictures import LARGE, SMALL
+from isthmus.report.boxes.pictures import Verdicts, drawn, judged
+from isthmus.report.masks.cases import FIRST, worst_and_typical
+from isthmus.report.masks.pictures import LARGE, SMALL
 from isthmus.report.results import Findings
 from isthmus.report.thumbnails import for_display
 

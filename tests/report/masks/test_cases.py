@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from isthmus.report.mask_cases import TYPICAL, WORST, worst_and_typical
+from isthmus.report.masks.cases import TYPICAL, WORST, worst_and_typical
 
 
 def table(count: int) -> pd.DataFrame:
