@@ -9,10 +9,11 @@ import pytest
 import yaml
 
 from isthmus.core import plugins
+from isthmus.core.errors import ConfigError
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
 from isthmus.stages._cli import stage
-from isthmus.stages.select import run
+from isthmus.stages.select import Params, check_methods, run
 from tests.scenario_files import SEEDS, ScenarioFiles, sharpen, write_scenario
 
 ACCURACY = {"source_only": 0.55, "coral": 0.85, "dann": 0.7}
@@ -249,6 +250,16 @@ def test_without_source_only_there_is_no_floor(files: ScenarioFiles, capsys: pyt
 
     assert "params.yaml: methods: 'source_only' is missing (got coral)" in error
     assert "add 'source_only: {}'" in error
+
+
+def test_several_methods_are_refused_for_anomalies_with_what_to_set(files: ScenarioFiles) -> None:
+    document = yaml.safe_load(files.params.read_text())
+    anomaly = {**document["scenarios"]["demo"], "task": "anomaly", "classes": ["good", "defect"]}
+    given = {"scenario": anomaly, "methods": {"source_only": {}}, "select": {"average": ["zscore", "target_memory"]}}
+    why = r"select.average: zscore, target_memory: for the task 'anomaly' one method answers.*anomaly: \[target_memory\]"
+
+    with pytest.raises(ConfigError, match=why):
+        check_methods(Params.model_validate(given))
 
 
 def test_an_unknown_validator_is_refused_with_file_key_and_allowed(

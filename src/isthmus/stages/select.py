@@ -86,15 +86,25 @@ class Params(Config):
 
 
 def check_methods(params: Params) -> None:
-    """Checks that the floor is among the methods.
+    """Checks that the floor is among the methods, and that those that answer together can.
 
     Raises:
-        ConfigError: it is not.
+        ConfigError: it is not, or they cannot.
     """
+    task: TaskGuards = plugins.load("evaluation.guards", params.scenario.task).Guards()
+    _check_average(params.select.average_of(params.scenario.task, task.average), task, params.scenario.task)
     if SOURCE_ONLY not in params.methods:
         raise ConfigError(
             f"params.yaml: methods: '{SOURCE_ONLY}' is missing (got {', '.join(params.methods) or 'none'}). It is the"
             f" floor that every choice is held against: add '{SOURCE_ONLY}: {{}}' and run 'dvc repro'"
+        )
+
+
+def _check_average(methods: Sequence[str], task: TaskGuards, name: str) -> None:
+    if len(methods) > 1 and not task.averages:
+        raise ConfigError(
+            f"params.yaml: select.average: {', '.join(methods)}: for the task '{name}' one method answers; scores of"
+            f" several have no common scale. Set select.average: {{{name}: [{task.average[0]}]}}"
         )
 
 
@@ -111,6 +121,7 @@ def run(params: Params, *, manifest: Path, prepared: Path, trained: Path, choice
     named = config.average_of(scenario.task, task.average)
     labels = max(run.facts.target_labels for run in runs.values())
     made = choose(measure(runs, views, validators, task, config.significance), named, labels)
+    _check_average(made.average, task, scenario.task)
     epochs, candidates = {c.method: c.epoch for c in made.candidates}, made.candidates
     seeds = {method: seeds_of(runs[method]) for method in made.average}
     networks = [Part(method, seed, epochs[method]) for method in seeds for seed in seeds[method]]

@@ -17,9 +17,11 @@ class TaskGuards(ABC):
     Attributes:
         average: the methods whose mean answers, where params.yaml names none; see docs/decisions/0030 and 0031.
         validators: whether scores of `evaluation.validators`, which are of images, say anything of its rows.
+        averages: whether several methods can answer together.
     """
 
     average: ClassVar[tuple[str, ...]]
+    averages: ClassVar[bool] = True
     validators: ClassVar[bool] = True
 
     @abstractmethod

@@ -14,6 +14,7 @@ class Guards(classification.Guards):
     """Of good and defective images."""
 
     average: ClassVar[tuple[str, ...]] = ("target_memory",)
+    averages: ClassVar[bool] = False  # distances of two memories have no common scale
     validators: ClassVar[bool] = False
 
     def learned(self, predicted: Predictions, labels: Predictions, significance: float) -> tuple[bool, float]:
