@@ -256,7 +256,7 @@ def test_several_methods_are_refused_for_anomalies_with_what_to_set(files: Scena
     document = yaml.safe_load(files.params.read_text())
     anomaly = {**document["scenarios"]["demo"], "task": "anomaly", "classes": ["good", "defect"]}
     given = {"scenario": anomaly, "methods": {"source_only": {}}, "select": {"average": ["zscore", "target_memory"]}}
-    why = r"select.average: zscore, target_memory: for the task 'anomaly' one method answers.*anomaly: \[target_memory\]"
+    why = r"average: zscore, target_memory: for the task 'anomaly' one method answers.*anomaly: \[target_memory\]"
 
     with pytest.raises(ConfigError, match=why):
         check_methods(Params.model_validate(given))

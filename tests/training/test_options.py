@@ -361,6 +361,25 @@ def test_a_policy_or_erasing_changes_source_images_and_strong_views_and_no_weak_
     assert not torch.equal(first.target_strong, before.target_strong)
 
 
+@pytest.mark.parametrize(
+    ("kind", "how", "turned"),
+    [("natural", "of_kind", False), ("natural", "mirror", True), ("remote_sensing", "of_kind", True),
+     ("remote_sensing", "none", False)],
+)  # fmt: skip
+def test_images_of_both_domains_are_turned_as_their_kind_stands_it_or_as_told(
+    kind: str, how: str, turned: bool
+) -> None:
+    plain = data(images=True)
+
+    given = replace(plain, kind=kind, augment=Augment(orientation=how))
+    before = next(replace(plain, augment=Augment(orientation="none")).batches(1, 16, 0, target=True, strong=False))
+    after = next(given.batches(1, 16, 0, target=True, strong=False))
+
+    for rows in (slice(0, 16), slice(16, 32)):
+        assert torch.equal(after.inputs[rows], before.inputs[rows]) is not turned
+    assert torch.equal(after.labels, before.labels)
+
+
 @pytest.mark.slow  # the import of MONAI
 @pytest.mark.parametrize(
     ("artefacts", "source", "strong"), [(None, False, True), (0.0, False, False), (1.0, True, True)]

@@ -84,8 +84,17 @@ class Memory(Config):
 
 
 class Augment(Config):
-    """The section `augment`: of training images in full mode, beside the weak view. No flip, no hue."""
+    """The section `augment`: of training images in full mode, beside the weak view. No hue."""
 
+    orientation: Literal["of_kind", "none", "mirror", "turns"] = Field(
+        "of_kind",
+        description="mirror: half of all images left to right; turns: one of the eight turns and mirrors of a square,"
+        " for images without an up (from above, of cells or surfaces); of_kind: turns for kind remote_sensing, else"
+        " none",
+    )
+    crop: float = Field(
+        1.0, gt=0, le=1, description="[share] of an image's area that a random crop of it has at least; 1: no crop"
+    )
     mixup: float = Field(0.0, ge=0, description="alpha of the Beta that mixes pairs of source images; 0: none")
     cutmix: float = Field(0.0, ge=0, description="alpha of the Beta for the area that a source image gets of another")
     erase: float = Field(

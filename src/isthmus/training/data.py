@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
 from isthmus.core.seeds import derive_seed
 from isthmus.data.augment import artifacts
-from isthmus.data.augment.views import cut_mixed, erased, mixed, strong_view, weak_view
+from isthmus.data.augment.views import Orientation, cropped, cut_mixed, erased, mixed, oriented, strong_view, weak_view
 from isthmus.data.batch import Batch
 from isthmus.data.shards import CellRows, cells_of
 from isthmus.models.recipe import Augment
@@ -147,6 +148,7 @@ class TrainingData:
         if self.shares is not None:
             soft_labels = torch.from_numpy(self.shares[rows])
         if self.images:
+            inputs = cropped(oriented(inputs, self._orientation(), generator), self.augment.crop, generator)
             target_strong = strong_view(inputs[len(rows) :], self.shift_pixels, generator) if strong else None
             inputs = weak_view(inputs, self.shift_pixels, generator)
             # Source images and strong views alone: a teacher labels the weak target views.
@@ -169,6 +171,12 @@ class TrainingData:
             soft_labels,
             overlap=self.shares is not None,
         )
+
+    def _orientation(self) -> Orientation:
+        if self.augment.orientation != "of_kind":
+            return self.augment.orientation
+        how: Orientation = plugins.load("data.kinds", self.kind).Config.orientation if self.kind else "none"
+        return how
 
     def _by_policy(self, images: Tensor, generator: torch.Generator) -> Tensor:
         from isthmus.data.augment.policies import augmixed, operations, rand_augmented  # torchvision: seconds of import

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from isthmus.data.augment.views import cut_mixed, erased, mixed, strong_view, weak_view
+from isthmus.data.augment.views import cropped, cut_mixed, erased, mixed, oriented, strong_view, weak_view
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -38,6 +38,29 @@ def test_a_strong_view_stays_in_range_cuts_a_square_and_is_seeded(dtype: torch.d
     assert first.dtype == dtype
     assert float(first.float().min()) >= 0 and float(first.float().max()) <= high
     assert not torch.equal(first, images)
+
+
+@pytest.mark.parametrize(("how", "kinds"), [("none", 1), ("mirror", 2), ("turns", 8)])
+def test_orientations_are_the_symmetries_that_were_asked_for_and_keep_every_pixel(how: str, kinds: int) -> None:
+    images = torch.arange(48, dtype=torch.uint8).reshape(1, 3, 4, 4).repeat(200, 1, 1, 1)
+
+    turned = oriented(images, how, generator())
+
+    assert len({tuple(image.flatten().tolist()) for image in turned}) == kinds
+    assert torch.equal(turned.flatten(2).sort(dim=2).values, images.flatten(2).sort(dim=2).values)
+    if how == "mirror":
+        assert {tuple(image[0, 0].tolist()) for image in turned} == {(0, 1, 2, 3), (3, 2, 1, 0)}
+
+
+def test_a_crop_shows_at_least_so_much_of_the_area_and_fills_the_image() -> None:
+    ramp = torch.arange(64, dtype=torch.float32).view(1, 1, 1, 64).expand(100, 1, 64, 64)
+
+    shown = cropped(ramp / 64, 0.25, generator())
+
+    width = (shown.amax(dim=(1, 2, 3)) - shown.amin(dim=(1, 2, 3))) + 1 / 64
+    assert shown.shape == ramp.shape
+    assert 0.45 < float(width.min()) < 0.6 and float(width.max()) > 0.9  # of a quarter of the area the side is a half
+    assert cropped(ramp, 1.0, generator()) is ramp
 
 
 def stripes(count: int = 4) -> torch.Tensor:

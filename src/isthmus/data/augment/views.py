@@ -1,13 +1,16 @@
 """Weak and strong views of image batches: plain tensor operations on raw pixels, seeded, the same on every device.
 
-No flips and no hue: they change what a digit, a side of a body or a stain is. Kinds that allow more say so.
+No hue, and flips only where they are asked for: they change what a digit, a side of a body or a stain is.
 """
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+Orientation = Literal["none", "mirror", "turns"]
 
 
 def highest(dtype: torch.dtype) -> float:
@@ -30,6 +33,51 @@ def weak_view(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor
         image[:, top : top + height, left : left + width] for image, (top, left) in zip(padded, offsets, strict=True)
     ]
     return torch.stack(moved).to(images.dtype)
+
+
+def oriented(images: Tensor, how: Orientation, generator: torch.Generator) -> Tensor:
+    """Returns images `[N, C, S, S]`, each mirrored or turned at random.
+
+    Args:
+        images: square.
+        how: none; mirror: left to right, one of two; turns: one of the eight symmetries of a square.
+        generator: of all draws.
+    """
+    if how == "none" or not len(images):
+        return images
+    mirrored = torch.randint(2, (len(images),), generator=generator).tolist()
+    turns = torch.randint(4, (len(images),), generator=generator).tolist() if how == "turns" else [0] * len(images)
+    return torch.stack(
+        [
+            torch.rot90(image.flip(-1) if mirror else image, turn, (1, 2))
+            for image, mirror, turn in zip(images, mirrored, turns, strict=True)
+        ]
+    )
+
+
+def cropped(images: Tensor, least: float, generator: torch.Generator) -> Tensor:
+    """Returns images `[N, C, H, W]` of the same dtype: random crops of them, enlarged to the same size, bilinear.
+
+    Szegedy et al., Going Deeper with Convolutions, CVPR 2015, section 6; of the image's own proportions, as a class may
+    be told by the shape of a thing.
+
+    Args:
+        images: of any proportions.
+        least: [share] of the area that is shown at least; 1: all of it.
+        generator: of areas and places.
+    """
+    if least == 1 or not len(images):
+        return images
+    height, width = images.shape[2:]
+    drawn = torch.rand(len(images), 3, generator=generator, dtype=torch.float64).tolist()
+    out = torch.empty(images.shape, dtype=torch.float32)
+    for number, (area, down, right) in enumerate(drawn):
+        side = math.sqrt(least + (1 - least) * area)
+        high, wide = max(1, round(side * height)), max(1, round(side * width))
+        top, left = int(down * (height - high + 1)), int(right * (width - wide + 1))
+        part = images[number : number + 1, :, top : top + high, left : left + wide].float()
+        out[number] = functional.interpolate(part, size=(height, width), mode="bilinear", antialias=True)[0]
+    return (out if images.is_floating_point() else out.round()).to(images.dtype)
 
 
 def strong_view(images: Tensor, pixels: int, generator: torch.Generator) -> Tensor:

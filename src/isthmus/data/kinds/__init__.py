@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from isthmus.core.config import Config
+from isthmus.data.augment.views import Orientation
 from isthmus.data.image import Image
 
 Fitted = dict[str, Any]  # JSON types; what was learnt from one domain's training images
@@ -48,6 +49,7 @@ class KindConfig(Config):
     """Options that every kind has. A module here has `Config(KindConfig)` with its own beside them."""
 
     whole_frame: ClassVar[tuple[str, ...]] = ()  # options that a tile, which knows no place in its frame, cannot have
+    orientation: ClassVar[Orientation] = "none"  # of training images in full mode, where `augment` names none
 
     image_size: int = Field(
         154, ge=14, le=2048, description="side of the prepared square [pixel]; unset: that of the model's weights"

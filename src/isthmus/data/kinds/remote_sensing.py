@@ -9,13 +9,14 @@ coarser sensor measures. The stretch takes a percentile of each band of one doma
 """
 
 from collections.abc import Iterable
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from isthmus.core.errors import DataError
+from isthmus.data.augment.views import Orientation
 from isthmus.data.image import Image
 from isthmus.data.imaging.bands import (
     COLOURS,
@@ -33,6 +34,8 @@ _QUANTILES = 129  # kept of each band of each image: a kilobyte, whatever the im
 
 class Config(KindConfig):
     """Options of satellite and aerial images."""
+
+    orientation: ClassVar[Orientation] = "turns"  # seen from above there is no up
 
     bands: list[int | str] | None = Field(
         None, description="number from 1, name, or wavelength ('842nm'); 'a|b': the first that exists; none: all"
