@@ -1,4 +1,4 @@
-"""Each tutorial as it stands: its commands and its settings, in their order, in an empty folder."""
+"""Tutorials and how-to pages as they stand: their commands and settings, in their order, from an empty folder on."""
 
 import os
 import re
@@ -13,9 +13,12 @@ import yaml
 from isthmus.core.files import read_json
 from isthmus.registry.promotion.promotion import CHAMPION
 from isthmus.registry.store.stores import open_store
+from tests.e2e.test_installed import write_photos
 from tests.repo import REPOSITORY
+from tests.repo.notebook import run_notebook
 
 FOLDER = REPOSITORY / "docs" / "tutorials"
+HOW_TO = ["label", "promote", "predict", "s3", "schedule", "from_tllib"]  # after `data`, on its scenario `press`
 # page -> what stands for its reader's own images: folder -> domain of the simulated ones
 OWN = {
     "industrial": {"photos/old_camera": "line_a", "photos/new_camera": "line_b"},
@@ -61,6 +64,7 @@ def shell(folder: Path, commands: str) -> str:
     left_out = ("PYTHONPATH", "VIRTUAL_ENV", "PREFECT_API_URL", "MLFLOW_TRACKING_URI")
     clean = {k: v for k, v in os.environ.items() if k not in left_out and not k.lower().endswith("_proxy")}
     clean |= {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "DVC_NO_ANALYTICS": "1"}
+    clean["HOME"] = str(folder.parent)
     script = f"set -euo pipefail\n{commands}\npwd"
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=clean, capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, f"{commands}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
@@ -103,3 +107,34 @@ def test_the_commands_of_a_tutorial_end_in_a_champion_and_its_settings_suit_imag
             settle(project / "params.yaml", yaml.safe_load(content))
         else:
             shell(project, content)
+    if page == "industrial":
+        assert run_notebook(project, scenario)["maps"].any()
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.timeout(2400)
+def test_the_commands_of_the_how_to_pages_work_on_one_project(tmp_path: Path) -> None:
+    pages = {page.stem: steps(page.read_text()) for page in FOLDER.parent.glob("how-to/*.md")}
+    write_photos(tmp_path / "photos")
+    shutil.copytree(tmp_path / "photos" / "new_camera", tmp_path / "photos" / "today")
+    project = Path(shell(tmp_path, "isthmus init work && cd work"))
+
+    shell(project, "".join(content for _, content in pages["data"]))
+    make_small(project / "params.yaml")
+    shell(project, "isthmus run press")
+    for name in HOW_TO:
+        shell(project, "".join(content for _, content in pages[name]))
+
+    assert {name for name, found in pages.items() if found} == {"data", *HOW_TO}
+    assert CHAMPION in open_store(project).aliases("isthmus-press")
+    assert (tmp_path / "images.csv").read_text().splitlines()[1:] == [
+        "old_camera/good/00.png,old_camera,0",
+        "old_camera/stripes/01.png,old_camera,1",
+    ]
+    scenarios = {
+        row["parameters"].get("scenario")
+        for row in yaml.safe_load((project / "prefect.yaml").read_text())["deployments"]
+    }
+    assert scenarios == {None, "press"}
+    assert len(list((tmp_path / "store" / "files" / "md5").iterdir())) > 10
