@@ -17,7 +17,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check fast soak repro all install install-dev wheel lock audit digests clean help
+.PHONY: demo test check fast soak docs repro all install install-dev wheel lock audit digests clean help
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -39,6 +39,10 @@ fast: install-dev ## The tests that take seconds
 
 soak: install-dev ## The heavy lists: chaos, kills, races, 20,000 images; writes docs/reliability.md
 	@pytest -m soak -q --timeout 3600
+
+docs: install-dev ## Builds the documentation's site, dist/docs/index.html
+	@NO_MKDOCS_2_WARNING=1 mkdocs build --quiet --strict
+	@echo dist/docs/index.html
 
 repro: install ## All shipped scenarios
 	@dvc repro

@@ -1,12 +1,15 @@
 """Which device computes, and how to make it compute the same twice."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field
 
 from isthmus.core.errors import ConfigError
 
-DeviceName = Literal["auto", "cpu", "cuda"]
+DeviceName = Annotated[
+    Literal["auto", "cpu", "cuda"], Field(description="auto: a GPU where there is one, else the CPU")
+]
 
 
 def pick_device(name: DeviceName) -> torch.device:

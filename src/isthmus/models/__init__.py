@@ -60,7 +60,7 @@ class ModelConfig(Config):
     batch_size: int = Field(0, ge=0, description="rows a step of each role, in place of train.batch_size; 0: that")
     learning_rate: float = Field(1e-3, gt=0, description="of bottleneck, head and the method's own layers")
     backbone_rate: float = Field(0.1, ge=0, description="[share] of learning_rate for the backbone (full mode)")
-    weight_decay: float = Field(1e-3, ge=0)
+    weight_decay: float = Field(1e-3, ge=0, description="of the optimiser of the shared step")
     clip: float = Field(10.0, gt=0, description="largest gradient norm")
     optimiser: Optimiser = Field(Optimiser(), description="of the shared step")
     schedule: Schedule = Field(Schedule(), description="of the learning rate")

@@ -39,10 +39,10 @@ class PretrainConfig(Config):
     domains: Literal["both", "source"] = Field(
         "both", description="source: no target image is used, so that source_only sees none"
     )
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(20, ge=1, description="of all training images of the domains")
     batch_size: int = Field(64, ge=1, description="[image]")
     learning_rate: float = Field(1e-4, gt=0, description="of AdamW")
-    weight_decay: float = Field(0.05, ge=0)
+    weight_decay: float = Field(0.05, ge=0, description="of AdamW")
     unit: int = Field(2, ge=1, description="side of a masked square [patch]; the paper's are 32 [pixel]")
     ratio: float = Field(0.6, gt=0, lt=1, description="of masked squares [share]")
     shift_pixels: int = Field(2, ge=0, description="images are shifted by up to this many [pixel]")

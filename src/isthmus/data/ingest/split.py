@@ -24,10 +24,10 @@ class _Shares(Config):
 class SourceShares(_Shares):
     """Shares of the source's groups."""
 
-    train: float = Field(0.6, gt=0, le=1)
+    train: float = Field(0.6, gt=0, le=1, description="training, with labels")
     val: float = Field(0.15, ge=0, lt=1, description="source floor, label-free estimators")
     cal: float = Field(0.1, ge=0, lt=1, description="temperature, conformal sets")
-    test: float = Field(0.15, ge=0, lt=1)
+    test: float = Field(0.15, ge=0, lt=1, description="evaluation alone")
 
 
 class TargetShares(_Shares):

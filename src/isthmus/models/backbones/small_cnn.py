@@ -19,7 +19,7 @@ class Config(BackboneConfig):
     """Options of the small network."""
 
     width: int = Field(20, ge=1, description="channels of the first convolution; the second has 2.5 times as many")
-    dropout: float = Field(0.5, ge=0, lt=1)
+    dropout: float = Field(0.5, ge=0, lt=1, description="[share] of feature maps that a training step leaves out")
 
     def build(self, channels: int, image_size: int, cache: Path) -> Backbone:
         """Returns the network with random weights from `seed`."""

