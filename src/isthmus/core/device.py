@@ -7,6 +7,7 @@ import torch
 from isthmus.core.errors import ConfigError
 
 DeviceName = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "bfloat16"]
 
 
 def pick_device(name: DeviceName) -> torch.device:
@@ -20,6 +21,14 @@ def pick_device(name: DeviceName) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Returns whether a device multiplies bfloat16 by instructions of its own; without them torch emulates it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def make_deterministic(threads: int) -> None:
     """Fixes thread count and kernels, so that the same inputs and seed give the same bytes on one machine.
 
@@ -28,3 +37,5 @@ def make_deterministic(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=False)
+    # Otherwise torch fills every new tensor with NaN, for code that reads what it never wrote: a tenth of `embed`.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
