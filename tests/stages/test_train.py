@@ -11,7 +11,7 @@ import yaml
 
 from isthmus.core.config import load_params
 from isthmus.core.errors import ConfigError, DataError
-from isthmus.core.files import hash_files, read_json
+from isthmus.core.files import hash_files, read_json, write_json
 from isthmus.evaluation.selection.choice import Part
 from isthmus.evaluation.selection.ensemble import Ensemble
 from isthmus.evaluation.trained import open_trained
@@ -23,7 +23,7 @@ from isthmus.training.data import TrainingData
 from tests.scenario_files import CLASSES, ScenarioFiles, write_scenario
 
 
-def place(root: Path, **changes: object) -> ScenarioFiles:
+def place(root: Path, precision: str = "auto", **changes: object) -> ScenarioFiles:
     """Writes a scenario whose model is small and quick; `changes` go into its model section."""
     files = write_scenario(root, {"source_only": 0.5}, images=160)
     document = yaml.safe_load(files.params.read_text())
@@ -31,7 +31,7 @@ def place(root: Path, **changes: object) -> ScenarioFiles:
     document["models"]["small_cnn"] = model
     document["methods"] = {name: {} for name in ("source_only", "zscore", "dann", "mmd", "coral")}
     document["train"] = {"seeds": [0, 1], "batch_size": 16, "keep": 2}
-    document["embed"] = {"batch_size": 16}
+    document["embed"] = {"batch_size": 16, "precision": precision}
     files.params.write_text(yaml.safe_dump(document))
     params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
     embed.run(params, prepared=files.prepared, cache=root / "cache", features=files.features)
@@ -197,11 +197,24 @@ def test_embed_takes_unchanged_shards_from_its_cache_and_those_of_other_code_not
         embed.run(params, prepared=files.prepared, cache=tmp_path / "cache", features=files.features)
 
 
-@pytest.mark.parametrize(("mode", "method"), [("frozen", "coral"), ("frozen", "source_only"), ("full", "zscore")])
-def test_an_exported_model_answers_prepared_images_as_the_stage_did(tmp_path: Path, mode: str, method: str) -> None:
-    files = place(tmp_path, mode=mode)
+@pytest.mark.parametrize(
+    ("mode", "method", "precision"),
+    [
+        ("frozen", "coral", "bfloat16"),
+        ("frozen", "source_only", "float32"),
+        ("full", "zscore", "bfloat16"),  # of the features that `shift` reads; a network that trained answers in float32
+    ],
+)
+def test_an_exported_model_answers_prepared_images_as_the_stage_did(
+    tmp_path: Path, mode: str, method: str, precision: str
+) -> None:
+    files = place(tmp_path, precision, mode=mode)
     folder = trained(files, method)
     export_trained(files.trained, [(method, 1, 4)], files.features, 1, tmp_path / "exported")
+    facts = read_json(tmp_path / "exported" / "classifier.json")
+    assert facts.pop("precision") == (precision if mode == "frozen" else "float32")
+    if precision == "float32":
+        write_json(tmp_path / "exported" / "classifier.json", facts)  # as models of older versions are
     index = pd.read_parquet(files.prepared / "index.parquet")
     logits = np.load(folder / "seeds" / "1" / "epochs" / "004.logits.npy")
 

@@ -10,6 +10,7 @@ from isthmus.core.errors import ConfigError
 DeviceName = Annotated[
     Literal["auto", "cpu", "cuda"], Field(description="auto: a GPU where there is one, else the CPU")
 ]
+Precision = Literal["float32", "bfloat16"]
 
 
 def pick_device(name: DeviceName) -> torch.device:
@@ -23,6 +24,14 @@ def pick_device(name: DeviceName) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Returns whether a device multiplies bfloat16 by instructions of its own; without them torch emulates it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def make_deterministic(threads: int) -> None:
     """Fixes thread count and kernels, so that the same inputs and seed give the same bytes on one machine.
 
@@ -31,3 +40,5 @@ def make_deterministic(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=False)
+    # Otherwise torch fills every new tensor with NaN, for code that reads what it never wrote: a tenth of `embed`.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

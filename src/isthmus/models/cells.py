@@ -8,7 +8,7 @@ Detection, ICIP 2018, whose difference the first half is.
 import torch
 from torch import Tensor, nn
 
-from isthmus.models.classifier import Encoder, Standardise, in_unit_range
+from isthmus.models.classifier import Encoder, Standardise
 from isthmus.models.tokens import tokens
 
 
@@ -41,6 +41,6 @@ class CellEncoder(Encoder):
         return torch.cat([(found[0] - found[1]).abs(), (found[0] + found[1]) / 2], dim=2)
 
     def _of(self, images: Tensor, domains: Tensor) -> Tensor:
-        seen = tokens(self.network, self.standardise(in_unit_range(images), domains))
+        seen = tokens(self.network, self.pixels(images, domains))
         self.grid = (seen.rows, seen.columns)
         return seen.values

@@ -5,12 +5,13 @@ full: the encoder is the classifier's backbone; its inputs are images, normalise
 """
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from isthmus.core.accuracy import LEAST_PROBABILITY
+from isthmus.core.device import Precision
 from isthmus.data.batch import Outputs
 from isthmus.models.patch_memory import PatchMemory, logits_of
 
@@ -48,17 +49,34 @@ class Encoder(nn.Module):
 
     Attributes:
         run: how the network runs on pixels; here, or with its rows shared among processes (`training.devices`).
+        dtype: of the network's weights, and of the pixels it is given.
     """
 
     def __init__(self, network: nn.Module, standardise: Standardise) -> None:
         super().__init__()
+        self.dtype = torch.float32
         self.run: Callable[[nn.Module, Tensor], Tensor] = _here
         self.network = network
         self.standardise = standardise
 
     def forward(self, images: Tensor, domains: Tensor) -> Tensor:
         """Returns float32 `[N, D]` of images `[N, C, H, W]`, uint8, uint16 or float16 (values in [0, 1])."""
-        return self.run(self.network, self.standardise(in_unit_range(images), domains))
+        found = self.run(self.network, self.pixels(images, domains))
+        return found if self.dtype == torch.float32 else found.float()
+
+    def pixels(self, images: Tensor, domains: Tensor) -> Tensor:
+        """Returns images as the network takes them."""
+        normalised: Tensor = self.standardise(in_unit_range(images), domains)
+        return normalised.to(self.dtype)
+
+    def at(self, precision: Precision) -> Self:
+        """Rounds the network, which no longer trains, to a precision in place; features stay float32.
+
+        Whatever computes a frozen network's features runs the encoder as `embed` recorded it, so that features agree.
+        """
+        self.dtype = getattr(torch, precision)
+        self.network.to(self.dtype)
+        return self
 
 
 class Features(nn.Module):

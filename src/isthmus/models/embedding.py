@@ -1,22 +1,27 @@
 """The backbone that `embed` stored beside its features: how to have it again, with the very same weights."""
 
+import copy
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from isthmus.core.device import Precision, has_bfloat16
 from isthmus.core.files import atomic_file, read_json, write_json
+from isthmus.core.progress import log
 from isthmus.models import ModelConfig
 from isthmus.models.backbones import Backbone
 from isthmus.models.cells import CellEncoder
 from isthmus.models.classifier import Encoder, Standardise, same_for_all
 
 _FACTS, _WEIGHTS = "embed.json", "backbone.safetensors"
+LEAST_COSINE = 0.999  # of features in bfloat16 to those in float32
+COMPARED = 8  # [image] whose features are compared
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class StoredBackbone:
         data_config: what images the weights were made for, and on whose word mean and std are.
         grid: rows and columns of cells, where each has features of its own; empty: an image has one row of features.
         images: of one place in an example.
+        precision: of the network's weights and layers when it made the features.
     """
 
     backbone: dict[str, Any]
@@ -46,6 +52,7 @@ class StoredBackbone:
     data_config: dict[str, Any] = field(default_factory=dict)
     grid: tuple[int, ...] = ()
     images: int = 1
+    precision: Precision = "float32"
 
     @property
     def cells(self) -> int:
@@ -78,9 +85,13 @@ def store_backbone(
     if images:
         facts = replace(facts, grid=_grid(built, channels, image_size), images=images)
         facts = replace(facts, feature_dim=built.feature_dim * images)
+    _write_facts(folder, facts)
+    return facts
+
+
+def _write_facts(folder: Path, facts: StoredBackbone) -> None:
     defaults = {"grid": (), "images": 1}
     write_json(folder / _FACTS, {k: v for k, v in facts.__dict__.items() if k not in defaults or v != defaults[k]})
-    return facts
 
 
 def _grid(built: Backbone, channels: int, image_size: int) -> tuple[int, int]:
@@ -103,7 +114,7 @@ def read_facts(folder: Path) -> StoredBackbone:
 def stored_encoder(
     folder: Path, domains: int, mean: torch.Tensor | None = None, std: torch.Tensor | None = None
 ) -> Encoder:
-    """Rebuilds the encoder from the stored weights.
+    """Rebuilds the encoder from the stored weights, in float32, as training takes it.
 
     Args:
         folder: what `embed` wrote.
@@ -119,6 +130,55 @@ def stored_encoder(
     own_mean, own_std = same_for_all(facts.mean, domains), same_for_all(facts.std, domains)
     pixels = Standardise(own_mean if mean is None else mean, own_std if std is None else std)
     return CellEncoder(network, pixels, facts.images) if facts.grid else Encoder(network, pixels)
+
+
+def frozen_encoder(
+    folder: Path, domains: int, asked: Precision | Literal["auto"], images: NDArray[Any], device: torch.device
+) -> Encoder:
+    """Rebuilds the encoder at the precision that its features will have, and adds that precision to `embed.json`.
+
+    `auto` follows what the device offers and what rounding does to features, never a timing: features must not depend
+    on how busy the machine is.
+
+    Args:
+        folder: where `store_backbone` wrote.
+        domains: number of domains, sources and target.
+        asked: as params.yaml has it.
+        images: prepared, `[N, H, W, C]`; with `auto` their features must keep `LEAST_COSINE` to those of float32.
+        device: which computes.
+    """
+    encoder = stored_encoder(folder, domains).eval().to(device)
+    precision: Precision = "float32" if asked == "auto" else asked
+    if asked == "auto" and has_bfloat16(device):
+        kept = _least_cosine(
+            encode(encoder, images, device), encode(copy.deepcopy(encoder).at("bfloat16"), images, device)
+        )
+        precision = "bfloat16" if kept >= LEAST_COSINE else "float32"
+        log(f"embed: {precision}: features in bfloat16 have a cosine of {kept:.5f} to float32, {LEAST_COSINE} is asked")
+    _write_facts(folder, replace(read_facts(folder), precision=precision))
+    return at_precision(encoder, precision, device)
+
+
+def at_precision(encoder: Encoder, precision: Precision, device: torch.device) -> Encoder:
+    """Returns the encoder at a precision, and logs where the device has no instructions for it."""
+    if precision == "bfloat16" and not has_bfloat16(device):
+        log(
+            "this machine has no bfloat16 instructions: torch emulates them, which is slower, and features differ by"
+            " about a hundredth from those of a machine that has them. Features of embed: {precision: float32} do not"
+        )
+    return encoder.at(precision)
+
+
+def _least_cosine(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Returns the smallest cosine between an image's features in two arrays, of cells their mean; 0 where not finite.
+
+    >>> _least_cosine(np.array([[1.0, 0.0], [0.0, 0.0]]), np.array([[2.0, 0.0], [0.0, 0.0]]))
+    1.0
+    """
+    a, b = torch.from_numpy(one).double(), torch.from_numpy(other).double()
+    cosine = torch.nn.functional.cosine_similarity(a, b, dim=-1)
+    cosine[(a == b).all(dim=-1)] = 1.0  # both zero
+    return float(cosine.reshape(len(one), -1).mean(dim=1).nan_to_num(nan=0.0).min())
 
 
 @torch.inference_mode()

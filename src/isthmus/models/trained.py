@@ -21,7 +21,7 @@ from isthmus.data.batch import Outputs
 from isthmus.models import ModelConfig
 from isthmus.models.cells import CellEncoder
 from isthmus.models.classifier import Classifier, Encoder, Features, Mean, Standardise, same_for_all
-from isthmus.models.embedding import read_facts
+from isthmus.models.embedding import at_precision, read_facts
 from isthmus.models.extents import ExtentHead
 from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.patch_memory import PatchMemory
@@ -182,6 +182,7 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
         "domains": run["domains"],
         "grid": list(stored.grid),
         "images": stored.images,
+        "precision": stored.precision if model.mode == "frozen" else "float32",
         "extents": any(".extents." in name for name in tensors),
         "parts": [{"method": method, "seed": own, "epoch": epoch} for method, own, epoch in parts],
         "seed": seed,
@@ -206,13 +207,15 @@ def load_trained(folder: Path) -> TrainedClassifier:
     grid = tuple(facts.get("grid", ()))  # models of older versions have none
     encoder = CellEncoder(network, pixels, facts["images"]) if grid else Encoder(network, pixels)
     frozen = facts["mode"] == "frozen"
+    if frozen:
+        at_precision(encoder, facts.get("precision", "float32"), torch.device("cpu"))  # likewise
     count = len(facts["parts"])
     heads = [
         _classifier(facts, None if frozen else copy.deepcopy(encoder), tensors, _prefix(number, count))
         for number in range(count)
     ]
     shown = [number for number, part in enumerate(facts["parts"]) if part["seed"] == facts["seed"]]
-    memory = facts.get("memory", False)  # likewise
+    memory = facts.get("memory", False)  # models of older versions do not say
     width = facts["feature_dim"] if facts["linear"] or facts["neighbours"] or memory else facts["bottleneck"]
     classifier = heads[0] if count == 1 else Mean(heads, shown)
     width *= max(1, len(shown))

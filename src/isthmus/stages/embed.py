@@ -2,16 +2,16 @@
 
 `features/<shard>.npy` is float32 `[N, D]`, one file a shard and in its order, or, for tasks with cells, float16 `[N, T,
 D]`: of each cell of the image's grid; `features/view<K>-<shard>.npy` the same of photometric views of the source's
-images; `backbone.safetensors` the very weights that made them; `embed.json` how the network is built and where its
-weights came from. Features are cached by shard, weights and code outside the outputs, so that a run that was cut off,
-or one more image, costs only what is new.
+images; `backbone.safetensors` the very weights that made them, in float32; `embed.json` how the network is built, where
+its weights came from, and the precision at which it ran. Features are cached by shard, weights, precision and code
+outside the outputs, so that a run that was cut off, or one more image, costs only what is new.
 """
 
 import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from isthmus.data.scenario import Scenario
 from isthmus.data.shards import open_shard
 from isthmus.models import ModelConfig
 from isthmus.models.classifier import Encoder
-from isthmus.models.embedding import encode, store_backbone, stored_encoder, view_prefix
+from isthmus.models.embedding import COMPARED, encode, frozen_encoder, store_backbone, view_prefix
 from isthmus.stages._cli import stage
 
 Answer = Callable[[NDArray[Any]], NDArray[Any]]
@@ -40,6 +40,11 @@ class EmbedConfig(Config):
     batch_size: int = Field(32, ge=1, description="[image]")
     threads: int = Field(2, ge=1, description="of the CPU; features may differ in the last digits between counts")
     device: DeviceName = "auto"
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="of the frozen network; auto: bfloat16 where processor or GPU has instructions for it and features"
+        " keep a cosine of 0.999 to those of float32",
+    )
 
 
 class Params(Config):
@@ -69,8 +74,9 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
         if made_for := built.data_config:
             shown = ", ".join(f"{name} {[round(value, 4) for value in made_for[name]]}" for name in ("mean", "std"))
             log(f"embed: {built.origin}; {shown}: {made_for['statistics_from']}")
-        weights = hash_files([folder / "backbone.safetensors", folder / "embed.json"])
-        encoder = stored_encoder(folder, len(params.scenario.domains)).eval().to(device)
+        first = open_shard(shards[0])[:COMPARED]
+        encoder = frozen_encoder(folder, len(params.scenario.domains), params.embed.precision, first, device)
+        weights = hash_files([folder / "backbone.safetensors", folder / "embed.json"])  # with the precision
         code = Code().fingerprint("embed")[:32]
         target = f"domain{len(params.scenario.source)}-"  # as `plan_shards` names them
         for shard in shards:

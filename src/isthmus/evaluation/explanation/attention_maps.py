@@ -75,8 +75,8 @@ def explain(
         logits = answer(images)
         score = logits.gather(1, classes[:, None]).sum()
         (gradient,) = torch.autograd.grad(score, entries[-1])
-    flow = rollout([attention.detach() for attention in attentions])[:, 0, patches]
-    activation = grad_cam(entries[-1].detach()[:, patches], gradient[:, patches])
+    flow = rollout([attention.detach().float() for attention in attentions])[:, 0, patches]
+    activation = grad_cam(entries[-1].detach()[:, patches].float(), gradient[:, patches].float())
     return tuple(_scaled(values).reshape(-1, rows, columns) for values in (flow, activation))  # type: ignore[return-value]
 
 
