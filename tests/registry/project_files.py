@@ -19,6 +19,7 @@ from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Features, Standardise
 from isthmus.models.embedding import store_backbone
 from isthmus.stages import code
+from tests.report_files import TABLES
 from tests.scenario_files import CLASSES, EPOCHS, SEEDS, ScenarioFiles, write_scenario
 
 ROOT = Path(__file__).parents[2]
@@ -135,3 +136,7 @@ def _write_results(root: Path, out: Path) -> None:
     (out / "report").mkdir()
     (out / "report" / "report.html").write_text("<p>report</p>", encoding="utf-8")
     (out / "report" / "model_card.json").write_text(json.dumps({}), encoding="utf-8")
+    write_json(out / "scores.json", {"target": 0.8, "source_only": 0.5, "gain": 0.3})
+    (out / "plots").mkdir()
+    for name in TABLES:
+        (out / "plots" / f"{name}.csv").write_text("not read here")
