@@ -359,6 +359,25 @@ def trace(
 
 
 @app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION, or a git revision, an experiment, workspace")],
+    second: Annotated[str, typer.Argument(help="the same")],
+    scenario: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="of which results are compared, where a revision has several scenarios"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Compares two versions of a model, or two revisions: scores, and what differs in settings, data and code."""
+    import json
+
+    from isthmus.registry.trace.compare import compare as run_compare
+
+    found = run_compare(_project(versioned=True), first, second, scenario)
+    typer.echo(json.dumps(found.as_json(), indent=2) if as_json else found.text())
+
+
+@app.command()
 def predict(
     model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
     paths: Annotated[list[Path], typer.Argument(help="image files and folders of image files")],

@@ -121,7 +121,7 @@ def _write_results(root: Path, out: Path) -> None:
     raw = root / "data" / "raw" / "demo" / "line_b" / "crack"
     raw.mkdir(parents=True)
     Image.new("RGB", (30, 24), (200, 30, 30)).save(raw / "one.png")
-    for name in ("locations.parquet", "companions.parquet", "predictions.parquet", "trust.json"):
+    for name in ("locations.parquet", "companions.parquet", "predictions.parquet"):
         (out / name).write_bytes(b"not read here")
     (out / "masks_target").mkdir(exist_ok=True)
     write_json(out / "shift" / "shift.json", {})
@@ -130,6 +130,7 @@ def _write_results(root: Path, out: Path) -> None:
     write_json(out / "choice.json", made | {"candidates": []})
     write_json(out / "metrics.json", {"source_accuracy": 0.95, "source_count": 30})
     write_json(out / "truth.json", truth(0.8, 0.5))
+    write_json(out / "trust.json", {"estimate": {"accuracy": None}})
     write_json(out / "explained" / "explain.json", {"why_not": "not read here", "images": []})
     write_json(out / "robustness.json", {"measured": False})
     shutil.copy(out / "labels_measure.parquet", out / "labels_train.parquet")
