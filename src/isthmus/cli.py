@@ -148,7 +148,7 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     from isthmus.pages import start_ui
 
     project = _project()
-    typer.echo(f"http://127.0.0.1:{port}", err=True)
+    typer.echo(f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning", err=True)
     start_ui(project, port)
 
 

@@ -27,6 +27,14 @@ METHODS = {"source_only": 0.5, "coral": 0.8}
 SIZE = 20  # [pixel]
 # MLflow 3.17 compares a column index with a range while it reads an input example, which pandas 3 deprecates.
 MLFLOW_ON_PANDAS_3 = pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning")
+VERDICT = {"label": "Better than source-only", "headline": "coral is better.", "detail": "By 30 points."}
+CARD = {"verdict": VERDICT, "intended_use": "Sort images."}
+_PLOTS = {
+    "curves": "series,epoch,loss\ncoral,1,0.5\n",
+    "leaderboard": "method,score,low,high,on\ncoral,0.8,0.7,0.9,target\n",
+    "confusion": "true,predicted,share\n$x$,a$b,0.8\n",
+    "reliability": "series,confidence,accuracy\n",
+}
 
 
 def build_project(root: Path) -> Path:
@@ -136,8 +144,8 @@ def _write_results(root: Path, out: Path) -> None:
     shutil.copy(out / "labels_measure.parquet", out / "labels_train.parquet")
     (out / "report").mkdir()
     (out / "report" / "report.html").write_text("<p>report</p>", encoding="utf-8")
-    (out / "report" / "model_card.json").write_text(json.dumps({}), encoding="utf-8")
+    (out / "report" / "model_card.json").write_text(json.dumps(CARD), encoding="utf-8")
     write_json(out / "scores.json", {"target": 0.8, "source_only": 0.5, "gain": 0.3})
     (out / "plots").mkdir()
     for name in TABLES:
-        (out / "plots" / f"{name}.csv").write_text("not read here")
+        (out / "plots" / f"{name}.csv").write_text(_PLOTS[name])
