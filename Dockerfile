@@ -42,6 +42,7 @@ RUN python -m pip install --no-cache-dir --disable-pip-version-check --require-h
 
 # Editable, so that the package is found through its folder: a working tree mounted at /project is what runs.
 COPY pyproject.toml README.md LICENSE params.yaml dvc.yaml prefect.yaml .dvcignore .gitignore .env.example /project/
+COPY .dvc/plots /project/.dvc/plots
 COPY data/labels/README.md /project/data/labels/
 COPY template /project/template
 COPY plugins /project/plugins
@@ -74,6 +75,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 WORKDIR /project
 COPY --chown=isthmus:isthmus pyproject.toml README.md LICENSE requirements.lock params.yaml dvc.yaml prefect.yaml .dvcignore ./
 COPY --chown=isthmus:isthmus .dvc/config .dvc/.gitignore .dvc/
+COPY --chown=isthmus:isthmus .dvc/plots .dvc/plots
 # the folder that the stage 'labels' reads, with no labels in it
 COPY --chown=isthmus:isthmus data/labels/README.md data/labels/
 COPY --chown=isthmus:isthmus plugins plugins

@@ -15,6 +15,7 @@ from isthmus.stages import evaluate, report, select, shift
 from tests.scenario_files import ScenarioFiles, write_scenario
 
 ACCURACY = {"source_only": 0.5, "coral": 0.85, "dann": 0.8, "mmd": 0.6}
+TABLES = ("curves", "leaderboard", "confusion", "reliability")
 SECTIONS = {"scenario": "scenarios.demo"}
 
 
@@ -44,7 +45,8 @@ class ReportFiles:
             "explained": self.root / "explained",
             "robustness": self.root / "robustness.json",
         }
-        report.run(params, **(inputs | paths), report=out)
+        tables = {name: self.root / "plots" / f"{name}.csv" for name in TABLES}
+        report.run(params, **(inputs | paths), report=out, scores=self.root / "scores.json", **tables)
         return out
 
     def edit_scenario(self, **values: object) -> None:

@@ -156,7 +156,7 @@ def ui(port: Annotated[int, typer.Option(min=1, max=65535)] = 5000) -> None:
     from isthmus.pages import start_ui
 
     project = _project()
-    typer.echo(f"http://127.0.0.1:{port}", err=True)
+    typer.echo(f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning", err=True)
     start_ui(project, port)
 
 
@@ -364,6 +364,25 @@ def trace(
     typer.echo(text)
     if out is not None:
         write_json(_given(out), answer)
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION, or a git revision, an experiment, workspace")],
+    second: Annotated[str, typer.Argument(help="the same")],
+    scenario: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="of which results are compared, where a revision has several scenarios"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+) -> None:
+    """Compares two versions of a model, or two revisions: scores, and what differs in settings, data and code."""
+    import json
+
+    from isthmus.registry.trace.compare import compare as run_compare
+
+    found = run_compare(_project(versioned=True), first, second, scenario)
+    typer.echo(json.dumps(found.as_json(), indent=2) if as_json else found.text())
 
 
 @app.command()

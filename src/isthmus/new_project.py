@@ -8,7 +8,7 @@ carries them as `isthmus_template`. Two differ: the graph watches `isthmus.lock`
 import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from isthmus.core import code_lock
@@ -31,6 +31,9 @@ FILES = {
     "dvc.yaml": "dvc.yaml",
     "prefect.yaml": "prefect.yaml",
     ".dvcignore": ".dvcignore",
+    ".dvc/plots/bars.json": ".dvc/plots/bars.json",
+    ".dvc/plots/lines.json": ".dvc/plots/lines.json",
+    ".dvc/plots/shares.json": ".dvc/plots/shares.json",
     ".gitignore": ".gitignore",
     ".env.example": ".env.example",
     "data/labels/README.md": "data/labels/README.md",
@@ -104,7 +107,12 @@ def init(folder: Path, example: str | None = None) -> list[str]:
         if new:
             run_git(folder.parent, "init", "--quiet", "--initial-branch=main", str(folder))
             lines.append("git: made a repository")
-        written = list(_write(folder, example))
+        written = list(_write(folder, [path for path in FILES if not path.startswith(".dvc/")], example))
+        if not (folder / ".dvc").is_dir():  # after `.dvcignore`, of which DVC makes an empty one where there is none
+            _dvc(folder, "init", "--quiet", *([] if (folder / ".git").exists() else ["--subdir"]))
+            _dvc(folder, "config", "core.analytics", "false")
+            lines.append("dvc: made .dvc")
+        written += _write(folder, [path for path in FILES if path.startswith(".dvc/")], example)
         if not (folder / code_lock.NAME).exists():
             hashes = {path: _hash(template(path)) for path in FILES if path != PARAMS}
             code_lock.write_lock(folder / code_lock.NAME, hashes)
@@ -112,10 +120,6 @@ def init(folder: Path, example: str | None = None) -> list[str]:
     except OSError as error:
         raise ConfigError(f"{error.filename or folder}: cannot be written ({error.strerror})") from None
     lines += [f"wrote {path}" if fresh else f"kept  {path}{_lacking(folder, path)}" for path, fresh in written]
-    if not (folder / ".dvc").is_dir():
-        _dvc(folder, "init", "--quiet", *([] if (folder / ".git").exists() else ["--subdir"]))
-        _dvc(folder, "config", "core.analytics", "false")
-        lines.append("dvc: made .dvc")
     if new:
         _commit(folder)
         lines.append("git: committed these files")
@@ -139,8 +143,8 @@ def _check_place(folder: Path) -> None:
             )
 
 
-def _write(folder: Path, example: str | None) -> Iterator[tuple[str, bool]]:
-    for path in FILES:
+def _write(folder: Path, paths: Iterable[str], example: str | None) -> Iterator[tuple[str, bool]]:
+    for path in paths:
         target = folder / path
         fresh = not target.exists() and not target.is_symlink()
         if fresh:

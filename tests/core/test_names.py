@@ -128,7 +128,7 @@ def test_dvc_alone_runs_nothing_of_a_hostile_params_file(
     for stage in graph["stages"].values():  # each stands alone, so that no other is in its way
         body = stage.get("do", stage)
         body.update(deps=["params.yaml"], params=[], outs=[])
-        body.pop("metrics", None)
+        body.pop("metrics", None), body.pop("plots", None)
     (tmp_path / "dvc.yaml").write_text(yaml.safe_dump(graph, sort_keys=False))
     document = {"scenarios": {}, "pairs": {}, "methods": {}, "pretraining": {}, "models": {}}
     if section == "methods":

@@ -19,6 +19,7 @@ from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Features, Standardise
 from isthmus.models.embedding import store_backbone
 from isthmus.stages import code
+from tests.report_files import TABLES
 from tests.scenario_files import CLASSES, EPOCHS, SEEDS, ScenarioFiles, write_scenario
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,14 @@ METHODS = {"source_only": 0.5, "coral": 0.8}
 SIZE = 20  # [pixel]
 # MLflow 3.17 compares a column index with a range while it reads an input example, which pandas 3 deprecates.
 MLFLOW_ON_PANDAS_3 = pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning")
+VERDICT = {"label": "Better than source-only", "headline": "coral is better.", "detail": "By 30 points."}
+CARD = {"verdict": VERDICT, "intended_use": "Sort images."}
+_PLOTS = {
+    "curves": "series,epoch,loss\ncoral,1,0.5\n",
+    "leaderboard": "method,score,low,high,on\ncoral,0.8,0.7,0.9,target\n",
+    "confusion": "true,predicted,share\n$x$,a$b,0.8\n",
+    "reliability": "series,confidence,accuracy\n",
+}
 
 
 def build_project(root: Path) -> Path:
@@ -120,7 +129,7 @@ def _write_results(root: Path, out: Path) -> None:
     raw = root / "data" / "raw" / "demo" / "line_b" / "crack"
     raw.mkdir(parents=True)
     Image.new("RGB", (30, 24), (200, 30, 30)).save(raw / "one.png")
-    for name in ("locations.parquet", "companions.parquet", "predictions.parquet", "trust.json"):
+    for name in ("locations.parquet", "companions.parquet", "predictions.parquet"):
         (out / name).write_bytes(b"not read here")
     (out / "masks_target").mkdir(exist_ok=True)
     write_json(out / "shift" / "shift.json", {})
@@ -129,9 +138,14 @@ def _write_results(root: Path, out: Path) -> None:
     write_json(out / "choice.json", made | {"candidates": []})
     write_json(out / "metrics.json", {"source_accuracy": 0.95, "source_count": 30})
     write_json(out / "truth.json", truth(0.8, 0.5))
+    write_json(out / "trust.json", {"estimate": {"accuracy": None}})
     write_json(out / "explained" / "explain.json", {"why_not": "not read here", "images": []})
     write_json(out / "robustness.json", {"measured": False})
     shutil.copy(out / "labels_measure.parquet", out / "labels_train.parquet")
     (out / "report").mkdir()
     (out / "report" / "report.html").write_text("<p>report</p>", encoding="utf-8")
-    (out / "report" / "model_card.json").write_text(json.dumps({}), encoding="utf-8")
+    (out / "report" / "model_card.json").write_text(json.dumps(CARD), encoding="utf-8")
+    write_json(out / "scores.json", {"target": 0.8, "source_only": 0.5, "gain": 0.3})
+    (out / "plots").mkdir()
+    for name in TABLES:
+        (out / "plots" / f"{name}.csv").write_text(_PLOTS[name])

@@ -1,6 +1,7 @@
 """dvc.yaml against the code: what a stage depends on, who may see target labels and paths, what a stage may not do."""
 
 import ast
+import json
 import re
 import shlex
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import yaml
 
 from isthmus.core.fingerprint import NAMED_PLUGIN, Code, import_statements
 from tests.repo import REPOSITORY
+from tests.report_files import TABLES
 
 CODE = Code()
 STAGES = CODE.stages()
@@ -96,7 +98,7 @@ def test_a_command_names_every_input_and_output_of_its_stage(stage: str) -> None
 
     data = [
         path
-        for kind in ("deps", "outs", "metrics")
+        for kind in ("deps", "outs", "metrics", "plots")
         for path in entries(stage, kind)
         if not path.startswith(("src/", "out/code/"))
     ]
@@ -141,10 +143,21 @@ def test_only_ingest_and_prepare_and_the_report_after_all_others_name_the_locati
     assert not [s for s in STAGES if {"out/${key}/report"} & set(entries(s, "deps"))]
 
 
+def test_dvc_shows_the_scores_alone_as_metrics_and_a_template_draws_each_table() -> None:
+    assert [path for stage in STAGES for path in entries(stage, "metrics")] == ["out/${key}/scores.json"]
+
+    drawn = [(path, props) for entry in body("report")["plots"] for path, props in entry.items()]
+
+    assert [path.rpartition("/")[2] for path, _ in drawn] == [f"{name}.csv" for name in TABLES]
+    for _, props in drawn:
+        template = json.loads((REPOSITORY / ".dvc" / "plots" / f"{props['template']}.json").read_text())
+        assert "<DVC_METRIC_DATA>" in str(template) and {"x", "y", "title"} <= set(props)
+
+
 def test_evaluate_comes_after_the_choice_and_nothing_that_chooses_comes_after_it() -> None:
     assert "out/${key}/choice.json" in entries("evaluate", "deps")
 
-    made = set(entries("evaluate", "outs")) | set(entries("evaluate", "metrics"))
+    made = set(entries("evaluate", "outs"))
 
     assert [stage for stage in STAGES if made & set(entries(stage, "deps"))] == ["explain", "report", "robustness"]
     for last in ("explain", "robustness"):

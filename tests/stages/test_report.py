@@ -16,7 +16,7 @@ from isthmus.data.scenario import Scenario
 from isthmus.evaluation.scoring.robustness import robustness_document
 from isthmus.report.explanations import Explained, overlay
 from isthmus.report.results import _runs, is_simulated
-from tests.report_files import ACCURACY, ReportFiles, run_stages, write_report_files
+from tests.report_files import ACCURACY, TABLES, ReportFiles, run_stages, write_report_files
 from tests.scenario_files import write_scenario
 
 
@@ -51,6 +51,24 @@ def test_the_same_files_give_the_same_bytes(labelled: ReportFiles):
 
     for name in ("report.html", "model_card.md", "model_card.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_scores_and_tables_hold_the_numbers_of_the_page(labelled: ReportFiles):
+    page, truth = _page(labelled.make()), json.loads((labelled.root / "truth.json").read_text())
+    texts = {name: (labelled.root / "plots" / f"{name}.csv").read_text() for name in TABLES}
+    tables = {name: list(csv.DictReader(text.splitlines())) for name, text in texts.items()}
+    scores = json.loads((labelled.root / "scores.json").read_text())
+
+    row = truth["methods"][truth["chosen"]]
+    assert scores["target"] == round(row["balanced_accuracy"]["mean"], 4) and f"{100 * scores['target']:.1f}%" in page
+    assert scores["gain_low"] == round(row["minus_source_only"]["low"], 4)
+    assert {"source", "regret", "source_only"} <= set(scores)
+    assert {line["method"] for line in tables["leaderboard"]} == set(truth["methods"])
+    assert float(tables["leaderboard"][0]["score"]) == max(float(line["score"]) for line in tables["leaderboard"])
+    assert {line["series"] for line in tables["curves"]} == set(ACCURACY)
+    assert {line["series"] for line in tables["reliability"]} == {"calibrated", "source test", "target test"}
+    shares = [float(line["share"]) for line in tables["confusion"]]
+    assert sum(shares) == pytest.approx(len({line["true"] for line in tables["confusion"]}), abs=1e-4)
 
 
 def test_the_page_asks_for_nothing_outside_itself(labelled: ReportFiles):

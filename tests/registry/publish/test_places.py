@@ -2,7 +2,7 @@ import pytest
 
 from isthmus.registry.publish.publish import Published
 
-PAGE = "http://127.0.0.1:5000/#/models/isthmus-demo/versions/3"
+PAGE = "http://127.0.0.1:5000/#/models/isthmus-demo/versions/3?workflowType=machine_learning"
 
 
 def places(uri: str) -> str:

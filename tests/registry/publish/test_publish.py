@@ -12,7 +12,7 @@ from isthmus.core.files import read_json
 from isthmus.registry.publish.publish import find_published, publish
 from isthmus.registry.store.stores import open_store
 from isthmus.registry.store.tracking import PART
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, git, set_truth, truth
+from tests.registry.project_files import MLFLOW_ON_PANDAS_3, VERDICT, git, set_truth, truth
 
 pytestmark = [pytest.mark.slow, MLFLOW_ON_PANDAS_3]
 PARTS = {"scenario", *(f"{method}/{seed}" for method in ("coral", "source_only") for seed in (0, 1, 2))}
@@ -49,6 +49,8 @@ def test_a_run_for_the_scenario_has_one_child_a_method_and_seed_with_curves_and_
     assert set(children) == PARTS - {"scenario"}
     assert {run.info.status for run in runs} == {"FINISHED"}
     child = children["coral/1"]
+    assert [children[f"{m}/1"].data.metrics["target"] for m in ("coral", "source_only")] == [0.8, 0.5]
+    assert "balanced accuracy 0.8000" in child.data.tags["mlflow.note.content"]
     assert child.data.params["seed"] == "1"
     assert child.data.params["model.backbone.name"] == "small_cnn"
     losses = client.get_metric_history(child.info.run_id, "loss_total")
@@ -60,8 +62,11 @@ def test_the_parent_has_choice_final_numbers_and_every_origin(published):
     run = open_store(project)._client.get_run(found.run)
 
     assert run.data.params["chosen.method"] == "coral"
-    assert run.data.metrics["source_accuracy"] == 0.95
-    assert run.data.metrics["truth.methods.coral.minus_source_only.low"] == pytest.approx(0.25)
+    assert run.info.run_name == "demo: coral"
+    assert run.data.metrics == {"target": 0.8, "source_only": 0.5, "gain": 0.3}
+    assert run.data.tags["isthmus.verdict"] == VERDICT["label"] and run.data.tags["isthmus.target"] == "line_b"
+    note = run.data.tags["mlflow.note.content"]
+    assert "**coral is better.** By 30 points." in note and "| gain | 0.3000 | target - source_only" in note
     assert run.data.tags["isthmus.snapshot"] == found.snapshot == git(project, "rev-parse", "HEAD")
     assert run.data.tags["isthmus.flow_run_id"] == "flow-7"
     assert run.data.tags["isthmus.lock_key"] == found.key
@@ -88,6 +93,8 @@ def test_artifacts_hold_report_results_params_lock_and_the_whole_lineage(publish
 
     assert names == {
         "report",
+        "plots",
+        "scores.json",
         "choice.json",
         "truth.json",
         "trust.json",
@@ -102,6 +109,29 @@ def test_artifacts_hold_report_results_params_lock_and_the_whole_lineage(publish
     assert lineage["lock_entries"]["train@demo-coral"]["outs"][0]["path"] == "out/demo/train/coral"
     assert lineage["snapshot"] == found.snapshot
     assert lineage["classes"] == {"class_0": "crack", "class_1": "dent", "class_2": "good"}
+
+
+def test_the_pictures_of_tables_with_rows_are_png(published, tmp_path):
+    project, found = published
+    client = open_store(project)._client
+
+    folder = Path(client.download_artifacts(found.run, "plots", str(tmp_path)))
+
+    assert {path.name for path in folder.iterdir()} == {"confusion.png", "curves.png", "leaderboard.png"}
+    assert {path.read_bytes()[:4] for path in folder.iterdir()} == {b"\x89PNG"}
+
+
+def test_model_and_version_are_described_and_have_the_scores(published):
+    project, found = published
+    client = open_store(project)._client
+    registered, version = client.get_registered_model(found.model), client.get_model_version(found.model, found.version)
+    model = client.get_logged_model(found.model_id)
+
+    assert registered.description.startswith("Sort images.") and registered.tags["isthmus.task"] == "classification"
+    assert "**coral is better.**" in version.description and version.tags["isthmus.verdict"] == VERDICT["label"]
+    assert {metric.key: metric.value for metric in model.metrics} == {"target": 0.8, "source_only": 0.5, "gain": 0.3}
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": found.model, "version": int(found.version)}]
+    assert client.get_experiment_by_name(found.model).tags["mlflow.experimentKind"] == "custom_model_development"
 
 
 def test_publishing_again_logs_nothing_and_keeps_the_version(published):

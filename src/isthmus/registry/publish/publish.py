@@ -10,17 +10,19 @@ from isthmus.core.progress import log, track
 from isthmus.registry.lineage.git_remote import keep_snapshot
 from isthmus.registry.lineage.lineage import Lineage, read_lineage
 from isthmus.registry.lineage.snapshot import take_snapshot
+from isthmus.registry.publish.descriptions import NOTE, method_note, model_note, run_name, run_note, version_note
 from isthmus.registry.publish.packaging import scenario_of, write_model
 from isthmus.registry.publish.records import Publication, find_record, record_path
-from isthmus.registry.publish.run_contents import curves, flat, log_results, numbered
+from isthmus.registry.publish.run_contents import Shown, curves, flat, log_results, numbered, read_shown
 from isthmus.registry.store.locks import exclusive
 from isthmus.registry.store.store_file import NoStoreError
 from isthmus.registry.store.stores import open_store
-from isthmus.registry.store.tracking import PART, PUBLICATION, Store
+from isthmus.registry.store.tracking import PART, PUBLICATION, Point, Store
 
 PARENT = "scenario"
 CANDIDATE = "candidate"
 CHAMPION = "champion"
+TRAINING = "?workflowType=machine_learning"  # else a new browser begins with MLflow's pages for language models
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Published:
 
     def places(self) -> list[str]:
         """Returns where a person finds the report, the model and MLflow's page, one line each."""
-        page = f"#/models/{self.model}/versions/{self.version}"
+        page = f"#/models/{self.model}/versions/{self.version}{TRAINING}"
         if self.tracking_uri.startswith("http"):
             seen = f"{self.tracking_uri.rstrip('/')}/{page}"
         else:
@@ -84,8 +86,9 @@ def publish(project: Path, scenario: str, flow_run_id: str | None = None) -> Pub
         new = record is None or not record.version
         if record is None or not record.version:
             record = _begun(record, lineage, store, path)
-            _publish_runs(record, lineage, store, path, flow_run_id)
-            _publish_model(record, lineage, store, path)
+            shown = read_shown(lineage, scenario_of(lineage))
+            _publish_runs(record, lineage, store, path, flow_run_id, shown)
+            _publish_model(record, lineage, store, path, shown)
         if store.aliases(model_name(scenario)).get(CANDIDATE) != record.version:
             store.set_alias(model_name(scenario), CANDIDATE, record.version)
     return _published(record, lineage, store, new)
@@ -159,7 +162,9 @@ def _tag(record: Publication) -> str:
     return f"{record.key}-{record.started}"
 
 
-def _publish_runs(record: Publication, lineage: Lineage, store: Store, path: Path, flow_run_id: str | None) -> None:
+def _publish_runs(
+    record: Publication, lineage: Lineage, store: Store, path: Path, flow_run_id: str | None, shown: Shown
+) -> None:
     tags = {
         PUBLICATION: _tag(record),
         "isthmus.scenario": record.scenario,
@@ -171,7 +176,9 @@ def _publish_runs(record: Publication, lineage: Lineage, store: Store, path: Pat
         "isthmus.requirements_sha256": lineage.requirements_sha256,
     }
     tags |= {"isthmus.flow_run_id": flow_run_id} if flow_run_id else {}
-    parent = _run(record, store, path, PARENT, record.scenario, tags, None)
+    note = {NOTE: run_note(record.scenario, shown.card, shown.scores, shown.score)}
+    about = {"isthmus.verdict": shown.card["verdict"]["label"]} | _about(lineage)
+    parent = _run(record, store, path, PARENT, run_name(record.scenario, shown.choice), tags | about | note, None)
     jobs = [
         (m, folder, seed) for m, folder in lineage.trained().items() for seed in read_json(folder / "run.json")["seeds"]
     ]
@@ -179,14 +186,18 @@ def _publish_runs(record: Publication, lineage: Lineage, store: Store, path: Pat
         part = f"{method}/{seed}"
         if part in record.finished:
             continue
-        run = _run(record, store, path, part, f"{method}-seed{seed}", tags | {"isthmus.method": method}, parent)
         told = read_json(folder / "run.json")
+        score = shown.target(method, told["seeds"].index(seed))
+        note = {"isthmus.method": method, NOTE: method_note(method, seed, shown.score, score)}
+        run = _run(record, store, path, part, f"{method}-seed{seed}", tags | note, parent)
         params = flat(numbered(told["config"], told["classes"])) | {"method": method, "seed": str(seed)}
-        store.log(run, record.started, params, curves(folder / "seeds" / str(seed) / "curves.jsonl"))
+        points = [] if score is None else [Point("target", score, 0)]
+        points += curves(folder / "seeds" / str(seed) / "curves.jsonl")
+        store.log(run, record.started, params, points)
         store.end_run(run)
         _done(record, path, part)
     if PARENT not in record.finished:
-        log_results(record, lineage, store, parent)
+        log_results(record, lineage, store, parent, shown)
         _done(record, path, PARENT)
 
 
@@ -204,15 +215,27 @@ def _done(record: Publication, path: Path, part: str) -> None:
     record.save(path)
 
 
-def _publish_model(record: Publication, lineage: Lineage, store: Store, path: Path) -> None:
-    run = record.runs[PARENT]
+def _about(lineage: Lineage) -> dict[str, str]:
+    scenario = scenario_of(lineage)
+    facts = {"task": scenario.task, "kind": scenario.kind, "source": ", ".join(scenario.source)}
+    return {f"isthmus.{key}": value for key, value in (facts | {"target": scenario.target}).items()}
+
+
+def _publish_model(record: Publication, lineage: Lineage, store: Store, path: Path, shown: Shown) -> None:
+    run, name = record.runs[PARENT], model_name(record.scenario)
     tags = {"isthmus.snapshot": record.snapshot, "isthmus.lock_key": record.key}
+    note = version_note(name, shown.card, shown.scores, shown.score)
     if not record.model_id:
-        record.model_id = store.create_model(record.experiment, run, model_name(record.scenario), tags)
+        record.model_id = store.create_model(record.experiment, run, name, tags | {NOTE: note})
         record.save(path)
+    # of run and model, so that both pages show them
+    points = [Point(key, value, 0) for key, value in shown.scores.items()]
+    store.log(run, record.started, {}, points, record.model_id)
     if not store.model_is_ready(record.model_id):
         log(f"publish {record.scenario}: writing the model")
         write_model(record, lineage, store, run)
     store.end_run(run)
-    record.version = store.register(model_name(record.scenario), record.model_id, run, tags)
+    tags |= {"isthmus.verdict": shown.card["verdict"]["label"]}
+    record.version = store.register(name, record.model_id, run, tags, note)
+    store.describe_model(name, model_note(name, shown.card), _about(lineage))
     record.save(path)

@@ -4,31 +4,80 @@ import json
 import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from isthmus.core import plugins
 from isthmus.core.files import read_json, write_json
+from isthmus.data.scenario import Scenario
 from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage
+from isthmus.registry.publish.pictures import draw
 from isthmus.registry.publish.records import Publication
 from isthmus.registry.store.tracking import DatasetRecord, Point, Store
+from isthmus.report.results import Scored
+
+TABLES = ("curves", "leaderboard", "confusion", "reliability")  # flags of `report`
 
 
-def log_results(record: Publication, lineage: Lineage, store: Store, run: str) -> None:
-    """Logs what holds for the scenario as a whole: choice, final numbers, datasets, report, lineage."""
+@dataclass(frozen=True)
+class Shown:
+    """What MLflow's pages show of a scenario's results.
+
+    Attributes:
+        choice: `choice.json`.
+        card: `model_card.json`.
+        scores: `scores.json`.
+        score: name of the task's score.
+        per_seed: method -> that score of each seed on the target's test split; empty without target labels.
+    """
+
+    choice: dict[str, Any]
+    card: dict[str, Any]
+    scores: dict[str, float]
+    score: str
+    per_seed: dict[str, list[float | None]]
+
+    def target(self, method: str, place: int) -> float | None:
+        """Returns the score of a method's seed, by the seed's place; None where it was not measured."""
+        values = self.per_seed.get(method, [])
+        return values[place] if place < len(values) else None
+
+
+def read_shown(lineage: Lineage, scenario: Scenario) -> Shown:
+    """Reads it from the files of the stages."""
+    scored: Scored = plugins.load("report.tasks", scenario.task).Report.scored
+    truth = read_json(lineage.path("evaluate", "truth"))
+    rows = truth["methods"] if truth["available"] else {}
+    return Shown(
+        read_json(lineage.path("select", "choice")),
+        read_json(lineage.path("report", "report") / "model_card.json"),
+        read_json(lineage.path("report", "scores")),
+        scored.name,
+        {method: row[scored.metric]["per_seed"] for method, row in rows.items()},
+    )
+
+
+def log_results(record: Publication, lineage: Lineage, store: Store, run: str, shown: Shown) -> None:
+    """Logs what holds for the scenario as a whole: choice, scores, pictures, datasets, report, lineage.
+
+    Of the numbers the run has those of `scores.json` alone: MLflow's page and table show all that a run has, and two
+    hundred hide the ten that are asked for. The others are in its files `metrics.json` and `truth.json`.
+    """
     metrics, truth, choice = (
         lineage.path("evaluate", "metrics"), lineage.path("evaluate", "truth"), lineage.path("select", "choice")
     )  # fmt: skip
     chosen = read_json(choice)["chosen"]
     params = {f"chosen.{key}": str(value) for key, value in chosen.items()}
     classes: list[str] = read_json(lineage.path("prepare", "prepared") / "facts.json")["classes"]
-    finals = numbers(numbered(read_json(metrics) | {"truth": read_json(truth)}, classes))
-    store.log(run, record.started, params, [Point(key, value, 0) for key, value in finals.items()])
+    store.log(run, record.started, params, [])
     store.log_datasets(run, _datasets(lineage))
     report = lineage.path("report", "report")
     names = [
         metrics,
         truth,
         choice,
+        lineage.path("report", "scores"),
         lineage.path("evaluate", "trust"),
         lineage.path("report", "params"),
         lineage.project / REQUIREMENTS,
@@ -43,6 +92,9 @@ def log_results(record: Publication, lineage: Lineage, store: Store, run: str) -
         named = {f"class_{k}": name for k, name in enumerate(classes)}
         write_json(Path(folder) / "lineage.json", lineage_facts(record, lineage) | {"classes": named})
         store.log_file(run, Path(folder) / "lineage.json")
+    with tempfile.TemporaryDirectory() as folder:
+        draw({name: lineage.path("report", name) for name in TABLES}, shown.score, Path(folder))
+        store.log_file(run, Path(folder), "plots")
 
 
 def lineage_facts(record: Publication, lineage: Lineage) -> dict[str, Any]:

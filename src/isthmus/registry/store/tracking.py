@@ -36,6 +36,8 @@ from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 PUBLICATION, PART = "isthmus.publication", "isthmus.part"  # tags: which publication a run belongs to, and as what
 ARTIFACTS = "mlartifacts"  # folder beside a store's file
 _PROCESS_WIDE = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
+# its page begins with the runs; without, MLflow 3 guesses, and shows what belongs to language models
+_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 _METRICS_AT_ONCE = 1000  # MLflow's limit of one log_batch call
 _PARAMS_AT_ONCE = 100
 
@@ -86,12 +88,15 @@ class Store:
             if found is None:
                 place = f"{self._artifacts}/{name}" if self._artifacts else None
                 try:
-                    return str(self._client.create_experiment(name, artifact_location=place))
+                    return str(self._client.create_experiment(name, place, tags=_EXPERIMENT))
                 except MlflowException as error:
                     # Another publisher made it in between: now it can be found.
                     found = self._client.get_experiment_by_name(name)
                     if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
                         raise
+            for key, value in _EXPERIMENT.items():
+                if key not in found.tags:  # of an older version
+                    self._client.set_experiment_tag(found.experiment_id, key, value)
             return str(found.experiment_id)
 
     def start_run(
@@ -109,9 +114,19 @@ class Store:
             found = self._client.search_runs([experiment], wanted, max_results=5000)
         return {run.data.tags[PART]: run.info.run_id for run in found if PART in run.data.tags}
 
-    def log(self, run: str, started: int, params: dict[str, str], points: Sequence[Point]) -> None:
-        """Logs params and metrics in batches; the same call again adds nothing, for it bears the same time."""
-        rows = [Metric(point.key, point.value, started, point.step) for point in points]
+    def log(
+        self, run: str, started: int, params: dict[str, str], points: Sequence[Point], model_id: str | None = None
+    ) -> None:
+        """Logs params and metrics in batches; the same call again adds nothing, for it bears the same time.
+
+        Args:
+            run: its id.
+            started: [ms].
+            params: name -> value.
+            points: metrics.
+            model_id: a model of which these are metrics too.
+        """
+        rows = [Metric(point.key, point.value, started, point.step, model_id=model_id) for point in points]
         pairs = [Param(key, value[:6000]) for key, value in params.items()]
         with self._reached():
             for first in range(0, len(pairs), _PARAMS_AT_ONCE):
@@ -208,7 +223,7 @@ class Store:
                 input_example=pd.DataFrame({column: [image] for column, image in example.items()}),
             )  # fmt: skip
 
-    def register(self, name: str, model_id: str, run: str, tags: dict[str, str]) -> str:
+    def register(self, name: str, model_id: str, run: str, tags: dict[str, str], note: str | None = None) -> str:
         """Registers a model as a version of `name` and returns its number; a registered one keeps its number."""
         with self._reached(), self._as_default():
             try:
@@ -221,8 +236,22 @@ class Store:
             uri = f"models:/{model_id}"
             for version in self._client.search_model_versions(f"name = '{name}'"):
                 if version.source == uri:
-                    return str(version.version)
-            return str(self._client.create_model_version(name, uri, run, tags, model_id=model_id).version)
+                    return self._linked(model_id, name, version.version)
+            made = self._client.create_model_version(name, uri, run, tags, None, note, model_id=model_id)
+            return self._linked(model_id, name, made.version)
+
+    def _linked(self, model_id: str, name: str, version: str) -> str:
+        """Returns a version's number; the model's page then names it, as after MLflow's own `register_model`."""
+        link = json.dumps([{"name": name, "version": int(version)}])
+        self._client.set_logged_model_tags(model_id, {"mlflow.modelVersions": link})
+        return str(version)
+
+    def describe_model(self, name: str, note: str, tags: dict[str, str]) -> None:
+        """Sets description and tags of a registered model."""
+        with self._reached():
+            self._client.update_registered_model(name, note)
+            for key, value in tags.items():
+                self._client.set_registered_model_tag(name, key, value)
 
     def model_of(self, name: str, version: str) -> str | None:
         """Returns the model id of a version, None where there is no such version."""

@@ -6,6 +6,7 @@ Uses all rooms of the report.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from isthmus.data.scenario import Scenario
 from isthmus.report.results import Findings, Scored, read_findings
@@ -52,8 +53,14 @@ class ReportFiles:
 
 
 class TaskReport(ABC):
-    """A module here has a final class `Report(TaskReport)`."""
+    """A module here has a final class `Report(TaskReport)`.
+
+    Attributes:
+        scored: how answers of the task are scored, and what its files hold.
+    """
+
+    scored: ClassVar[Scored]
 
     @abstractmethod
-    def write(self, scenario: Scenario, files: ReportFiles, folder: Path) -> None:
+    def write(self, findings: Findings, files: ReportFiles, folder: Path) -> None:
         """Writes `report.html`, `label_first.csv`, `model_card.md` and `model_card.json` into a folder."""

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import ClassVar
 
 from isthmus.core.files import read_json, write_json, write_text
-from isthmus.data.scenario import Scenario
 from isthmus.report.explanations import Explained, explained_cases
 from isthmus.report.label_list import as_csv, query_lines
 from isthmus.report.model_card import as_markdown, model_card
@@ -22,14 +21,14 @@ class Report(TaskReport):
         """Returns what shows where in an image the model looked."""
         return explained_cases(findings, files.prepared, files.explained)
 
-    def write(self, scenario: Scenario, files: ReportFiles, folder: Path) -> None:
-        """Reads all files of a scenario and writes page and card."""
-        findings = files.findings(scenario, self.scored)
+    def write(self, findings: Findings, files: ReportFiles, folder: Path) -> None:
+        """Writes page, list and card."""
+        kind = findings.scenario.kind
         card = model_card(findings)
         queries = query_lines(findings, files.manifest, files.prepared, files.features, files.trained)
         extras = Extras(queries, self.looked(findings, files), read_json(files.robustness))
         write_text(folder / "report.html", report_page(findings, files.prepared, extras))
-        listed = as_csv(queries, findings.facts["classes"], scenario.kind, files.locations)
+        listed = as_csv(queries, findings.facts["classes"], kind, files.locations)
         write_text(folder / "label_first.csv", listed)
         write_text(folder / "model_card.md", as_markdown(card))
         write_json(folder / "model_card.json", card)
