@@ -9,6 +9,7 @@ are of the test split. `--settle` writes `evaluation/confidence/estimate.json`.
 import argparse
 import contextlib
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,15 +47,15 @@ ANSWERS = {  # what is compared: methods whose mean over all seeds answers; the 
 ESTIMATE = Path(estimate.__file__).with_suffix(".json")
 
 
-def measured(pair: Pair) -> dict[str, Any]:
-    """Trains, chooses and scores one pair; what is there already is not done again."""
+def measured(pair: Pair, compared: Sequence[str] = METHODS) -> dict[str, Any]:
+    """Trains, chooses and scores one pair with some of `METHODS`; what is there already is not done again."""
     done = pair.folder / "result.json"
     if done.is_file():
         found: dict[str, Any] = read_json(done)
         return found
     own, work = pair.folder / "params.yaml", pair.folder
     tables = {"manifest": work / "manifest.parquet", "prepared": work / "prepared"}
-    for method in METHODS:
+    for method in compared:
         if not (work / "train" / method / "run.json").is_file():
             train.run(
                 params_of(train.Params, own, scenario=pair.name, method=method),
@@ -67,23 +68,26 @@ def measured(pair: Pair) -> dict[str, Any]:
                 trained=work / "train" / method,
             )
     chosen_by = params_of(select.Params, own, scenario=pair.name)
+    chosen_by = chosen_by.model_copy(update={"methods": {m: chosen_by.methods[m] for m in compared}})
     select.run(chosen_by, **tables, trained=work / "train", choice=work / "choice.json")
     result = {"pair": pair.name, "family": pair.family} | _scored(
-        pair, params_of(evaluate.Params, own, scenario=pair.name)
+        pair, params_of(evaluate.Params, own, scenario=pair.name), compared
     )
     write_json(done, result)
     return result
 
 
-def _scored(pair: Pair, params: evaluate.Params) -> dict[str, Any]:
+def _scored(pair: Pair, params: evaluate.Params, compared: Sequence[str]) -> dict[str, Any]:
     made, scenario = read_json(pair.folder / "choice.json"), params.scenario
     samples = read_samples(pair.folder / "manifest.parquet", pair.folder / "prepared")
     labels = labels_of(pair, samples.image_id)
     runs = open_compared(pair.folder / "train", made, scenario.classes, len(labels))
-    trained = open_trained(pair.folder / "train", METHODS, scenario.classes, len(labels))
+    trained = open_trained(pair.folder / "train", compared, scenario.classes, len(labels))
     rows = {split: samples.rows([scenario.target], split) for split in ("train", "test")}
     accuracy: dict[str, dict[str, float]] = {}
     for name, methods in ANSWERS.items():
+        if not {*methods} <= {*compared}:
+            continue
         parts = [Part(m, s, made["epochs"][m]) for m in methods for s in trained[m].facts.seeds]
         logits = Ensemble(trained, parts).logits(0, 0) if len(methods) > 1 else None
         planes = logits[None] if logits is not None else trained[methods[0]].all_logits(made["epochs"][methods[0]])
