@@ -29,7 +29,7 @@ from isthmus.registry.ledger.consistency import disagreement
 from isthmus.registry.ledger.ledger import last_done
 from isthmus.registry.lineage.dvc_remote import default_remote
 from isthmus.registry.lineage.lineage import run_dvc
-from isthmus.registry.publish.publish import CHAMPION, model_name
+from isthmus.registry.publish.publish import CHAMPION
 from isthmus.registry.store.store_file import NoStoreError
 from isthmus.registry.store.stores import open_store
 
@@ -121,8 +121,9 @@ def _dvc(project: Path) -> Found:
     if not (project / ".dvc").is_dir():
         yield "fault", "no DVC project here", "dvc init"
         return
-    with flocked(project / DVC_LOCK, patience=0.0):
-        pass
+    if (project / DVC_LOCK).exists():
+        with flocked(project / DVC_LOCK, patience=0.0):
+            pass
     cache = Path(run_dvc(project, "cache", "dir").strip())
     yield "ok", f"its cache is {cache}; no other dvc is running"
     if remote := default_remote(project):
@@ -147,23 +148,19 @@ def _disk(project: Path) -> Found:
 def _registry(project: Path) -> Found:
     try:
         store = open_store(project)
-        models = {
-            name: store.aliases(model_name(name)) for name in read_yaml(project / "params.yaml")["scenarios"] or {}
+        champions = {
+            model: store.aliases(model).get(CHAMPION) for model in sorted({name for name, _ in store.versions()})
         }
     except NoStoreError:
         yield "note", "nothing was published yet", "isthmus run SCENARIO"
         return
     yield "ok", f"MLflow {version('mlflow')} reads {store.place}"
-    apart = [text for name, there in models.items() if (text := _disagreement(store, name, there.get(CHAMPION)))]
+    apart = [text for m, there in champions.items() if (text := disagreement(last_done(store, m), m, there))]
     for text in apart:
         yield "fault", text, "isthmus promote or isthmus rollback of that scenario, which settles it"
-    champions = sum(CHAMPION in there for there in models.values())
     if not apart:
-        yield "ok", f"the record of promotions and the registry agree; {champions} champions"
-
-
-def _disagreement(store: Any, scenario: str, champion: str | None) -> str:
-    return disagreement(last_done(store, model_name(scenario)), model_name(scenario), champion)
+        count = sum(there is not None for there in champions.values())
+        yield "ok", f"the record of promotions and the registry agree; models with a champion: {count}"
 
 
 def _prefect(_: Path) -> Found:

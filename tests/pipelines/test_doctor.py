@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -34,7 +35,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "ISTHMUS_PROMOTION_DB"):
         monkeypatch.delenv(name, raising=False)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    subprocess.run(["dvc", "init", "-q"], cwd=tmp_path, check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=tmp_path, check=True)
     write_params(tmp_path, scenarios={})
     write_text(tmp_path / "dvc.yaml", "stages: {}\n")
     monkeypatch.chdir(tmp_path)
@@ -93,7 +94,7 @@ def test_errors_of_settings_are_counted_and_the_first_is_shown(project: Path) ->
     ((state, text, mend),) = found("settings", project)
 
     assert (state, mend) == ("fault", "isthmus check")
-    assert text.startswith("params.yaml or the raw folders: ") and "scenarios.demo" in text
+    assert text.startswith("params.yaml or the raw folders: 11 errors, the first: ") and "'seed' is missing" in text
 
 
 def test_a_folder_without_dvc_and_a_dvc_that_is_running_are_faults(project: Path) -> None:
