@@ -53,6 +53,15 @@ def measured(pair: Pair, compared: Sequence[str] = METHODS) -> dict[str, Any]:
     if done.is_file():
         found: dict[str, Any] = read_json(done)
         return found
+    train_and_choose(pair, compared)
+    params = params_of(evaluate.Params, pair.folder / "params.yaml", scenario=pair.name)
+    result = {"pair": pair.name, "family": pair.family} | _scored(pair, params, compared)
+    write_json(done, result)
+    return result
+
+
+def train_and_choose(pair: Pair, compared: Sequence[str]) -> None:
+    """Trains what is not trained yet, and writes `choice.json`."""
     own, work = pair.folder / "params.yaml", pair.folder
     tables = {"manifest": work / "manifest.parquet", "prepared": work / "prepared"}
     for method in compared:
@@ -70,11 +79,6 @@ def measured(pair: Pair, compared: Sequence[str] = METHODS) -> dict[str, Any]:
     chosen_by = params_of(select.Params, own, scenario=pair.name)
     chosen_by = chosen_by.model_copy(update={"methods": {m: chosen_by.methods[m] for m in compared}})
     select.run(chosen_by, **tables, trained=work / "train", choice=work / "choice.json")
-    result = {"pair": pair.name, "family": pair.family} | _scored(
-        pair, params_of(evaluate.Params, own, scenario=pair.name), compared
-    )
-    write_json(done, result)
-    return result
 
 
 def _scored(pair: Pair, params: evaluate.Params, compared: Sequence[str]) -> dict[str, Any]:

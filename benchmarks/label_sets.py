@@ -1,0 +1,115 @@
+"""Targets with other classes than the source: partial (half of the classes are absent) and open (half are unknown).
+
+`python -m benchmarks.label_sets --mirror MIRROR --out out/choice steel office` drops the second half of the classes, in
+alphabetical order, from the target (partial) or from the source (open) of the first two directions of each data set,
+trains with the shipped settings, and prints balanced accuracy over the known classes, and how well the confidence of
+the answer tells images of known classes from unknown ones (AUROC; .5: not at all). `--out` may be that of
+`benchmarks.choice`, whose features are used again.
+"""
+
+import argparse
+import contextlib
+import os
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from benchmarks.choice import table, train_and_choose
+from benchmarks.methods import params_of
+from benchmarks.real_pairs import DATA_SETS, Pair, labels_of, pairs
+from benchmarks.sections import write_section
+from isthmus.core.accuracy import balanced_accuracy
+from isthmus.core.files import read_json, write_json
+from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
+from isthmus.evaluation.metrics import softmax
+from isthmus.evaluation.scoring.anomaly import auroc
+from isthmus.evaluation.selection.choice import SOURCE_ONLY, Part
+from isthmus.evaluation.selection.ensemble import Ensemble
+from isthmus.evaluation.trained import open_trained, read_samples
+from isthmus.stages import select
+
+METHODS = (SOURCE_ONLY, "zscore", "mcc")
+ANSWERS = {**{method: (method,) for method in METHODS}, "zscore + mcc": ("zscore", "mcc")}
+KINDS = ("partial", "open")
+DIRECTIONS = 2  # of each data set
+
+
+def variant(pair: Pair, kind: str, out: Path) -> Pair:
+    """Writes a pair whose target lacks half of the classes (partial), or whose source does (open)."""
+    folder = out / f"{pair.name}_{kind}"
+    document = yaml.safe_load((pair.folder / "params.yaml").read_text())
+    scenario = document["scenarios"].pop(pair.name)
+    kept = (len(scenario["classes"]) + 1) // 2
+    rows = read_table(pair.folder / "manifest.parquet", MANIFEST)
+    labels = labels_of(pair, rows["image_id"].to_numpy())
+    reduced = scenario["target"] if kind == "partial" else scenario["source"][0]
+    stays = (rows["domain"].to_numpy() != reduced) | (labels < kept)
+    if kind == "open":
+        scenario["classes"] = scenario["classes"][:kept]
+    document["scenarios"][folder.name] = scenario
+    (folder / "prepared").mkdir(parents=True, exist_ok=True)
+    (folder / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    rows, labels = rows[stays].reset_index(drop=True), labels[stays]
+    write_table(folder / "manifest.parquet", rows, MANIFEST)
+    truth = pd.DataFrame({"image_id": rows["image_id"], "label": labels.astype(np.int32)}).astype({"label": "Int32"})
+    write_table(folder / "labels.parquet", truth, TARGET_LABELS)
+    index = read_table(pair.folder / "prepared" / "index.parquet", INDEX)
+    write_table(folder / "prepared" / "index.parquet", index[index["image_id"].isin(rows["image_id"])], INDEX)
+    write_json(folder / "prepared" / "facts.json", {})
+    for link in ("prepared/shards", "features"):
+        if not (folder / link).is_symlink():
+            (folder / link).symlink_to((pair.folder / link).resolve())
+    return Pair(folder.name, pair.family, folder)
+
+
+def scored(pair: Pair) -> tuple[Any, ...]:
+    """Returns a row of the table: each answer on the target's training and test split, then the AUROC."""
+    scenario = params_of(select.Params, pair.folder / "params.yaml", scenario=pair.name).scenario
+    samples = read_samples(pair.folder / "manifest.parquet", pair.folder / "prepared")
+    labels, classes = labels_of(pair, samples.image_id), len(scenario.classes)
+    trained = open_trained(pair.folder / "train", METHODS, scenario.classes, len(labels))
+    epochs = read_json(pair.folder / "choice.json")["epochs"]
+    rows = {split: samples.rows([scenario.target], split) for split in ("train", "test")}
+    cells = []
+    for methods in ANSWERS.values():
+        logits = Ensemble(trained, [Part(m, s, epochs[m]) for m in methods for s in trained[m].facts.seeds]).logits(
+            0, 0
+        )
+        known = {split: at[labels[at] < classes] for split, at in rows.items()}
+        found = (100 * balanced_accuracy(logits[at].argmax(axis=1), labels[at]) for at in known.values())
+        cells.append(" / ".join(f"{value:.1f}" for value in found))
+    confidence, known_here = softmax(logits[rows["train"]]).max(axis=1), labels[rows["train"]] < classes
+    told = f"{auroc(confidence, known_here):.2f}" if not known_here.all() else ""
+    return pair.name, f"{1 - known_here.mean():.0%}", *cells, told
+
+
+def main() -> None:
+    """Runs the data sets that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.label_sets", description=__doc__)
+    parser.add_argument("--mirror", type=Path, required=True, help="folder with the data sets")
+    parser.add_argument("--out", type=Path, required=True, help="working folder; what is there is not done again")
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--write", type=Path, help="folder of the repository: docs/benchmarks.md gets the table")
+    parser.add_argument("sets", nargs="+", metavar="DATA_SET", help=f"of {', '.join(DATA_SETS)}")
+    given = parser.parse_args()
+    lines = [("pair", "unknown", *ANSWERS, "AUROC known / unknown")]
+    out = given.out.resolve()
+    for name in given.sets:
+        for pair in islice(pairs(given.mirror.resolve(), out, given.params.resolve(), [name]), DIRECTIONS):
+            for kind in KINDS:
+                with Path(os.devnull).open("w", encoding="utf-8") as silent, contextlib.redirect_stdout(silent):
+                    made = variant(pair, kind, out)
+                    train_and_choose(made, METHODS)
+                lines.append(scored(made))
+                print(*lines[-1], flush=True)
+    print(f"\n{table(*lines)}")
+    if given.write:
+        write_section(given.write / "docs" / "benchmarks.md", "label sets", table(*lines))
+
+
+if __name__ == "__main__":
+    main()
