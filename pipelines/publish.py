@@ -7,6 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from isthmus.core.files import write_text
 from isthmus.core.process.failures import one_message
 from isthmus.core.project import work_in
 from isthmus.registry.publish.publish import publish
@@ -16,11 +17,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Publishes the scenario of the current project; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.publish", description=__doc__)
     parser.add_argument("scenario")
+    parser.add_argument("--note", type=Path, help="a file for the verdict and links, as Markdown")
     parser.add_argument("--flow-run-id", help="the Prefect run that made the results, for the lineage")
     given = parser.parse_args(arguments)
     work_in(Path.cwd())
     with one_message(f"publish {given.scenario}"):
-        print("\n".join(publish(Path.cwd(), given.scenario, given.flow_run_id).places()))
+        done = publish(Path.cwd(), given.scenario, given.flow_run_id)
+        if given.note:
+            write_text(given.note, done.note())
+        print("\n".join(done.places()))
     return 0
 
 

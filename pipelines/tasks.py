@@ -2,11 +2,13 @@
 
 import logging
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from prefect import task
+from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
@@ -86,11 +88,16 @@ def _ended(address: str, cached: bool, timeout: float | None, extra: dict[str, s
 
 @task(task_run_name="publish {scenario}", cache_policy=NO_CACHE, persist_result=False)
 def publish_results(scenario: str, flow_run_id: str | None, extra: dict[str, str] | None = None) -> State[Any]:
-    """Feeds the tracking store from a finished scenario's files."""
-    command = [sys.executable, "-P", publish_module.__file__, scenario]
-    command += ["--flow-run-id", flow_run_id] if flow_run_id else []
-    status, lines = run_command(Path.cwd(), command, get_run_logger().info, extra=extra)
+    """Feeds the tracking store from a finished scenario's files; an artifact shows the verdict, with links."""
+    with tempfile.TemporaryDirectory() as folder:
+        note = Path(folder) / "note.md"
+        command = [sys.executable, "-P", publish_module.__file__, scenario, "--note", str(note)]
+        command += ["--flow-run-id", flow_run_id] if flow_run_id else []
+        status, lines = run_command(Path.cwd(), command, get_run_logger().info, extra=extra)
+        text = note.read_text(encoding="utf-8") if note.exists() else ""
     if status == 0:
+        key = f"verdict-{scenario.replace('_', '-')}"  # Prefect's keys take no underscore
+        create_markdown_artifact(text, key=key, description=f"the verdict on {scenario}, its report, model and run")
         report, model, page = lines[-3:]
         last = f"{report} ({model.removeprefix('model:').strip()})"
         return Completed(data=Outcome("done", f"{page}\n{last}", 0.0))

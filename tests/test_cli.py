@@ -167,6 +167,8 @@ VERBS: dict[str, list[str]] = {
     "promote": ["mine"],
     "rollback": ["mine"],
     "trace": ["mine"],
+    "compare": ["HEAD", "mine"],
+    "schedule": [],
     "predict": ["mine", "."],
     "watch": ["mine"],
     "lr-range": ["mine", "coral"],

@@ -176,6 +176,23 @@ def run(
 
 
 @app.command()
+def schedule(
+    scenario: Annotated[Optional[str], typer.Argument(help="a scenario; none: list what is scheduled")] = None,  # noqa: UP045
+    cron: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="minute, hour, day of the month, month, day of the week: '0 2 * * *' is each night at two"),
+    ] = None,
+    flow: Annotated[str, typer.Option(help="transfer (run and publish), promote or watch")] = "transfer",
+    timezone: Annotated[str, typer.Option(help="of the cron line, such as Europe/Berlin")] = "UTC",
+    remove: Annotated[bool, typer.Option("--remove", help="take the schedule out again")] = False,
+) -> None:
+    """Writes a schedule of a scenario into prefect.yaml, lists all, or removes one; others stay as they are."""
+    when = ["--cron", cron] if cron else []
+    words = [*([scenario] if scenario else []), *when, "--flow", flow, "--timezone", timezone]
+    _flow("pipelines.schedule", *words, *(["--remove"] if remove else []))
+
+
+@app.command()
 def fetch(
     name: Annotated[str, typer.Argument(help="a known public pair; 'isthmus fetch list' shows them")],
     mirror: Annotated[Optional[str], typer.Option(help="folder or web address of a mirror")] = None,  # noqa: UP045

@@ -1,8 +1,8 @@
 """A project in a folder of its own: what `isthmus init` writes, and what a newer template would change.
 
 The template is what Isthmus's own repository runs by: `dvc.yaml`, `params.yaml` and so on lie there once, and the wheel
-carries them as `isthmus_template`. Two differ: the graph watches `isthmus.lock` in place of the source, and
-`params.yaml` begins without scenarios.
+carries them as `isthmus_template`. Three differ: the graph watches `isthmus.lock` in place of the source,
+`params.yaml` begins without scenarios, and `prefect.yaml` without schedules.
 """
 
 import difflib
@@ -57,6 +57,8 @@ def template(path: str, example: str | None = None) -> str:
         text = text.replace("src/isthmus", code_lock.NAME)
     if path == ".env.example":
         text = "\n\n".join(part for part in text.split("\n\n") if not part.startswith("# compose.yaml"))
+    if path == "prefect.yaml":  # its deployments are of a scenario that the project does not have
+        text = re.sub(r"(?ms)^deployments:.*", "deployments: []\n", text)
     if path == PARAMS:
         for section in _EXAMPLES:
             text = re.sub(rf"(?m)^{section}:.*\n((?:  .*\n)+)", lambda m: _kept(m, example), text)

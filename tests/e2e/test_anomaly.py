@@ -45,6 +45,9 @@ def test_methods_are_compared_by_auroc_and_those_that_train_are_left_out(project
     rate = found["methods"]["target_memory"]["false_alarm_rate"]
     assert rate["low"] <= 0.2 and rate["low"] < rate["high"]
     assert found["methods"]["target_memory"]["pixel_auroc"] > 0.9
+    scores = read_json(out / "scores.json")
+    assert scores["target"] == round(truth["methods"]["target_memory"]["auroc"]["mean"], 4)
+    assert scores["false_alarms"] == round(rate["mean"], 4) and {"found", "gain_low", "source_only"} <= set(scores)
 
 
 def test_page_and_card_show_false_alarms_and_where_defects_are(project: Path) -> None:

@@ -59,6 +59,9 @@ def test_boxes_go_through_every_stage_to_truth_page_and_card(project: Path, monk
     assert set(truth["methods"]) >= {"source_only", "mmd", "domain_randomisation"}
     assert "AP50 on the target test split" in page and "worst image 1 with its boxes" in page
     assert "Find objects of these classes" in (out / "report" / "model_card.md").read_text()
+    chosen, scores = truth["methods"][truth["chosen"]], read_json(out / "scores.json")
+    assert (scores["target"], scores["ap"]) == tuple(round(chosen[name]["mean"], 4) for name in ("ap50", "ap"))
+    assert "blob,missed," in (out / "plots" / "confusion.csv").read_text()
     trained = out / "train" / "mmd" / "seeds" / "0" / "epochs"
     assert np.load(next(trained.glob("*.extents.npy"))).shape == (22 * 9, 4)
     monkeypatch.setattr(boxes, "STEPS", 10)

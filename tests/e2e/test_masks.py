@@ -24,6 +24,7 @@ from isthmus.registry.model.mask_text import from_text
 from isthmus.registry.promotion.promotion import promote, rollback
 from isthmus.registry.publish.publish import publish
 from isthmus.registry.store.stores import open_store
+from isthmus.registry.trace.compare import compare
 from isthmus.registry.trace.trace import trace
 from isthmus.serving.predict import predict
 from isthmus.serving.serving_process import Worker
@@ -80,6 +81,9 @@ def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it
         assert (mask == 1).mean() == pytest.approx(row.share_blob)
 
     assert trace(project, "demo@champion").lineage["scenario"] == "demo"
+    both = compare(project, "demo@champion", "HEAD")  # from the files of its run, and from what DVC has of the commit
+    assert both.first.scores == both.second.scores == read_json(project / "out" / "demo" / "scores.json")
+    assert not any(both.differences(what) for what in ("settings", "data", "code"))
     rollback(project, "demo", withdraw=True)
     assert "champion" not in open_store(project).aliases("isthmus-demo")
 

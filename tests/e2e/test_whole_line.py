@@ -1,6 +1,7 @@
 """The whole line on a small real project: DVC's graph from raw files to the report, in a folder of its own."""
 
 import csv
+import json
 import os
 import re
 import shutil
@@ -202,6 +203,8 @@ def test_a_target_without_labels_runs_to_the_report_and_a_few_labels_measure_or_
     assert {name: hash_files([out / name]) for name in WITHOUT_LABELS} == before
     assert read_json(out / "truth.json")["measured"]["count"] == 10
     assert "Measured on 10 random target images" in (out / "report" / "report.html").read_text()
+    shown = json.loads(run(folder, "dvc", "metrics", "show", "--json"))[""]["data"]["out/demo/scores.json"]["data"]
+    assert {"measured", "measured_low", "measured_high", "source"} <= set(shown) and "target" not in shown
 
     answer(folder, 10, 5)
 

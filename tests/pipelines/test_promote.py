@@ -9,6 +9,7 @@ import pytest
 
 from isthmus.core.files import write_json
 from isthmus.registry.store.stores import open_store
+from tests.pipelines.test_schedule import ask
 from tests.pipelines.tiny_project import REPOSITORY
 from tests.registry.project_files import build_project, truth
 
@@ -29,7 +30,7 @@ def run(project: Path, flow: str, *arguments: str) -> subprocess.CompletedProces
     return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
 
 
-def test_finished_results_are_published_judged_and_promoted(project: Path) -> None:
+def test_finished_results_are_published_judged_and_promoted(project: Path, prefect_api: str) -> None:
     before_anything = run(project, "promote")
     published = run(project, "transfer", "--no-check")
     promoted = run(project, "promote")
@@ -40,6 +41,9 @@ def test_finished_results_are_published_judged_and_promoted(project: Path) -> No
     assert "Run 'isthmus publish demo'" in before_anything.stderr
     assert "Traceback" not in before_anything.stderr
     assert published.returncode == 0, published.stderr
+    shown = ask(prefect_api, "artifacts/filter", {"artifacts": {"key": {"any_": ["verdict-demo"]}}})
+    assert "**coral is better.** By 30 points." in shown[0]["data"]
+    assert "/#/models/isthmus-demo/versions/1?" in shown[0]["data"]
     assert promoted.returncode == 0, promoted.stderr
     assert "isthmus-demo version 1 (no champion yet: a first promotion): yes" in promoted.stderr
     assert "isthmus-demo: champion is version 1" in promoted.stderr

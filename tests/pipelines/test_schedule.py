@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from pipelines.schedule import add
 from tests.pipelines.tiny_project import REPOSITORY, wait_until, write_project
 from tests.servers import free_port
 
@@ -30,6 +31,7 @@ def project(tmp_path: Path) -> Path:
     nightly["parameters"] = {"scenarios": ["tiny"], "publish": False, "check": False}
     nightly["schedules"][0]["cron"] = "* * * * *"
     (project / "prefect.yaml").write_text(yaml.safe_dump(document))
+    add(project / "prefect.yaml", "tiny", "watch", "30 3 * * *", "Europe/Berlin")
     return project
 
 
@@ -115,6 +117,12 @@ def test_a_cron_schedule_fires_on_a_real_server_and_runs_the_line(
     tables = ask(api, "artifacts/filter", {"artifacts": {"key": {"any_": ["transfer"]}}})
     assert any("| report@tiny | done |" in table["data"] for table in tables)
     names = {deployment["name"]: deployment for deployment in ask(api, "deployments/filter", {})}
-    assert set(names) == {"nightly", "morning", "watch"}
+    assert set(names) == {"nightly", "morning", "watch", "watch-tiny"}
+    own = names["watch-tiny"]
+    assert own["parameters"] == {"scenario": "tiny"} and own["global_concurrency_limit"]["limit"] == 1
+    assert (
+        own["schedules"][0]["schedule"] | {"cron": "30 3 * * *", "timezone": "Europe/Berlin"}
+        == own["schedules"][0]["schedule"]
+    )
     assert names["morning"]["schedules"][0]["schedule"]["cron"] == "0 6 * * *"
     assert names["nightly"]["global_concurrency_limit"]["limit"] == 1

@@ -28,7 +28,11 @@ SIZE = 20  # [pixel]
 # MLflow 3.17 compares a column index with a range while it reads an input example, which pandas 3 deprecates.
 MLFLOW_ON_PANDAS_3 = pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning")
 VERDICT = {"label": "Better than source-only", "headline": "coral is better.", "detail": "By 30 points."}
-CARD = {"verdict": VERDICT, "intended_use": "Sort images."}
+CARD = {
+    "score": {"key": "balanced_accuracy", "name": "balanced accuracy"},
+    "verdict": VERDICT,
+    "intended_use": "Sort images.",
+}
 _PLOTS = {
     "curves": "series,epoch,loss\ncoral,1,0.5\n",
     "leaderboard": "method,score,low,high,on\ncoral,0.8,0.7,0.9,target\n",

@@ -151,6 +151,8 @@ def test_the_first_screen_gives_the_gain_in_mean_iou_with_its_interval(made: Rep
     assert f"ensemble is better than source\u2011only by {100 * mine['minus_source_only']['mean']:.1f} points." in page
     assert f"{100 * mine['mean_iou']['mean']:.1f}% mean IoU (95% interval" in page
     assert "(2 more have none)" in page and "balanced accuracy (95%" not in page
+    scores = read_json(made.root / "scores.json")
+    assert (scores["target"], scores["boundary"]) == tuple(round(mine[n]["mean"], 4) for n in ("mean_iou", "boundary"))
 
 
 def test_the_worst_images_come_first_with_outlines_and_wrong_pixels(made: ReportFiles, page: str) -> None:

@@ -42,3 +42,12 @@ def points_with_interval(value: dict[str, Any]) -> str:
     """
     low, high = (points(value[k]).removesuffix(" points") for k in ("low", "high"))
     return f"{points(value['mean'])} (paired 95% interval {low} to {high})"
+
+
+def markdown_cell(value: Any) -> str:
+    """Returns text that stays inside one Markdown table cell and holds no live HTML.
+
+    >>> markdown_cell("a|b <i>")
+    'a\\\\|b &lt;i>'
+    """
+    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")

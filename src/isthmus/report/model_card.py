@@ -48,6 +48,7 @@ def common_facts(findings: Findings) -> dict[str, Any]:
     verdict = judge(findings)
     return {
         "name": findings.name,
+        "score": {"key": findings.scored.metric, "name": findings.scored.name},
         "simulated": findings.simulated,
         "warnings": warnings(findings.audit, findings.scenario.group),
         "verdict": {"label": verdict.label, "headline": verdict.headline, "detail": verdict.detail},

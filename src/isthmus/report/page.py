@@ -14,7 +14,7 @@ from isthmus.report.audit_facts import warnings
 from isthmus.report.charts import curves, maps, predicted_shares, reliability
 from isthmus.report.data_facts import data_facts, shift_facts
 from isthmus.report.explanations import Explained
-from isthmus.report.formatting import ABSENT, MINUS, points, share
+from isthmus.report.formatting import ABSENT, MINUS, markdown_cell, points, share
 from isthmus.report.label_list import Line
 from isthmus.report.leaderboard import leaderboard
 from isthmus.report.results import Findings
@@ -133,12 +133,3 @@ def words(name: str) -> str:
     'source val accuracy'
     """
     return name.replace("_", " ")
-
-
-def markdown_cell(value: Any) -> str:
-    """Returns text that stays inside one Markdown table cell and holds no live HTML.
-
-    >>> markdown_cell("a|b <i>")
-    'a\\\\|b &lt;i>'
-    """
-    return " ".join(str(value).split()).replace("|", "\\|").replace("<", "&lt;")

@@ -41,7 +41,7 @@ def scores(
 ) -> dict[str, float]:  # fmt: skip
     """Returns name -> number, names of `MEANING`; what was not measured is left out.
 
-    Without target labels an estimate or what a person's labels measured stands in place of the score and the gain.
+    Without target labels what a person's labels measured, or else the estimate, stands there with its interval.
 
     Args:
         metric: key of the task's score.
@@ -57,9 +57,11 @@ def scores(
         found |= _with_margins("gain", row["minus_source_only"], "mean") | {"regret": truth["regret"]["mean"]}
         found |= {name: row[name]["mean"] for name in _BESIDE if name in row}
         found["estimate"] = estimate.get("accuracy")
+    elif measured:
+        found |= _with_margins("measured", measured["methods"][chosen], "accuracy")
+        found["estimate"] = estimate.get("accuracy")
     else:
         found |= _with_margins("estimate", estimate, "accuracy")
-        found |= _with_margins("measured", measured["methods"][chosen], "accuracy") if measured else {}
     if alarms := truth.get("anomaly"):
         row = alarms["methods"][chosen]
         found |= {"false_alarms": _mean(row["false_alarm_rate"]), "found": _mean(row["found"])}

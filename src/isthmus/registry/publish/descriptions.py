@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from isthmus.report.page import markdown_cell
+from isthmus.report.formatting import markdown_cell
 from isthmus.report.scores import MEANING
 
 NOTE = "mlflow.note.content"  # MLflow's tag of a description
@@ -30,7 +30,7 @@ def run_note(scenario: str, card: Mapping[str, Any], scores: Mapping[str, float]
     """
     return "\n".join(
         [
-            *_verdict(card, scores, score),
+            *verdict_lines(card, scores, score),
             "",
             "Artifacts: `report/report.html` is the report, `report/model_card.md` the card, `plots` has the pictures,"
             " `truth.json` and `metrics.json` all numbers. The runs below it are the methods, one a seed.",
@@ -47,7 +47,7 @@ def version_note(model: str, card: Mapping[str, Any], scores: Mapping[str, float
         f"`isthmus trace {model}/VERSION` leads to the bytes of each image, `isthmus compare {model}@champion"
         f" {model}/VERSION` shows what is different."
     )
-    return "\n".join([*_verdict(card, scores, score), "", commands])
+    return "\n".join([*verdict_lines(card, scores, score), "", commands])
 
 
 def model_note(model: str, card: Mapping[str, Any]) -> str:
@@ -66,7 +66,8 @@ def method_note(method: str, seed: int, score: str, value: float | None) -> str:
     return f"{method}, seed {seed}{told}"
 
 
-def _verdict(card: Mapping[str, Any], scores: Mapping[str, float], score: str) -> list[str]:
+def verdict_lines(card: Mapping[str, Any], scores: Mapping[str, float], score: str) -> list[str]:
+    """Returns the verdict and a table of its numbers; arguments as of `run_note`."""
     verdict = card["verdict"]
     rows = [f"| {n} | {scores[n]:.4f} | {text.format(score=score)} |" for n, text in MEANING.items() if n in scores]
     lines = [f"**{markdown_cell(verdict['headline'])}** {markdown_cell(verdict['detail'])}"]

@@ -1,7 +1,8 @@
 """Feeds MLflow from the stages' files, after they are done: runs, curves, datasets, and the model with its lineage."""
 
+import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from isthmus.core.errors import StoreError
@@ -10,7 +11,15 @@ from isthmus.core.progress import log, track
 from isthmus.registry.lineage.git_remote import keep_snapshot
 from isthmus.registry.lineage.lineage import Lineage, read_lineage
 from isthmus.registry.lineage.snapshot import take_snapshot
-from isthmus.registry.publish.descriptions import NOTE, method_note, model_note, run_name, run_note, version_note
+from isthmus.registry.publish.descriptions import (
+    NOTE,
+    method_note,
+    model_note,
+    run_name,
+    run_note,
+    verdict_lines,
+    version_note,
+)
 from isthmus.registry.publish.packaging import scenario_of, write_model
 from isthmus.registry.publish.records import Publication, find_record, record_path
 from isthmus.registry.publish.run_contents import Shown, curves, flat, log_results, numbered, read_shown
@@ -36,10 +45,12 @@ class Published:
         model_id: address it by `models:/<model_id>`.
         run: id of the parent run.
         tracking_uri: the store.
+        experiment: MLflow's id of it.
         key: of the lock entries.
         snapshot: commit of the tree that ran.
         report: the folder of the report, from the project's root.
         new: False when these very results were published before.
+        verdict: what the report says, with its numbers, as Markdown; empty where it was not asked for.
     """
 
     scenario: str
@@ -48,23 +59,41 @@ class Published:
     model_id: str
     run: str
     tracking_uri: str
+    experiment: str
     key: str
     snapshot: str
     report: str
     new: bool
+    verdict: str = ""
 
     def places(self) -> list[str]:
         """Returns where a person finds the report, the model and MLflow's page, one line each."""
-        page = f"#/models/{self.model}/versions/{self.version}{TRAINING}"
-        if self.tracking_uri.startswith("http"):
-            seen = f"{self.tracking_uri.rstrip('/')}/{page}"
-        else:
-            seen = f"isthmus ui, then http://127.0.0.1:5000/{page}"  # never the address, which may hold a password
+        page = f"{self.server()}/#/models/{self.model}/versions/{self.version}{TRAINING}"
+        seen = page if self.tracking_uri.startswith("http") else f"isthmus ui, then {page}"
         return [
             f"report: {self.report}/report.html",
             f"model:  {self.model} version {self.version} ({'new' if self.new else 'as before'}), alias candidate",
             f"MLflow: {seen}",
         ]
+
+    def server(self) -> str:
+        """Returns where MLflow's pages are, or will be when `isthmus ui` has started them."""
+        if not self.tracking_uri.startswith("http"):
+            return "http://127.0.0.1:5000"  # never the address of a database, which may hold a password
+        return re.sub(r"(?<=//)[^/@]*@", "", self.tracking_uri.rstrip("/"))
+
+    def note(self) -> str:
+        """Returns the verdict, and links to the report, the model and the run, as Markdown."""
+        server, run = self.server(), f"{self.experiment}/runs/{self.run}"
+        links = [
+            f"- report: `{self.report}/report.html`, and [among the run's files]"
+            f"({server}/#/experiments/{run}/artifacts/report/report.html{TRAINING})",
+            f"- model: [{self.model} version {self.version}]"
+            f"({server}/#/models/{self.model}/versions/{self.version}{TRAINING})",
+            f"- run: [{self.scenario}]({server}/#/experiments/{run}{TRAINING})",
+        ]
+        start = "" if self.tracking_uri.startswith("http") else "\n`isthmus ui` starts the pages that these links name."
+        return "\n".join([self.verdict, "", *links, start])
 
 
 def publish(project: Path, scenario: str, flow_run_id: str | None = None) -> Published:
@@ -81,17 +110,18 @@ def publish(project: Path, scenario: str, flow_run_id: str | None = None) -> Pub
     lineage = read_lineage(project, scenario)
     store = open_store(lineage.project, make=True)
     path = record_path(lineage.project, lineage.key, store.uri)
+    shown = read_shown(lineage)
     with exclusive(path.parent / f"{scenario}.lock", f"publishing {scenario}"):
         record = _found(lineage, store)
         new = record is None or not record.version
         if record is None or not record.version:
             record = _begun(record, lineage, store, path)
-            shown = read_shown(lineage, scenario_of(lineage))
             _publish_runs(record, lineage, store, path, flow_run_id, shown)
             _publish_model(record, lineage, store, path, shown)
         if store.aliases(model_name(scenario)).get(CANDIDATE) != record.version:
             store.set_alias(model_name(scenario), CANDIDATE, record.version)
-    return _published(record, lineage, store, new)
+    verdict = "\n".join(verdict_lines(shown.card, shown.scores, shown.score))
+    return replace(_published(record, lineage, store, new), verdict=verdict)
 
 
 def find_published(project: Path, scenario: str) -> tuple[Lineage, Published, Store]:
@@ -122,7 +152,8 @@ def model_name(scenario: str) -> str:
 def _published(record: Publication, lineage: Lineage, store: Store, new: bool) -> Published:
     return Published(
         record.scenario, model_name(record.scenario), record.version, record.model_id, record.runs[PARENT],
-        store.uri, record.key, record.snapshot, lineage.flag(f"report@{record.scenario}", "report"), new,
+        store.uri, record.experiment, record.key, record.snapshot,
+        lineage.flag(f"report@{record.scenario}", "report"), new,
     )  # fmt: skip
 
 

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isthmus.core import plugins
 from isthmus.core.files import read_json, write_json
-from isthmus.data.scenario import Scenario
 from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage
 from isthmus.registry.publish.pictures import draw
 from isthmus.registry.publish.records import Publication
 from isthmus.registry.store.tracking import DatasetRecord, Point, Store
-from isthmus.report.results import Scored
 
 TABLES = ("curves", "leaderboard", "confusion", "reliability")  # flags of `report`
 
@@ -44,17 +41,17 @@ class Shown:
         return values[place] if place < len(values) else None
 
 
-def read_shown(lineage: Lineage, scenario: Scenario) -> Shown:
+def read_shown(lineage: Lineage) -> Shown:
     """Reads it from the files of the stages."""
-    scored: Scored = plugins.load("report.tasks", scenario.task).Report.scored
+    card = read_json(lineage.path("report", "report") / "model_card.json")
     truth = read_json(lineage.path("evaluate", "truth"))
     rows = truth["methods"] if truth["available"] else {}
     return Shown(
         read_json(lineage.path("select", "choice")),
-        read_json(lineage.path("report", "report") / "model_card.json"),
+        card,
         read_json(lineage.path("report", "scores")),
-        scored.name,
-        {method: row[scored.metric]["per_seed"] for method, row in rows.items()},
+        card["score"]["name"],
+        {method: row[card["score"]["key"]]["per_seed"] for method, row in rows.items()},
     )
 
 
