@@ -31,13 +31,16 @@ class Row(NamedTuple):
 
 
 def by_turns(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Returns the seconds of each run, one after another in each round, so that a busy machine slows all alike."""
+    """Returns the processor seconds of each run, one after another in each round.
+
+    Of one thread they are its time on a quiet machine; what others do meanwhile is not counted.
+    """
     found: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            start = time.perf_counter()
+            start = time.process_time()
             run()
-            found[name].append(time.perf_counter() - start)
+            found[name].append(time.process_time() - start)
     return found
 
 
