@@ -17,7 +17,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check fast soak docs repro all install install-dev wheel lock audit digests clean help
+.PHONY: demo test check fast bench soak docs repro all install install-dev wheel lock audit digests clean help
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -36,6 +36,10 @@ check: install-dev ## Format, lint, types, import floors
 
 fast: install-dev ## The tests that take seconds
 	@pytest -n 2 -m "not slow and not soak" -q
+
+bench: install-dev ## Measures speed against its goals; writes docs/performance.md; IMAGES=FOLDER compares features too
+	@python -m benchmarks.embed --write . $(if $(IMAGES),&& python -m benchmarks.embed --images $(IMAGES) --write .)
+	@python -m benchmarks.overheads --write .
 
 soak: install-dev ## The heavy lists: chaos, kills, races, 20,000 images; writes docs/reliability.md
 	@pytest -m soak -q --timeout 3600

@@ -23,7 +23,7 @@ from isthmus.training.data import TrainingData
 from tests.scenario_files import CLASSES, ScenarioFiles, write_scenario
 
 
-def place(root: Path, precision: str = "auto", **changes: object) -> ScenarioFiles:
+def place(root: Path, precision: str = "float32", **changes: object) -> ScenarioFiles:
     """Writes a scenario whose model is small and quick; `changes` go into its model section."""
     files = write_scenario(root, {"source_only": 0.5}, images=160)
     document = yaml.safe_load(files.params.read_text())

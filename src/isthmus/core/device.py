@@ -40,5 +40,3 @@ def make_deterministic(threads: int) -> None:
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=False)
-    # Otherwise torch fills every new tensor with NaN, for code that reads what it never wrote: a tenth of `embed`.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -41,7 +41,7 @@ class EmbedConfig(Config):
     threads: int = Field(2, ge=1, description="of the CPU; features may differ in the last digits between counts")
     device: DeviceName = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
+        "float32",
         description="of the frozen network; auto: bfloat16 where processor or GPU has instructions for it and features"
         " keep a cosine of 0.999 to those of float32",
     )

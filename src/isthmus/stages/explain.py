@@ -14,27 +14,19 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from isthmus.core.config import Config
-from isthmus.core.device import make_deterministic
 from isthmus.core.files import atomic_folder, read_json, write_json
-from isthmus.core.progress import track
 from isthmus.data.manifest import INDEX, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
-from isthmus.evaluation.explanation.attention_maps import explain, why_not
 from isthmus.evaluation.explanation.shown_cases import cases
 from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.evaluation.selection.choice import parts
-from isthmus.models.classifier import Mean
-from isthmus.models.trained import TrainedClassifier, load_candidate
 from isthmus.stages._cli import stage
 
 IMAGES = 12  # of the target's test split that are explained
 _THREADS = 2  # of the CPU: maps may differ in the last digits between counts
-_BATCH = 4  # [image]: attention of all blocks is held at once
 
 
 class Params(Config):
@@ -56,7 +48,6 @@ def run(
     explained: Path,
 ) -> None:
     """Loads the chosen model with its backbone, picks images, writes their maps."""
-    make_deterministic(_THREADS)
     answers = params.scenario.annotation_config()
     if not answers.labelled or answers.regions:
         reason = "the answer is a mask, which shows it" if answers.masks else "the answer is boxes, which show it"
@@ -66,12 +57,18 @@ def run(
             np.save(folder / "maps.npy", np.zeros((0, 2, 1, 1), np.float32))
             write_json(folder / "explain.json", {"why_not": reason, "images": []})
         return
+    from isthmus.core.device import make_deterministic  # torch takes 2 s, and masks and boxes do not need it
+    from isthmus.evaluation.explanation.attention_maps import why_not
+    from isthmus.evaluation.explanation.model_maps import maps_of, network_of
+    from isthmus.models.trained import load_candidate
+
+    make_deterministic(_THREADS)
     made = read_json(choice)
     chosen = made["chosen"]
     model = load_candidate(trained, parts(made, chosen["method"]), features, chosen["seed"]).requires_grad_(False)
     target = params.scenario.target
     shown = cases(read_table(predictions, PREDICTIONS), target, IMAGES)
-    network = _network(model)
+    network = network_of(model)
     hindered = "the prediction is a mean of several networks" if network is None else why_not(network)
     maps = np.zeros((0, 2, 1, 1), np.float32)
     if network is not None and hindered is None and len(shown):
@@ -79,43 +76,12 @@ def run(
         place = {image_id: row for row, image_id in enumerate(index["image_id"])}
         rows = np.array([place[image_id] for image_id in shown["image_id"]], dtype=np.int64)
         pixels = Rows(prepared / "shards", index).take(rows)
-        maps = _maps(model, network, pixels, shown["predicted"].to_numpy(dtype=np.int64), model.domains.index(target))
+        maps = maps_of(model, network, pixels, shown["predicted"].to_numpy(dtype=np.int64), model.domains.index(target))
     facts = shown[["image_id", "case", "predicted", "confidence"]].to_dict("records") if len(maps) else []
     facts = [fact | {"confidence": round(float(fact["confidence"]), 6)} for fact in facts]
     with atomic_folder(explained) as folder:
         np.save(folder / "maps.npy", maps)
         write_json(folder / "explain.json", {"why_not": hindered, "images": facts})
-
-
-def _network(model: TrainedClassifier) -> torch.nn.Module | None:
-    """Returns the one network that sees the pixels; None where each part of a mean has its own."""
-    if model.encoder is not None:
-        return model.encoder.network
-    if isinstance(model.classifier, Mean):
-        return None
-    network: torch.nn.Module = model.classifier.backbone.network  # type: ignore[assignment]
-    return network
-
-
-def _maps(
-    model: TrainedClassifier,
-    network: torch.nn.Module,
-    pixels: NDArray[np.generic],
-    predicted: NDArray[np.int64],
-    domain: int,
-) -> NDArray[np.float32]:
-    def answer(images: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = model(images, torch.full((len(images),), domain, dtype=torch.int64)).logits
-        return logits
-
-    images, classes = torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2), torch.from_numpy(predicted)
-    starts = range(0, len(images), _BATCH)
-    found = []
-    for start in track(starts, "explain", len(starts), "batch"):
-        batch = slice(start, start + _BATCH)
-        both = explain(network, answer, images[batch], classes[batch])
-        found.append(torch.stack(both, dim=1).numpy())
-    return np.concatenate(found).astype(np.float32)
 
 
 if __name__ == "__main__":

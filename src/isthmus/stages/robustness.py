@@ -9,16 +9,14 @@ and code, so that a run that was cut off goes on.
 
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
 from isthmus.core.config import Config
-from isthmus.core.device import make_deterministic
 from isthmus.core.files import hash_files, read_json, sha256_bytes, write_json
 from isthmus.core.fingerprint import Code
 from isthmus.core.progress import track
@@ -30,11 +28,7 @@ from isthmus.evaluation.scoring.corruptions import SEVERITIES, corrupted, suite
 from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.evaluation.scoring.robustness import Errors, robustness_document
 from isthmus.evaluation.selection.choice import SOURCE_ONLY, parts
-from isthmus.models.embedding import encode
-from isthmus.models.trained import TrainedClassifier, load_candidate
 from isthmus.stages._cli import stage
-
-_BATCH = 32  # [image]
 
 
 class RobustnessConfig(Config):
@@ -69,6 +63,10 @@ def run(
     if not params.robustness.images or not params.scenario.annotation_config().labelled:
         write_json(robustness, {"measured": False})
         return
+    from isthmus.core.device import make_deterministic  # torch takes 2 s, and by default nothing is measured
+    from isthmus.evaluation.scoring.wrong_answers import wrong_shares
+    from isthmus.models.trained import load_candidate
+
     make_deterministic(params.robustness.threads)
     made, table = read_json(choice), read_table(predictions, PREDICTIONS)
     chosen = made["chosen"]
@@ -95,7 +93,7 @@ def run(
             images = pixels.take(rows[domain])
             if severity:
                 images = corrupted(images, name, kinds[name], severity, seed)
-            write_json(done, _errors(models, images, domain, table["label"].to_numpy()[rows[domain]]))
+            write_json(done, wrong_shares(models, images, domain, table["label"].to_numpy()[rows[domain]]))
         errors[domain, name, severity] = read_json(done)
     clean = {domain: errors[domain, "clean", 0] for domain in rows}
     cells: dict[str, dict[str, Errors]] = {
@@ -112,26 +110,6 @@ def _labelled_rows(table: pd.DataFrame, scenario: Scenario, count: int) -> dict[
     test = (table["split"] == "test") & table["label"].notna()
     found = {d: np.flatnonzero(test & (table["domain"] == d))[:count] for d in scenario.domains}
     return {domain: places for domain, places in found.items() if len(places)}
-
-
-@torch.no_grad()
-def _errors(
-    models: dict[str, TrainedClassifier], images: NDArray[Any], domain: str, labels: NDArray[Any]
-) -> dict[str, float]:
-    """Returns the share of wrong answers of each model; a frozen backbone, the same for all, runs once."""
-    wrong = dict.fromkeys(models, 0)
-    for start in range(0, len(images), _BATCH):
-        batch, known = images[start : start + _BATCH], labels[start : start + _BATCH].astype(np.int64)
-        first = next(iter(models.values()))
-        seen = None if first.encoder is None else torch.from_numpy(encode(first.encoder, batch, torch.device("cpu")))
-        for method, model in models.items():
-            if seen is None:
-                answers = model.predict_logits(batch, domain).argmax(axis=1)
-            else:
-                domains = torch.full((len(batch),), model.domains.index(domain), dtype=torch.int64)
-                answers = model.classifier(seen, domains).logits.numpy().argmax(axis=1)
-            wrong[method] += int((answers != known).sum())
-    return {method: count / len(images) for method, count in wrong.items()}
 
 
 if __name__ == "__main__":
