@@ -18,6 +18,7 @@ from isthmus.listing import FOLDERS, listed
 from isthmus.new_project import template
 from isthmus.registry.promotion import promotion
 from isthmus.schema import schema
+from pipelines import transfer
 
 # where the options of a plugin stand in params.yaml
 PLACES = {
@@ -265,7 +266,7 @@ def statuses() -> str:
 
 def _errors() -> Iterator[type[IsthmusError]]:
     """Yields the kinds of errors, and those below them that have a status of their own."""
-    assert promotion  # its errors are known once it is imported
+    assert promotion and transfer  # their errors are known once they are imported
     kinds = list(IsthmusError.__subclasses__())
     for kind in kinds:
         if kind.__base__ is IsthmusError or "exit_status" in vars(kind):

@@ -67,7 +67,7 @@ class Encoder(nn.Module):
     def pixels(self, images: Tensor, domains: Tensor) -> Tensor:
         """Returns images as the network takes them."""
         normalised: Tensor = self.standardise(in_unit_range(images), domains)
-        return normalised.to(self.dtype)
+        return normalised if self.dtype == torch.float32 else normalised.to(self.dtype)
 
     def at(self, precision: Precision) -> Self:
         """Rounds the network, which no longer trains, to a precision in place; features stay float32.
