@@ -15,8 +15,9 @@ from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
 from isthmus.core.seeds import derive_seed
 from isthmus.data.augment import artifacts
-from isthmus.data.augment.views import Orientation, cropped, cut_mixed, erased, mixed, oriented, strong_view, weak_view
+from isthmus.data.augment.views import cropped, cut_mixed, erased, mixed, oriented, strong_view, weak_view
 from isthmus.data.batch import Batch
+from isthmus.data.kinds import Orientation
 from isthmus.data.shards import CellRows, cells_of
 from isthmus.models.recipe import Augment
 

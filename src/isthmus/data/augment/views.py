@@ -4,13 +4,12 @@ No hue, and flips only where they are asked for: they change what a digit, a sid
 """
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Orientation = Literal["none", "mirror", "turns"]
+from isthmus.data.kinds import Orientation
 
 
 def highest(dtype: torch.dtype) -> float:

@@ -2,16 +2,16 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from isthmus.core.config import Config
-from isthmus.data.augment.views import Orientation
 from isthmus.data.image import Image
 
+Orientation = Literal["none", "mirror", "turns"]  # of an image: as it is, one of two, one of eight
 Fitted = dict[str, Any]  # JSON types; what was learnt from one domain's training images
 
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from isthmus.core.errors import DataError
-from isthmus.data.augment.views import Orientation
 from isthmus.data.image import Image
 from isthmus.data.imaging.bands import (
     COLOURS,
@@ -27,7 +26,7 @@ from isthmus.data.imaging.bands import (
     without_transparency,
 )
 from isthmus.data.imaging.resample import around_middle, middle, resampled
-from isthmus.data.kinds import Fitted, Kind, KindConfig
+from isthmus.data.kinds import Fitted, Kind, KindConfig, Orientation
 
 _QUANTILES = 129  # kept of each band of each image: a kilobyte, whatever the image's size
 
