@@ -3,7 +3,7 @@
 `python -m benchmarks.label_sets --mirror MIRROR --out out/choice steel office` drops the second half of the classes, in
 alphabetical order, from the target (partial) or from the source (open) of the first two directions of each data set,
 trains with the shipped settings, and prints balanced accuracy over the known classes, and how well the confidence of
-the answer tells images of known classes from unknown ones (AUROC; .5: not at all). `--out` may be that of
+the answer separates images of known classes from unknown ones (AUROC; .5: not at all). `--out` may be that of
 `benchmarks.choice`, whose features are used again.
 """
 
@@ -83,8 +83,8 @@ def scored(pair: Pair) -> tuple[Any, ...]:
         found = (100 * balanced_accuracy(logits[at].argmax(axis=1), labels[at]) for at in known.values())
         cells.append(" / ".join(f"{value:.1f}" for value in found))
     confidence, known_here = softmax(logits[rows["train"]]).max(axis=1), labels[rows["train"]] < classes
-    told = f"{auroc(confidence, known_here):.2f}" if not known_here.all() else ""
-    return pair.name, f"{1 - known_here.mean():.0%}", *cells, told
+    separated = f"{auroc(confidence, known_here):.2f}" if not known_here.all() else ""
+    return pair.name, f"{1 - known_here.mean():.0%}", *cells, separated
 
 
 def main() -> None:

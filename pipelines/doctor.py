@@ -10,6 +10,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -124,7 +125,7 @@ def _dvc(project: Path) -> Found:
     if (project / DVC_LOCK).exists():
         with flocked(project / DVC_LOCK, patience=0.0):
             pass
-    cache = Path(run_dvc(project, "cache", "dir").strip())
+    cache = _cache(project)
     yield "ok", f"its cache is {cache}; no other dvc is running"
     if remote := default_remote(project):
         yield "ok", f"the default remote is '{remote}'"
@@ -132,8 +133,13 @@ def _dvc(project: Path) -> Found:
         yield "note", "no remote: data and results lie on this machine alone", "dvc remote add -d NAME ADDRESS"
 
 
+@lru_cache(maxsize=1)
+def _cache(project: Path) -> Path:
+    return Path(run_dvc(project, "cache", "dir").strip())
+
+
 def _disk(project: Path) -> Found:
-    cache = Path(run_dvc(project, "cache", "dir").strip()) if (project / ".dvc").is_dir() else project
+    cache = _cache(project) if (project / ".dvc").is_dir() else project
     cache = next(folder for folder in (cache, *cache.parents) if folder.exists())
     other = cache.stat().st_dev != project.stat().st_dev
     for place in [project, *([cache] if other else [])]:

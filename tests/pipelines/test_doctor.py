@@ -146,6 +146,7 @@ def test_a_server_of_prefect_must_answer_and_be_of_the_same_kind(
 
 def test_weights_are_looked_for_without_a_download(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr("urllib.request.getproxies", dict)
     backbone = {"name": "timm", "architecture": "vit_tiny_patch16_224", "weights": "auto"}
     write_params(project, scenarios={"demo": {"model": "vit"}}, models={"vit": {"backbone": backbone}})
     stages = {"embed": {"foreach": "${scenarios}", "do": {"cmd": "python -m embed --cache cache"}}}
@@ -154,7 +155,7 @@ def test_weights_are_looked_for_without_a_download(project: Path, monkeypatch: p
     ((state, text, mend),) = found("weights", project)
     assert state == "fault" and "vit_tiny_patch16_224: weights: auto: none at hand" in text and "weights.md" in mend
 
-    kept = project / "cache" / "weights" / "vit_tiny_patch16_224.augreg-hub.safetensors"
+    kept = project / "cache" / "weights" / "vit_tiny_patch16_224.augreg_in21k_ft_in1k-hub.safetensors"
     kept.parent.mkdir(parents=True)
     kept.touch()
     assert found("weights", project) == [
@@ -174,6 +175,7 @@ def test_weights_that_are_nowhere_name_where_they_were_looked_for(
     source: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setattr("urllib.request.getproxies", dict)
 
     with pytest.raises(WeightsError, match=why):
         at_hand("vit_tiny_patch16_224", source, tmp_path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -149,7 +150,7 @@ class TrainingData:
         if self.shares is not None:
             soft_labels = torch.from_numpy(self.shares[rows])
         if self.images:
-            inputs = cropped(oriented(inputs, self._orientation(), generator), self.augment.crop, generator)
+            inputs = cropped(oriented(inputs, self._orientation, generator), self.augment.crop, generator)
             target_strong = strong_view(inputs[len(rows) :], self.shift_pixels, generator) if strong else None
             inputs = weak_view(inputs, self.shift_pixels, generator)
             # Source images and strong views alone: a teacher labels the weak target views.
@@ -173,6 +174,7 @@ class TrainingData:
             overlap=self.shares is not None,
         )
 
+    @cached_property
     def _orientation(self) -> Orientation:
         if self.augment.orientation != "of_kind":
             return self.augment.orientation

