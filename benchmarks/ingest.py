@@ -1,6 +1,6 @@
 """How fast `ingest` and `prepare` take photographs, against a plain one-process Pillow loop, and what memory they need.
 
-python -m benchmarks.ingest [--images 5000] [--folder DIR]
+python -m benchmarks.ingest [--images 5000] [--size 300 400] [--folder DIR] [--write .]
 
 The loop opens, decodes and resizes each file to the side that `prepare` writes, bicubic as `prepare` does, and keeps
 nothing. All three run in the same folder, one after another, so that the ratios hold on a busy machine too. Memory is
@@ -18,13 +18,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.performance import DOCUMENT, Row, facts, goals
+from benchmarks.sections import write_section
 from isthmus.data.ingest.tables import IngestConfig
 from isthmus.data.scenario import Scenario
 from isthmus.data.workers import in_order, processors
@@ -32,28 +34,35 @@ from isthmus.stages import ingest, prepare
 
 SIDE = 154  # [pixel] of prepared images
 _SIZE = (300, 400)  # [pixel] of a photograph
+_GOALS = {(150, 200): 4.0, _SIZE: 2.0, (600, 800): 3.5}  # [of the loop on one processor], by size
 
 
-def write_images(folder: Path, count: int, broken: int = 0) -> None:
-    """Writes JPEGs of two domains and two classes, all different, of about 20 kB; the same count, the same bytes.
+def write_images(folder: Path, count: int, broken: int = 0, size: tuple[int, int] = _SIZE) -> None:
+    """Writes JPEGs of two domains and two classes, all different; the same arguments, the same bytes.
 
     Args:
         folder: new.
         count: images.
         broken: so many of the files are cut in the middle.
+        size: height and width [pixel]; the default makes about 20 kB a file.
     """
     for domain in ("a", "b"):
         for name in ("bad", "good"):
             (folder / domain / name).mkdir(parents=True, exist_ok=True)
-    for number, data in enumerate(in_order(_photograph, range(count), processors())):
+    for number, data in enumerate(in_order(partial(photograph, size), range(count), processors())):
         path = folder / "ab"[number % 2] / ("bad", "good")[number // 2 % 2] / f"{number:06d}.jpg"
         path.write_bytes(data[: len(data) // 2] if number < broken else data)
 
 
-def _photograph(number: int) -> bytes:
+def photograph(size: tuple[int, int], number: int) -> bytes:
+    """Returns a JPEG of a smooth scene with grain.
 
+    Args:
+        size: height and width [pixel].
+        number: of the scene.
+    """
     rng = np.random.default_rng(number)
-    height, width = _SIZE
+    height, width = size
     colours = rng.uniform(70, 180, (5, 6, 3)).astype(np.float32)
     smooth = np.stack(
         [
@@ -62,21 +71,20 @@ def _photograph(number: int) -> bytes:
         ],
         axis=2,
     )
-    grain = np.roll(_grain(), (int(rng.integers(height)), int(rng.integers(width))), (0, 1))
+    grain = np.roll(_grain(size), (int(rng.integers(height)), int(rng.integers(width))), (0, 1))
     pixels = np.clip(smooth + grain[..., None] * rng.uniform(0.5, 1.0, 3), 0, 255).astype(np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "JPEG", quality=85)
     return stream.getvalue()
 
 
-def _grain(known: list[np.ndarray] = []) -> np.ndarray:  # noqa: B006 - one a process
-    if not known:
-        rng, total = np.random.default_rng(0), np.zeros(_SIZE, np.float32)
-        for side, strength in ((24, 14.0), (96, 7.0), (300, 3.0)):
-            small = Image.fromarray(rng.normal(0, strength, (side, side)).astype(np.float32))
-            total += np.asarray(small.resize(_SIZE[::-1], Image.Resampling.BICUBIC))
-        known.append(total)
-    return known[0]
+@lru_cache(maxsize=1)
+def _grain(size: tuple[int, int]) -> np.ndarray:
+    rng, total = np.random.default_rng(0), np.zeros(size, np.float32)
+    for side, strength in ((24, 14.0), (96, 7.0), (300, 3.0)):
+        small = Image.fromarray(rng.normal(0, strength, (side, side)).astype(np.float32))
+        total += np.asarray(small.resize(size[::-1], Image.Resampling.BICUBIC))
+    return total
 
 
 def scenario() -> Scenario:
@@ -96,7 +104,7 @@ def plain_loop(paths: list[Path]) -> None:
 
 def run_ingest(raw: Path, out: Path) -> None:
     """Runs the stage with one process a processor."""
-    names = ("manifest", "locations", "labels_target")
+    names = ("manifest", "locations", "companions", "labels_target")
     tables: dict[str, Any] = {name: out / f"{name}.parquet" for name in names}
     params = ingest.Params(scenario=scenario(), ingest=IngestConfig(workers=processors()), seed=0)
     ingest.run(params, raw=raw, audit=out / "audit.json", quarantine=out / "quarantine.json", **tables)
@@ -109,8 +117,10 @@ def run_prepare(raw: Path, out: Path) -> None:
         raw=raw,
         manifest=out / "manifest.parquet",
         locations=out / "locations.parquet",
+        companions=out / "companions.parquet",
         checkpoints=out / "checkpoints",
         prepared=out / "prepared",
+        masks_target=out / "masks_target",
     )
 
 
@@ -202,20 +212,43 @@ def _only(what: str, raw: Path, out: Path) -> None:
     print(json.dumps({"seconds": time.perf_counter() - start}))
 
 
+def _rows(size: tuple[int, int], found: dict[str, float]) -> list[Row]:
+    goal = _GOALS[size]
+    return [
+        Row(
+            f"`{stage}` of {size[0]} x {size[1]} JPEGs: processor time of the loop, times processors, to the stage's",
+            f"{found[f'{stage}_cpu']:.1f} s, the loop {found['loop_cpu']:.1f} s",
+            f"at least {goal}",
+            f"{found[f'{stage}_ratio_by_cpu']:.2f}",
+            found[f"{stage}_ratio_by_cpu"] >= goal,
+        )
+        for stage in ("ingest", "prepare")
+    ]
+
+
 def main() -> None:
     """Prints the ratios as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=5000)
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only")
+    parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     if given.only:
         _only(given.only, given.folder, given.out)
         return
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        write_images(Path(folder) / "raw", given.images)
-        print(json.dumps({"images": given.images} | ratios(Path(folder) / "raw", Path(folder) / "out"), indent=2))
+    rows = []
+    for size in [tuple(given.size)] if given.size else list(_GOALS):
+        with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+            write_images(Path(folder) / "raw", given.images, size=size)
+            found = ratios(Path(folder) / "raw", Path(folder) / "out")
+        print(json.dumps({"images": given.images, "size": size} | found, indent=2), flush=True)
+        rows += _rows(size, found) if size in _GOALS else []
+    if given.write:
+        text = f"{facts('pillow', 'simplejpeg')} {given.images} images a size.\n\n{goals(rows)}"
+        write_section(given.write / DOCUMENT, "ingest", text)
 
 
 if __name__ == "__main__":

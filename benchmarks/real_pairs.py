@@ -128,6 +128,7 @@ def data_set(mirror: Path, out: Path, params: Path, family: str) -> Path:
         prepared=work / "prepared",
         cache=out / "cache",
         features=work / "features",
+        model=work / "model.json",
     )
     return work
 

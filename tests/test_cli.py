@@ -173,6 +173,7 @@ VERBS: dict[str, list[str]] = {
     "predict": ["mine", "."],
     "watch": ["mine"],
     "lr-range": ["mine", "coral"],
+    "tune": ["mine", "coral"],
     "reproduce": ["mine"],
     "serve": ["mine"],
     "where": ["mine", "1"],

@@ -458,6 +458,34 @@ def lr_range(
 
 
 @app.command()
+def tune(
+    scenario: ScenarioName,
+    method: Annotated[str, typer.Argument(help="a section under methods: in params.yaml")],
+    trials: Annotated[int, typer.Option(min=1, help="in all; those of an earlier call count")] = 20,
+    minutes: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=0, help="after which no trial begins; default: no limit"),
+    ] = None,
+    objective: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="labels (half of those for training) or a validator; default: labels where there are ten"),
+    ] = None,
+    ranges: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--range", help="KEY=LOW:HIGH or KEY=A,B,...; KEY as in params.yaml: methods.mcc.weight=0.1:10"),
+    ] = None,
+) -> None:
+    """Searches settings of a method without test labels by Optuna; needs the outputs of `dvc repro`; resumable."""
+    from isthmus.data.readers import require
+
+    require("optuna", "tune")
+    from isthmus.tune import Search, parsed
+    from isthmus.tune import tune as run_tune
+
+    typer.echo(run_tune(_project(), scenario, method, Search(trials, minutes, objective, parsed(ranges or []))).text())
+
+
+@app.command()
 def reproduce(
     model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
     tolerance: Annotated[float, typer.Option(help="allowed difference of each number, in its own unit")] = 0.005,

@@ -4,18 +4,18 @@
 `learning_rate.svg`: the two curves over the logarithm of the rate. No target label is read, by any path.
 """
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 from markupsafe import escape
 from pydantic import Field
 
-from isthmus.core.config import Config, load_params, read_yaml
+from isthmus.core.config import Config, load_params
 from isthmus.core.device import make_deterministic
 from isthmus.core.files import atomic_folder, write_json
 from isthmus.stages.train import Params, open_session, read_data
 from isthmus.training.range_test import RangeTest, range_test
+from isthmus.training_inputs import training_inputs
 
 _WIDTH, _HEIGHT, _EDGE = 640, 360, 50
 
@@ -59,12 +59,7 @@ def run_in_project(project: Path, scenario: str, method: str, tried: RangeConfig
     """
     sections = {field: place.format(scenario=scenario, method=method) for field, place in Params.SECTIONS.items()}
     params = load_params(Params, project / "params.yaml", sections)
-    command = str(read_yaml(project / "dvc.yaml")["stages"]["train"]["cmd"]).splitlines()[-1]
-    words = shlex.split(command.replace("${item.scenario}", scenario).replace("${item.method}", method))
-    paths = {
-        flag.removeprefix("--").replace("-", "_"): project / value
-        for flag, value in zip(words[3::2], words[4::2], strict=True)
-    }
+    paths = training_inputs(project, scenario, method)
     found = paths["trained"].parent.parent / "learning_rate" / method
     return run(params, tried, method=method, paths=paths, found=found), found
 

@@ -137,7 +137,10 @@ def test_a_changed_comment_and_docstring_run_nothing_but_the_fingerprints(edited
 
 
 @pytest.mark.slow
-def test_a_changed_method_trains_that_method_and_runs_what_follows(edited: Path) -> None:
+def test_a_changed_method_trains_that_method_and_runs_what_follows_and_a_model_of_others_nothing(edited: Path) -> None:
+    params = yaml.safe_load((edited / "params.yaml").read_text())
+    params["models"]["of_others"] = {"mode": "full", "backbone": {"name": "small_cnn"}}
+    (edited / "params.yaml").write_text(yaml.safe_dump(params))
     train = {path.name: hash_files([path]) for path in (edited / "out" / "demo" / "train").iterdir()}
 
     ran = repro_edited(edited, "select", "adapt/methods/coral.py", "self.weight * coral(", "0.5 * self.weight * coral(")

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ def place(root: Path, precision: str = "float32", **changes: object) -> Scenario
     document["embed"] = {"batch_size": 16, "precision": precision}
     files.params.write_text(yaml.safe_dump(document))
     params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
-    embed.run(params, prepared=files.prepared, cache=root / "cache", features=files.features)
+    embed.run(params, prepared=files.prepared, cache=root / "cache", features=files.features, model=root / "model.json")
     return files
 
 
@@ -57,6 +58,30 @@ def trained(files: ScenarioFiles, method: str, out: Path | None = None) -> Path:
         trained=folder,
     )
     return folder
+
+
+def test_the_file_that_train_depends_on_holds_the_settings_of_the_scenarios_model_and_no_others(tmp_path: Path) -> None:
+    files = place(tmp_path)
+    document = yaml.safe_load(files.params.read_text())
+    written = read_json(tmp_path / "model.json")
+    assert written["epochs"] == document["models"]["small_cnn"]["epochs"]
+
+    def again(document: dict[str, Any]) -> Any:
+        files.params.write_text(yaml.safe_dump(document))
+        params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
+        embed.run(
+            params,
+            prepared=files.prepared,
+            cache=tmp_path / "cache",
+            features=files.features,
+            model=tmp_path / "model.json",
+        )
+        return read_json(tmp_path / "model.json")
+
+    document["models"]["other"] = {"mode": "full", "backbone": {"name": "small_cnn"}, "epochs": 9}
+    assert again(document) == written
+    document["models"]["small_cnn"]["epochs"] = 5
+    assert again(document) == written | {"epochs": 5}
 
 
 def test_every_shipped_method_trains_in_frozen_mode_and_writes_what_the_contract_says(tmp_path: Path) -> None:
@@ -189,12 +214,24 @@ def test_embed_takes_unchanged_shards_from_its_cache_and_those_of_other_code_not
     params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
     shutil.rmtree(files.features)
 
-    embed.run(params, prepared=files.prepared, cache=tmp_path / "cache", features=files.features)
+    embed.run(
+        params,
+        prepared=files.prepared,
+        cache=tmp_path / "cache",
+        features=files.features,
+        model=tmp_path / "model.json",
+    )
 
     assert hash_files([files.features]) == before
     monkeypatch.setattr(embed.Code, "fingerprint", lambda *asked: f"other code of {asked[1:]}")
     with pytest.raises(AssertionError, match="encoded again"):
-        embed.run(params, prepared=files.prepared, cache=tmp_path / "cache", features=files.features)
+        embed.run(
+            params,
+            prepared=files.prepared,
+            cache=tmp_path / "cache",
+            features=files.features,
+            model=tmp_path / "model.json",
+        )
 
 
 @pytest.mark.parametrize(

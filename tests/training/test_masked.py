@@ -122,7 +122,9 @@ def embedded(files: ScenarioFiles, weights: str) -> np.ndarray:
     sections = {field: section.format(scenario="demo") for field, section in embed.Params.SECTIONS.items()}
     out = files.root / "embedded"
     params = load_params(embed.Params, files.params, sections)
-    embed.run(params, prepared=files.prepared, cache=files.root / "cache", features=out)
+    embed.run(
+        params, prepared=files.prepared, cache=files.root / "cache", features=out, model=files.root / "model.json"
+    )
     return np.load(out / "domain1-all.npy")
 
 

@@ -5,6 +5,9 @@ D]`: of each cell of the image's grid; `features/view<K>-<shard>.npy` the same o
 images; `backbone.safetensors` the very weights that made them, in float32; `embed.json` how the network is built, where
 its weights came from, and the precision at which it ran. Features are cached by shard, weights, precision and code
 outside the outputs, so that a run that was cut off, or one more image, costs only what is new.
+
+`model.json` holds the settings of the scenario's model. `train` depends on it: another model's settings train nothing
+again.
 """
 
 import shutil
@@ -20,7 +23,7 @@ from pydantic import Field
 
 from isthmus.core.config import Config
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
-from isthmus.core.files import atomic_file, atomic_folder, hash_files, sha256_file
+from isthmus.core.files import atomic_file, atomic_folder, hash_files, sha256_file, write_json
 from isthmus.core.fingerprint import Code
 from isthmus.core.progress import log, track
 from isthmus.data.augment.photometric import photometric_view
@@ -59,8 +62,8 @@ class Params(Config):
     embed: EmbedConfig
 
 
-def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
-    """Writes the features of all shards."""
+def run(params: Params, *, prepared: Path, cache: Path, features: Path, model: Path) -> None:
+    """Writes the features of all shards, and the settings of the model."""
     make_deterministic(params.embed.threads)
     device, size = pick_device(params.embed.device), params.embed.batch_size
     shards = sorted((prepared / "shards").glob("*.npy"))
@@ -87,6 +90,7 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path) -> None:
                 kept = cache / "features" / f"{view_prefix(number)}{stem}.npy"
                 name = f"{view_prefix(number)}{shard.name}"
                 _write(folder / name, shard, size, kept, partial(_of_view, encoder, device, number))
+    write_json(model, params.model.model_dump(mode="json"))
 
 
 def _of_view(encoder: Encoder, device: torch.device, number: int, images: NDArray[Any]) -> NDArray[Any]:

@@ -38,6 +38,13 @@ def test_a_picture_saved_again_or_resized_is_a_near_duplicate_of_itself() -> Non
     assert not any(1 in pair for pair in pairs)
 
 
+def test_a_large_photograph_is_a_near_duplicate_of_its_small_copy() -> None:
+    large = [scene(seed, 1100) for seed in range(6)]
+    copies = [np.asarray(Pillow.fromarray(values).resize((200, 200), Pillow.Resampling.LANCZOS)) for values in large]
+
+    assert near_pairs([small(values) for values in [*large, *copies]], 0.05) == [(k, k + 6) for k in range(6)]
+
+
 def test_different_pictures_smooth_gradients_and_flat_ones_are_no_near_duplicates() -> None:
     rng = np.random.default_rng(0)
     pictures = [small(scene(k)) for k in range(60)] + [small(pixels(rng)) for _ in range(60)]

@@ -1,9 +1,11 @@
+import io
 import json
 
 import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from benchmarks.ingest import photograph as photograph_of
 from isthmus.core import plugins
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
@@ -132,6 +134,18 @@ def test_crop_and_interpolation_are_those_of_timms_evaluation(crop: float, mode:
 
     # timm rounds the resized image to whole pixels before it cuts; we do both in one pass. Another crop is 4 off.
     assert np.abs(found.astype(int) - np.asarray(wanted).astype(int)).mean() < 1.7
+
+
+def test_a_photograph_of_four_times_the_side_is_averaged_in_blocks_first_and_its_pixels_move_little() -> None:
+    photograph = np.asarray(Pillow.open(io.BytesIO(photograph_of((1000, 1200), 0))))
+    in_one_step = Pillow.fromarray(photograph).resize((154, 154), Pillow.Resampling.BICUBIC, box=(100, 0, 1100, 1000))
+
+    moved = np.abs(centre_square(photograph, 154).astype(int) - np.asarray(in_one_step).astype(int))
+
+    assert 0 < moved.mean() < 0.6  # [grey level]
+    assert np.quantile(moved, 0.999) <= 5
+    small = photograph[:600, :600]
+    assert (centre_square(small, 154) == np.asarray(Pillow.fromarray(small).resize((154, 154), 3))).all()
 
 
 @pytest.mark.parametrize("missing", [np.nan, np.inf, -np.inf])

@@ -6,7 +6,7 @@ slices of one phantom, for one picture. So the small pictures themselves are com
 difference must be small against their contrast. A copy with other brightness is therefore no near-duplicate.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,24 +15,33 @@ from PIL import Image as Pillow
 from isthmus.data.image import Image
 
 _SIDE = 16  # [pixel] of the small picture; 240 bits
+_LARGE = 512  # [pixel] of the short side of a photograph that is made small in two steps
 _BITS = 12  # that may differ: unrelated pictures differ in about 120
 _CHANNELS = 3  # of many bands, the first ones
 _BAND_COST = 2  # [of a comparison of all with all] of one that is found by a band
 
 
 def small_picture(image: Image) -> NDArray[np.float32]:
-    """Returns the box means of an image, float32 `[16, 16, 1 to 3]`, pixels without data as 0."""
-    box, size = Pillow.Resampling.BOX, (_SIDE, _SIDE)
-    return np.stack([np.asarray(channel.resize(size, box)) for channel in _channels(image)], axis=2)
+    """Returns the box means of an image, float32 `[16, 16, 1 to 3]`, pixels without data as 0.
+
+    A large 8-bit photograph is brought to 128 pixels a side first, a quarter of the time.
+    """
+    box, step = Pillow.Resampling.BOX, _LARGE // (4 * _SIDE)
+    if image.pixels.dtype == np.uint8 and image.pixels.shape[2] in (1, 3) and image.valid is None:
+        picture = Pillow.fromarray(image.pixels if image.pixels.shape[2] == 3 else image.pixels[..., 0])
+        if min(picture.size) >= _LARGE:
+            blocks = np.asarray(picture.resize((step * _SIDE, step * _SIDE), box), np.float32)
+            means: NDArray[np.float32] = blocks.reshape(_SIDE, step, _SIDE, step, -1).mean(axis=(1, 3))
+            return means
+        # the same values as those of `_channels`, made by Pillow out of a quarter of the bytes
+        channels: Iterable[Pillow.Image] = (channel.convert("F") for channel in picture.split())
+    else:
+        channels = _channels(image)
+    return np.stack([np.asarray(channel.resize((_SIDE, _SIDE), box)) for channel in channels], axis=2)
 
 
 def _channels(image: Image) -> Iterator[Pillow.Image]:
     """Yields the first channels as float32 pictures, one at a time: of a large frame each is a third of a gigabyte."""
-    if image.pixels.dtype == np.uint8 and image.pixels.shape[2] in (1, 3) and image.valid is None:
-        # the same values, made by Pillow out of a quarter of the bytes: half of the time of `ingest` on photographs
-        picture = Pillow.fromarray(image.pixels if image.pixels.shape[2] == 3 else image.pixels[..., 0])
-        yield from (channel.convert("F") for channel in picture.split())
-        return
     pixels = image.pixels[..., :_CHANNELS].astype(np.float32)
     if image.valid is not None:
         pixels = np.where(image.valid[..., None], pixels, np.float32(0))

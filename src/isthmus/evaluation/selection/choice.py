@@ -101,7 +101,7 @@ def choose(candidates: Sequence[Candidate], average: Sequence[str], labels: int 
     Raises:
         DataError: there is no candidate of source-only.
     """
-    held = [replace(c, refused=tuple(_reasons(c).values())) for c in sorted(candidates, key=_source_first)]
+    held = [replace(c, refused=tuple(refusals(c).values())) for c in sorted(candidates, key=_source_first)]
     if not held or held[0].method != SOURCE_ONLY:
         raise DataError("source_only is not among the candidates: it is the floor. Run 'dvc repro' to train it")
     if list(average) == [SOURCE_ONLY]:
@@ -144,7 +144,8 @@ def _source_first(candidate: Candidate) -> tuple[bool, str]:
     return candidate.method != SOURCE_ONLY, candidate.method
 
 
-def _reasons(candidate: Candidate) -> dict[str, str]:
+def refusals(candidate: Candidate) -> dict[str, str]:
+    """Returns why the guards refuse a candidate: what is wrong -> a sentence; source-only is never refused."""
     if candidate.method == SOURCE_ONLY:
         return {}
     out: dict[str, str] = {}
@@ -166,7 +167,7 @@ def _why(passed: Sequence[str], named: Sequence[Candidate], labels: int) -> str:
     if not named:
         return "No adapted method is named under methods: source_only is all there is."
     refused = [c for c in named if c.refused]
-    counts = Counter(kind for c in refused for kind in _reasons(c))
+    counts = Counter(kind for c in refused for kind in refusals(c))
     listed = ", ".join(f"{kind} {count}" for kind, count in sorted(counts.items()))
     if not passed:
         return f"The guards refused every adapted method that would answer ({listed}), so source_only answers."
