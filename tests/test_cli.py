@@ -174,6 +174,7 @@ VERBS: dict[str, list[str]] = {
     "watch": ["mine"],
     "lr-range": ["mine", "coral"],
     "tune": ["mine", "coral"],
+    "export": ["mine", "--images", "."],
     "reproduce": ["mine"],
     "serve": ["mine"],
     "where": ["mine", "1"],

@@ -27,7 +27,7 @@ from isthmus.models.neighbours import NeighbourHead
 from isthmus.models.patch_memory import PatchMemory
 from isthmus.models.tuning import add_prompts
 
-_FACTS, _WEIGHTS = "classifier.json", "weights.safetensors"
+FACTS, WEIGHTS = "classifier.json", "weights.safetensors"
 Parts = Sequence[tuple[str, int, int]]  # (trained method, seed, kept epoch) of each network that answers
 
 
@@ -187,17 +187,15 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
         "parts": [{"method": method, "seed": own, "epoch": epoch} for method, own, epoch in parts],
         "seed": seed,
     }
-    with atomic_file(folder / _WEIGHTS) as partial:
+    with atomic_file(folder / WEIGHTS) as partial:
         save_file({name: value.contiguous() for name, value in tensors.items()}, partial)
-    write_json(folder / _FACTS, facts)
+    write_json(folder / FACTS, facts)
 
 
 def load_trained(folder: Path) -> TrainedClassifier:
     """Builds the classifier that `export_trained` wrote; every tensor must be there and fit."""
-    facts, tensors = read_json(folder / _FACTS), load_file(folder / _WEIGHTS)
-    config = ModelConfig(mode=facts["mode"], backbone=facts["backbone"]).backbone_config(
-        f"{folder / _FACTS}: backbone."
-    )
+    facts, tensors = read_json(folder / FACTS), load_file(folder / WEIGHTS)
+    config = ModelConfig(mode=facts["mode"], backbone=facts["backbone"]).backbone_config(f"{folder / FACTS}: backbone.")
     with torch.random.fork_rng(devices=[]):
         network = config.skeleton(facts["channels"], facts["image_size"])
     if facts["prompts"]:

@@ -141,7 +141,7 @@ def test_an_image_that_cannot_be_prepared_spoils_no_other_and_is_named_by_its_pl
     def prepare(image, fitted):
         raise MemoryError if image.pixels.shape[0] == 1 else ZeroDivisionError("in /home/jones")
 
-    monkeypatch.setattr(predictor._parts.kind, "prepare", prepare)
+    monkeypatch.setattr(predictor.parts.kind, "prepare", prepare)
     with pytest.raises(DataError, match=r"^image 0: cannot be prepared \(ZeroDivisionError\)$"):
         predictor.predict([picture])
     with pytest.raises(DataError, match=r"^image 0: cannot be prepared \(MemoryError\)$"):

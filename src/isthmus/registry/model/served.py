@@ -44,13 +44,16 @@ class Predictor:
 
     Args:
         folder: weights as `models.trained.export_trained` writes them, `served.json` and `typicality.safetensors`.
+
+    Attributes:
+        parts: what was loaded.
     """
 
     def __init__(self, folder: Path) -> None:
         spec = read_json(folder / SPEC)
         self._answers: TaskAnswers = plugins.load("registry.model.answers", spec["task"]).Answers()
         tiles = validated(Tiles, spec["tiles"], f"{SPEC}: tiles.") if spec["tiles"] else None
-        self._parts = ModelParts(
+        self.parts = ModelParts(
             spec, spec["classes"], spec["domain"], _build_kind(spec["kind"], spec["preprocess"]), spec["fitted"], tiles,
             read_typicalities(folder / TYPICALITY, list(spec["fitted"])), load_trained(folder),
         )  # fmt: skip
@@ -70,7 +73,7 @@ class Predictor:
             DataError: the domain is unknown, a column is missing, or an image cannot be read or prepared; the message
                 says which.
         """
-        answers, parts, domain = self._answers, self._parts, domain or self._parts.target
+        answers, parts, domain = self._answers, self.parts, domain or self.parts.target
         given = self._given(examples)
         if domain not in parts.fitted:
             raise DataError(f"the model knows no domain '{domain}'. Allowed: {', '.join(parts.fitted)}")
@@ -82,6 +85,14 @@ class Predictor:
             found.append(answers.answer(parts, prepared, domain))
         return pd.concat(found, ignore_index=True) if found else answers.empty(parts)
 
+    def prepared(self, *example: object) -> Any:
+        """Returns one example of the target as the network takes it; arguments as `decode` takes them.
+
+        Raises:
+            DataError: an image cannot be read or prepared.
+        """
+        return self._prepared(example, 0, self.parts.target, Allowance(None))
+
     def _given(self, examples: pd.DataFrame | Iterable[object]) -> list[tuple[object, ...]]:
         wanted = self._answers.inputs
         if not isinstance(examples, pd.DataFrame):
@@ -92,7 +103,7 @@ class Predictor:
 
     def _prepared(self, example: Iterable[object], place: int, domain: str, left: "Allowance") -> Any:
         try:
-            return self._answers.prepare(self._parts, [left.decoded(image) for image in example], domain)
+            return self._answers.prepare(self.parts, [left.decoded(image) for image in example], domain)
         except DataError as error:
             raise type(error)(f"image {place}: {error}") from None
         except Exception as error:  # this image's fault alone: the others of a batch get their predictions
