@@ -118,6 +118,7 @@ def _write_weights(out: Path) -> None:
     config = ModelConfig(mode="frozen", backbone={"name": "small_cnn"}, bottleneck=8)
     built = config.backbone_config("test: ").build(3, SIZE, out)
     store_backbone(out / "features", built, config, 3, SIZE)
+    write_json(out / "model.json", config.model_dump(mode="json"))
     for method in METHODS:
         folder = out / "train" / method
         facts = read_json(folder / "run.json")
