@@ -194,6 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--no-publish", action="store_true", help="do not publish to MLflow")
     parser.add_argument("--no-check", action="store_true", help="do not check params.yaml and the raw data first")
     parser.add_argument("--brief", action="store_true", help="print one line a stage")
+    parser.add_argument("--quiet", action="store_true", help="print warnings and errors alone")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="longest time for one stage")
     given = parser.parse_args(arguments)
     if bool(given.scenarios) == given.all:
@@ -205,8 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> int:
-    if given.brief:
-        show_briefly()
+    if given.brief or given.quiet:
+        show_briefly(given.quiet)
     # What a person can put right is told before Prefect's server comes up.
     names = scenario_names(read_params(Path(NAME)), given.scenarios, Path(NAME))
     check_free(Path.cwd(), names)
@@ -232,7 +233,8 @@ def _run(given: argparse.Namespace) -> int:
         sys.stderr.flush()
         os._exit(1)  # else Prefect tries for seconds to send each message that is left, and prints it whole
     if end.is_completed():
-        last_words(str(end.result()))
+        if not given.quiet:
+            last_words(str(end.result()))
         return 0
     wrong = error_of(end)
     last_words(f"error: {wrong or end.message}")

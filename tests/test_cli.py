@@ -1,5 +1,6 @@
 """The command as a user meets it: in a folder of its own, in a process of its own."""
 
+import json
 import os
 import re
 import shutil
@@ -431,6 +432,8 @@ def test_names_are_listed_with_a_line_about_each_in_a_project_and_outside_of_any
     assert set(inside) - set(outside) == {"mine                  My own. (plugins/)"}
     assert isthmus(tmp_path, "list", "scenarios").stdout == "mine  classification, natural: a -> b\n"
     assert isthmus(tmp_path, "list", "scenarios", "--names").stdout == "mine\n"
+    shown = json.loads(isthmus(tmp_path, "list", "scenarios", "--json").stdout)
+    assert shown == {"mine": "classification, natural: a -> b"}
     refused = isthmus(tmp_path, "list", "method")
     assert refused.stderr == (
         "error: list 'method': Did you mean 'methods'? Allowed: scenarios, methods, kinds, tasks, rules, pairs,"

@@ -95,8 +95,11 @@ def list_names(
         str, typer.Argument(help="scenarios, methods, kinds, tasks, rules, pairs, validators, backbones or readers")
     ],
     names: Annotated[bool, typer.Option("--names", help="names alone, for scripts")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, name -> line")] = False,
 ) -> None:
     """Lists the names that params.yaml can hold, each with one line about it."""
+    import json
+
     from isthmus.core.errors import ConfigError
     from isthmus.listing import SCENARIOS, WHAT, listed
 
@@ -108,6 +111,9 @@ def list_names(
             raise
         project = None
     found = listed(project, what)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
     width = max(map(len, found), default=0)
     for name, line in found.items():
         typer.echo(name if names else f"{name:<{width}}  {line}".rstrip())
@@ -125,13 +131,19 @@ def schema() -> None:
 
 
 @app.command()
-def status() -> None:
+def status(as_json: Annotated[bool, typer.Option("--json", help="print JSON, a scenario each")] = False) -> None:
     """Shows for each scenario what is stale, what is published and which version is the champion."""
+    import json
+
     from isthmus.overview import overview
 
     found = overview(_project(versioned=True))
+    if as_json:
+        typer.echo(json.dumps({name: standing._asdict() for name, standing in found.items()}, indent=2))
+        return
     width = max(map(len, found), default=0)
-    typer.echo("\n".join(f"{name:<{width}}  {line}" for name, line in found.items()) or "no scenario yet")
+    lines = [f"{name:<{width}}  {standing.text(name)}" for name, standing in found.items()]
+    typer.echo("\n".join(lines) or "no scenario yet")
 
 
 @app.command()
@@ -169,9 +181,11 @@ def run(
     verbose: Annotated[
         bool, typer.Option("--verbose", help="print what the stages print, not one line a stage")
     ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="print warnings and errors alone")] = False,
 ) -> None:
     """Runs the pipeline as a Prefect flow, stage by stage, then publishes to MLflow."""
-    flags = [*([] if publish_results else ["--no-publish"]), *([] if verbose else ["--brief"])]
+    shown = "--quiet" if quiet else "" if verbose else "--brief"
+    flags = [*([] if publish_results else ["--no-publish"]), *([shown] if shown else [])]
     _flow("pipelines.transfer", *(names or ["--all"]), *flags)
 
 

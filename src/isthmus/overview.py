@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 from isthmus.core.errors import StoreError
 from isthmus.core.project import work_in
@@ -14,8 +15,41 @@ from isthmus.registry.store.stores import open_store
 _SHOWN = 3  # stages in a line
 
 
-def overview(project: Path) -> dict[str, str]:
-    """Returns scenario -> one line about it; the project becomes the current folder.
+class Standing(NamedTuple):
+    """Where one scenario stands.
+
+    Attributes:
+        state: `not run`, `stale`, `not published` or `published`; the first three are of what is on disk now.
+        changed: stages that DVC would run again.
+        version: that holds the results on disk; None: no version does.
+        champion: version, None where there is none.
+        candidate: the same.
+    """
+
+    state: str
+    changed: list[str] = []
+    version: str | None = None
+    champion: str | None = None
+    candidate: str | None = None
+
+    def text(self, scenario: str) -> str:
+        """Returns one line for a person."""
+        shown = [f"{a}: version {v}" for a, v in ((CHAMPION, self.champion), (CANDIDATE, self.candidate)) if v]
+        aliases = ", ".join(shown if self.champion else ["no champion", *shown])
+        if self.state == "not run":
+            return f"not run yet: isthmus run {scenario}"
+        if self.state == "stale":
+            more = f" and {len(self.changed) - _SHOWN} more" if len(self.changed) > _SHOWN else ""
+            return f"stale: changed {', '.join(self.changed[:_SHOWN])}{more}: isthmus run {scenario}; {aliases}"
+        if self.state == "not published":
+            return f"up to date, not published: isthmus publish {scenario}; {aliases}"
+        if self.champion == self.version:
+            return f"published as version {self.version}, which is the champion"
+        return f"published as version {self.version}; {aliases}"
+
+
+def overview(project: Path) -> dict[str, Standing]:
+    """Returns scenario -> where it stands; the project becomes the current folder.
 
     Raises:
         StoreError: DVC or the store does not answer.
@@ -27,17 +61,8 @@ def overview(project: Path) -> dict[str, str]:
     found = {}
     for name, section in sections.items():
         raw = str(section.get("raw")) if isinstance(section, dict) else ""
-        if f"report@{name}" not in lock:
-            found[name] = f"not run yet: isthmus run {name}"
-            continue
         stale = [stage for stage in changed if _belongs(stage, str(name), raw)]
-        if stale:
-            more = f" and {len(stale) - _SHOWN} more" if len(stale) > _SHOWN else ""
-            found[name] = (
-                f"stale: changed {', '.join(stale[:_SHOWN])}{more}: isthmus run {name}; {_aliases(project, name)}"
-            )
-        else:
-            found[name] = _published(project, str(name))
+        found[str(name)] = _standing(project, str(name), f"report@{name}" in lock, stale)
     return found
 
 
@@ -51,21 +76,18 @@ def _belongs(stage: str, scenario: str, raw: str) -> bool:
     return key == scenario or key.startswith(f"{scenario}-") or stage in ("code", f"{raw}.dvc", f"simulate@{scenario}")
 
 
-def _published(project: Path, scenario: str) -> str:
-    try:
-        _, published, store = find_published(project, scenario)
-    except StoreError:
-        return f"up to date, not published: isthmus publish {scenario}; {_aliases(project, scenario)}"
-    aliases = store.aliases(model_name(scenario))
-    if aliases.get(CHAMPION) == published.version:
-        return f"published as version {published.version}, which is the champion"
-    return f"published as version {published.version}; {_aliases(project, scenario)}"
-
-
-def _aliases(project: Path, scenario: str) -> str:
+def _standing(project: Path, scenario: str, has_run: bool, stale: list[str]) -> Standing:
+    if not has_run:
+        return Standing("not run")
     try:
         aliases = open_store(project).aliases(model_name(scenario))
     except NoStoreError:
         aliases = {}
-    shown = [f"{alias}: version {aliases[alias]}" for alias in (CHAMPION, CANDIDATE) if alias in aliases]
-    return ", ".join(shown) if CHAMPION in aliases else ", ".join(["no champion", *shown])
+    champion, candidate = aliases.get(CHAMPION), aliases.get(CANDIDATE)
+    if stale:
+        return Standing("stale", stale, None, champion, candidate)
+    try:
+        version = find_published(project, scenario)[1].version
+    except StoreError:
+        return Standing("not published", [], None, champion, candidate)
+    return Standing("published", [], version, champion, candidate)
