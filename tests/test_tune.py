@@ -1,6 +1,6 @@
 """The command that searches settings, on the files of a small project."""
 
-import os
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -19,15 +19,9 @@ from tests.test_learning_rate import project
 WEIGHT = {"methods.mmd.weight": "0.1:10"}
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One for all tests: to make a store takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-
-
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, store: str) -> Path:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", store)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fresh_store: Path) -> Path:
+    shutil.copy(fresh_store, tmp_path / "mlflow.db")  # to make its tables takes seconds
     project(tmp_path, monkeypatch)
     document = yaml.safe_load((tmp_path / "params.yaml").read_text())
     document["train"]["seeds"] = [0]
@@ -59,7 +53,7 @@ def test_a_search_begins_with_the_settings_at_hand_goes_on_where_it_was_cut_off_
     assert table["params_methods.mmd.weight"].between(0.1, 10).all()
     assert table["value"].iloc[0] == pytest.approx(first.first.value)  # type: ignore[union-attr]
     assert "3 trials, scored by information_maximisation; settings of params.yaml: " in again.output
-    client = mlflow.MlflowClient(os.environ["MLFLOW_TRACKING_URI"])
+    client = mlflow.MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("isthmus-demo-tune")
     runs = {run.data.tags["isthmus.part"]: run for run in client.search_runs([experiment.experiment_id])}
     assert sorted(runs) == ["search", "trial 0", "trial 1", "trial 2"]

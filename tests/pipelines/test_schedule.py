@@ -18,7 +18,7 @@ from pipelines.schedule import add
 from tests.pipelines.tiny_project import REPOSITORY, wait_until, write_project
 from tests.servers import free_port
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(600)]
 PREFECT = str(Path(sys.executable).with_name("prefect"))
 
 
