@@ -25,9 +25,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from isthmus.core.engine import processors
 from isthmus.data.ingest.tables import IngestConfig
 from isthmus.data.scenario import Scenario
-from isthmus.data.workers import in_order, processors
+from isthmus.data.workers import in_order
 from isthmus.stages import ingest, prepare
 
 SIDE = 154  # [pixel] of prepared images
