@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import Field, model_validator
@@ -174,11 +175,24 @@ def open_cluster(config: EngineConfig) -> Cluster:
         ConfigError: the engine is not installed.
         MachineError: the cluster cannot be reached.
     """
-    engine = importlib.import_module(f"isthmus.core.engines.{config.name}")
-    check_reachable(config.address)
-    cluster: Cluster = engine.Engine(config)
+    module = of(config)
+    # workers that are started here inherit it: OpenMP's threads wait without taking the processor from each other
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    cluster: Cluster = module.Engine(config)
     atexit.register(cluster.close)
     return cluster
+
+
+def of(config: EngineConfig) -> ModuleType:
+    """Returns the module of an engine, whose cluster answers if it has an address.
+
+    Raises:
+        ConfigError: the engine is not installed.
+        MachineError: the cluster does not answer.
+    """
+    module = importlib.import_module(f"isthmus.core.engines.{config.name}")
+    check_reachable(config.address)
+    return module
 
 
 def check_reachable(address: str) -> None:
