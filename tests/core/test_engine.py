@@ -17,41 +17,14 @@ from isthmus.core import code_lock, engine, plugins
 from isthmus.core.engine import EngineConfig, in_order, setting
 from isthmus.core.errors import ConfigError, MachineError
 from isthmus.data import workers
+from tests.engine_here import InThisProcess
 
 double = partial(operator.mul, 2)
 
 
-class InThisProcess:
-    """A cluster whose units are computed when they are asked for, here."""
-
-    workers = 2
-
-    def __init__(self) -> None:
-        self.under_way = self.most = self.sent = self.dropped = 0
-
-    def submit(self, unit: bytes) -> bytes:
-        self.sent += 1
-        self.under_way += 1
-        self.most = max(self.most, self.under_way)
-        return unit
-
-    def result(self, handle: bytes) -> object:
-        self.under_way -= 1
-        return engine.run_unit(handle)
-
-    def cancel(self, handles: list[bytes]) -> None:
-        self.dropped = len(handles)
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> InThisProcess:
-    there = InThisProcess()
-    monkeypatch.setenv("ISTHMUS_ENGINE", "dask")
-    monkeypatch.setattr(engine, "open_cluster", lambda config: there)
-    return there
+    return InThisProcess.used(monkeypatch)
 
 
 @pytest.fixture

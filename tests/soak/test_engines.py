@@ -148,6 +148,31 @@ def test_with_a_worker_killed_in_each_stage_the_bytes_are_the_same(line: Path, e
     assert differences(line / "local", project) == []
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+def test_predict_answers_the_same_rows_on_each_engine(
+    line: Path, published: tuple[Path, Any], tmp_path: Path, engine: str
+) -> None:
+    project, model = published
+    photos = sorted((line / "raw").rglob("*.png"))
+    folder = tmp_path / "photos"
+    for number in range(1_100):  # two units
+        folder.mkdir(exist_ok=True)
+        os.link(photos[number % len(photos)], folder / f"{number}.png")
+
+    for name in ("local", engine):
+        out = tmp_path / f"{name.partition(' ')[0]}.parquet"
+        command = [sys.executable, "-m", "isthmus.cli", "predict", f"{model.model}@candidate", str(folder)]
+        command += ["--out", str(out)]
+        environment = os.environ | {"ISTHMUS_ENGINE": name, "OMP_WAIT_POLICY": "PASSIVE"}
+        done = subprocess.run(
+            [*command, "--out", str(out)], cwd=project, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode in (0, 5), done.stderr
+
+    answers = [path.read_bytes() for path in sorted(tmp_path.glob("*.parquet"))]
+    assert len(answers) == 2 and answers[0] == answers[1]
+
+
 def differences(one: Path, other: Path) -> list[str]:
     files = {path.relative_to(one) for path in (one / OUT).rglob("*") if path.is_file()}
     assert len(files) > 20
