@@ -27,9 +27,10 @@ from PIL import Image
 
 from benchmarks.performance import DOCUMENT, Row, facts, goals
 from benchmarks.sections import write_section
+from isthmus.core.engine import processors
 from isthmus.data.ingest.tables import IngestConfig
 from isthmus.data.scenario import Scenario
-from isthmus.data.workers import in_order, processors
+from isthmus.data.workers import in_order
 from isthmus.stages import ingest, prepare
 
 SIDE = 154  # [pixel] of prepared images

@@ -20,7 +20,7 @@ import prefect
 from packaging.requirements import Requirement
 
 from isthmus.checks import check
-from isthmus.core import code_lock
+from isthmus.core import code_lock, engine
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import IsthmusError, WeightsError
 from isthmus.core.locks import DVC_LOCK, flocked
@@ -218,6 +218,16 @@ def _device(_: Path) -> Found:
         yield "ok", f"no GPU that torch {torch.__version__} can use; {os.cpu_count()} processor cores"
 
 
+def _engine(_: Path) -> Found:
+    chosen = engine.setting()
+    if chosen.name == "local":
+        yield "ok", f"units of work are computed by {engine.processors()} processes of this machine"
+        return
+    engine.of(chosen)
+    where = chosen.address or "started here by each stage"
+    yield "ok", f"units of work are computed by {chosen.name}, {where}"
+
+
 EXAMINED: dict[str, Callable[[Path], Found]] = {
     "packages": _packages,
     "code": _code,
@@ -228,6 +238,7 @@ EXAMINED: dict[str, Callable[[Path], Found]] = {
     "Prefect": _prefect,
     "weights": _weights,
     "device": _device,
+    "engine": _engine,
 }
 
 

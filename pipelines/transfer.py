@@ -9,16 +9,18 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from queue import SimpleQueue
+from typing import Any
+from uuid import UUID
 
 import httpx
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectConcurrentFuture
+from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
@@ -36,10 +38,12 @@ from pipelines.leftovers import clear_leftovers
 from pipelines.progress import Progress
 from pipelines.runner import Outcome, end_commands, run_command
 from pipelines.running import check_free, running
+from pipelines.task_runner import task_runner
 from pipelines.tasks import StageFailedError, error_of, last_words, publish_results, stage, state_of
 
 AT_ONCE = 2  # stages side by side; each uses one thread, and two such runs beat one with two threads
-_RUNNER: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
+_THREADS: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
+_LOOKED: list["Look"] = []  # by the command, before the flow: not in the flow itself, which task runners pickle
 
 
 class RunError(IsthmusError):
@@ -81,7 +85,7 @@ def _graph(project: Path, scenarios: Sequence[str]) -> tuple[list[str], list[Sta
     return cleared, read_graph(project, [f"report@{name}" for name in scenarios])
 
 
-@flow(name="transfer", persist_result=False, task_runner=_RUNNER)
+@flow(name="transfer", persist_result=False, task_runner=_THREADS)
 def transfer(
     scenarios: list[str], publish: bool = True, timeout: float | None = None, check: bool = True
 ) -> State[Any]:
@@ -93,7 +97,7 @@ def transfer(
         timeout: longest time for one stage [s].
         check: check params.yaml and the raw data first; False: run the graph as it stands.
     """
-    return _state(scenarios, publish, timeout, check, None)
+    return _state(scenarios, publish, timeout, check, _LOOKED.pop() if _LOOKED else None)
 
 
 def _state(scenarios: list[str], publish: bool, timeout: float | None, check: bool, seen: Look | None) -> State[Any]:
@@ -145,21 +149,24 @@ def _run_graph(progress: Progress, timeout: float | None, extra: dict[str, str])
     for node in progress.nodes:
         if node.status == "cached":
             stage(node.address, True, timeout, return_state=True)
-    running: dict[PrefectConcurrentFuture[Any], str] = {}
+    running: dict[UUID, str] = {}  # of a task run -> its stage
+    ended: SimpleQueue[PrefectFuture[Any]] = SimpleQueue()
     verdicts: set[str] = set()
     while True:
         for address in progress.ready()[: AT_ONCE - len(running)]:
             progress.states[address] = "running"
-            running[cast(PrefectConcurrentFuture[Any], stage.submit(address, False, timeout, extra))] = address
+            future = stage.submit(address, False, timeout, extra)
+            running[future.task_run_id] = address
+            future.add_done_callback(ended.put)
         create_markdown_artifact(progress.table(), key="transfer", description="stages of this run")
         if not running:
             break
-        wait([future.wrapped_future for future in running], return_when=FIRST_COMPLETED)
-        for future in [future for future in running if future.wrapped_future.done()]:
-            future.wait()  # fetches the state; the run itself is over
-            outcome = _outcome(future.state, running[future])
-            verdicts.add(outcome.verdict)
-            log.info(progress.finish(running.pop(future), outcome))
+        future = ended.get()
+        future.wait()  # fetches the state; the run itself is over
+        address = running.pop(future.task_run_id)
+        outcome = _outcome(future.state, address)
+        verdicts.add(outcome.verdict)
+        log.info(progress.finish(address, outcome))
     progress.close()
     return verdicts
 
@@ -211,15 +218,11 @@ def _run(given: argparse.Namespace) -> int:
     # What a person can put right is told before Prefect's server comes up.
     names = scenario_names(read_params(Path(NAME)), given.scenarios, Path(NAME))
     check_free(Path.cwd(), names)
-    seen = look(names, not given.no_check)  # beside the start of Prefect's server: seconds of a run with nothing to do
-
-    @flow(name="transfer", persist_result=False, task_runner=_RUNNER)
-    def begun(scenarios: list[str], publish: bool, timeout: float | None, check: bool) -> State[Any]:
-        """Runs each scenario to its report and publishes it; what the run looks at first is under way."""
-        return _state(scenarios, publish, timeout, check, seen)
-
+    runs = transfer.with_options(task_runner=task_runner(AT_ONCE))
+    # beside the start of Prefect's server: seconds of a run with nothing to do
+    _LOOKED.append(look(names, not given.no_check))
     try:
-        end = begun(names, not given.no_publish, given.timeout, not given.no_check, return_state=True)
+        end = runs(names, not given.no_publish, given.timeout, not given.no_check, return_state=True)
     except RuntimeError as error:  # what Prefect raises when its API cannot be reached, before the flow begins
         server = os.environ.get("PREFECT_API_URL")
         hint = f"Start the server at {server}, or unset PREFECT_API_URL" if server else "Run the same command again"
@@ -242,4 +245,6 @@ def _run(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from pipelines import transfer as named  # by this name a task runner's workers find the flow
+
+    sys.exit(named.main())

@@ -32,7 +32,7 @@ def write_params(project: Path, **document: object) -> None:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "ISTHMUS_PROMOTION_DB"):
+    for name in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI", "ISTHMUS_PROMOTION_DB", "ISTHMUS_ENGINE"):
         monkeypatch.delenv(name, raising=False)
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q"], cwd=tmp_path, check=True)
@@ -142,6 +142,20 @@ def test_a_server_of_prefect_must_answer_and_be_of_the_same_kind(
 
     ((state, text, mend),) = found("Prefect", project)  # it is gone
     assert state == "fault" and f"{address} does not answer" in text and "unset PREFECT_API_URL" in mend
+
+
+def test_an_engine_must_be_known_installed_and_answer(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found("engine", project)[0][0] == "ok"
+    monkeypatch.setattr(doctor, "EXAMINED", {"engine": EXAMINED["engine"]})
+
+    for value, state, text in (
+        ("dask workers=2", "ok", "computed by dask, started here by each stage"),
+        ("dask address=tcp://127.0.0.1:1", "fault", "address=tcp://127.0.0.1:1: no cluster answers"),
+        ("spark", "fault", "Input should be 'local', 'dask' or 'ray'"),
+    ):
+        monkeypatch.setenv("ISTHMUS_ENGINE", value)
+        (finding,) = doctor.examine(project)
+        assert finding.state == state and text in finding.text
 
 
 def test_weights_are_looked_for_without_a_download(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

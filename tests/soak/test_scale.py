@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.ingest import ratios, write_images
-from isthmus.data.workers import processors
+from isthmus.core.engine import processors
 
 FEW, MANY = 5_000, 20_000
 BROKEN = 25

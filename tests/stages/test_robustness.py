@@ -17,6 +17,7 @@ from isthmus.evaluation.scoring.corruptions import SEVERITIES, corrupted, suite
 from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.models.trained import export_trained, load_trained
 from isthmus.stages import robustness
+from tests.engine_here import InThisProcess
 from tests.scenario_files import ScenarioFiles
 from tests.stages.test_explain import made
 
@@ -98,7 +99,7 @@ def test_a_target_without_labels_is_left_out(files: ScenarioFiles) -> None:
     assert set(run(files, 2)["domains"]) == {"line_a"}
 
 
-def test_a_run_that_was_cut_off_goes_on_and_ends_in_the_same_numbers(
+def test_a_run_that_was_cut_off_goes_on_by_an_engine_and_ends_in_the_same_numbers(
     files: ScenarioFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(files, 2)
@@ -117,6 +118,8 @@ def test_a_run_that_was_cut_off_goes_on_and_ends_in_the_same_numbers(
     with pytest.raises(KeyboardInterrupt):
         run(files, 2)
     monkeypatch.setattr(robustness, "corrupted", counting(-1))
+    cluster = InThisProcess.used(monkeypatch)
 
     assert run(files, 2) == whole
+    assert cluster.sent == 42 - 9  # cells were left: two undamaged and seven damaged ones were counted
     assert len(calls) == 2 * len(suite("natural")) * len(SEVERITIES)  # both domains, no cell twice

@@ -16,6 +16,7 @@ from isthmus.core.files import hash_files, read_json, write_json
 from isthmus.evaluation.selection.choice import Part
 from isthmus.evaluation.selection.ensemble import Ensemble
 from isthmus.evaluation.trained import open_trained
+from isthmus.models import embedding
 from isthmus.models.backbones import small_cnn
 from isthmus.models.trained import export_trained, load_trained
 from isthmus.stages import embed, train
@@ -210,7 +211,7 @@ def test_embed_takes_unchanged_shards_from_its_cache_and_those_of_other_code_not
 ) -> None:
     files = place(tmp_path)
     before = hash_files([files.features])
-    monkeypatch.setattr(embed, "encode", lambda *_: (_ for _ in ()).throw(AssertionError("encoded again")))
+    monkeypatch.setattr(embedding, "encode", lambda *_: (_ for _ in ()).throw(AssertionError("encoded again")))
     params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
     shutil.rmtree(files.features)
 

@@ -63,12 +63,19 @@ def open_shard(path: Path) -> NDArray[Any]:
 
 
 class Rows:
-    """All images of a scenario as one array in the manifest's order, without loading them."""
+    """All images of a scenario as one array in the manifest's order, without loading them.
+
+    Pickled it is the names of its files: another process opens them.
+    """
 
     def __init__(self, folder: Path, index: pd.DataFrame) -> None:
+        self._opened = (folder, index[["shard", "row"]])
         self._shards = {name: open_shard(folder / f"{name}.npy") for name in sorted(set(index["shard"]))}
         self._names = index["shard"].to_numpy()
         self._rows = index["row"].to_numpy(dtype=np.int64)
+
+    def __reduce__(self) -> Any:
+        return Rows, self._opened
 
     def __len__(self) -> int:
         return len(self._rows)

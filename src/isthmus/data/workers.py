@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from isthmus.core import plugins
+from isthmus.core import engine, plugins
 from isthmus.core.errors import DataError
 
 T = TypeVar("T")
@@ -25,11 +25,14 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
 
     Until the first worker is there, a second or so, this very process computes. At most three chunks a worker are under
     way or waiting, however slow the reader is. One worker, or few items, run in this very process: the results are the
-    same.
+    same. Where ISTHMUS_ENGINE names a distributed engine, its workers compute all (`core/engine.py`).
 
     Raises:
         DataError: a worker was killed, probably out of memory.
     """
+    if not engine.is_local():
+        yield from engine.in_order(function, items, chunk)
+        return
     if workers == 1 or len(items) < _WORTH_A_POOL:
         yield from map(function, items)
         return
@@ -61,11 +64,6 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
     finally:
         starter.shutdown(wait=True)
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def processors() -> int:
-    """Returns how many processes may run side by side, at most eight."""
-    return min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def _modules(function: Callable[[T], R]) -> list[str]:

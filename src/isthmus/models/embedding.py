@@ -3,6 +3,7 @@
 import copy
 import math
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from isthmus.core.device import Precision, has_bfloat16
+from isthmus.core.device import Precision, has_bfloat16, make_deterministic, pick_device
 from isthmus.core.files import atomic_file, read_json, write_json
 from isthmus.core.progress import log
 from isthmus.models import ModelConfig
@@ -167,6 +168,43 @@ def at_precision(encoder: Encoder, precision: Precision, device: torch.device) -
             " about a hundredth from those of a machine that has them. Features of embed: {precision: float32} do not"
         )
     return encoder.at(precision)
+
+
+class FrozenNetwork:
+    """The frozen encoder on a device. Pickled it is the files it was made of: another process reads them, once.
+
+    Args:
+        folder: where `store_backbone` and `frozen_encoder` wrote.
+        key: hash of these files.
+        domains: number of domains.
+        device: which computes.
+        threads: of the CPU.
+        encoder: of these files, at its precision.
+    """
+
+    def __init__(
+        self, folder: Path, key: str, domains: int, device: torch.device, threads: int, encoder: Encoder
+    ) -> None:
+        self._made_of = (folder, key, domains, device, threads)
+        self._encoder = encoder
+
+    def __reduce__(self) -> Any:
+        return read_network, self._made_of
+
+    def encode(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Returns features of images `[N, H, W, C]`, as `encode`."""
+        make_deterministic(self._made_of[4])  # torch counts threads for each thread that computes
+        return encode(self._encoder, images, self._made_of[3])
+
+
+@lru_cache(maxsize=1)  # once for all units that a worker computes; the key renews it
+def read_network(folder: Path, key: str, domains: int, device: torch.device, threads: int) -> FrozenNetwork:
+    """Reads a network again; arguments as of `FrozenNetwork`."""
+    pick_device(device.type)  # type: ignore[arg-type]
+    encoder = stored_encoder(folder, domains).eval().to(device)
+    return FrozenNetwork(
+        folder, key, domains, device, threads, at_precision(encoder, read_facts(folder).precision, device)
+    )
 
 
 def _least_cosine(one: NDArray[Any], other: NDArray[Any]) -> float:

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from isthmus.core import engine
 from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_file, write_json
 from isthmus.core.process.failures import other_words
@@ -32,6 +34,7 @@ from isthmus.serving.box_files import BoxFile
 from isthmus.serving.mask_files import write_mask
 
 BATCH = 32  # images handed over at once
+_BATCHES = 32  # in a unit of work (`core/engine.py`): the model is loaded for each, which takes seconds
 
 
 @dataclass(frozen=True)
@@ -129,14 +132,34 @@ def answers(
     """
     log(f"{what}: {len(files)} files with {address.model} version {address.version}")
     batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
+    examples = [[[path, later[path]] if later else [path] for path in batch] for batch in batches]
+    for batch, answered in zip(
+        batches, track(_answered(tracking_uri, address, examples), what, len(batches), "batch"), strict=True
+    ):
+        rows = dict(zip(batch, answered, strict=True))
+        yield (
+            {path: row for path, row in rows.items() if "bad" not in row},
+            {path: row["bad"] for path, row in rows.items() if "bad" in row},
+        )
+
+
+_Examples = list[list[Path]]  # the images of each example of a batch
+
+
+def _answered(tracking_uri: str, address: Address, batches: list[_Examples]) -> Iterator[list[dict[str, Any]]]:
+    """Yields the rows of each batch. A worker of an engine loads the model once for `_BATCHES` of them."""
+    if engine.is_local():
+        with _model(tracking_uri, address) as ask:
+            yield from map(ask, batches)
+        return
+    blocks = [batches[first : first + _BATCHES] for first in range(0, len(batches), _BATCHES)]
+    for block in engine.in_order(partial(_answered_in_a_worker, tracking_uri, address), blocks):
+        yield from block
+
+
+def _answered_in_a_worker(tracking_uri: str, address: Address, batches: list[_Examples]) -> list[list[dict[str, Any]]]:
     with _model(tracking_uri, address) as ask:
-        for batch in track(batches, what, len(batches), "batch"):
-            given = [[path, later[path]] if later else [path] for path in batch]
-            rows = dict(zip(batch, ask(given), strict=True))
-            yield (
-                {path: row for path, row in rows.items() if "bad" not in row},
-                {path: row["bad"] for path, row in rows.items() if "bad" in row},
-            )
+        return [ask(batch) for batch in batches]
 
 
 def model_environment(tracking_uri: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 
+from isthmus.core import engine
 from isthmus.core.config import Config
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.files import atomic_file, atomic_folder, hash_files, sha256_file, write_json
@@ -30,11 +31,8 @@ from isthmus.data.augment.photometric import photometric_view
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import open_shard
 from isthmus.models import ModelConfig
-from isthmus.models.classifier import Encoder
-from isthmus.models.embedding import COMPARED, encode, frozen_encoder, store_backbone, view_prefix
+from isthmus.models.embedding import COMPARED, FrozenNetwork, frozen_encoder, store_backbone, view_prefix
 from isthmus.stages._cli import stage
-
-Answer = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 class EmbedConfig(Config):
@@ -78,37 +76,40 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path, model: P
             shown = ", ".join(f"{name} {[round(value, 4) for value in made_for[name]]}" for name in ("mean", "std"))
             log(f"embed: {built.origin}; {shown}: {made_for['statistics_from']}")
         first = open_shard(shards[0])[:COMPARED]
-        encoder = frozen_encoder(folder, len(params.scenario.domains), params.embed.precision, first, device)
+        domains = len(params.scenario.domains)
+        encoder = frozen_encoder(folder, domains, params.embed.precision, first, device)
         weights = hash_files([folder / "backbone.safetensors", folder / "embed.json"])  # with the precision
+        network = FrozenNetwork(folder, weights, domains, device, params.embed.threads, encoder)
         code = Code().fingerprint("embed")[:32]
         target = f"domain{len(params.scenario.source)}-"  # as `plan_shards` names them
         for shard in shards:
             stem = f"{sha256_file(shard)[:32]}-{code}-{weights[:32]}-{device.type}"
-            kept = cache / "features" / f"{stem}.npy"
-            _write(folder / shard.name, shard, size, kept, lambda x: encode(encoder, x, device))
-            for number in range(1, 1 + (0 if shard.name.startswith(target) else params.model.views)):
-                kept = cache / "features" / f"{view_prefix(number)}{stem}.npy"
-                name = f"{view_prefix(number)}{shard.name}"
-                _write(folder / name, shard, size, kept, partial(_of_view, encoder, device, number))
+            for number in range(1 + (0 if shard.name.startswith(target) else params.model.views)):
+                prefix = view_prefix(number) if number else ""
+                kept = cache / "features" / f"{prefix}{stem}.npy"
+                _write(
+                    folder / f"{prefix}{shard.name}", shard, size, kept, partial(_rows, network, number, shard, size)
+                )
     write_json(model, params.model.model_dump(mode="json"))
 
 
-def _of_view(encoder: Encoder, device: torch.device, number: int, images: NDArray[Any]) -> NDArray[Any]:
-    return encode(encoder, photometric_view(images, number), device)
+def _rows(network: FrozenNetwork, number: int, shard: Path, size: int, start: int) -> NDArray[Any]:
+    """Returns the features of a batch; a unit of work (`core/engine.py`). Its images are the same on every engine."""
+    images = open_shard(shard)[start : start + size]
+    return network.encode(photometric_view(images, number) if number else images)
 
 
-def _write(to: Path, shard: Path, size: int, kept: Path, answer: Answer) -> None:
-    """Writes what `answer` says of a shard's images, `size` at a time, or what was kept of it."""
+def _write(to: Path, shard: Path, size: int, kept: Path, answer: Callable[[int], NDArray[Any]]) -> None:
+    """Writes what `answer` returns for each batch of a shard's images, by its first, or what was kept of it."""
     if not kept.is_file():
-        images = open_shard(shard)
-        starts = range(0, len(images), size)
-        batches = track(starts, f"embed {shard.stem}", len(starts), "batch")
+        count = len(open_shard(shard))
+        starts = range(0, count, size)
+        batches = track(engine.in_order(answer, starts), f"embed {shard.stem}", len(starts), "batch")
         with atomic_file(kept) as partial:
             written: np.memmap[Any, Any] | None = None
-            for start in batches:  # streamed: the features of cells are larger than their images
-                rows = answer(images[start : start + size])
+            for start, rows in zip(starts, batches, strict=True):  # streamed: features of cells outgrow their images
                 if written is None:
-                    shape = (len(images), *rows.shape[1:])
+                    shape = (count, *rows.shape[1:])
                     written = np.lib.format.open_memmap(partial, mode="w+", dtype=rows.dtype, shape=shape)
                 written[start : start + len(rows)] = rows
             assert written is not None, "a shard has images"
@@ -117,5 +118,7 @@ def _write(to: Path, shard: Path, size: int, kept: Path, answer: Answer) -> None
 
 
 if __name__ == "__main__":
+    from isthmus.stages import embed  # by this name workers of an engine find the functions of this file
+
     torch.set_grad_enabled(False)
-    stage(run)
+    stage(embed.run)

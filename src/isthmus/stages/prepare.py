@@ -19,13 +19,13 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 from isthmus.core.config import Config
+from isthmus.core.engine import processors
 from isthmus.core.files import atomic_folder, hash_files, sha256_bytes
 from isthmus.core.fingerprint import Code
 from isthmus.core.progress import log
 from isthmus.data.manifest import COMPANIONS, LOCATIONS, MANIFEST, read_table
 from isthmus.data.preprocess.prepare import prepare
 from isthmus.data.scenario import Scenario
-from isthmus.data.workers import processors
 from isthmus.stages._cli import stage
 
 

@@ -8,14 +8,16 @@ and code, so that a run that was cut off goes on.
 """
 
 import shutil
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field
 
+from isthmus.core import engine
 from isthmus.core.config import Config
 from isthmus.core.files import hash_files, read_json, sha256_bytes, write_json
 from isthmus.core.fingerprint import Code
@@ -27,7 +29,7 @@ from isthmus.data.shards import Rows
 from isthmus.evaluation.scoring.corruptions import SEVERITIES, corrupted, suite
 from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.evaluation.scoring.robustness import Errors, robustness_document
-from isthmus.evaluation.selection.choice import SOURCE_ONLY, parts
+from isthmus.evaluation.selection.choice import SOURCE_ONLY, Part, parts
 from isthmus.stages._cli import stage
 
 
@@ -63,11 +65,6 @@ def run(
     if not params.robustness.images or not params.scenario.annotation_config().labelled:
         write_json(robustness, {"measured": False})
         return
-    from isthmus.core.device import make_deterministic  # torch takes 2 s, and by default nothing is measured
-    from isthmus.evaluation.scoring.wrong_answers import wrong_shares
-    from isthmus.models.trained import load_candidate
-
-    make_deterministic(params.robustness.threads)
     made, table = read_json(choice), read_table(predictions, PREDICTIONS)
     chosen = made["chosen"]
     compared = {method: parts(made, method) for method in (SOURCE_ONLY, chosen["method"])}
@@ -83,26 +80,71 @@ def run(
     code = Code().fingerprint("robustness")
     key = sha256_bytes(f"{key} {code} {params.robustness.images} {seed} {table['label'].tolist()}".encode())
     kept = checkpoints / f"robustness-{key[:32]}"
-    models = {method: load_candidate(trained, of, features, chosen["seed"]) for method, of in compared.items()}
+    models = _Models(key, trained, features, tuple((m, tuple(of)) for m, of in compared.items()), chosen["seed"])
     kinds = suite(params.scenario.kind)
     work = [(d, "clean", 0) for d in rows] + [(d, c, s) for d in rows for c in kinds for s in SEVERITIES]
-    errors: dict[tuple[str, str, int], dict[str, float]] = {}
-    for domain, name, severity in track(work, "robustness", len(work), "cell"):
-        done = kept / f"{domain}-{name}-{severity}.json"
-        if not done.is_file():
-            images = pixels.take(rows[domain])
-            if severity:
-                images = corrupted(images, name, kinds[name], severity, seed)
-            write_json(done, wrong_shares(models, images, domain, table["label"].to_numpy()[rows[domain]]))
-        errors[domain, name, severity] = read_json(done)
+    files = {cell: kept / "{}-{}-{}.json".format(*cell) for cell in work}
+    left = [cell for cell in work if not files[cell].is_file()]
+    labels = table["label"].to_numpy()
+    jobs = [(*cell, rows[cell[0]], labels[rows[cell[0]]]) for cell in left]
+    count = partial(_wrong, models, pixels, params.scenario.kind, seed, params.robustness.threads)
+    for cell, wrong in zip(left, track(engine.in_order(count, jobs), "robustness", len(left), "cell"), strict=True):
+        write_json(files[cell], wrong)
+    errors = {cell: read_json(file) for cell, file in files.items()}
     clean = {domain: errors[domain, "clean", 0] for domain in rows}
     cells: dict[str, dict[str, Errors]] = {
-        domain: {m: {c: [errors[domain, c, s][m] for s in SEVERITIES] for c in kinds} for m in models}
+        domain: {m: {c: [errors[domain, c, s][m] for s in SEVERITIES] for c in kinds} for m in compared}
         for domain in rows
     }
     counts = {domain: len(places) for domain, places in rows.items()}
     write_json(robustness, robustness_document(chosen["method"], SOURCE_ONLY, clean, cells, counts))
     shutil.rmtree(kept, ignore_errors=True)
+
+
+class _Models(NamedTuple):
+    """What the compared models are read from, under the hash of it."""
+
+    key: str
+    trained: Path
+    features: Path
+    compared: tuple[tuple[str, tuple[Part, ...]], ...]
+    seed: int
+
+
+@lru_cache(maxsize=1)  # once for all units that a process computes
+def _loaded(models: _Models) -> dict[str, Any]:
+    from isthmus.models.trained import load_candidate  # torch takes 2 s, and by default nothing is measured
+
+    return {m: load_candidate(models.trained, of, models.features, models.seed) for m, of in models.compared}
+
+
+def _wrong(
+    models: _Models,
+    pixels: Rows,
+    kind: str,
+    seed: int,
+    threads: int,
+    cell: tuple[str, str, int, NDArray[np.int64], NDArray[Any]],
+) -> dict[str, float]:
+    """Returns the share of wrong answers of each model on damaged images; a unit of work (`core/engine.py`).
+
+    Args:
+        models: compared.
+        pixels: of all images.
+        kind: of imagery.
+        seed: of the damage.
+        threads: of the CPU.
+        cell: domain, corruption, severity (0: none), places of the images and their labels.
+    """
+    from isthmus.core.device import make_deterministic
+    from isthmus.evaluation.scoring.wrong_answers import wrong_shares
+
+    make_deterministic(threads)
+    domain, name, severity, places, labels = cell
+    images = pixels.take(places)
+    if severity:
+        images = corrupted(images, name, suite(kind)[name], severity, seed)
+    return wrong_shares(_loaded(models), images, domain, labels)
 
 
 def _labelled_rows(table: pd.DataFrame, scenario: Scenario, count: int) -> dict[str, NDArray[np.int64]]:
@@ -113,4 +155,6 @@ def _labelled_rows(table: pd.DataFrame, scenario: Scenario, count: int) -> dict[
 
 
 if __name__ == "__main__":
-    stage(run)
+    from isthmus.stages import robustness  # by this name workers of an engine find the functions of this file
+
+    stage(robustness.run)

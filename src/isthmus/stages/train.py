@@ -15,6 +15,7 @@ import math
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -26,6 +27,7 @@ from pydantic import Field
 from torch import nn
 
 from isthmus.adapt import Method, MethodConfig, Shape
+from isthmus.core import engine
 from isthmus.core.config import Config, plugin
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.errors import ConfigError, DataError
@@ -109,18 +111,11 @@ def run(
     data = read_data(params, manifest, prepared, features, labels_train)
     facts = _facts(params, scenario, method, data)
     work = checkpoints / _key(params, facts, manifest, prepared, features, labels_train)
-    for seed in facts["seeds"]:
-        folder = work / "seeds" / str(seed)
-        session = open_session(params, data, prepared, features, folder, seed, f"{method}, seed {seed}", devices)
-        facts["trained_share"] = round(session.trained_share, 4)
-        if params.model.head == "knn":
-            memorise(session, method)
-        elif params.model.head == "memory":
-            memorise_good(session, data, params.model.memory, params.scenario.domains)
-        else:
-            session.method.fit(session)
-        if devices is None or devices.leads:
-            session.write(folder)
+    same = Params.model_construct(**dict(params))  # of a class that another process finds: `load_params` made its own
+    train = partial(_train_seed, same, method, data, prepared, features, work, devices)
+    # torchrun has shared out the work already
+    shares = engine.in_order(train, facts["seeds"]) if devices is None else map(train, facts["seeds"])
+    facts["trained_share"] = [round(share, 4) for share in shares][-1]
     if devices is not None and not devices.leads:
         return  # one process writes
     with atomic_folder(trained) as written:
@@ -130,6 +125,31 @@ def run(
             shutil.copytree(done / "epochs", written / "seeds" / str(seed) / "epochs")
             shutil.copy(done / "curves.jsonl", written / "seeds" / str(seed) / "curves.jsonl")
     shutil.rmtree(work)
+
+
+def _train_seed(
+    params: Params,
+    method: str,
+    data: TrainingData,
+    prepared: Path,
+    features: Path,
+    work: Path,
+    devices: Devices | None,
+    seed: int,
+) -> float:
+    """Trains one seed into its folder in `work`; a unit of work (`core/engine.py`). Returns the share that trained."""
+    make_deterministic(params.train.threads)
+    folder = work / "seeds" / str(seed)
+    session = open_session(params, data, prepared, features, folder, seed, f"{method}, seed {seed}", devices)
+    if params.model.head == "knn":
+        memorise(session, method)
+    elif params.model.head == "memory":
+        memorise_good(session, data, params.model.memory, params.scenario.domains)
+    else:
+        session.method.fit(session)
+    if devices is None or devices.leads:
+        session.write(folder)
+    return session.trained_share
 
 
 def read_data(params: Params, manifest: Path, prepared: Path, features: Path, labels_train: Path) -> TrainingData:
@@ -432,4 +452,6 @@ def _key(
 
 
 if __name__ == "__main__":
-    stage(run)
+    from isthmus.stages import train  # by this name workers of an engine find the functions of this file
+
+    stage(train.run)

@@ -1,0 +1,61 @@
+"""Dask: distributed's scheduler and workers, at an address or started here. The only file that imports them."""
+
+import logging
+import signal
+from collections.abc import Sequence
+from typing import Any
+
+from isthmus.core.engine import PATIENCE, RETRIES, EngineConfig, killed, processors, run_unit, unreachable
+from isthmus.core.errors import ConfigError
+from isthmus.core.plugins import install_command
+
+try:
+    import dask
+    from distributed import Client, KilledWorker, LocalCluster
+except ImportError as error:
+    raise ConfigError(f"ISTHMUS_ENGINE: dask needs '{error.name}': {install_command('dask')}") from None
+
+
+class Engine:
+    """See `core/engine.py: Cluster`."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        dask.config.set({"distributed.scheduler.allowed-failures": RETRIES})
+        self._cluster = None
+        if not config.address:
+            memory = "auto" if config.memory is None else f"{config.memory} GiB"
+            # Workers inherit the mask: Ctrl-C in a terminal goes to all processes, and only this one shall answer it.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                self._cluster = LocalCluster(
+                    config.workers or processors(), threads_per_worker=1, processes=True, memory_limit=memory,
+                    host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL,
+                )  # fmt: skip
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        try:
+            self._client = Client(self._cluster or config.address, timeout=PATIENCE, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise unreachable(config.address, error) from None
+        self.workers = max(1, len(self._client.nthreads()))
+
+    def submit(self, unit: bytes) -> Any:
+        """Sends a unit to the scheduler."""
+        return self._client.submit(run_unit, unit, pure=False)
+
+    def result(self, handle: Any) -> Any:
+        """Waits for a unit."""
+        try:
+            return handle.result()
+        except KilledWorker:
+            raise killed("dask") from None
+
+    def cancel(self, handles: Sequence[Any]) -> None:
+        """Drops units."""
+        self._client.cancel(list(handles))
+
+    def close(self) -> None:
+        """Leaves the scheduler; a cluster that was started here ends."""
+        self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
