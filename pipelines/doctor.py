@@ -21,6 +21,7 @@ from packaging.requirements import Requirement
 
 from isthmus.checks import check
 from isthmus.core import code_lock, engine
+from isthmus.core.addresses import without_passwords
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import IsthmusError, WeightsError
 from isthmus.core.locks import DVC_LOCK, flocked
@@ -180,13 +181,21 @@ def _prefect(_: Path) -> Found:
             there = str(client.get(f"{address.rstrip('/')}/admin/version").raise_for_status().json())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield "fault", f"{address} does not answer: {reason}", "prefect server start, or unset PREFECT_API_URL"
+        yield (
+            "fault",
+            without_passwords(f"{address} does not answer: {reason}"),
+            "prefect server start, or unset PREFECT_API_URL",
+        )
         return
     if there.split(".")[0] != prefect.__version__.split(".")[0]:
         mend = f"pip install prefect=={prefect.__version__} where the server runs"
-        yield "fault", f"the server at {address} is Prefect {there}, here is {prefect.__version__}", mend
+        yield (
+            "fault",
+            f"the server at {without_passwords(address)} is Prefect {there}, here is {prefect.__version__}",
+            mend,
+        )
     else:
-        yield "ok", f"the server at {address} answers; it is Prefect {there}"
+        yield "ok", f"the server at {without_passwords(address)} answers; it is Prefect {there}"
 
 
 def _weights(project: Path) -> Found:

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 
+from isthmus.core.addresses import without_passwords
 from isthmus.core.errors import IsthmusError
 from isthmus.core.process.failures import in_our_words, other_words
 from pipelines import publish as publish_module
@@ -55,7 +56,7 @@ def state_of(call: Callable[[], Any]) -> State[Any]:
 def last_words(text: str) -> None:
     """Prints what a person should read as the last lines of the command: Prefect's server logs its own end after it."""
     logging.disable(logging.CRITICAL)
-    print(text, file=sys.stderr, flush=True)
+    print(without_passwords(text), file=sys.stderr, flush=True)
 
 
 def worth_another_try(task: Any, run: TaskRun, state: State[Any]) -> bool:

@@ -40,7 +40,7 @@ def start_ui(project: Path, port: int) -> NoReturn:
 
     store = open_store(project)
     if store.uri.startswith("http"):
-        raise ConfigError(f"MLFLOW_TRACKING_URI names a server: open {store.uri} in a browser")
+        raise ConfigError(f"MLFLOW_TRACKING_URI names a server: open {store.place} in a browser")
     command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     # the address may hold a password: in the environment and not in the list of processes
     os.execve(sys.executable, command, os.environ | {"MLFLOW_BACKEND_STORE_URI": store.uri})  # noqa: S606 - no shell

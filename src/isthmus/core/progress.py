@@ -5,6 +5,8 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+from isthmus.core.addresses import without_passwords
+
 T = TypeVar("T")
 _SECONDS_BETWEEN_LINES = 5.0
 
@@ -45,4 +47,4 @@ class Pace:
 
 def log(text: str) -> None:
     """Prints one line on standard error at once."""
-    print(text, file=sys.stderr, flush=True)
+    print(without_passwords(text), file=sys.stderr, flush=True)

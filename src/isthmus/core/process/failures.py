@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from isthmus.core.addresses import without_passwords
 from isthmus.core.errors import DefectError, IsthmusError, MachineError
+from isthmus.core.plugins import install_command_of
 
 LOGS = Path(".isthmus") / "log"  # in the project
 INTERRUPTED = "interrupted: no partial files are left; run the same command again"
@@ -41,6 +43,7 @@ _WORDS = {
     "unable to open database file": errno.EACCES,
 }
 _LIBRARIES_CODE = re.compile(r"\bos error (\d+)\b|\[Errno (\d+)\]")  # Rust's way and Python's, in a message
+_LACKS = re.compile(r"\b(\w+) is supported, but requires '([\w-]+)' to be installed")  # DVC's way, of its packages
 
 
 def machine_trouble(error: BaseException, hidden: Sequence[str] = ()) -> str:
@@ -69,11 +72,14 @@ def machine_trouble(error: BaseException, hidden: Sequence[str] = ()) -> str:
 
 
 def trouble_in(text: str) -> str:
-    """Returns the message for what the machine refused another program, read from its words; empty for anything else.
+    """Returns the message for what a machine refused another program or lacks, read from its words; else empty.
 
     >>> trouble_in("ERROR: unexpected error - [Errno 28] No space left on device: '/p/out'")[:30]
     '/p/out: the disk is full. Free'
     """
+    if lacks := _LACKS.search(text):
+        storage, package = lacks.groups()
+        return f"DVC's remote is on {storage}, which needs '{package}': {install_command_of(package)}"
     number = _number_in(text)
     if number not in _TROUBLE:
         return ""
@@ -83,7 +89,7 @@ def trouble_in(text: str) -> str:
 
 
 def other_words(text: str) -> str:
-    """Returns what another program said, in one line: of a traceback the last, no address of its support.
+    """Returns what another program said, in one line: of a traceback the last, no password, no address of its support.
 
     >>> other_words("Traceback (most recent call last):\\n  File 'x'\\n    y\\nKeyError: 'seed'\\n")
     "KeyError: 'seed'"
@@ -93,7 +99,8 @@ def other_words(text: str) -> str:
     lines = [line for line in text.splitlines() if line.strip() and not line.startswith("Having any troubles?")]
     if any(line.startswith("Traceback (most recent call last)") for line in lines):
         lines = [line for line in lines if not line.startswith(" ")][-1:]
-    return " ".join(" ".join(lines).removeprefix("ERROR: ").removeprefix("unexpected error - ").split())[-600:]
+    said = " ".join(" ".join(lines).removeprefix("ERROR: ").removeprefix("unexpected error - ").split())
+    return without_passwords(said)[-600:]
 
 
 def without_names(text: str, hidden: Sequence[str]) -> str:
@@ -128,7 +135,7 @@ def one_message(name: str, hidden: Sequence[str] = ()) -> Iterator[None]:
         raise SystemExit(1) from None
     except Exception as error:
         said = in_our_words(error, name, hidden)
-        print(f"error: {said}", file=sys.stderr)
+        print(f"error: {without_passwords(str(said))}", file=sys.stderr)
         raise SystemExit(said.exit_status) from None
 
 
@@ -170,7 +177,7 @@ def _nothing_left() -> bool:
 
 
 def _defect(error: Exception, name: str, hidden: Sequence[str]) -> str:
-    text = without_names("".join(traceback.format_exception(error)), hidden)
+    text = without_passwords(without_names("".join(traceback.format_exception(error)), hidden))
     what = without_names(" ".join(f"{type(error).__name__}: {error}".split()), hidden)[:300]
     with suppress(OSError):
         file = _log(name)

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from isthmus.core.addresses import without_passwords
 from isthmus.core.errors import StoreError
-from isthmus.registry.ledger.postgres import locked_database, reading_database, without_password
+from isthmus.registry.ledger.postgres import locked_database, reading_database
 from isthmus.registry.ledger.sqlite import locked_file, reading_file
 from isthmus.registry.store.tracking import Store
 
@@ -126,7 +127,7 @@ def last_done(store: Store, model: str) -> Intent | None:
     with reading as connection:
         if connection is None:
             return None
-        ledger = Ledger(connection, str(address) if isinstance(address, Path) else without_password(address))
+        ledger = Ledger(connection, str(address) if isinstance(address, Path) else without_passwords(address))
         return None if ledger.unfinished(model) else ledger.last_done(model)
 
 
@@ -144,7 +145,7 @@ def open_ledger(store: Store) -> Iterator[Ledger]:
             yield Ledger(connection, str(address))
     else:
         with locked_database(address) as connection:
-            yield Ledger(connection, without_password(address))
+            yield Ledger(connection, without_passwords(address))
 
 
 def ledger_address(store: Store) -> Path | str:

@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, create_engine, make_url
+from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.pool import NullPool
 
+from isthmus.core.addresses import check_login, without_passwords
 from isthmus.core.errors import StoreError
 from isthmus.core.plugins import install_command
 
@@ -51,7 +52,7 @@ def locked_database(address: str, patience: float = PATIENCE) -> Iterator[Connec
             connection.exec_driver_sql(f"SELECT pg_advisory_lock({_LOCK})")
         except DBAPIError as error:
             raise StoreError(
-                f"{without_password(address)}: another process has held the lock for promotion for {patience:.0f} s"
+                f"{without_passwords(address)}: another process has held the lock for promotion for {patience:.0f} s"
                 f" ({_line(error)}). Wait for it to end and run the same command again"
             ) from error
         _make_tables(connection, address)
@@ -71,24 +72,16 @@ def reading_database(address: str) -> Iterator[Connection | None]:
             connection.exec_driver_sql(_SESSION)
         except DBAPIError as error:
             raise StoreError(
-                f"{without_password(address)}: the record of promotions cannot be read ({_line(error)})"
+                f"{without_passwords(address)}: the record of promotions cannot be read ({_line(error)})"
             ) from error
         yield connection if there else None
-
-
-def without_password(address: str) -> str:
-    """Returns an address that may stand in a message.
-
-    >>> without_password("postgresql://ada:secret@127.0.0.1:5432/promotions")
-    'postgresql://ada:***@127.0.0.1:5432/promotions'
-    """
-    return make_url(address).render_as_string(hide_password=True)
 
 
 @contextmanager
 def _connected(address: str) -> Iterator[Connection]:
     try:
         options = {"connect_timeout": _REACHED_WITHIN, "options": _ALIVE, "application_name": "isthmus promotion"}
+        check_login("ISTHMUS_PROMOTION_DB", address)
         engine = create_engine(address, isolation_level="AUTOCOMMIT", poolclass=NullPool, connect_args=options)
         connection = engine.connect()
     except (ArgumentError, ValueError) as error:
@@ -102,7 +95,7 @@ def _connected(address: str) -> Iterator[Connection]:
         ) from None
     except DBAPIError as error:
         raise StoreError(
-            f"ISTHMUS_PROMOTION_DB: {without_password(address)} cannot be reached ({_line(error)})."
+            f"ISTHMUS_PROMOTION_DB: {without_passwords(address)} cannot be reached ({_line(error)})."
             " Start it, or correct the address, and run the same command again"
         ) from error
     with connection:
@@ -117,7 +110,7 @@ def _make_tables(connection: Connection, address: str) -> None:
         connection.exec_driver_sql(_SESSION)
     except DBAPIError as error:
         raise StoreError(
-            f"{without_password(address)}: the tables of the record of promotions cannot be created ({_line(error)})."
+            f"{without_passwords(address)}: the tables of the record of promotions cannot be created ({_line(error)})."
             " Promote once as the database's owner, or grant CREATE on the database"
         ) from error
 

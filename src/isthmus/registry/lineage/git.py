@@ -4,6 +4,7 @@ import os
 import subprocess
 from pathlib import Path
 
+from isthmus.core.addresses import without_passwords
 from isthmus.core.errors import StoreError
 from isthmus.core.process.children import Ended, run_child
 
@@ -78,4 +79,4 @@ def _run(folder: Path, arguments: tuple[str, ...], extra: dict[str, str], given:
 def _failure(folder: Path, shown: str, done: Ended) -> StoreError:
     if "not a git repository" in done.err:
         return StoreError(f"{folder}: not in a git repository, so nothing can be traced. Run 'git init' and commit")
-    return StoreError(f"{shown} failed in {folder}: {' '.join(done.err.split())}")
+    return StoreError(f"{shown} failed in {folder}: {without_passwords(' '.join(done.err.split()))}")

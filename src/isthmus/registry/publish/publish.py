@@ -182,7 +182,7 @@ def _begun(record: Publication | None, lineage: Lineage, store: Store, path: Pat
     experiment = store.experiment(model_name(lineage.scenario))
     started = time.time_ns() // 1_000_000
     record = Publication(
-        lineage.scenario, store.uri, lineage.key, experiment, started, taken.commit, taken.snapshot
+        lineage.scenario, store.place, lineage.key, experiment, started, taken.commit, taken.snapshot
     )  # fmt: skip
     record.save(path)
     return record

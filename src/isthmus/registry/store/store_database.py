@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Engine, create_engine, make_url
+from sqlalchemy import Engine, create_engine
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
+from isthmus.core.addresses import without_passwords
 from isthmus.core.errors import StoreError
 from isthmus.core.plugins import install_command
 from isthmus.registry.store import tables
@@ -66,7 +67,7 @@ def _reached(uri: str) -> Iterator[Engine]:
             " Allowed: sqlite:///PATH, postgresql://USER:PASSWORD@HOST:PORT/DATABASE, http(s)://..."
         ) from None
     except (SQLAlchemyError, MlflowException) as error:
-        place = make_url(uri).render_as_string(hide_password=True)
+        place = without_passwords(uri)
         raise StoreError(
             f"the MLflow store {place} cannot be reached: {' '.join(str(error).split())[:300]}. Nothing is lost:"
             " results and records are files of the project. Start it, or correct MLFLOW_TRACKING_URI, and run the same"

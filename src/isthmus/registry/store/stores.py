@@ -4,6 +4,7 @@ import logging
 import os
 from pathlib import Path
 
+from isthmus.core.addresses import check_login
 from isthmus.core.errors import StoreError
 from isthmus.registry.store import store_database, store_file, store_move
 from isthmus.registry.store.tracking import ARTIFACTS, Store
@@ -20,7 +21,7 @@ def open_store(project: Path, *, make: bool = False) -> Store:
         StoreError: there is no store, its address is of no known kind, or it does not answer.
     """
     named = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = named or f"sqlite:///{project.resolve() / 'mlflow.db'}"
+    uri = check_login("MLFLOW_TRACKING_URI", named) if named else f"sqlite:///{project.resolve() / 'mlflow.db'}"
     if uri.startswith(("http://", "https://")):
         return Store(uri, None)  # the server owns its artifact location
     if "://" not in uri or uri.startswith("file:"):

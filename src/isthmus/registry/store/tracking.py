@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from isthmus.core.addresses import without_passwords
 from isthmus.core.errors import StoreError
+from isthmus.core.plugins import install_command
 from isthmus.core.process.failures import machine_trouble
 
 # Before the import: MLflow reads these once. No telemetry; a server that is down is reported in seconds, not in the
@@ -40,6 +41,7 @@ _PROCESS_WIDE = ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI")
 _EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}
 _METRICS_AT_ONCE = 1000  # MLflow's limit of one log_batch call
 _PARAMS_AT_ONCE = 100
+_STORAGE = ("boto3", "botocore")  # where a server hands no files on, MLflow itself writes to S3 through these
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class Store:
     @property
     def place(self) -> str:
         """Address that may stand in a message: without a password."""
-        return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", self.uri)
+        return without_passwords(self.uri)
 
     def experiment(self, name: str) -> str:
         """Returns the id of an experiment, made where missing."""
@@ -381,13 +383,29 @@ class Store:
                 "Nothing is lost: results and records are files of the project."
                 " Is it running and is MLFLOW_TRACKING_URI right? Then run the same command again"
             )
-            told = _line(error).replace(self.uri, self.place)  # it may quote the address, and so a password
+            told = without_passwords(_line(error))
             raise kind(f"the MLflow store {self.place} refused or did not answer: {told}. {hint}") from error
         except (requests.RequestException, SQLAlchemyError, ConnectionError, PermissionError) as error:
             raise StoreError(
-                f"the MLflow store {self.place} cannot be reached: {_line(error).replace(self.uri, self.place)}."
+                f"the MLflow store {self.place} cannot be reached: {without_passwords(_line(error))}."
                 " Nothing is lost: results and records are files of the project."
                 " Start it, or correct MLFLOW_TRACKING_URI, and run the same command again"
+            ) from error
+        except ModuleNotFoundError as error:
+            if error.name not in _STORAGE:
+                raise
+            raise StoreError(
+                f"the MLflow store {self.place} keeps its files on S3, which needs '{error.name}':"
+                f" {install_command('s3')}"
+            ) from None
+        except Exception as error:
+            if type(error).__module__.partition(".")[0] not in _STORAGE:
+                raise
+            raise StoreError(
+                f"the MLflow store {self.place} keeps its files on S3, and that refused or did not answer:"
+                f" {without_passwords(_line(error))}. Nothing is lost: results and records are files of the project."
+                " Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to your keys and, of storage"
+                " other than AWS's own, MLFLOW_S3_ENDPOINT_URL to its address, and run the same command again"
             ) from error
 
 

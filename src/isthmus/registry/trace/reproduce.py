@@ -155,11 +155,11 @@ def _have_commit(project: Path, snapshot: str) -> None:
 
 def _bring_data(project: Path, tree: Path, lineage: dict[str, Any]) -> None:
     """Gives the worktree the project's cache and remotes, and the raw images that no stage makes."""
-    local = project / ".dvc" / "config.local"
-    if local.exists():
-        shutil.copy(local, tree / ".dvc" / "config.local")
     if not (tree / ".dvc").is_dir():
         raise StoreError(f"{lineage['snapshot']}: its tree has no .dvc folder, so DVC cannot run it. Commit '.dvc'")
+    for name in ("config", "config.local"):  # remotes as they are now: one may have been added since, or moved
+        if (project / ".dvc" / name).exists():
+            shutil.copy(project / ".dvc" / name, tree / ".dvc" / name)
     _run(tree, "config", "--local", "cache.dir", _run(project, "cache", "dir", quiet=True).strip())
     labels = given_labels(lineage["lock_entries"], lineage["scenario"])
     if labels:
