@@ -1,4 +1,4 @@
-"""Real servers on loopback for tests: Postgres without a container, MLflow, Prefect. Each dies with its block."""
+"""Real servers on loopback for tests: Postgres without a container, S3, MLflow, Prefect. Each dies with its block."""
 
 import os
 import shutil
@@ -7,11 +7,15 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import httpx
 
 from tests.pipelines.tiny_project import wait_until
 from tests.require import require
@@ -110,11 +114,67 @@ def running_prefect(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
+def running_s3(folder: Path) -> Iterator[str]:
+    """Starts an S3 server, empty and open to every key, its log in a folder, and yields its address."""
+    port = free_port()
+    with _serving(
+        ["moto.server", "-H", "127.0.0.1", "-p", str(port)], folder, {}, f"http://127.0.0.1:{port}/moto-api/"
+    ):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def running_block(block: str, folder: Path, environment: dict[str, str], health: str) -> Iterator[None]:
+    """Starts the server of a documentation's block of shell commands, its log in a folder."""
+    with _running(["bash", "-ec", block], folder, environment, health):
+        yield
+
+
+@contextmanager
+def behind_token(address: str, token: str) -> Iterator[str]:
+    """Yields the address of a web server that hands requests on to another one, if they bear the token."""
+
+    class Door(BaseHTTPRequestHandler):
+        def hand_on(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if self.headers.get("Authorization") != f"Bearer {token}":
+                return self.answer(401, b"a token is needed", "text/plain")
+            sent = {name: value for name, value in self.headers.items() if name.lower() not in ("host", "connection")}
+            with httpx.Client(timeout=120, trust_env=False) as client:
+                got = client.request(self.command, f"{address}{self.path}", headers=sent, content=body)
+            return self.answer(got.status_code, got.content, got.headers.get("Content-Type", ""))
+
+        def answer(self, status: int, body: bytes, kind: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = hand_on  # noqa: N815 - http.server's names
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Door) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+
+
+@contextmanager
 def _serving(module: list[str], folder: Path, quiet: dict[str, str], health: str) -> Iterator[None]:
+    with _running([sys.executable, "-m", *module], folder, os.environ | quiet, health):
+        yield
+
+
+@contextmanager
+def _running(command: list[str], folder: Path, environment: dict[str, str], health: str) -> Iterator[None]:
     with (folder / "server.log").open("a") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", *module],
-            stdout=log, stderr=log, cwd=folder, env=os.environ | quiet, start_new_session=True,
+            command, stdout=log, stderr=log, cwd=folder, env=environment, start_new_session=True
         )  # fmt: skip
     try:
         wait_until(lambda: answers(health), f"an answer of {health}", 150)
