@@ -97,7 +97,7 @@ def plain_loop(paths: list[Path]) -> None:
 
 def run_ingest(raw: Path, out: Path) -> None:
     """Runs the stage with one process a processor."""
-    names = ("manifest", "locations", "labels_target")
+    names = ("manifest", "locations", "companions", "labels_target")
     tables: dict[str, Any] = {name: out / f"{name}.parquet" for name in names}
     params = ingest.Params(scenario=scenario(), ingest=IngestConfig(workers=processors()), seed=0)
     ingest.run(params, raw=raw, audit=out / "audit.json", quarantine=out / "quarantine.json", **tables)
@@ -110,8 +110,10 @@ def run_prepare(raw: Path, out: Path) -> None:
         raw=raw,
         manifest=out / "manifest.parquet",
         locations=out / "locations.parquet",
+        companions=out / "companions.parquet",
         checkpoints=out / "checkpoints",
         prepared=out / "prepared",
+        masks_target=out / "masks_target",
     )
 
 
