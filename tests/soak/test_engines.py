@@ -9,90 +9,39 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
 import pytest
-import yaml
-from PIL import Image
 
+from benchmarks.growth import command, write_project, write_raw
 from isthmus.core.files import hash_files
-from tests.raw_folders import pixels
 from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800), MLFLOW_ON_PANDAS_3]
 
 IMAGES = 600
 ENGINES = ("dask workers=2 memory=3", "ray workers=2")
-OUT = "out"
-PARAMS: dict[str, Any] = {
-    "scenarios": {
-        "demo": {
-            "kind": "natural",
-            "raw": "raw",
-            "source": ["a"],
-            "target": "b",
-            "target_labels": "folders",
-            "classes": ["dull", "red"],
-            "model": "tiny",
-            "preprocess": {"image_size": 160, "channels": 3},
-        }
-    },
-    "models": {
-        "tiny": {
-            "mode": "frozen",
-            "backbone": {"name": "timm", "architecture": "test_vit", "weights": "random", "image_size": 160},
-            "epochs": 4,
-            "views": 1,
-        }
-    },
-    "methods": {"coral": {"weight": 10.0}},
-    "train": {"seeds": [0, 1], "batch_size": 64, "keep": 2},
-    "embed": {"batch_size": 32},
-    "ingest": {"workers": 2},
-    "seed": 0,
-}
-# stage -> its arguments: the commands of dvc.yaml
-STAGES = {
-    "ingest": "--raw raw --manifest {o}/manifest.parquet --locations {o}/locations.parquet"
-    " --companions {o}/companions.parquet --labels-target {o}/labels_target.parquet --audit {o}/audit.json"
-    " --quarantine {o}/quarantine.json",
-    "labels": "--labels labels --manifest {o}/manifest.parquet --measure {o}/labels_measure.parquet"
-    " --train {o}/labels_train.parquet",
-    "prepare": "--raw raw --manifest {o}/manifest.parquet --locations {o}/locations.parquet"
-    " --companions {o}/companions.parquet --checkpoints checkpoints --prepared {o}/prepared"
-    " --masks-target {o}/masks_target",
-    "embed": "--prepared {o}/prepared --cache cache --features {o}/features --model {o}/model.json",
-    "train": "--method coral --manifest {o}/manifest.parquet --prepared {o}/prepared --features {o}/features"
-    " --labels-train {o}/labels_train.parquet --checkpoints checkpoints --trained {o}/train/coral",
-}
+MADE = ("ingest", "labels", "prepare", "embed", "train")
 
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with raw images, and in `local` what the stages make of them without an engine."""
-    folder, rng = tmp_path_factory.mktemp("engines"), np.random.default_rng(0)
-    for number in range(IMAGES):
-        place = folder / "raw" / "ab"[number % 2] / ("dull", "red")[number // 2 % 2]
-        place.mkdir(parents=True, exist_ok=True)
-        image = pixels(rng, 64)
-        image[..., 0] += np.uint8(60 * (number // 2 % 2))
-        Image.fromarray(image).save(place / f"{number:05d}.png")
-    (folder / "raw" / "a" / "red" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    folder = tmp_path_factory.mktemp("engines")
+    write_raw(folder / "raw", IMAGES)
+    (folder / "raw" / "a" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     run_line(folder / "local", "local")
     return folder
 
 
 def run_line(project: Path, engine: str, kill: bool = False) -> int:
     """Runs all stages in a new project; returns how many workers were killed."""
-    (project / "labels").mkdir(parents=True)
-    (project / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    write_project(project)
     shutil.copytree(project.parent / "raw", project / "raw", copy_function=os.link)
     killed = 0
-    for stage, arguments in STAGES.items():
-        command = [sys.executable, "-m", f"isthmus.stages.{stage}", "--params", "params.yaml", "--scenario", "demo"]
+    for stage in MADE:
         start = time.monotonic()
         child = subprocess.Popen(
-            [*command, *arguments.format(o=OUT).split()], cwd=project, stderr=subprocess.PIPE, text=True,
+            command(stage), cwd=project, stderr=subprocess.PIPE, text=True,
             env=os.environ | {"ISTHMUS_ENGINE": engine, "OMP_WAIT_POLICY": "PASSIVE"},
         )  # fmt: skip
         started = psutil.Process(child.pid)
@@ -153,11 +102,11 @@ def test_predict_answers_the_same_rows_on_each_engine(
     line: Path, published: tuple[Path, Any], tmp_path: Path, engine: str
 ) -> None:
     project, model = published
-    photos = sorted((line / "raw").rglob("*.png"))
+    photos = sorted((line / "raw").rglob("*.jpg"))
     folder = tmp_path / "photos"
     for number in range(1_100):  # two units
         folder.mkdir(exist_ok=True)
-        os.link(photos[number % len(photos)], folder / f"{number}.png")
+        os.link(photos[number % len(photos)], folder / f"{number}.jpg")
 
     for name in ("local", engine):
         out = tmp_path / f"{name.partition(' ')[0]}.parquet"
@@ -174,7 +123,7 @@ def test_predict_answers_the_same_rows_on_each_engine(
 
 
 def differences(one: Path, other: Path) -> list[str]:
-    files = {path.relative_to(one) for path in (one / OUT).rglob("*") if path.is_file()}
+    files = {path.relative_to(one) for path in (one / "out").rglob("*") if path.is_file()}
     assert len(files) > 20
-    assert files == {path.relative_to(other) for path in (other / OUT).rglob("*") if path.is_file()}
+    assert files == {path.relative_to(other) for path in (other / "out").rglob("*") if path.is_file()}
     return [str(path) for path in sorted(files) if hash_files([one / path]) != hash_files([other / path])]

@@ -30,6 +30,7 @@ VARIABLE = "ISTHMUS_ENGINE"
 PATIENCE = 10  # [s] until a cluster must have answered
 RETRIES = 3  # of a unit whose worker was killed
 _IN_HAND = 3  # units a worker that are under way or wait to be read
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)  # answered by a frame of settings, type 4
 _ALONE = threading.Lock()  # a unit needs the folder and the torch threads of its whole process
 
 
@@ -191,21 +192,29 @@ def of(config: EngineConfig) -> ModuleType:
         MachineError: the cluster does not answer.
     """
     module = importlib.import_module(f"isthmus.core.engines.{config.name}")
-    check_reachable(config.address)
+    check_reachable(config.address, grpc=config.name == "ray")
     return module
 
 
-def check_reachable(address: str) -> None:
+def check_reachable(address: str, grpc: bool = False) -> None:
     """Checks that something listens at `[protocol://]host:port`; other forms, such as Ray's `auto`, pass.
 
+    Args:
+        address: of a cluster.
+        grpc: whether it must answer as gRPC does; Ray itself would ask for minutes.
+
     Raises:
-        MachineError: nothing does.
+        MachineError: nothing does, or not in time.
     """
     host, _, port = address.rpartition("://")[2].rstrip("/").rpartition(":")
     if not host or not port.isdigit():
         return
     try:
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+        with socket.create_connection((host.strip("[]"), int(port)), PATIENCE) as there:
+            if grpc and os.environ.get("RAY_USE_TLS", "0") == "0":
+                there.sendall(_HTTP2)
+                if there.recv(9)[3:4] != b"\x04":
+                    raise OSError("something else answers there")
     except (OSError, OverflowError) as error:
         raise unreachable(address, error) from None
 

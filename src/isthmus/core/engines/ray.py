@@ -37,6 +37,7 @@ class Engine:
             memory = _RESULTS if config.memory is None else int(config.memory * 2**30)
             ray.init(
                 "local", num_cpus=count, object_store_memory=memory * count, include_dashboard=False,
+                _node_ip_address="127.0.0.1",
                 _temp_dir=self._folder, **shown,
             )  # fmt: skip
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
