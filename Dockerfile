@@ -71,8 +71,10 @@ ENV PATH=/opt/venv/bin:$PATH \
     DVC_NO_ANALYTICS=1 \
     RAY_USAGE_STATS_ENABLED=0 \
     MLFLOW_DISABLE_TELEMETRY=true \
-    PREFECT_SERVER_ANALYTICS_ENABLED=false
+    PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    PREFECT_UI_STATIC_DIRECTORY=/tmp/prefect-ui
 
+# the last one: Prefect's server writes its pages beside its code unless told otherwise, and the user may not
 WORKDIR /project
 COPY --chown=isthmus:isthmus pyproject.toml README.md LICENSE requirements.lock params.yaml dvc.yaml prefect.yaml .dvcignore ./
 COPY --chown=isthmus:isthmus .dvc/config .dvc/.gitignore .dvc/

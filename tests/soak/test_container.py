@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -39,12 +40,13 @@ def started(image: str, *command: str, **environment: str) -> Iterator[subproces
     try:
         yield process
     finally:
-        os.killpg(process.pid, 15)
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)
-            process.wait()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
         subprocess.run(["buildah", "rm", container], capture_output=True, check=False)
 
 
@@ -71,6 +73,7 @@ def test_the_servers_answer_and_the_worker_serves_its_pool(image: str) -> None:
     ):  # fmt: skip
         assert comes_up(f"http://127.0.0.1:{mlflow}/health", tracking)
         assert comes_up(f"http://127.0.0.1:{prefect}/api/health", orchestration)
+        assert answers(f"http://127.0.0.1:{prefect}/"), "Prefect's pages are there"
         api = f"http://127.0.0.1:{prefect}/api"
         pool = "prefect work-pool create isthmus --type process && prefect --no-prompt deploy --all"
         with started(image, "sh", "-ec", pool, PREFECT_API_URL=api) as deploy:
