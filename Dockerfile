@@ -64,6 +64,7 @@ RUN apt-get update \
 
 COPY --from=build /opt/venv /opt/venv
 
+# PREFECT_UI_STATIC_DIRECTORY: else Prefect's server writes its pages beside its code, where the user may not
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -74,7 +75,6 @@ ENV PATH=/opt/venv/bin:$PATH \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
     PREFECT_UI_STATIC_DIRECTORY=/tmp/prefect-ui
 
-# the last one: Prefect's server writes its pages beside its code unless told otherwise, and the user may not
 WORKDIR /project
 COPY --chown=isthmus:isthmus pyproject.toml README.md LICENSE requirements.lock params.yaml dvc.yaml prefect.yaml .dvcignore ./
 COPY --chown=isthmus:isthmus .dvc/config .dvc/.gitignore .dvc/
