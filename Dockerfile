@@ -64,7 +64,7 @@ RUN apt-get update \
 
 COPY --from=build /opt/venv /opt/venv
 
-# PREFECT_UI_STATIC_DIRECTORY: else Prefect's server writes its pages beside its code, where the user may not
+# PREFECT_SERVER_UI_STATIC_DIRECTORY: else Prefect's server writes its pages beside its code, where the user may not
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -73,7 +73,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     RAY_USAGE_STATS_ENABLED=0 \
     MLFLOW_DISABLE_TELEMETRY=true \
     PREFECT_SERVER_ANALYTICS_ENABLED=false \
-    PREFECT_UI_STATIC_DIRECTORY=/tmp/prefect-ui
+    PREFECT_SERVER_UI_STATIC_DIRECTORY=/tmp/prefect-ui
 
 WORKDIR /project
 COPY --chown=isthmus:isthmus pyproject.toml README.md LICENSE requirements.lock params.yaml dvc.yaml prefect.yaml .dvcignore ./
