@@ -1,5 +1,6 @@
 """Dask: distributed's scheduler and workers, at an address or started here. The only file that imports them."""
 
+import asyncio
 import logging
 import signal
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from isthmus.core.plugins import install_command
 try:
     import dask
     from distributed import Client, KilledWorker, LocalCluster
+    from distributed.comm.core import connect
 except ImportError as error:
     raise ConfigError(f"ISTHMUS_ENGINE: dask needs '{error.name}': {install_command('dask')}") from None
 
@@ -34,6 +36,8 @@ class Engine:
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         try:
+            if config.address:
+                asyncio.run(_greet(config.address))
             self._client = Client(self._cluster or config.address, timeout=PATIENCE, set_as_default=False)
         except (OSError, ValueError) as error:
             raise unreachable(config.address, error) from None
@@ -59,3 +63,9 @@ class Engine:
         self._client.close()
         if self._cluster is not None:
             self._cluster.close()
+
+
+async def _greet(address: str) -> None:
+    """Exchanges greetings with a scheduler; `Client` waits for ever for those of another program."""
+    greeted = await asyncio.wait_for(connect(address), PATIENCE)
+    await greeted.close()
