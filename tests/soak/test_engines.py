@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.growth import command, write_project, write_raw
 from isthmus.core.files import hash_files
+from tests.pipelines.tiny_project import default_signals
 from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800), MLFLOW_ON_PANDAS_3]
@@ -57,17 +58,23 @@ def run_line(project: Path, engine: str, kill: bool = False) -> int:
 
 def kill_a_worker(stage: psutil.Process) -> bool:
     """Kills the first worker that computes; returns whether there was one before the stage ended."""
+    if worker := first_worker(stage):
+        worker.send_signal(signal.SIGKILL)
+    return worker is not None
+
+
+def first_worker(stage: psutil.Process) -> psutil.Process | None:
+    """Waits for the first worker that computes; None: the stage ended before."""
     since: dict[int, float] = {}  # worker of Dask -> its processor time when it had joined the scheduler
     while stage.is_running() and stage.status() != psutil.STATUS_ZOMBIE:
         for process in stage.children(recursive=True):
             try:
                 if process.name().startswith("ray::run_unit") or _computes(process, since):
-                    process.send_signal(signal.SIGKILL)
-                    return True
+                    return process
             except psutil.Error:
                 continue
         time.sleep(0.02)
-    return False
+    return None
 
 
 def _computes(process: psutil.Process, since: dict[int, float]) -> bool:
@@ -95,6 +102,27 @@ def test_with_a_worker_killed_in_each_stage_the_bytes_are_the_same(line: Path, e
     assert run_line(project, engine, kill=True) == 4
 
     assert differences(line / "local", project) == []
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_ctrl_c_ends_a_stage_with_one_line_and_leaves_no_process(line: Path, tmp_path: Path, engine: str) -> None:
+    project = tmp_path / "project"
+    shutil.copytree(line / "local", project, ignore=shutil.ignore_patterns("features", "cache", "raw", "train"))
+    child = subprocess.Popen(
+        command("embed"), cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=default_signals, env=os.environ | {"ISTHMUS_ENGINE": engine, "OMP_WAIT_POLICY": "PASSIVE"},
+    )  # fmt: skip
+    started = psutil.Process(child.pid)
+
+    assert (found := first_worker(started)) is not None
+    family = started.children(recursive=True)
+    os.killpg(child.pid, signal.SIGINT)
+    said = child.communicate(timeout=60)[1]
+
+    assert found in family
+    assert child.returncode == 130 and said.splitlines()[-1].startswith("interrupted: "), said
+    assert psutil.wait_procs(family, 30)[1] == []
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("engine", ENGINES)
