@@ -86,7 +86,7 @@ def test_no_file_that_is_there_is_changed(made: tuple[Path, list[str]], tmp_path
     lines = init(clone)
 
     assert {line for line in lines if not line.startswith("kept")} == {"wrote prefect.yaml"}
-    assert "kept  .dvcignore, which lacks: __pycache__ .venv /out/*/train/.gitignore. Add these lines" in lines
+    assert "kept  .dvcignore, which lacks: __pycache__ .venv. Add these lines" in lines
     assert "kept  .gitignore" in lines
     assert (clone / "params.yaml").read_text() == "scenarios: {}\n"
     assert git(clone, "status", "--porcelain").split() == ["M", ".dvcignore", "T", "README.md", "M", "params.yaml"]

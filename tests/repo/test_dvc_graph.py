@@ -2,11 +2,8 @@
 
 import ast
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -205,13 +202,3 @@ def test_the_exceptions_are_still_needed() -> None:
     for module, excepted in EXCEPTED.items():
         imported = {name.partition(".")[0] for name, _ in imports_of(module)}
         assert excepted <= imported, f"{module} no longer imports {', '.join(sorted(excepted - imported))}"
-
-
-def test_the_order_in_which_methods_ended_does_not_change_what_select_depends_on() -> None:
-    # dvc lists each method there when it has ended
-    ask = [sys.executable, "-m", "dvc", "check-ignore", "out/x/train/.gitignore", "out/x/train/dann/run.json"]
-    found = subprocess.run(
-        ask, cwd=REPOSITORY, capture_output=True, text=True, env=os.environ | {"DVC_NO_ANALYTICS": "1"}
-    )
-
-    assert found.stdout.split() == ["out/x/train/.gitignore"]

@@ -98,14 +98,14 @@ def _one_kill(folder: Path, api: str, victim: str, number: signal.Signals) -> Ki
     project = write_project(folder / "project", seconds=600)
     # a server that is up saves time; the flow has one of its own only where that is what is killed
     server = {} if victim == "server" else {"PREFECT_API_URL": api}
-    process = _start(command, project, environment(folder) | server)
+    process = start(command, project, environment(folder) | server)
     wait_until(lambda: (project / "started_a").exists(), "a stage", 180)
     wait_until(lambda: victim in _roles(process.pid), f"the {victim}", 30)
-    tree = _tree(process.pid)
+    tree = tree_of(process.pid)
     os.kill(_roles(process.pid)[victim], number)
     if victim in ("server", "stage supervisor", "stage guard", "dvc", "stage"):
         (project / "go").touch()  # what was not killed goes on: it need not be waited out
-    seconds = _end(process)
+    seconds = wait_for_end(process)
     left = _left(tree, project)
     (project / "go").touch()
     next_run = _next_run(command, project, environment(folder) | {"PREFECT_API_URL": api})
@@ -130,11 +130,11 @@ def random_kills(folder: Path, count: int, seed: int) -> Iterator[Kill]:
         program, command = [("isthmus run", run), ("dvc repro", repro)][made % 2]
         # what a killed dvc leaves stops a plain `dvc repro`; `isthmus run` puts it right
         clear_leftovers(project)
-        process = _start(command, project, environment(folder))
+        process = start(command, project, environment(folder))
         end = time.monotonic() + chance.uniform(1, 40)
         while time.monotonic() < end and process.poll() is None:
             time.sleep(0.1)
-        tree = _tree(process.pid)
+        tree = tree_of(process.pid)
         if process.poll() is not None:  # it came to its end first
             if last is not None:
                 yield replace(last, next_run=_compared(run, folder))
@@ -147,14 +147,15 @@ def random_kills(folder: Path, count: int, seed: int) -> Iterator[Kill]:
             chance.choice(tree).send_signal(sent)
         if last is not None:
             yield last
-        seconds = _end(process, 300)  # a stage that was killed ends the run only when those beside it are through
+        # a stage that was killed ends the run only when those beside it are through
+        seconds = wait_for_end(process, 300)
         last = Kill(f"{program}, the real line", "random", sent, seconds, _left(tree, project), "right")
         made += 1
     if last is not None:
         yield replace(last, next_run=_compared(run, folder))
 
 
-def _start(command: list[str], project: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
+def start(command: list[str], project: Path, environment: dict[str, str]) -> "subprocess.Popen[bytes]":
     # a shell that starts this in the background has it ignore SIGINT, and children inherit that
     return subprocess.Popen(
         command, cwd=project, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -162,7 +163,7 @@ def _start(command: list[str], project: Path, environment: dict[str, str]) -> "s
     )  # fmt: skip
 
 
-def _tree(pid: int) -> list[psutil.Process]:
+def tree_of(pid: int) -> list[psutil.Process]:
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -173,7 +174,7 @@ def _tree(pid: int) -> list[psutil.Process]:
 def _roles(pid: int) -> dict[str, int]:
     """Returns the processes by what they do; they are told by their place and their command line."""
     found: dict[str, int] = {}
-    for process in _tree(pid):
+    for process in tree_of(pid):
         try:
             words, parent = " ".join(process.cmdline()), process.ppid()
         except psutil.NoSuchProcess:
@@ -200,13 +201,13 @@ def _roles(pid: int) -> dict[str, int]:
     return found
 
 
-def _end(process: "subprocess.Popen[bytes]", patience: float = SECONDS_TO_END) -> float | None:
+def wait_for_end(process: "subprocess.Popen[bytes]", patience: float = SECONDS_TO_END) -> float | None:
     begin = time.monotonic()
     try:
         process.wait(patience)
         return time.monotonic() - begin
     except subprocess.TimeoutExpired:
-        for one in reversed(_tree(process.pid)):
+        for one in reversed(tree_of(process.pid)):
             one.kill()
         process.wait()
         return None
@@ -215,7 +216,7 @@ def _end(process: "subprocess.Popen[bytes]", patience: float = SECONDS_TO_END) -
 def _left(tree: list[psutil.Process], project: Path) -> list[str]:
     """Returns what still runs some seconds later, and ends it."""
     give_up = time.monotonic() + 15
-    while (living := [one for one in tree if _lives(one)] + processes_in(project)) and time.monotonic() < give_up:
+    while (living := [one for one in tree if lives(one)] + processes_in(project)) and time.monotonic() < give_up:
         time.sleep(0.1)
     names = [one if isinstance(one, str) else f"{one.pid} {one.name()}" for one in living]
     for one in living:
@@ -223,7 +224,7 @@ def _left(tree: list[psutil.Process], project: Path) -> list[str]:
     return names
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

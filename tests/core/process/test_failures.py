@@ -9,7 +9,15 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.errors import ConfigError, DefectError, MachineError
-from isthmus.core.process.failures import in_our_words, machine_trouble, trouble_in, without_names
+from isthmus.core.process.failures import (
+    in_our_words,
+    machine_trouble,
+    one_message,
+    other_words,
+    trouble_in,
+    without_names,
+)
+from isthmus.core.progress import log
 from tests.require import require
 
 
@@ -57,6 +65,17 @@ def test_a_users_mistake_keeps_its_own_words() -> None:
     error = ConfigError("params.yaml: seed: missing")
 
     assert in_our_words(error, "x") is error
+
+
+def test_no_outlet_shows_a_password(capsys: pytest.CaptureFixture[str]) -> None:
+    told = "fatal: unable to access 'https://ann:secret@host/x.git': could not resolve"
+
+    with pytest.raises(SystemExit), one_message("x"):
+        raise ConfigError(told)
+    log(f"snapshot: not pushed: {told}")
+
+    shown = [*capsys.readouterr().err.splitlines(), other_words(told)]
+    assert all("unable to access 'https://***@host/x.git': could" in line for line in shown) and len(shown) == 3
 
 
 def test_another_programs_words_are_read_too() -> None:

@@ -12,7 +12,7 @@ from isthmus.core.files import read_json, write_json
 from isthmus.core.process.supervisor import descendants
 from isthmus.registry.lineage.worktrees import FOLDER, checked_out
 from isthmus.registry.publish.publish import publish
-from isthmus.registry.trace.reproduce import Comparison, Reproduction, _have_commit, compare, reproduce
+from isthmus.registry.trace.reproduce import Comparison, Reproduction, _bring_data, _have_commit, compare, reproduce
 from tests.e2e.test_whole_line import project as small_project
 from tests.e2e.test_whole_line import repro
 from tests.pipelines.tiny_project import default_signals, wait_until
@@ -94,6 +94,23 @@ def test_whoever_ends_it_no_process_of_it_lives_on_and_its_worktree_goes(tmp_pat
             pass
     assert not list((project / FOLDER).iterdir())
     assert git(project, "worktree", "list").count("\n") == 0
+
+
+@pytest.mark.slow
+def test_data_comes_from_the_remotes_of_now_though_the_snapshot_knows_none(tmp_path: Path) -> None:
+    for name in ("project", "snapshot"):
+        (tmp_path / name).mkdir()
+        dvc(tmp_path / name, "init", "-q", "--no-scm")
+    dvc(tmp_path / "project", "remote", "add", "-q", "-d", "store", "s3://team/dvc")
+    made = {"simulate@demo": {"cmd": "", "outs": [{"path": "data/raw/demo", "md5": "0"}]}}
+
+    _bring_data(
+        tmp_path / "project", tmp_path / "snapshot",
+        {"snapshot": "0" * 40, "scenario": "demo", "lock_entries": made, "raw": {"path": "data/raw/demo"}},
+    )  # fmt: skip
+
+    assert "s3://team/dvc" in (tmp_path / "snapshot/.dvc/config").read_text()
+    assert str(tmp_path / "project/.dvc/cache") in (tmp_path / "snapshot/.dvc/config.local").read_text()
 
 
 def test_a_snapshot_that_is_nowhere_is_named(tmp_path: Path) -> None:
