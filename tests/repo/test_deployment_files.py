@@ -182,9 +182,12 @@ def test_every_program_and_flag_that_a_container_runs_exists() -> None:
         assert not unknown, f"{place}: {' '.join(verbs)} has no {', '.join(unknown)}"
 
 
-def test_every_setting_of_prefect_that_is_named_exists() -> None:
+def test_every_setting_of_prefect_that_is_named_exists(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.settings import Settings
 
+    monkeypatch.setenv(
+        "PREFECT_SERVER_UI_STATIC_DIRECTORY", "/elsewhere"
+    )  # unset settings without a default are no names
     known = set(Settings().to_environment_variables(exclude_unset=False)) | {"PREFECT_API_URL"}
     texts = [COMPOSE_TEXT, DOCKERFILE, (REPOSITORY / "pipelines" / "__init__.py").read_text()]
     legacy = {
