@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -43,7 +44,8 @@ from pipelines.tasks import StageFailedError, error_of, last_words, publish_resu
 
 AT_ONCE = 2  # stages side by side; each uses one thread, and two such runs beat one with two threads
 _THREADS: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
-_LOOKED: list["Look"] = []  # by the command, before the flow: not in the flow itself, which task runners pickle
+# What the command began to look at before the flow. Not part of the flow itself, which task runners pickle.
+_LOOKED: ContextVar["Look | None"] = ContextVar("looked", default=None)
 
 
 class RunError(IsthmusError):
@@ -97,7 +99,7 @@ def transfer(
         timeout: longest time for one stage [s].
         check: check params.yaml and the raw data first; False: run the graph as it stands.
     """
-    return _state(scenarios, publish, timeout, check, _LOOKED.pop() if _LOOKED else None)
+    return _state(scenarios, publish, timeout, check, _LOOKED.get())
 
 
 def _state(scenarios: list[str], publish: bool, timeout: float | None, check: bool, seen: Look | None) -> State[Any]:
@@ -220,7 +222,7 @@ def _run(given: argparse.Namespace) -> int:
     check_free(Path.cwd(), names)
     runs = transfer.with_options(task_runner=task_runner(AT_ONCE))
     # beside the start of Prefect's server: seconds of a run with nothing to do
-    _LOOKED.append(look(names, not given.no_check))
+    _LOOKED.set(look(names, not given.no_check))
     try:
         end = runs(names, not given.no_publish, given.timeout, not given.no_check, return_state=True)
     except RuntimeError as error:  # what Prefect raises when its API cannot be reached, before the flow begins
