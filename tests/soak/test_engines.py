@@ -83,7 +83,7 @@ def _computes(process: psutil.Process, since: dict[int, float]) -> bool:
     if not any(connection.status == psutil.CONN_ESTABLISHED for connection in process.net_connections()):
         return False
     spent = sum(process.cpu_times()[:2])
-    return spent - since.setdefault(process.pid, spent) > 0.5
+    return spent - since.setdefault(process.pid, spent) > 0.2
 
 
 @pytest.mark.parametrize("engine", ENGINES)
