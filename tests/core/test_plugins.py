@@ -18,25 +18,25 @@ def test_the_folder_is_the_registry() -> None:
 
 
 def test_a_plugin_whose_package_is_missing_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "onnx", None)
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
     monkeypatch.delitem(sys.modules, "isthmus.adapt.methods.coral", raising=False)
     real = plugins.importlib.import_module
 
     def missing(name: str) -> object:
         if name == "isthmus.adapt.methods.coral":
-            raise ModuleNotFoundError("No module named 'onnx'", name="onnx")
+            raise ModuleNotFoundError("No module named 'mlxtend'", name="mlxtend")
         return real(name)
 
     monkeypatch.setattr(plugins.importlib, "import_module", missing)
 
     with pytest.raises(
-        ConfigError, match=r"isthmus.adapt.methods.coral needs 'onnx': .*pip install -e '\.\[weights\]'"
+        ConfigError, match=r"isthmus.adapt.methods.coral needs 'mlxtend': .*pip install -e '\.\[digits\]'"
     ):
         plugins.load("adapt.methods", "coral")
 
 
 @pytest.mark.parametrize(
-    ("module", "extra"), [("onnx", "weights"), ("psycopg2", "postgres"), ("pytorch_adapt", "adapt")]
+    ("module", "extra"), [("mlxtend", "digits"), ("psycopg2", "postgres"), ("pytorch_adapt", "adapt")]
 )
 def test_a_module_of_an_extra_is_installed_with_that_extra(module: str, extra: str) -> None:
     assert install_command_of(module) == install_command(extra)

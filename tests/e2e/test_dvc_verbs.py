@@ -94,7 +94,8 @@ def test_gc_of_the_workspace_removes_nothing_that_it_needs(project: Path) -> Non
     assert hash_files([project / path for path in kept]) == hashes
 
 
-@pytest.mark.parametrize("where", [[], pytest.param(["--temp"], marks=pytest.mark.soak)], ids=["workspace", "temp"])
+@pytest.mark.soak
+@pytest.mark.parametrize("where", [[], ["--temp"]], ids=["workspace", "temp"])
 def test_an_experiment_runs_on_the_added_data(project: Path, where: list[str]) -> None:
     override = "scenarios.press.preprocess.image_size=28" if where else "scenarios.press.preprocess.image_size=42"
 
