@@ -22,7 +22,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from benchmarks.ingest import _anonymous, _ticks, _tree
+from benchmarks.ingest import used_by
 from benchmarks.sections import write_section
 
 PARAMS: dict[str, Any] = {
@@ -100,19 +100,14 @@ def write_raw(raw: Path, count: int) -> None:
 
 def measured(stage: str, folder: Path) -> dict[str, float]:
     """Runs a stage; returns wall time and processor time [s] and the largest memory [MB]."""
-    start, peak, ticks = time.perf_counter(), 0, dict[int, int]()
+    start = time.perf_counter()
     environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
     with subprocess.Popen(command(stage), cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
-        while child.poll() is None:
-            tree = _tree(child.pid)
-            peak = max(peak, sum(_anonymous(process) for process in tree))
-            ticks |= {process: _ticks(process) or ticks.get(process, 0) for process in tree}
-            time.sleep(0.2)
+        used = used_by(child)
         if child.returncode:
             raise RuntimeError(f"{stage}: {child.stderr.read()[-2000:]}")
-    cpu = sum(ticks.values()) / os.sysconf("SC_CLK_TCK")
-    return {"seconds": time.perf_counter() - start, "cpu": cpu, "peak_mb": peak / 2**20}
+    return {"seconds": time.perf_counter() - start} | used
 
 
 def grown(counts: list[int], folder: Path) -> dict[str, dict[int, dict[str, float]]]:

@@ -132,19 +132,24 @@ def measured(what: str, raw: Path, out: Path) -> dict[str, float]:
         `seconds` of the work alone, `cpu` seconds of all processes, and `peak_mb`, the largest memory of them together.
     """
     command = [sys.executable, "-m", "benchmarks.ingest", "--only", what, "--folder", str(raw), "--out", str(out)]
-    peak, ticks = 0, dict[int, int]()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
-        while child.poll() is None:
-            tree = _tree(child.pid)
-            peak = max(peak, sum(_anonymous(process) for process in tree))
-            ticks |= {process: _ticks(process) or ticks.get(process, 0) for process in tree}
-            time.sleep(0.2)
+        used = used_by(child)
         assert child.stdout is not None
         text = child.stdout.read()
     if child.returncode:
         raise RuntimeError(f"{what} ended with status {child.returncode}")
-    cpu = sum(ticks.values()) / os.sysconf("SC_CLK_TCK")
-    return {**json.loads(text.splitlines()[-1]), "cpu": cpu, "peak_mb": peak / 2**20}
+    return json.loads(text.splitlines()[-1]) | used
+
+
+def used_by(child: subprocess.Popen[str]) -> dict[str, float]:
+    """Waits for a process and returns `cpu` seconds and `peak_mb` of it and all its descendants together."""
+    peak, ticks = 0, dict[int, int]()
+    while child.poll() is None:
+        tree = _tree(child.pid)
+        peak = max(peak, sum(_anonymous(process) for process in tree))
+        ticks |= {process: _ticks(process) or ticks.get(process, 0) for process in tree}
+        time.sleep(0.2)
+    return {"cpu": sum(ticks.values()) / os.sysconf("SC_CLK_TCK"), "peak_mb": peak / 2**20}
 
 
 def _tree(root: int) -> list[int]:

@@ -62,9 +62,9 @@ def examine(project: Path) -> list[Finding]:
     found: list[Finding] = []
     for what, look in EXAMINED.items():
         try:
-            found += [Finding(what, *line) for line in look(project)]
+            found += [Finding(what, state, *map(without_passwords, texts)) for state, *texts in look(project)]
         except IsthmusError as error:
-            text = " ".join(str(error).split())
+            text = without_passwords(" ".join(str(error).split()))
             found.append(Finding(what, "fault", text, "" if "Run '" in text or "run '" in text else "as it says"))
     return found
 
@@ -181,21 +181,13 @@ def _prefect(_: Path) -> Found:
             there = str(client.get(f"{address.rstrip('/')}/admin/version").raise_for_status().json())
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        yield (
-            "fault",
-            without_passwords(f"{address} does not answer: {reason}"),
-            "prefect server start, or unset PREFECT_API_URL",
-        )
+        yield "fault", f"{address} does not answer: {reason}", "prefect server start, or unset PREFECT_API_URL"
         return
     if there.split(".")[0] != prefect.__version__.split(".")[0]:
         mend = f"pip install prefect=={prefect.__version__} where the server runs"
-        yield (
-            "fault",
-            f"the server at {without_passwords(address)} is Prefect {there}, here is {prefect.__version__}",
-            mend,
-        )
+        yield "fault", f"the server at {address} is Prefect {there}, here is {prefect.__version__}", mend
     else:
-        yield "ok", f"the server at {without_passwords(address)} answers; it is Prefect {there}"
+        yield "ok", f"the server at {address} answers; it is Prefect {there}"
 
 
 def _weights(project: Path) -> Found:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import optuna
+import pandas as pd
 import yaml
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -35,7 +36,6 @@ from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import write_text
-from isthmus.core.fingerprint import Code
 from isthmus.core.locks import flocked
 from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
@@ -50,7 +50,6 @@ from isthmus.registry.publish.publish import model_name
 from isthmus.registry.store.stores import open_store
 from isthmus.registry.store.tracking import PART, PUBLICATION, Point
 from isthmus.stages import select, train
-from isthmus.training.checkpoint import checkpoint_key
 from isthmus.training_inputs import training_inputs
 
 LABELS = "labels"
@@ -140,11 +139,12 @@ def tune(project: Path, scenario: str, method: str, search: Search) -> Result:
     objective = _objective(search.objective, len(labels), settings)
     folder = paths["trained"].parent.parent / "tune" / method
     folder.mkdir(parents=True, exist_ok=True)
-    inputs = [paths[name] for name in ("manifest", "prepared", "features", "labels_train")]
-    facts = settings.facts() | {"objective": objective, "ranges": {key: repr(value) for key, value in ranges.items()}}
-    name = checkpoint_key(facts, inputs[:1] + inputs[3:], Code().fingerprint("train", method))
+    inputs = {name: paths[name] for name in ("manifest", "prepared", "features", "labels_train")}
+    asked = {"objective": objective, "ranges": {key: repr(value) for key, value in ranges.items()}}
+    name = train.key_of_run(asked | {"method": method, "settings": settings.facts()}, **inputs)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with flocked(folder / "lock", patience=1.0), _labels(paths, samples, objective, settings.seed) as (seen, held):
+    halves = _labels(paths, labels, samples, objective, settings.seed)
+    with flocked(folder / "lock", patience=1.0), halves as (seen, held):
         storage = JournalStorage(JournalFileBackend(str(folder / "study.jsonl")))
         study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True, direction="maximize")
         for cut_off in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
@@ -342,13 +342,12 @@ def _objective(wanted: str | None, labels: int, settings: Settings) -> str:
 
 @contextmanager
 def _labels(
-    paths: Mapping[str, Path], samples: Samples, objective: str, seed: int
+    paths: Mapping[str, Path], given: pd.DataFrame, samples: Samples, objective: str, seed: int
 ) -> Iterator[tuple[Path, dict[str, int]]]:
     """Yields the labels that training may see, as a file, and those that score: two halves apart by group."""
     if objective != LABELS:
         yield paths["labels_train"], {}
         return
-    given = read_table(paths["labels_train"], GIVEN_LABELS)
     group = dict(zip(samples.image_id, samples.group, strict=True))
     given = given[given["image_id"].isin(group)].reset_index(drop=True)
     twice = given.groupby("label")["label"].transform("size") >= 2  # a class with one label: training has it

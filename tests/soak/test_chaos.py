@@ -17,7 +17,7 @@ HOW = f"""The real line from raw files to prepared images. `isthmus run`, a plai
 that runs the deployment are disturbed at random moments (seed {SEED}): a signal; the flow's own server killed by
 SIGKILL; the project's disk of {DISK} MiB filled to its last byte; or, from the start, a low limit of open files.
 A moment is right afterwards when the program ended by itself, no process that it started lived on, and the next run
-left the same files as a run that nobody disturbed (`out/`, `dvc.lock`, every other file of the project), no lock and
+left the same files as an undisturbed run (`out/`, `dvc.lock`, every other file of the project), no lock and
 nothing half-written."""
 HEAD = """| moment | running | what happened | when | ended after [s] | left | next run |
 | ---: | --- | --- | --- | ---: | ---: | --- |"""

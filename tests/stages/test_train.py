@@ -35,9 +35,14 @@ def place(root: Path, precision: str = "float32", **changes: object) -> Scenario
     document["train"] = {"seeds": [0, 1], "batch_size": 16, "keep": 2}
     document["embed"] = {"batch_size": 16, "precision": precision}
     files.params.write_text(yaml.safe_dump(document))
-    params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
-    embed.run(params, prepared=files.prepared, cache=root / "cache", features=files.features, model=root / "model.json")
+    run_embed(files)
     return files
+
+
+def run_embed(files: ScenarioFiles) -> None:
+    params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
+    root = files.root
+    embed.run(params, prepared=files.prepared, cache=root / "cache", features=files.features, model=root / "model.json")
 
 
 def filled(sections: dict[str, str], method: str = "") -> dict[str, str]:
@@ -69,14 +74,7 @@ def test_the_file_that_train_depends_on_holds_the_settings_of_the_scenarios_mode
 
     def again(document: dict[str, Any]) -> Any:
         files.params.write_text(yaml.safe_dump(document))
-        params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
-        embed.run(
-            params,
-            prepared=files.prepared,
-            cache=tmp_path / "cache",
-            features=files.features,
-            model=tmp_path / "model.json",
-        )
+        run_embed(files)
         return read_json(tmp_path / "model.json")
 
     document["models"]["other"] = {"mode": "full", "backbone": {"name": "small_cnn"}, "epochs": 9}
@@ -173,9 +171,9 @@ def test_a_checkpoint_of_other_params_or_code_is_not_resumed(tmp_path: Path, mon
         files.params.write_text(yaml.safe_dump(document))
         params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
         facts = train._facts(params, "demo", "coral", read(params, files))
-        keys.add(train._key(params, facts, files.manifest, files.prepared, files.features, files.labels_train))
+        keys.add(train.key_of_run(facts, files.manifest, files.prepared, files.features, files.labels_train))
     monkeypatch.setattr(train.Code, "fingerprint", lambda *asked: f"other code of {asked[1:]}")
-    keys.add(train._key(params, facts, files.manifest, files.prepared, files.features, files.labels_train))
+    keys.add(train.key_of_run(facts, files.manifest, files.prepared, files.features, files.labels_train))
 
     assert len(keys) == 3
 
@@ -186,7 +184,7 @@ def test_a_broken_checkpoint_is_thrown_away_and_the_seed_starts_again(
     files = place(tmp_path)
     params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "coral"))
     facts = train._facts(params, "demo", "coral", read(params, files))
-    key = train._key(params, facts, files.manifest, files.prepared, files.features, files.labels_train)
+    key = train.key_of_run(facts, files.manifest, files.prepared, files.features, files.labels_train)
     broken = tmp_path / "checkpoints" / key / "seeds" / "0" / "state.pt"
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"not a checkpoint")
@@ -212,27 +210,14 @@ def test_embed_takes_unchanged_shards_from_its_cache_and_those_of_other_code_not
     files = place(tmp_path)
     before = hash_files([files.features])
     monkeypatch.setattr(embedding, "encode", lambda *_: (_ for _ in ()).throw(AssertionError("encoded again")))
-    params = load_params(embed.Params, files.params, filled(embed.Params.SECTIONS))
     shutil.rmtree(files.features)
 
-    embed.run(
-        params,
-        prepared=files.prepared,
-        cache=tmp_path / "cache",
-        features=files.features,
-        model=tmp_path / "model.json",
-    )
+    run_embed(files)
 
     assert hash_files([files.features]) == before
     monkeypatch.setattr(embed.Code, "fingerprint", lambda *asked: f"other code of {asked[1:]}")
     with pytest.raises(AssertionError, match="encoded again"):
-        embed.run(
-            params,
-            prepared=files.prepared,
-            cache=tmp_path / "cache",
-            features=files.features,
-            model=tmp_path / "model.json",
-        )
+        run_embed(files)
 
 
 @pytest.mark.parametrize(

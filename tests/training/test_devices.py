@@ -37,6 +37,7 @@ def arguments(files: ScenarioFiles, method: str, folder: Path, processes: int) -
     params = folder.parent / f"{folder.name}.yaml"
     params.write_text(yaml.safe_dump(document))
     paths = {"params": params, "manifest": files.manifest, "prepared": files.prepared, "features": files.features}
+    paths |= {"labels-train": files.labels_train}
     paths |= {"checkpoints": folder.parent / f"{folder.name}.checkpoints", "trained": folder}
     flags = [part for name, path in paths.items() for part in (f"--{name}", str(path))]
     return ["isthmus.stages.train", "--scenario", "demo", "--method", method, *flags]

@@ -200,7 +200,7 @@ class FrozenNetwork:
 @lru_cache(maxsize=1)  # once for all units that a worker computes; the key renews it
 def read_network(folder: Path, key: str, domains: int, device: torch.device, threads: int) -> FrozenNetwork:
     """Reads a network again; arguments as of `FrozenNetwork`."""
-    pick_device(device.type)  # type: ignore[arg-type]
+    pick_device(device.type)  # type: ignore[arg-type]  # refuses a device that this machine lacks; its type is its name
     encoder = stored_encoder(folder, domains).eval().to(device)
     return FrozenNetwork(
         folder, key, domains, device, threads, at_precision(encoder, read_facts(folder).precision, device)

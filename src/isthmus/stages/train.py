@@ -110,7 +110,7 @@ def run(
     devices = open_devices(params.train.processes, pick_device(params.train.device))
     data = read_data(params, manifest, prepared, features, labels_train)
     facts = _facts(params, scenario, method, data)
-    work = checkpoints / _key(params, facts, manifest, prepared, features, labels_train)
+    work = checkpoints / key_of_run(facts, manifest, prepared, features, labels_train)
     same = Params.model_construct(**dict(params))  # of a class that another process finds: `load_params` made its own
     train = partial(_train_seed, same, method, data, prepared, features, work, devices)
     # torchrun has shared out the work already
@@ -443,9 +443,8 @@ def _left_out(params: Params, scenario: str, name: str, why: str) -> dict[str, A
     return given | {"optimises": [], "seeds": [], "epochs": [], "left_out": why}
 
 
-def _key(
-    params: Params, facts: dict[str, Any], manifest: Path, prepared: Path, features: Path, labels_train: Path
-) -> str:
+def key_of_run(facts: dict[str, Any], manifest: Path, prepared: Path, features: Path, labels_train: Path) -> str:
+    """Returns a hash of what is asked for, `method` among it, of all that training reads, and of its code."""
     masks = [path for path in (prepared / "masks", prepared / "boxes.parquet") if path.exists()]
     inputs = [manifest, prepared / "index.parquet", prepared / "facts.json", *masks, features, labels_train]
     return checkpoint_key(facts, inputs, Code().fingerprint("train", facts["method"]))
