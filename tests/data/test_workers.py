@@ -1,10 +1,14 @@
+import errno
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,6 +55,11 @@ def die(value: int) -> int:
     if is_worker():
         os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.05)
+    return value
+
+
+def slowly(value: int) -> int:
+    time.sleep(0.005)
     return value
 
 
@@ -111,6 +120,30 @@ def test_the_calling_process_computes_until_a_worker_is_there() -> None:
 def test_a_killed_worker_is_reported_with_the_way_out() -> None:
     with pytest.raises(DataError, match=r"a worker process was killed.*'ingest\.workers: 1'"):
         list(in_order(die, range(500), 2))
+
+
+def test_a_worker_killed_while_another_starts_is_reported_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    submit = workers.ProcessPoolExecutor.submit
+
+    def closed(pool: workers.ProcessPoolExecutor, call: Callable[..., Any], *arguments: Any) -> Future[Any]:
+        if call is int:  # the first worker
+            return submit(pool, call, *arguments)
+        raise OSError("handle is closed")
+
+    monkeypatch.setattr(workers.ProcessPoolExecutor, "submit", closed)
+
+    with pytest.raises(DataError, match=r"a worker process was killed.*'ingest\.workers: 1'"):
+        list(in_order(slowly, range(2000), 2))
+
+
+def test_a_worker_that_the_system_cannot_start_is_reported_as_the_system_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(workers.ProcessPoolExecutor, "submit", refused)
+
+    with pytest.raises(OSError, match="Too many open files"):
+        list(in_order(slowly, range(2000), 2))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

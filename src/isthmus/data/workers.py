@@ -52,7 +52,7 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
             done += 1
         ready.result()
         for begin in range(done, len(items), chunk):
-            pending.append(pool.submit(_each, function, items[begin : begin + chunk]))
+            pending.append(_submitted(pool, _each, function, items[begin : begin + chunk]))
             if len(pending) >= 3 * workers:
                 yield from pending.popleft().result()
         while pending:
@@ -64,6 +64,21 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
     finally:
         starter.shutdown(wait=True)
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _submitted(pool: ProcessPoolExecutor, call: Callable[..., R], *arguments: object) -> Future[R]:
+    """Hands a call to the pool, which may start one more worker for it.
+
+    Raises:
+        BrokenProcessPool: also where the pool was given up, because a worker had been killed, while that one started:
+            the standard library then raises an OSError without an error number, for its queue is closed.
+    """
+    try:
+        return pool.submit(call, *arguments)
+    except OSError as failure:
+        if failure.errno is not None:
+            raise
+        raise BrokenProcessPool(str(failure)) from failure
 
 
 def _modules(function: Callable[[T], R]) -> list[str]:
