@@ -15,10 +15,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from isthmus.core.errors import ConfigError
-from isthmus.training.devices import Devices, open_devices
+from isthmus.training.devices import Devices, launch, must_launch, open_devices
 from tests.adapt.small_session import classifier
 from tests.require import require
 from tests.scenario_files import ScenarioFiles
+from tests.servers import free_port
 from tests.stages.test_train import place
 
 MODEL = {"mode": "full", "backbone": {"name": "small_cnn", "width": 2, "dropout": 0.0}, "epochs": 2, "bottleneck": 8}
@@ -48,10 +49,24 @@ def started(command: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=environment, timeout=240)
 
 
-def torchrun(count: int) -> list[str]:
-    # port 0: the rendezvous takes a free one
-    where = ["--rdzv-backend", "c10d", "--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
-    return ["-m", "torch.distributed.run", "--nproc_per_node", str(count), *where, "-m"]
+def torchrun(host: int, port: int) -> list[str]:
+    """One of two hosts, each with one process."""
+    where = ["--nnodes", "2", "--node_rank", str(host), "--master_addr", "127.0.0.1", "--master_port", str(port)]
+    return ["-m", "torch.distributed.run", "--nproc_per_node", "1", *where, "--local_addr", "127.0.0.1", "-m"]
+
+
+def assert_same_training(one: Path, two: Path, curve_lines: int) -> None:
+    assert len(curves(one)) == curve_lines
+    for expected, found in zip(curves(one), curves(two), strict=True):
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            assert found[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
+    last = sorted((one / "seeds" / "0" / "epochs").glob("*.safetensors"))[-1].relative_to(one)
+    logits = last.with_name(f"{last.stem}.logits.npy")
+    np.testing.assert_allclose(np.load(two / logits), np.load(one / logits), atol=1e-3)
+    expected_weights, weights = load_file(one / last), load_file(two / last)
+    for name, value in expected_weights.items():
+        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def curves(folder: Path) -> list[dict[str, float]]:
@@ -66,6 +81,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ScenarioFiles:
 
 # distribution losses over both domains, an adversary, optimisers of a method's own, a loop of its own, a teacher
 METHODS = ["mmd", "coral", "cdan", "mcd", "shot", "fixmatch"]
+PHASES = {"shot": ["source", "target"]}  # each has epochs of its own
 
 
 @pytest.mark.soak  # four processes a method, each of which imports torch
@@ -77,33 +93,61 @@ def test_two_processes_have_the_losses_and_weights_of_one_with_the_joint_batch(
     alone = started(["-m", *arguments(files, method, one, 1)])
     assert alone.returncode == 0, alone.stderr[-3000:]
 
-    shared = started([*torchrun(2), *arguments(files, method, two, 2)])
+    shared = started(["-m", *arguments(files, method, two, 2)])  # which starts them itself
 
     assert shared.returncode == 0, shared.stderr[-3000:]
-    assert len(curves(one)) == 2
-    for expected, found in zip(curves(one), curves(two), strict=True):
-        assert found.keys() == expected.keys()
-        for key, value in expected.items():
-            assert found[key] == pytest.approx(value, rel=1e-4, abs=1e-6), key
-    last = Path("seeds") / "0" / "epochs" / "002.safetensors"
-    logits = last.with_name("002.logits.npy")
-    np.testing.assert_allclose(np.load(two / logits), np.load(one / logits), atol=1e-3)
-    expected_weights, weights = load_file(one / last), load_file(two / last)
-    for name, value in expected_weights.items():
-        torch.testing.assert_close(weights[name], value, rtol=1e-3, atol=1e-5, msg=name)
+    assert_same_training(one, two, 2 * len(PHASES.get(method, ["joint"])))
 
 
-def test_processes_that_were_not_started_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert open_devices(1, CPU) is None
-    with pytest.raises(ConfigError, match="train.processes: 2, but it was started as one. .* --nproc_per_node 2"):
-        open_devices(2, CPU)
+@pytest.mark.soak
+def test_two_hosts_with_working_folders_of_their_own_train_as_one(files: ScenarioFiles, tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    alone = started(["-m", *arguments(files, "mmd", one, 1)])
+    assert alone.returncode == 0, alone.stderr[-3000:]
+    port, command = free_port(), arguments(files, "mmd", two, 2)
 
+    hosts = []
+    for host in (0, 1):
+        (tmp_path / f"host{host}").mkdir()
+        parts = [sys.executable, *torchrun(host, port), *command]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+        hosts.append(subprocess.Popen(parts, cwd=tmp_path / f"host{host}", env=environment))
+
+    assert [host.wait(240) for host in hosts] == [0, 0]
+    assert [list((tmp_path / f"host{host}").iterdir()) for host in (0, 1)] == [[], []]
+    assert_same_training(one, two, 2)
+
+
+@pytest.mark.soak
+def test_a_process_that_fails_ends_the_stage_with_its_message_and_status(tmp_path: Path) -> None:
+    failing = place(tmp_path, **{**MODEL, "backbone": {"name": "timm", "architecture": "resnet18", "weights": "random"}})
+
+    done = started(["-m", *arguments(failing, "mmd", tmp_path / "trained", 2)])
+
+    assert done.returncode == 2
+    assert "the backbone has BatchNorm, whose statistics would cover only a part" in done.stderr
+
+
+def test_frozen_mode_needs_one_process_whatever_is_asked_for() -> None:
+    assert must_launch(2)
+    assert not must_launch(1)
+    assert open_devices(2, CPU) is None
+
+
+def test_processes_other_than_those_asked_for_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.distributed, "is_torchelastic_launched", lambda: True)
-    with pytest.raises(ConfigError, match="train.processes: 1, but torchrun started several"):
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="train.processes: 1, but torchrun started 3 in all. Set train.processes: 3"):
         open_devices(1, CPU)
+    with pytest.raises(ConfigError, match="torchrun started 2 processes here and 3 in all. Start as many on each"):
+        open_devices(3, CPU)
     monkeypatch.setitem(sys.modules, "lightning_fabric", None)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     with pytest.raises(ConfigError, match=r"needs 'lightning-fabric': .*pip install -e '\.\[devices\]'"):
-        open_devices(2, CPU)
+        open_devices(3, CPU)
+    with pytest.raises(ConfigError, match=r"needs 'lightning-fabric'"):
+        launch("isthmus.stages.train", [], 2)
 
 
 class One:

@@ -13,6 +13,7 @@ that must not see the target do not get them.
 
 import math
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -50,7 +51,7 @@ from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import checkpoint_key
 from isthmus.training.data import TrainingData, check_augment, training_data, with_cells, with_target_labels
-from isthmus.training.devices import Devices, open_devices
+from isthmus.training.devices import Devices, launch, must_launch, open_devices
 from isthmus.training.extents import fit_extents
 from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs, planned_epochs
 from isthmus.training.memory import check_head, check_trains_nothing, memorise, memorise_good, why_left_out
@@ -68,7 +69,7 @@ class TrainConfig(Config):
     threads: int = Field(1, ge=1, description="of the CPU; one is fastest for frozen mode")
     device: DeviceName = "auto"
     processes: int = Field(
-        1, ge=1, description="that torchrun starts, one a device; they share the backbone's work in full mode"
+        1, ge=1, description="one a device; they share the backbone's work in full mode. Frozen mode needs one"
     )
 
 
@@ -106,6 +107,9 @@ def run(
         log(f"{method} is left out: {why}")
         with atomic_folder(trained) as written:
             write_json(written / "run.json", _left_out(params, scenario, method, why))
+        return
+    if params.model.mode == "full" and must_launch(params.train.processes):
+        launch("isthmus.stages.train", sys.argv[1:], params.train.processes)
         return
     devices = open_devices(params.train.processes, pick_device(params.train.device))
     data = read_data(params, manifest, prepared, features, labels_train)

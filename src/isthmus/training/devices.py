@@ -6,9 +6,12 @@ batch in each process and does the same there: a distribution loss such as MMD i
 of it. Only the backbone's gradient is a sum over processes: each has the part of its own rows. Dropout inside the
 backbone draws for a share of the rows, so with it losses are equal in distribution only.
 
-The only file that imports Lightning Fabric, which brings the processes together (launch, device, collectives).
+The only file that imports Lightning Fabric, which brings the processes together (device, collectives), and torchrun's
+launcher, which starts them.
 """
 
+import os
+import sys
 from typing import Any
 
 import torch
@@ -90,34 +93,70 @@ class _Summed(torch.autograd.Function):
         return total, None
 
 
+def must_launch(processes: int) -> bool:
+    """Returns whether several processes are asked for, and nobody has started them."""
+    return processes > 1 and not torch.distributed.is_torchelastic_launched()
+
+
+def launch(module: str, arguments: list[str], processes: int) -> None:
+    """Runs a module in several processes of this host, as `torchrun --nproc_per_node` does, and waits for them.
+
+    Raises:
+        ConfigError: Lightning Fabric is not installed.
+        SystemExit: a process failed: with its status; it has said why. Or this one was told to end.
+    """
+    _fabric()
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="127.0.0.1:0",  # port 0: a free one
+        local_addr="127.0.0.1",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", module, *arguments)
+    except ChildFailedError as failure:
+        _, first = failure.get_first_failure()
+        raise SystemExit(first.exitcode if first.exitcode > 0 else 1) from None
+    except SignalException as failure:
+        raise SystemExit(128 + failure.sigval) from None
+
+
 def open_devices(processes: int, device: torch.device) -> Devices | None:
-    """Joins the processes that torchrun started; None for a run of one process.
+    """Joins the processes that torchrun started, on one host or several; None for a run of one process.
 
     Args:
-        processes: as params.yaml has it.
+        processes: of all hosts together, as params.yaml has it.
         device: of which type each process takes one.
 
     Raises:
         ConfigError: that many were not started, or Lightning Fabric is not installed.
     """
-    launched = torch.distributed.is_torchelastic_launched()
-    if processes == 1 and not launched:
+    if not torch.distributed.is_torchelastic_launched():
         return None
-    if processes == 1 or not launched:
-        started = "torchrun started several" if launched else "it was started as one"
+    # Fabric takes the number of processes and hosts apart; torchrun gives those of this host and of all.
+    world, here = int(os.environ["WORLD_SIZE"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    if world != processes:
         raise ConfigError(
-            f"params.yaml: train.processes: {processes}, but {started}. Start that many:"
-            f" torchrun --nproc_per_node {max(2, processes)} -m isthmus.stages.train ..., or without torchrun for 1"
+            f"params.yaml: train.processes: {processes}, but torchrun started {world} in all."
+            f" Set train.processes: {world}, or start {processes}: torchrun --nproc_per_node"
         )
+    if world % here:
+        raise ConfigError(f"torchrun started {here} processes here and {world} in all. Start as many on each host")
+    fabric = _fabric()(accelerator=device.type, devices=here, num_nodes=world // here, strategy="ddp")
+    fabric.launch()
+    return Devices(fabric)
+
+
+def _fabric() -> Any:
     try:
         from lightning_fabric import Fabric
     except ImportError:
         raise ConfigError(f"train.processes needs 'lightning-fabric': {install_command('devices')}") from None
-    fabric = Fabric(accelerator=device.type, devices=processes, strategy="ddp")
-    fabric.launch()
-    if fabric.world_size != processes:
-        raise ConfigError(
-            f"params.yaml: train.processes: {processes}, but torchrun started {fabric.world_size}."
-            f" Allowed: torchrun --nproc_per_node {processes}"
-        )
-    return Devices(fabric)
+    return Fabric
