@@ -20,8 +20,9 @@ import prefect
 from packaging.requirements import Requirement
 
 from isthmus.checks import check
-from isthmus.core import code_lock, engine
+from isthmus.core import engine
 from isthmus.core.addresses import without_passwords
+from isthmus.core.code import code_lock
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import IsthmusError, WeightsError
 from isthmus.core.locks import DVC_LOCK, flocked

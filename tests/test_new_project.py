@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from isthmus import new_project
-from isthmus.core import code_lock
+from isthmus.core.code import code_lock
 from isthmus.core.errors import ConfigError
 from isthmus.new_project import FILES, init, template, upgrade
 from isthmus.stages import code

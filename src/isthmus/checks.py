@@ -9,7 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from isthmus.core import code_lock
+from isthmus.core.code import code_lock
 from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError, IsthmusError
 from isthmus.core.project import stage_path

@@ -18,7 +18,7 @@ from isthmus.serving.request_limits import Limits
 # Nothing heavier than typer is imported above: `isthmus --help` answers at once. Each verb imports what it needs.
 def _version(wanted: bool) -> None:
     if wanted:
-        from isthmus.core.code_lock import installed
+        from isthmus.core.code.code_lock import installed
 
         package = installed()
         typer.echo(f"isthmus {package['version']} (code {package['code'][:8]})")

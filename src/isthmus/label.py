@@ -40,7 +40,7 @@ from isthmus.data.scenario_names import scenario_names
 from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.registry.lineage.git import run_git
 from isthmus.registry.publish.packaging import ScenarioParams
-from isthmus.report.label_page import asked_images, label_csv, label_page
+from isthmus.report.labels.label_page import asked_images, label_csv, label_page
 
 RANDOM = 50  # [image] drawn for measuring: an interval at most 26 points wide (docs/benchmarks.md)
 PER_CLASS = 5  # [image] for training: what they gain is in docs/benchmarks.md

@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 from isthmus.core import plugins
-from isthmus.core.fingerprint import Code
+from isthmus.core.code.fingerprint import Code
 from isthmus.core.yaml_file import read_yaml
 
 FOLDERS = {

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from isthmus.core import code_lock
-from isthmus.core.code_lock import PACKAGE
+from isthmus.core.code import code_lock
+from isthmus.core.code.code_lock import PACKAGE
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.files import sha256_bytes, write_text
 from isthmus.core.plugins import did_you_mean

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from isthmus.core import plugins
+from isthmus.core.code.fingerprint import import_statements
 from isthmus.core.errors import ConfigError
-from isthmus.core.fingerprint import import_statements
 from isthmus.core.plugins import MEMBERS, OWN, did_you_mean
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.core import code_lock, engine, plugins
+from isthmus.core import engine, plugins
+from isthmus.core.code import code_lock
 from isthmus.core.engine import EngineConfig, in_order, setting
 from isthmus.core.errors import ConfigError, MachineError
 from isthmus.data import workers

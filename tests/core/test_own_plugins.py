@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from isthmus.core import plugins
+from isthmus.core.code.fingerprint import Code
 from isthmus.core.errors import ConfigError
-from isthmus.core.fingerprint import Code
 from isthmus.data.workers import in_order
 from isthmus.registry.publish.packaging import own_packages, write_code
 

@@ -7,7 +7,7 @@ import pytest
 
 from isthmus.data.csv_lines import read_csv
 from isthmus.data.labels.given import MEASURE, TRAIN
-from isthmus.report.label_page import Asked, label_page
+from isthmus.report.labels.label_page import Asked, label_page
 from tests.browser import CHROMIUM, browser
 from tests.raw_folders import scenario
 from tests.require import require

@@ -13,7 +13,7 @@ import prefect
 import pytest
 import yaml
 
-from isthmus.core import code_lock
+from isthmus.core.code import code_lock
 from isthmus.core.errors import WeightsError
 from isthmus.core.files import write_text
 from isthmus.core.locks import DVC_LOCK, flocked

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from isthmus.core.fingerprint import NAMED_PLUGIN, Code, import_statements
+from isthmus.core.code.fingerprint import NAMED_PLUGIN, Code, import_statements
 from tests.repo import REPOSITORY
 from tests.report_files import TABLES
 
@@ -34,7 +34,8 @@ EXCEPTED = {
 }
 # where a run keeps the copy of params.yaml that all its stages read in place of the file; who computes units of work,
 # which changes no byte (tests/soak/test_engines.py)
-READS_ENVIRONMENT = {"isthmus.core.params_copy", "isthmus.core.engine"}
+# where results do not depend on it: which copy of params.yaml, who computes, how many processes torchrun started
+READS_ENVIRONMENT = {"isthmus.core.params_copy", "isthmus.core.engine", "isthmus.training.devices"}
 
 
 def body(stage: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.core.fingerprint import Code
+from isthmus.core.code.fingerprint import Code
 from tests.repo import REPOSITORY
 
 PACKAGES = {  # distribution -> the module that it is imported as

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from isthmus.report.plot_tables import confusion_table, curves_table, reliability_table
+from isthmus.report.charts.tables import confusion_table, curves_table, reliability_table
 from isthmus.report.results import BOXES, CLASSES, Findings
 from isthmus.report.scores import MEANING, scores
 

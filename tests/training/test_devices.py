@@ -120,7 +120,9 @@ def test_two_hosts_with_working_folders_of_their_own_train_as_one(files: Scenari
 
 @pytest.mark.soak
 def test_a_process_that_fails_ends_the_stage_with_its_message_and_status(tmp_path: Path) -> None:
-    failing = place(tmp_path, **{**MODEL, "backbone": {"name": "timm", "architecture": "resnet18", "weights": "random"}})
+    failing = place(
+        tmp_path, **{**MODEL, "backbone": {"name": "timm", "architecture": "resnet18", "weights": "random"}}
+    )
 
     done = started(["-m", *arguments(failing, "mmd", tmp_path / "trained", 2)])
 

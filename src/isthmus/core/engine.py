@@ -20,7 +20,8 @@ from typing import Any, Literal, NamedTuple, Protocol, Self, TypeVar
 
 from pydantic import Field, model_validator
 
-from isthmus.core import code_lock, plugins
+from isthmus.core import plugins
+from isthmus.core.code import code_lock
 from isthmus.core.config import Config, validated
 from isthmus.core.errors import MachineError
 

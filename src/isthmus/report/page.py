@@ -11,11 +11,11 @@ import jinja2
 from isthmus.evaluation.confidence.estimate import known_pairs
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.report.audit_facts import warnings
-from isthmus.report.charts import curves, maps, predicted_shares, reliability
+from isthmus.report.charts.figures import curves, maps, predicted_shares, reliability
 from isthmus.report.data_facts import data_facts, shift_facts
 from isthmus.report.explanations import Explained
 from isthmus.report.formatting import ABSENT, MINUS, markdown_cell, points, share
-from isthmus.report.label_list import Line
+from isthmus.report.labels.label_list import Line
 from isthmus.report.leaderboard import leaderboard
 from isthmus.report.results import Findings
 from isthmus.report.thumbnails import sample_images

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from isthmus.core import code_lock, plugins
+from isthmus.core import plugins
+from isthmus.core.code import code_lock
 from isthmus.core.config import load_params
 from isthmus.core.process.failures import one_message
 from isthmus.core.process.parent import die_with_parent

@@ -4,15 +4,15 @@
 folder of the project's own plugins.
 
 A file a stage, `STAGE`, or `STAGE/PLUGIN` where the stage's key names its pair, kind or method; each holds 64 hex
-digits (`core/fingerprint.py`). A change that no fingerprint sees, such as a comment, runs this stage and no other.
+digits (`core/code/fingerprint.py`). A change that no fingerprint sees, such as a comment, runs this stage and no other.
 """
 
 from pathlib import Path
 
-from isthmus.core import code_lock
 from isthmus.core import plugins as known
+from isthmus.core.code import code_lock
+from isthmus.core.code.fingerprint import Code
 from isthmus.core.files import atomic_folder
-from isthmus.core.fingerprint import Code
 from isthmus.stages._cli import stage
 
 

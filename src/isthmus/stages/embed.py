@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from isthmus.core import engine
+from isthmus.core.code.fingerprint import Code
 from isthmus.core.config import Config
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.files import atomic_file, atomic_folder, hash_files, sha256_file, write_json
-from isthmus.core.fingerprint import Code
 from isthmus.core.progress import log, track
 from isthmus.data.augment.photometric import photometric_view
 from isthmus.data.scenario import Scenario

@@ -18,10 +18,10 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
+from isthmus.core.code.fingerprint import Code
 from isthmus.core.config import Config
 from isthmus.core.engine import processors
 from isthmus.core.files import atomic_folder, hash_files, sha256_bytes
-from isthmus.core.fingerprint import Code
 from isthmus.core.progress import log
 from isthmus.data.manifest import COMPANIONS, LOCATIONS, MANIFEST, read_table
 from isthmus.data.preprocess.prepare import prepare

@@ -14,11 +14,11 @@ import numpy as np
 from pydantic import Field
 from safetensors.torch import save_file
 
+from isthmus.core.code.fingerprint import Code
 from isthmus.core.config import Config
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, write_json
-from isthmus.core.fingerprint import Code
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario

@@ -5,7 +5,7 @@
 `model_card.md` and `model_card.json` hold the same facts of the chosen model, for people and for machines.
 
 `scores.json` holds the few numbers that the verdict is about (`report/scores.py: MEANING`), for `dvc metrics show`.
-The tables are for `dvc plots show` (`report/plot_tables.py`): loss by epoch and method, score by method, shares of
+The tables are for `dvc plots show` (`report/charts/tables.py`): loss by epoch and method, score by method, shares of
 predicted classes by true class, accuracy by confidence.
 """
 
@@ -16,7 +16,7 @@ from isthmus.core import plugins
 from isthmus.core.config import Config
 from isthmus.core.files import atomic_folder, write_json, write_text
 from isthmus.data.scenario import Scenario
-from isthmus.report.plot_tables import confusion_table, curves_table, leaderboard_table, reliability_table
+from isthmus.report.charts.tables import confusion_table, curves_table, leaderboard_table, reliability_table
 from isthmus.report.scores import scores_of
 from isthmus.report.tasks import ReportFiles, TaskReport
 from isthmus.stages._cli import stage

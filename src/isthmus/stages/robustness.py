@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from isthmus.core import engine
+from isthmus.core.code.fingerprint import Code
 from isthmus.core.config import Config
 from isthmus.core.files import hash_files, read_json, sha256_bytes, write_json
-from isthmus.core.fingerprint import Code
 from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, read_table

@@ -29,11 +29,11 @@ from torch import nn
 
 from isthmus.adapt import Method, MethodConfig, Shape
 from isthmus.core import engine
+from isthmus.core.code.fingerprint import Code
 from isthmus.core.config import Config, plugin
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, read_json, write_json
-from isthmus.core.fingerprint import Code
 from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
 from isthmus.data.boxes import source_extents

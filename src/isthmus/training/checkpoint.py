@@ -21,7 +21,7 @@ def checkpoint_key(facts: dict[str, Any], inputs: Sequence[Path], code: str) -> 
     Args:
         facts: what was asked for.
         inputs: files and folders that the run reads.
-        code: fingerprint of the stage's code (`core/fingerprint.py`).
+        code: fingerprint of the stage's code (`core/code/fingerprint.py`).
     """
     # Shards follow from manifest, facts, params and code, which callers name; hashing gigabytes of them adds nothing.
     return sha256_bytes(f"{hash_files(inputs)}{code}{json.dumps(facts, sort_keys=True)}".encode())[:32]

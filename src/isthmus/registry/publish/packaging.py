@@ -12,10 +12,10 @@ from typing import Any
 
 import isthmus
 from isthmus.core import plugins
+from isthmus.core.code.fingerprint import import_statements
 from isthmus.core.config import Config, load_params
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, write_json
-from isthmus.core.fingerprint import import_statements
 from isthmus.data.scenario import Scenario
 from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage
 from isthmus.registry.model.model_files import SPEC, TYPICALITY

@@ -13,7 +13,7 @@ def draw(tables: dict[str, Path], score: str, folder: Path) -> None:
     """Writes `<name>.png` of each table that has a row.
 
     Args:
-        tables: `curves`, `leaderboard`, `confusion`, `reliability` -> CSV file (`report/plot_tables.py`).
+        tables: `curves`, `leaderboard`, `confusion`, `reliability` -> CSV file (`report/charts/tables.py`).
         score: name of the task's score.
         folder: where they are written.
     """

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from isthmus.core import code_lock
+from isthmus.core.code import code_lock
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, sha256_file, write_json
 from isthmus.core.process.children import run_child

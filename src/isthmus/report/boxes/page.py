@@ -4,7 +4,7 @@ from typing import Any
 
 from isthmus.report.boxes.cases import Cases
 from isthmus.report.boxes.pictures import MISSED, RIGHT, WRONG
-from isthmus.report.charts import domain_map
+from isthmus.report.charts.figures import domain_map
 from isthmus.report.data_facts import shift_facts
 from isthmus.report.masks.pictures import colour_code
 from isthmus.report.page import common_view, render

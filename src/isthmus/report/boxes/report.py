@@ -7,7 +7,7 @@ from isthmus.core.files import write_json, write_text
 from isthmus.report.boxes.card import as_markdown, box_card
 from isthmus.report.boxes.cases import box_cases
 from isthmus.report.boxes.page import box_page
-from isthmus.report.label_list import ranked_csv
+from isthmus.report.labels.label_list import ranked_csv
 from isthmus.report.results import BOXES, Findings, Scored
 from isthmus.report.tasks import ReportFiles, TaskReport
 

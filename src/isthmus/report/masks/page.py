@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from isthmus.report.charts import domain_map
+from isthmus.report.charts.figures import domain_map
 from isthmus.report.data_facts import shift_facts
 from isthmus.report.masks.cases import Cases
 from isthmus.report.masks.pictures import PREDICTED, TRUE, colour_code, wrong_legend

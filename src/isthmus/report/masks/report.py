@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from isthmus.core.files import write_json, write_text
-from isthmus.report.label_list import ranked_csv
+from isthmus.report.labels.label_list import ranked_csv
 from isthmus.report.masks.card import as_markdown, mask_card
 from isthmus.report.masks.cases import mask_cases
 from isthmus.report.masks.page import mask_page

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from isthmus.core.files import read_json, write_json, write_text
 from isthmus.report.explanations import Explained, explained_cases
-from isthmus.report.label_list import as_csv, query_lines
+from isthmus.report.labels.label_list import as_csv, query_lines
 from isthmus.report.model_card import as_markdown, model_card
 from isthmus.report.page import Extras, report_page
 from isthmus.report.results import CLASSES, Findings, Scored

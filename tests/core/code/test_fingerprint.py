@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.core.fingerprint import ROOT, Code
+from isthmus.core.code.fingerprint import ROOT, Code
 
 METHODS = "adapt/methods"
 
@@ -111,7 +111,7 @@ def test_comments_docstrings_and_formatting_change_nothing(package: Path, before
         edit(package, name, '"""', '"""Another sentence. ')
         edit(package, name, "\nfrom ", "\n# a comment\nfrom  ")
     edit(package, "core/files.py", '    """Writes text atomically, UTF-8."""\n', "")
-    edit(package, "core/fingerprint.py", '    """The modules of the package, each read once.', '    """Reads.')
+    edit(package, "core/code/fingerprint.py", '    """The modules of the package, each read once.', '    """Reads.')
 
     assert changed(package, before) == set()
 

@@ -4,8 +4,8 @@ import csv
 import io
 from collections.abc import Sequence
 
+from isthmus.report.charts.shapes import mean_line
 from isthmus.report.leaderboard import leaderboard
-from isthmus.report.plots import mean_line
 from isthmus.report.results import Findings
 
 Row = Sequence[str | float | None]

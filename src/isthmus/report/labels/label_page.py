@@ -12,7 +12,7 @@ from isthmus.data.manifest import INDEX, LOCATIONS, read_table
 from isthmus.data.names import PRIVATE_KINDS
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
-from isthmus.report.label_list import no_formula
+from isthmus.report.labels.label_list import no_formula
 from isthmus.report.page import render
 from isthmus.report.thumbnails import thumbnails
 

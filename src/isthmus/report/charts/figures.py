@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
-from isthmus.report import plots
+from isthmus.report.charts import shapes
 from isthmus.report.results import Findings
 
 
@@ -25,13 +25,13 @@ def maps(findings: Findings) -> list[dict[str, Any]]:
     labels = {"source": places["label"].fillna(-1).to_numpy(float), "target": shown.fillna(-1).to_numpy(float)}
     by_class = {
         role: [
-            plots.class_cloud(name, k, x[here & (labels[role] == k)], y[here & (labels[role] == k)])
+            shapes.class_cloud(name, k, x[here & (labels[role] == k)], y[here & (labels[role] == k)])
             for k, name in enumerate(classes)
         ]
         for role, here in (("source", ~target), ("target", target))
     }
     sources = ", ".join(findings.scenario.source)
-    frame = plots.Frame.around(x, y)
+    frame = shapes.Frame.around(x, y)
     return [
         *domain_map(findings),
         _chart(f"Source ({sources}) by true class", by_class["source"], frame),
@@ -44,9 +44,9 @@ def domain_map(findings: Findings) -> list[dict[str, Any]]:
     places = _places(findings)
     target = (places["domain"] == findings.scenario.target).to_numpy()
     x, y = _x_and_y(places)
-    clouds = [plots.Cloud(", ".join(findings.scenario.source), x[~target], y[~target], "source")]
-    clouds.append(plots.Cloud(findings.scenario.target, x[target], y[target], "target", 1))
-    return [_chart("By domain", clouds, plots.Frame.around(x, y))]
+    clouds = [shapes.Cloud(", ".join(findings.scenario.source), x[~target], y[~target], "source")]
+    clouds.append(shapes.Cloud(findings.scenario.target, x[target], y[target], "target", 1))
+    return [_chart("By domain", clouds, shapes.Frame.around(x, y))]
 
 
 def _places(findings: Findings) -> pd.DataFrame:
@@ -57,11 +57,11 @@ def _x_and_y(places: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.floa
     return places["x"].to_numpy(dtype=np.float64), places["y"].to_numpy(dtype=np.float64)
 
 
-def _chart(title: str, clouds: list[plots.Cloud], frame: plots.Frame) -> dict[str, Any]:
+def _chart(title: str, clouds: list[shapes.Cloud], frame: shapes.Frame) -> dict[str, Any]:
     return {
         "title": title,
-        "svg": plots.scatter(clouds, frame, title),
-        "legend": [{"name": c.name, "count": len(c.x), "marker": plots.marker(c)} for c in clouds],
+        "svg": shapes.scatter(clouds, frame, title),
+        "legend": [{"name": c.name, "count": len(c.x), "marker": shapes.marker(c)} for c in clouds],
     }
 
 
@@ -86,9 +86,9 @@ def curves(findings: Findings) -> list[dict[str, Any]]:
                 "method": method,
                 "epochs": max((len(seed) for seed in seeds), default=0),
                 "trained": any("loss_total" in line for seed in seeds for line in seed),  # not with `head: knn`
-                "loss": plots.lines(losses, min(finite), max(finite), *args),
+                "loss": shapes.lines(losses, min(finite), max(finite), *args),
                 "loss_limits": (min(finite), max(finite)),
-                "score": plots.lines(scores, floor, 1.0, *score_args),
+                "score": shapes.lines(scores, floor, 1.0, *score_args),
                 "score_limits": (floor, 1.0),
                 "gaps": sum(line.get("loss_total", 0.0) is None for seed in seeds for line in seed),
             }
@@ -104,13 +104,13 @@ def reliability(findings: Findings) -> list[dict[str, Any]]:
     line = np.linspace(0, 1, 61)
     charts = []
     for title, table in tables:
-        clouds = [plots.Cloud("as sure as right", line, line, "even")]
+        clouds = [shapes.Cloud("as sure as right", line, line, "even")]
         for name, colour, shape in (("uncalibrated", "target", 1), ("calibrated", "source", 0)):
             bins = table[name]["reliability"]
             x, y = (np.array([b[key] for b in bins], dtype=np.float64) for key in ("confidence", "accuracy"))
-            clouds.append(plots.Cloud(name, x, y, colour, shape))
-        legend = [{"name": c.name, "marker": plots.marker(c)} for c in clouds]
-        svg = plots.scatter(clouds, plots.Frame(0.0, 1.0, 0.0, 1.0), f"Reliability, {title}")
+            clouds.append(shapes.Cloud(name, x, y, colour, shape))
+        legend = [{"name": c.name, "marker": shapes.marker(c)} for c in clouds]
+        svg = shapes.scatter(clouds, shapes.Frame(0.0, 1.0, 0.0, 1.0), f"Reliability, {title}")
         charts.append({"title": title, "svg": svg, "legend": legend, "table": table})
     return charts
 
