@@ -33,8 +33,7 @@ EXCEPTED = {
     "isthmus.models.weights.sources": {"urllib", "socket", "httpx"},
 }
 # where a run keeps the copy of params.yaml that all its stages read in place of the file; who computes units of work,
-# which changes no byte (tests/soak/test_engines.py)
-# where results do not depend on it: which copy of params.yaml, who computes, how many processes torchrun started
+# which changes no byte (tests/soak/test_engines.py); how many processes torchrun started, which params.yaml must name too
 READS_ENVIRONMENT = {"isthmus.core.params_copy", "isthmus.core.engine", "isthmus.training.devices"}
 
 
