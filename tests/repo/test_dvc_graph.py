@@ -33,7 +33,7 @@ EXCEPTED = {
     "isthmus.models.weights.sources": {"urllib", "socket", "httpx"},
 }
 # where a run keeps the copy of params.yaml that all its stages read in place of the file; who computes units of work,
-# which changes no byte (tests/soak/test_engines.py); how many processes torchrun started, which params.yaml must name too
+# which changes no byte (tests/soak/test_engines.py); how many processes torchrun started, as params.yaml must say too
 READS_ENVIRONMENT = {"isthmus.core.params_copy", "isthmus.core.engine", "isthmus.training.devices"}
 
 

@@ -10,10 +10,9 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from isthmus.adapt import Method, MethodConfig, Model, Shape
+from isthmus.adapt import Method, MethodConfig, Shape
+from isthmus.adapt.alignment import Alignment
 from isthmus.adapt.distances import coral
-from isthmus.adapt.predictions import source_loss
-from isthmus.data.batch import Batch
 
 
 class Config(MethodConfig):
@@ -28,19 +27,12 @@ class Config(MethodConfig):
         return Adaptation(self.weight)
 
 
-class Adaptation(Method):
+class Adaptation(Alignment):
     """Source cross-entropy plus the CORAL distance of the bottleneck features."""
 
     optimises: ClassVar[frozenset[str]] = frozenset()
+    term: ClassVar[str] = "coral"
 
-    def __init__(self, weight: float) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Returns source cross-entropy and CORAL distance."""
-        source, target = model(batch.inputs, batch.domains).split(batch.source_count)
-        return {
-            "source": source_loss(source.logits, batch),
-            "coral": self.weight * coral(source.features, target.features),
-        }
+    def distance(self, source: Tensor, target: Tensor) -> Tensor:
+        """Returns the CORAL distance."""
+        return coral(source, target)

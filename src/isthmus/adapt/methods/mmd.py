@@ -11,10 +11,9 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from isthmus.adapt import Method, MethodConfig, Model, Shape
+from isthmus.adapt import Method, MethodConfig, Shape
+from isthmus.adapt.alignment import Alignment
 from isthmus.adapt.distances import mk_mmd
-from isthmus.adapt.predictions import source_loss
-from isthmus.data.batch import Batch
 
 
 class Config(MethodConfig):
@@ -27,19 +26,12 @@ class Config(MethodConfig):
         return Adaptation(self.weight)
 
 
-class Adaptation(Method):
+class Adaptation(Alignment):
     """Source cross-entropy plus the multi-kernel MMD of the bottleneck features."""
 
     optimises: ClassVar[frozenset[str]] = frozenset()
+    term: ClassVar[str] = "mmd"
 
-    def __init__(self, weight: float) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
-        """Returns source cross-entropy and MMD."""
-        source, target = model(batch.inputs, batch.domains).split(batch.source_count)
-        return {
-            "source": source_loss(source.logits, batch),
-            "mmd": self.weight * mk_mmd(source.features, target.features),
-        }
+    def distance(self, source: Tensor, target: Tensor) -> Tensor:
+        """Returns the multi-kernel MMD."""
+        return mk_mmd(source, target)

@@ -14,7 +14,7 @@ from isthmus.evaluation.masks import TrueMasks
 from isthmus.evaluation.metrics import Reals, group_weights
 from isthmus.evaluation.scoring.anomaly import aupro, auroc, pixel_auroc, resampled_auroc
 from isthmus.evaluation.scoring.comparison import best_method, difference, differences, float_or_none, summary
-from isthmus.evaluation.tasks import EvaluationInputs, classification
+from isthmus.evaluation.tasks import classification
 from isthmus.evaluation.trained import Trained
 from isthmus.models.upsampling import upsampled
 
@@ -24,20 +24,12 @@ class Evaluation(classification.Evaluation):
 
     guards: ClassVar[TaskGuards] = anomaly.Guards()
 
-    def scored(
-        self,
-        body: dict[str, Any],
-        inputs: EvaluationInputs,
-        made: dict[str, Any],
-        runs: dict[str, Trained],
-        labels: NDArray[np.int64],
-        groups: NDArray[Any],
-        rows: NDArray[np.int64],
-    ) -> dict[str, Any]:
+    def scored(self, body: dict[str, Any], compared: classification.Compared) -> dict[str, Any]:
         """Returns the body with methods compared by AUROC, and `anomaly`: the promised rate and what became of it.
 
         Without both good and defective test images no method is compared (`available` false); arguments as of the base.
         """
+        inputs, made, runs, labels, groups, rows = compared
         defective = labels[rows] == 1
         masks = TrueMasks(inputs.prepared, inputs.masks_target)
         seen = np.flatnonzero(~defective | masks.scored(rows))

@@ -1,7 +1,7 @@
 """One class an image: balanced accuracy, calibration, conformal sets, estimated accuracy."""
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,31 +27,37 @@ from isthmus.evaluation.tasks import Evaluated, EvaluationInputs, TaskEvaluation
 from isthmus.evaluation.trained import UNKNOWN, Samples, Trained, read_samples
 
 
+class Compared(NamedTuple):
+    """What methods are compared on.
+
+    Attributes:
+        inputs: of `evaluate`.
+        made: `choice.json`.
+        runs: what is compared.
+        labels: int64 `[N]`, `UNKNOWN` where there is none.
+        groups: `[N]`.
+        rows: labelled images of the target's test split.
+    """
+
+    inputs: EvaluationInputs
+    made: dict[str, Any]
+    runs: dict[str, Trained]
+    labels: NDArray[np.int64]
+    groups: NDArray[Any]
+    rows: NDArray[np.int64]
+
+
 class Evaluation(TaskEvaluation):
     """Of classes of images."""
 
     guards: ClassVar[TaskGuards] = classification.Guards()
 
-    def scored(
-        self,
-        body: dict[str, Any],
-        inputs: EvaluationInputs,
-        made: dict[str, Any],
-        runs: dict[str, Trained],
-        labels: NDArray[np.int64],
-        groups: NDArray[Any],
-        rows: NDArray[np.int64],
-    ) -> dict[str, Any]:
+    def scored(self, body: dict[str, Any], compared: Compared) -> dict[str, Any]:
         """Returns the body of `truth.json` as another task of one answer an image has it.
 
         Args:
             body: of classes.
-            inputs: of `evaluate`.
-            made: `choice.json`.
-            runs: what is compared.
-            labels: int64 `[N]`, `UNKNOWN` where there is none.
-            groups: `[N]`.
-            rows: labelled images of the target's test split.
+            compared: what it was made of.
         """
         return body
 
@@ -74,7 +80,7 @@ class Evaluation(TaskEvaluation):
             known = model.target_test[labels[model.target_test] != UNKNOWN]
             body["trust"] = trust_against_labels(model, samples, labels, known, believed, inputs.options, seed)
             body |= _transfer(inputs, made, runs, samples, labels, known)
-            body = self.scored(body, inputs, made, runs, labels, samples.group, known)
+            body = self.scored(body, Compared(inputs, made, runs, labels, samples.group, known))
         if measured := _measured(inputs, samples, scenario.target, made, runs):
             body["measured"] = measured
         logits = chosen.logits(made["chosen"]["seed"], made["chosen"]["epoch"])

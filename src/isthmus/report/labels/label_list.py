@@ -2,8 +2,10 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -79,10 +81,28 @@ def as_csv(lines: list[Line], classes: list[str], kind: str, locations: Path) ->
         numbers = [f"{value:.4f}" for value in (query.probability, query.uncertainty, query.novelty)]
         texts = [no_formula(text) for text in (classes[query.first], line.reason)]
         rows.append((line.image_id, [texts[0], *numbers, texts[1]]))
-    return ranked_csv(rows, ["predicted", "probability", "uncertainty", "novelty", "reason"], kind, locations)
+    return _ranked_csv(rows, ["predicted", "probability", "uncertainty", "novelty", "reason"], kind, locations)
 
 
-def ranked_csv(rows: list[tuple[str, list[str]]], columns: list[str], kind: str, locations: Path) -> str:
+class Confident(Protocol):
+    """An image with the confidence of its answer."""
+
+    @property
+    def image_id(self) -> str:
+        """Returns the image's id."""
+
+    @property
+    def confidence(self) -> float:
+        """Returns how sure the model is of the answer, in [0, 1]."""
+
+
+def first_by_confidence(cases: Sequence[Confident], kind: str, locations: Path) -> str:
+    """Returns images to label first as CSV, in their order; other arguments as of `as_csv`."""
+    rows = [(case.image_id, [f"{case.confidence:.4f}"]) for case in cases]
+    return _ranked_csv(rows, ["confidence"], kind, locations)
+
+
+def _ranked_csv(rows: list[tuple[str, list[str]]], columns: list[str], kind: str, locations: Path) -> str:
     """Returns images in their order as CSV, with where the files lie; not of medical images.
 
     Args:

@@ -6,8 +6,9 @@ Uses all rooms of the report.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+from isthmus.core.files import write_json, write_text
 from isthmus.data.scenario import Scenario
 from isthmus.report.results import Findings, Scored, read_findings
 
@@ -52,6 +53,15 @@ class ReportFiles:
         )
 
 
+class Texts(NamedTuple):
+    """What a report consists of: the page, the list of images to label first, the card for programs and for people."""
+
+    page: str
+    label_first: str
+    card: dict[str, Any]
+    card_text: str
+
+
 class TaskReport(ABC):
     """A module here has a final class `Report(TaskReport)`.
 
@@ -62,5 +72,13 @@ class TaskReport(ABC):
     scored: ClassVar[Scored]
 
     @abstractmethod
+    def texts(self, findings: Findings, files: ReportFiles) -> Texts:
+        """Returns page, list and card."""
+
     def write(self, findings: Findings, files: ReportFiles, folder: Path) -> None:
         """Writes `report.html`, `label_first.csv`, `model_card.md` and `model_card.json` into a folder."""
+        texts = self.texts(findings, files)
+        write_text(folder / "report.html", texts.page)
+        write_text(folder / "label_first.csv", texts.label_first)
+        write_text(folder / "model_card.md", texts.card_text)
+        write_json(folder / "model_card.json", texts.card)
