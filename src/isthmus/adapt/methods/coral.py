@@ -30,7 +30,6 @@ class Config(MethodConfig):
 class Adaptation(Alignment):
     """Source cross-entropy plus the CORAL distance of the bottleneck features."""
 
-    optimises: ClassVar[frozenset[str]] = frozenset()
     term: ClassVar[str] = "coral"
 
     def distance(self, source: Tensor, target: Tensor) -> Tensor:

@@ -29,7 +29,6 @@ class Config(MethodConfig):
 class Adaptation(Alignment):
     """Source cross-entropy plus the multi-kernel MMD of the bottleneck features."""
 
-    optimises: ClassVar[frozenset[str]] = frozenset()
     term: ClassVar[str] = "mmd"
 
     def distance(self, source: Tensor, target: Tensor) -> Tensor:
