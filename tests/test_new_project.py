@@ -1,5 +1,7 @@
 """`isthmus init` and `isthmus upgrade` in real folders with real git and DVC."""
 
+import inspect
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +10,7 @@ import pytest
 import yaml
 
 from isthmus import new_project
+from isthmus.cli import serve, ui
 from isthmus.core.code import code_lock
 from isthmus.core.errors import ConfigError
 from isthmus.new_project import FILES, init, template, upgrade
@@ -134,6 +137,15 @@ def test_the_ci_files_are_yaml_and_run_the_same_commands() -> None:
 
     assert [step["run"] for step in github if "run" in step] == gitlab
     assert gitlab[1:4] == ["dvc pull", "isthmus check", "dvc repro"]
+
+
+def test_the_development_container_installs_isthmus_and_forwards_the_ports_of_its_pages() -> None:
+    lines = template(".devcontainer/devcontainer.json").splitlines()
+    document = json.loads("\n".join(line for line in lines if not line.startswith("//")))
+
+    ports = {inspect.signature(verb).parameters["port"].default for verb in (ui, serve)}
+    assert document["postCreateCommand"].startswith('pip install "$ISTHMUS" && ')
+    assert ports < set(document["forwardPorts"]) == {int(port) for port in document["portsAttributes"]}
 
 
 def test_what_init_cannot_do_is_refused(made: tuple[Path, list[str]], tmp_path: Path) -> None:

@@ -41,6 +41,7 @@ FILES = {
     "README.md": "template/README.md",
     ".github/workflows/isthmus.yml": "template/github.yml",
     ".gitlab-ci.yml": "template/gitlab-ci.yml",
+    ".devcontainer/devcontainer.json": "template/devcontainer.json",
 }
 _EXAMPLES = ("scenarios", "pairs")  # sections of `params.yaml` that hold the simulated pairs
 
