@@ -40,6 +40,7 @@ fast: install-dev ## The tests that take seconds
 bench: install-dev ## Measures speed against its goals; writes docs/performance.md; IMAGES=FOLDER compares features too
 	@python -m benchmarks.embed --write . $(if $(IMAGES),&& python -m benchmarks.embed --images $(IMAGES) --write .)
 	@python -m benchmarks.ingest --write .
+	@python -m benchmarks.training --write .
 	@python -m benchmarks.overheads --write .
 
 soak: install-dev ## The heavy lists: chaos, kills, races, 20,000 images; writes docs/reliability.md

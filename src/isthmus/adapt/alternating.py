@@ -41,7 +41,7 @@ def own_optimiser(parts: Mapping[str, Iterable[nn.Parameter]], like: torch.optim
         here = list(parameters)
         groups.append({"params": [p for p in here if p.ndim > 1], "name": name, "weight_decay": decay})
         groups.append({"params": [p for p in here if p.ndim <= 1], "name": name, "weight_decay": 0.0})
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0)
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=0.0, fused=True)
 
 
 def minimise(loss: Tensor, optimiser: torch.optim.Optimizer, like: torch.optim.Optimizer, clip: float) -> None:

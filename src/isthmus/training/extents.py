@@ -47,7 +47,7 @@ def fit_extents(
     with torch.random.fork_rng(devices=[]), torch.enable_grad():
         torch.manual_seed(derive_seed(seed, "extents"))
         head = ExtentHead(features.shape[2])
-        optimiser = torch.optim.AdamW(head.parameters(), _RATE, weight_decay=_DECAY)
+        optimiser = torch.optim.AdamW(head.parameters(), _RATE, weight_decay=_DECAY, fused=True)
         for _ in range(_STEPS):
             drawn = torch.randint(len(rows), (_BATCH,))
             looks = torch.randint(len(inputs), (_BATCH,))

@@ -143,7 +143,7 @@ def pretrain(
         device: where batches go.
         checkpoint: of this run.
     """
-    optimiser = torch.optim.AdamW(weight_decay_groups(model, settings.weight_decay))
+    optimiser = torch.optim.AdamW(weight_decay_groups(model, settings.weight_decay), fused=True)
     losses: list[float] = []
     if saved := checkpoint.load():
         model.load_state_dict(saved["model"])

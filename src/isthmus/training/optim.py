@@ -52,7 +52,8 @@ def make_optimiser(
         groups.append({"params": [], "lr": rate, "full_rate": rate, "name": "head"})
     if chosen.name == "sgd":
         return torch.optim.SGD(groups, momentum=chosen.momentum, nesterov=chosen.nesterov, weight_decay=weight_decay)
-    return torch.optim.AdamW(groups, weight_decay=weight_decay)
+    # fused: a loop over tensors in Python takes a third of a step on cached features
+    return torch.optim.AdamW(groups, weight_decay=weight_decay, fused=True)
 
 
 def weight_decay_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
