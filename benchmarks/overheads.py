@@ -1,10 +1,12 @@
 """What Isthmus and DVC cost beside the work itself: the command line, the start of each stage, and DVC's own graph.
 
-`python -m benchmarks.overheads [--write .]`
+`python -m benchmarks.overheads [--project FOLDER --scenario NAME] [--write .]`
 
 Times of the command line and of imports are processor time of a process, by turns, the least of a few: another process
 on the same processors changes it little. DVC's are of `dvc repro` in graphs made here of stages that do nothing: this
 repository's `dvc.yaml` for one scenario and for ten, each command a line of text, and a bare chain of as many stages.
+With a finished project, `isthmus run` of a scenario where nothing is to be done is compared with `dvc status` and a
+flow of Prefect that does nothing, each by the clock.
 """
 
 import argparse
@@ -14,13 +16,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import yaml
 
-from benchmarks.performance import DOCUMENT, Row, facts, goals, table
+from benchmarks.performance import DOCUMENT, Row, facts, goals, ratio, table
 from benchmarks.sections import write_section
 
 _BIN = Path(sys.executable).parent
@@ -28,7 +31,13 @@ STAGES = (
     "code", "ingest", "labels", "prepare", "embed", "shift", "train", "select", "evaluate", "explain", "robustness",
     "report",
 )  # fmt: skip
-_HELP, _CACHED = 0.1, 1.2  # [s]; ratio to a bare graph
+_HELP, _CACHED, _RUN = 0.1, 1.2, 1.5  # [s]; ratio to a bare graph; ratio to `dvc status` and Prefect's start
+_NOTHING = """
+from prefect import flow
+@flow
+def nothing(): pass
+nothing()
+"""
 
 
 def processor_seconds(command: list[str], folder: Path | None = None) -> float:
@@ -128,11 +137,36 @@ def dvc(rounds: int) -> tuple[dict[str, float], int]:
         return {name: median(each) for name, each in found.items()}, count
 
 
+def cached_run(project: Path, scenario: str, rounds: int) -> Row:
+    """Returns the row of a run that has nothing to do."""
+    commands = {
+        "run": [str(_BIN / "isthmus"), "run", scenario, "--quiet"],
+        "status": [str(_BIN / "dvc"), "status", "-q", f"report@{scenario}"],
+        "prefect": [sys.executable, "-c", _NOTHING],
+    }
+    found: dict[str, list[float]] = {name: [] for name in commands}
+    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": f"{_BIN}:{os.environ['PATH']}"}
+    for _ in range(rounds):
+        for name, command in commands.items():
+            start = time.monotonic()
+            subprocess.run(command, cwd=project, check=True, capture_output=True, env=environment)
+            found[name].append(time.monotonic() - start)
+    bare = [status + prefect for status, prefect in zip(found["status"], found["prefect"], strict=True)]
+    against = ratio(found["run"], bare)
+    return Row(
+        "cached `isthmus run` of a scenario, by the clock, against `dvc status` and an empty flow of Prefect",
+        f"{median(found['run']):.1f} s; {median(found['status']):.1f} s and {median(found['prefect']):.1f} s",
+        f"at most {_RUN}", f"{against:.2f}", against <= _RUN,
+    )  # fmt: skip
+
+
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", type=Path, help="folder of the repository: docs/performance.md gets the tables")
+    parser.add_argument("--project", type=Path, help="with a finished scenario")
+    parser.add_argument("--scenario", default="industrial")
     given = parser.parse_args()
     starts = least(
         {stage: [sys.executable, "-m", f"isthmus.stages.{stage}", "--help"] for stage in STAGES}, given.rounds
@@ -157,6 +191,8 @@ def main() -> None:
             f"{graphs['ten, cached']:.2f} s", f"at most {_CACHED}", f"{grown:.2f}", grown <= _CACHED,
         ),
     ]  # fmt: skip
+    if given.project:
+        rows.append(cached_run(given.project, given.scenario, given.rounds))
     text = "\n\n".join(
         [
             f"{facts('dvc', 'torch', 'typer')} Processor seconds.",

@@ -1,6 +1,6 @@
 """How long a client waits for `isthmus serve`, by the number of clients, and how much of it is the model.
 
-python -m benchmarks.serving [MODEL@ALIAS] [--image FILE] [--clients 1,4,16,64] [--seconds 20]
+python -m benchmarks.serving [MODEL@ALIAS] [--image FILE] [--clients 1,4,16,64] [--seconds 20] [--write REPOSITORY]
 
 Run in a project that has the model, such as after `make demo`. Each client sends one image, waits for the answer and
 sends again, on a connection that it keeps. The model alone is MLflow's `predict` on the same bytes in a process of its
@@ -12,8 +12,6 @@ import argparse
 import base64
 import http.client
 import json
-import os
-import platform
 import socket
 import subprocess
 import sys
@@ -21,16 +19,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks.performance import DOCUMENT, Row, facts, goals, table
+from benchmarks.sections import write_section
 from isthmus.registry.publish.model_reference import resolve
 from isthmus.registry.store.stores import open_store
 from isthmus.serving.predict import model_environment
 
 _PAIRS = 30
+_MODEL = 0.9  # [share] of the server's time for one image
 _ALONE = """
 import sys, time
 import mlflow, pandas as pd
@@ -145,6 +145,7 @@ def main() -> None:
     parser.add_argument("--image", type=Path, help="default: the first of data/raw/industrial")
     parser.add_argument("--clients", default="1,4,16,64")
     parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--write", type=Path, help="folder of the repository: docs/performance.md gets the tables")
     given = parser.parse_args()
     image = given.image or min(Path("data/raw/industrial").glob("*/*/*"))
     store = open_store(Path.cwd())
@@ -156,16 +157,36 @@ def main() -> None:
     with serving(given.model, port) as start:
         model, one = in_turns(store.uri, address.model_id, image, port, body)
         rounds = {count: measured(port, body, count, given.seconds) for count in map(int, given.clients.split(","))}
-    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "timm", "mlflow", "uvicorn"))
-    loads = " ".join(f"{load:.1f}" for load in os.getloadavg())
-    print(f"{address.model} version {address.version}, {image}; {packages}; Python {platform.python_version()}")
-    print(f"{os.cpu_count()} processors ({platform.machine()}), load average {loads}")
-    turns = f"by turns, median of {_PAIRS}: the model alone {model:.0f} ms, the server {one:.0f} ms ({model / one:.0%})"
-    print(f"start-up {start:.1f} s; {turns}\n")
-    print("| clients | p50 [ms] | p95 [ms] | p99 [ms] | images/s | 503 |\n| --- | --- | --- | --- | --- | --- |")
-    for count, waited in rounds.items():
-        times = " | ".join(f"{waited.at(share):.0f}" for share in (0.5, 0.95, 0.99))
-        print(f"| {count} | {times} | {waited.rate:.1f} | {waited.refused} |")
+    share = model / one
+    rows = [
+        Row(
+            "one image by one client, of which the model alone",
+            f"{one:.0f} ms",
+            "at least 0.9",
+            f"{share:.2f}",
+            share >= _MODEL,
+        )
+    ]
+    waits = [
+        (
+            str(count),
+            *(f"{waited.at(share):.0f}" for share in (0.5, 0.95, 0.99)),
+            f"{waited.rate:.1f}",
+            str(waited.refused),
+        )
+        for count, waited in rounds.items()
+    ]
+    text = "\n\n".join(
+        [
+            f"{address.model}, an image of {image.stat().st_size} bytes. {facts('torch', 'timm', 'mlflow', 'uvicorn')}"
+            f" Start-up of the server {start:.1f} s.",
+            goals(rows),
+            table(("clients", "p50 [ms]", "p95 [ms]", "p99 [ms]", "images/s", "503"), waits),
+        ]
+    )
+    print(text)
+    if given.write:
+        write_section(given.write / DOCUMENT, "serving", text)
 
 
 if __name__ == "__main__":
