@@ -17,7 +17,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 export MLFLOW_DISABLE_TELEMETRY := true
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test check fast bench soak docs repro all install install-dev wheel lock audit digests clean help
+.PHONY: demo test check fast bench bench-gpu soak docs repro all install install-dev wheel lock audit digests clean help
 
 help: ## Shows this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 16
@@ -42,6 +42,9 @@ bench: install-dev ## Measures speed against its goals; writes docs/performance.
 	@python -m benchmarks.ingest --write .
 	@python -m benchmarks.training --write .
 	@python -m benchmarks.overheads --write .
+
+bench-gpu: install-dev ## Measures embed and full training on a GPU against its peak; writes docs/performance.md
+	@python -m benchmarks.gpu --write .
 
 soak: install-dev ## The heavy lists: chaos, kills, races, 20,000 images; writes docs/reliability.md
 	@pytest -m soak -q --timeout 3600

@@ -57,13 +57,13 @@ class Rows:
         return self.values[positions]
 
 
-def training_data(count: int, images: bool) -> TrainingData:
+def training_data(count: int, images: bool, side: int = 98) -> TrainingData:
     """Returns `count` source rows, as many target rows, and a tenth of them for validation."""
     rng = np.random.default_rng(0)
     labels = np.arange(2 * count + count // 10) % CLASSES
     target = (np.arange(len(labels)) >= count) & (np.arange(len(labels)) < 2 * count)
     if images:
-        values: NDArray[Any] = rng.integers(0, 255, (len(labels), 98, 98, 3), dtype=np.uint8)
+        values: NDArray[Any] = rng.integers(0, 255, (len(labels), side, side, 3), dtype=np.uint8)
     else:
         values = (np.eye(CLASSES, DIM)[labels] * 4 + rng.normal(0, 1, (len(labels), DIM))).astype(np.float32)
     seen = np.where(target, -1, labels)
