@@ -162,7 +162,8 @@ def _row(name: str, type_: str, unit: str, default: str, meaning: str) -> tuple[
 
 
 def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+    parts = text.replace("|", "\\|").replace("\n", " ").split("`")  # each second one is code, which Markdown escapes
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 
 
 def _target(option: Property, definitions: Property) -> Property:

@@ -239,7 +239,7 @@ def test_the_command_writes_the_list_and_takes_it_back_filled_in(
 
     told = capsys.readouterr().out
     assert "label.html: 3 to measure, 0 to train with" in told
-    assert "demo.csv: 3 new; in all 3 to measure, 0 to train with. Next: dvc repro report@demo" in told
+    assert "demo.csv: 3 new; in all 3 to measure, 0 to train with. Next: isthmus run demo" in told
 
 
 def test_images_with_masks_have_no_class_to_ask_for(project: Path) -> None:

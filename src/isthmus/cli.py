@@ -298,7 +298,7 @@ def label(
     counts = taken.counts
     typer.echo(
         f"{taken.file}: {taken.new} new; in all {counts['measure']} to measure, {counts['train']} to train with."
-        f" Next: dvc repro report@{scenario}"
+        f" Next: isthmus run {scenario}"
     )
 
 

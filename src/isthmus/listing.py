@@ -1,6 +1,7 @@
-"""What there is to name in `params.yaml`, each with the first line of its documentation; imports none of it."""
+"""What there is to name in `params.yaml`, each with the first sentence of its documentation; imports none of it."""
 
 import ast
+import re
 from pathlib import Path
 
 from isthmus.core import plugins
@@ -35,7 +36,7 @@ def listed(project: Path | None, what: str) -> dict[str, str]:
     own = plugins.own_names(folder)
     found = {}
     for name in plugins.names(folder):
-        line = _first_line(code.file(f"isthmus.{folder}.{name}"))
+        line = _first_sentence(code.file(f"isthmus.{folder}.{name}"))
         found[name] = f"{line} (plugins/)".strip() if name in own else line
     return found
 
@@ -48,9 +49,10 @@ def _scenario(section: object) -> str:
     return f"{section.get('task', 'classification')}, {section.get('kind')}: {source} -> {section.get('target')}"
 
 
-def _first_line(file: Path) -> str:
+def _first_sentence(file: Path) -> str:
     try:
         text = ast.get_docstring(ast.parse(file.read_bytes())) or ""
     except (SyntaxError, ValueError):
         return "cannot be read: see 'isthmus check --plugins'"
-    return text.partition("\n")[0]
+    words = " ".join(text.partition("\n\n")[0].split())
+    return re.split(r"(?<=[a-z)][.?])\s(?=[A-Z`])", words)[0]

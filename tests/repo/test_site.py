@@ -9,6 +9,7 @@ import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
+from isthmus.contracts import BASES
 from isthmus.core import plugins
 from isthmus.listing import FOLDERS
 from isthmus.schema import schema
@@ -74,6 +75,18 @@ def test_every_setting_has_its_row_with_type_and_meaning(site: Path) -> None:
     assert ("hours", "number &gt; 0", "h", "<code>24.0</code>") in [row[:4] for row in rows]
     headings = re.findall(r"<h2 id=[^>]*>([\w.]+)<", text)
     assert {heading.removesuffix(".NAME") for heading in headings} == set(found["properties"])
+
+
+def test_what_plugins_derive_from_and_are_given_is_on_a_page(site: Path) -> None:
+    text = (site / "reference/interfaces.html").read_text()
+
+    one_part = {folder: names for folder, names in BASES.items() if "tasks" not in folder and len(names) == 1}
+    for names in one_part.values():
+        for base in names.values():
+            if "guards" not in base and "answers" not in base:
+                assert f'id="{base.rpartition(".")[2].lower()}"' in text, base
+    assert "<code>target_index</code>: int64 <code>[T]</code>" in text
+    assert "<code>losses(model: Model, batch: Batch, progress: float) -&gt; dict[str, Tensor]</code>" in text
 
 
 def test_every_command_plugin_and_exit_status_is_named(site: Path) -> None:

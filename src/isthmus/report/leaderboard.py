@@ -18,6 +18,7 @@ class Row:
         scores: validator -> mean over seeds, None where it is not finite, or the method's own loss optimises it.
         true_score: on the target test split, with `mean`, `low`, `high`, `per_seed`; None without labels.
         second_score: the plain accuracy, in the same form.
+        measured: `accuracy`, `low`, `high` on random target images that a person labelled; None without them.
         gain: paired difference to source-only with `mean`, `low`, `high`; None without labels and for source-only.
     """
 
@@ -32,6 +33,7 @@ class Row:
     source_val_accuracy: float | None
     true_score: dict[str, Any] | None
     second_score: dict[str, Any] | None
+    measured: dict[str, Any] | None
     gain: dict[str, Any] | None
     transfer: str
 
@@ -70,6 +72,7 @@ def _row(findings: Findings, method: str, epoch: int) -> Row:
         source_val_accuracy=candidate["source_val_accuracy"],
         true_score=truth[findings.scored.metric] if truth else None,
         second_score=truth[findings.scored.second] if truth else None,
+        measured=findings.truth.get("measured", {"methods": {}})["methods"].get(method),
         gain=truth["minus_source_only"] if truth and method != SOURCE_ONLY else None,
         transfer=truth["transfer"] if truth and method != SOURCE_ONLY else "",
     )

@@ -229,11 +229,21 @@ def _without_labels(findings: Findings) -> Verdict:
     if count := findings.target_labels:
         headline, label = f"{answer} answers, trained with {count} labelled target images.", "Trained with a few labels"
     steps = [
-        Step(f"isthmus publish {findings.name}", "puts the model into the registry as candidate"),
-        _gate(findings.name, "asks for a person's decision (exit 4): there is no labelled evidence"),
-        _label_step(findings),
+        _publish(findings.name, "model"),
+        _gate(findings.name, f"asks for a person's decision (exit 4): {_lacking(findings)}"),
+        *([] if "measured" in findings.truth else [_label_step(findings)]),
     ]
     return Verdict("open", label, headline, unknown, steps)
+
+
+def _publish(name: str, what: str) -> Step:
+    return Step(f"isthmus publish {name}", f"registers the {what} as candidate, unless 'isthmus run' has done so")
+
+
+def _lacking(findings: Findings) -> str:
+    if "measured" in findings.truth:
+        return "labels of random images measure the accuracy, and the other rules need labels of target test images"
+    return f"no target test {findings.scored.unit} has a label"
 
 
 def _label_step(findings: Findings) -> Step:
@@ -258,7 +268,7 @@ def _kept(findings: Findings) -> tuple[str, str]:
 
 def _steps(name: str) -> list[Step]:
     return [
-        Step(f"isthmus publish {name}", "puts the model into the registry as candidate"),
+        _publish(name, "model"),
         _gate(name, "decides yes, no, or a person must decide, with reasons"),
         Step(f"isthmus promote {name}", "makes it the champion, if the gate said yes"),
     ]
@@ -275,6 +285,6 @@ def _bad_steps(name: str) -> list[Step]:
 def _kept_steps(findings: Findings) -> list[Step]:
     return [
         Step("", "Read 'Why this choice' below: it has the guards' reasons for each method."),
-        Step(f"isthmus publish {findings.name}", "puts the source-only model into the registry as candidate"),
+        _publish(findings.name, "source-only model"),
         _gate(findings.name, "decides yes, no, or a person must decide, with reasons"),
     ]

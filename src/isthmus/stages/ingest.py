@@ -53,7 +53,10 @@ def run(
     counts = ", ".join(f"{domain} {count}" for domain, count in done.audit["images"].items())
     for assumed, domains in done.audit["assumed"].items():
         log(f"ingest: {assumed} ({', '.join(f'{domain} {files} files' for domain, files in domains.items())})")
-    log(f"ingest: {counts} images; {len(done.bad)} files in quarantine; {done.audit['duplicates']} exact copies")
+    bad = f"{len(done.bad)} files in quarantine"
+    if done.bad:
+        bad += f" ({quarantine} names each with its reason)"
+    log(f"ingest: {counts} images; {bad}; {done.audit['duplicates']} exact copies")
     beside = sum(sum(kinds.values()) for kinds in done.audit["beside"].values())
     for count, what in (
         (beside, "files beside the images, ignored (audit.json: beside)"),

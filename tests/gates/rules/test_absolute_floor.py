@@ -38,7 +38,7 @@ def test_without_target_labels_a_person_must_decide():
     (reason,) = Config().reasons(without_labels())
 
     assert (reason.verdict, reason.number) == ("person", None)
-    assert "no target labels" in reason.text
+    assert "no labels of target test images" in reason.text
 
 
 def measured(accuracy: float, low: float, high: float) -> Evidence:

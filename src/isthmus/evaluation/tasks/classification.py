@@ -160,9 +160,9 @@ def _transfer(
 def _measured(
     inputs: EvaluationInputs, samples: Samples, target: str, made: dict[str, Any], runs: dict[str, Trained]
 ) -> dict[str, Any] | None:
-    """Returns how the seed that ships answers the labelled random images; None where there are none."""
-    methods = sorted({SOURCE_ONLY, made["chosen"]["method"]})
-    predicted = {m: runs[m].logits(made["chosen"]["seed"], made["epochs"][m]).argmax(axis=1) for m in methods}
+    """Returns how each method's seed that ships answers the labelled random images; None where there are none."""
+    seed = made["chosen"]["seed"]
+    predicted = {m: run.logits(seed, made["epochs"][m]).argmax(axis=1) for m, run in sorted(runs.items())}
     given, learned = (read_table(path, GIVEN_LABELS) for path in (inputs.labels_measure, inputs.labels_train))
     return measured_on(given, learned, samples, target, predicted)
 

@@ -1,4 +1,6 @@
-"""Confidence and diversity in one number: Cui et al., "Towards Discriminability and Diversity: Batch Nuclear-norm
+"""Confidence and diversity in one number.
+
+Cui et al., "Towards Discriminability and Diversity: Batch Nuclear-norm
 Maximization under Label Insufficient Situations", CVPR 2020, https://arxiv.org/abs/2003.12237, as a score.
 
 With P `[T, K]` the predictions on the target and s_i its singular values:

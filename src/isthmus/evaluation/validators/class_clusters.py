@@ -1,4 +1,6 @@
-"""Do the predictions follow the clusters of the target's features? Musgrave, Belongie & Lim, "Three New Validators
+"""Do the predictions follow the clusters of the target's features?
+
+Musgrave, Belongie & Lim, "Three New Validators
 and a Large-Scale Benchmark Ranking for Unsupervised Domain Adaptation", 2022, https://arxiv.org/abs/2208.07360
 (ClassAMI).
 

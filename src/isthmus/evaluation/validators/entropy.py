@@ -1,4 +1,6 @@
-"""Confidence on the target: Morerio, Cavazza & Murino, "Minimal-Entropy Correlation Alignment for
+"""Confidence on the target.
+
+Morerio, Cavazza & Murino, "Minimal-Entropy Correlation Alignment for
 Unsupervised Deep Domain Adaptation", ICLR 2018, https://arxiv.org/abs/1711.10288 (its criterion for hyperparameters).
 
     score = -1/T sum_t H(p_t),    H(p) = -sum_k p_k log p_k    [nat]

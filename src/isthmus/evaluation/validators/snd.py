@@ -1,4 +1,6 @@
-"""Soft neighbourhood density: Saito, Kim, Teterwak, Sclaroff, Darrell & Saenko, "Tune it the Right Way: Unsupervised
+"""Soft neighbourhood density.
+
+Saito, Kim, Teterwak, Sclaroff, Darrell & Saenko, "Tune it the Right Way: Unsupervised
 Validation of Domain Adaptation via Soft Neighborhood Density", ICCV 2021, https://arxiv.org/abs/2108.10860, equations
 2, 3.
 

@@ -28,7 +28,8 @@ class Config(Rule):
         if not evidence.truth["available"] and "measured" in evidence.truth:
             return [self._measured(chosen, evidence.truth["measured"])]
         if not evidence.truth["available"]:
-            text = f"no target labels: whether {chosen} reaches the floor is not known. A person must decide"
+            text = f"no labels of target test images: whether {chosen} reaches the floor is not known."
+            text += " A person must decide"
             return [Reason(NAME, "person", None, floor, text)]
         score = evidence.truth["methods"][chosen][evidence.metric]
         # The first seed ships; a good mean must not carry a bad shipped model through.

@@ -30,7 +30,7 @@ class Config(Rule):
             )
             return [Reason(NAME, "refuse", asked["choices"], self.max_choices, text)]
         if not asked["labelled"]:
-            return [Reason(NAME, "pass", 0, self.max_choices, "no labelled target sample, so none was used")]
+            return [Reason(NAME, "pass", 0, self.max_choices, "no labels of target test images, so none were used")]
         text = f"the labelled target sample ({asked['labelled']} images) has evaluated {asked['choices']} choices"
         if asked["choices"] > self.max_choices:
             more = "is used up. Provide a new one, or a person must decide"

@@ -26,7 +26,8 @@ class Config(Rule):
             text = f"{chosen['method']} was chosen: nothing was adapted, so adaptation lost nothing"
             return [Reason(NAME, "pass", 0.0, -self.margin, text)]
         if not evidence.truth["available"]:
-            text = f"no target labels: whether {chosen['method']} beats source_only is not known. A person must decide"
+            text = f"no labels of target test images: whether {chosen['method']} beats source_only is not known."
+            text += " A person must decide"
             return [Reason(NAME, "person", None, -self.margin, text)]
         return [self._compare(chosen["method"], evidence.truth["methods"][chosen["method"]]["minus_source_only"])]
 

@@ -37,7 +37,8 @@ class Config(Rule):
             text = f"champion {champion.version} did not answer ({champion.failure}). A person must decide"
             return Reason(NAME, "person", None, -self.margin, text)
         if not len(evidence.answers.labelled(TARGET)):
-            text = f"no target labels: whether it beats champion {champion.version} is not known. A person must decide"
+            text = f"no labels of target test images: whether it beats champion {champion.version} is not known."
+            text += " A person must decide"
             return Reason(NAME, "person", None, -self.margin, text)
         found = paired_difference(evidence.answers, champion, TARGET, self.resamples)
         seen, worse = f"candidate minus champion {champion.version} is {found}", found.worse(self.margin)

@@ -38,7 +38,7 @@ class Config(Rule):
         scored = evidence.answers
         rows = scored.labelled(role)
         if not len(rows):
-            text = f"no {role} labels: the recall of each class is unknown. A person must decide"
+            text = f"no labels of {role} test images: the recall of each class is unknown. A person must decide"
             return [Reason(NAME, "person", None, self.min_recall, text)]
         if scored.candidate.counts is not None:
             return self._of_masks(scored, scored.candidate.counts, rows, role)

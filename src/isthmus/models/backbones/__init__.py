@@ -56,7 +56,7 @@ class BackboneConfig(Config):
         None,
         ge=14,
         le=2048,
-        description="[pixel] of scenarios that set no preprocess.image_size; none: the weights' own",
+        description="[pixel] of scenarios that set no preprocess.image_size; null: the weights' own",
     )
     interpolation: Literal["bicubic", "bilinear", "lanczos", "nearest"] | None = Field(
         None, description="of scenarios that set none in preprocess; none: the weights' own"

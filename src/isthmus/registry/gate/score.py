@@ -53,7 +53,7 @@ class ScoredModels:
         if asked["runner_up_of"]:
             sample = f"not evaluated: runner-up of version {asked['runner_up_of']}, which was refused"
         elif not asked["labelled"]:
-            sample = "no labelled target sample: a person will have to decide"
+            sample = "no labels of target test images: a person will have to decide"
         return [
             f"version {self.candidate} against {f'champion {self.champion}' if self.champion else 'no champion yet'}",
             f"evaluation set {self.set_md5}, {self.images} images",

@@ -154,8 +154,10 @@ def _check(
     if differs:
         raise ApprovalNeededError(f"{what}: {differs}. A person must decide. {again}")
     if decision.verdict == "person":
-        open_questions = "; ".join(reason["text"] for reason in decision.reasons if reason["verdict"] == "person")
-        raise ApprovalNeededError(f"{what}: a person must decide: {open_questions}. {again}")
+        texts = [reason["text"] for reason in decision.reasons if reason["verdict"] == "person"]
+        asked = "; ".join(text.removesuffix(". A person must decide") for text in texts)
+        labels = ", or label target test images (docs/how-to/promote.md)" if "no labels of target" in asked else ""
+        raise ApprovalNeededError(f"{what}: a person must decide: {asked}. {again}{labels}")
     # Without this a scheduled promotion would undo, the same night, what an operator rolled back.
     if last is not None and last.action == "rollback" and last.old_champion == decision.version:
         raise ApprovalNeededError(f"{what}: it was champion and was rolled back; a person must decide. {again}")
