@@ -338,6 +338,7 @@ def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
     for words in (
         "line_a has no image of class good",
         "its largest class has 12.5 times",
+        "models: class_weights: balanced counts all classes alike",
         "1 source images lie under two classes",
         "1 pairs of source images look the same",
         "test split has no image of class dent",
@@ -562,6 +563,7 @@ def test_class_shares_are_a_table_only_where_they_could_be_told_and_maps_have_th
     assert document["label_shift"]["why"].split(":")[0] in untold
     assert "Class shares of the target, estimated" not in untold
     assert "Class shares of the target, estimated" in page
+    assert "The target is taken to have the classes of the source" in page
     drawn = {"": len(map_of_features), ", t-SNE": 10}
     for name, count in drawn.items():
         points = re.search(rf'"By domain{name}: line_a (\d+) points, line_b (\d+) points"', page)
