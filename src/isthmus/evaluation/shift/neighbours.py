@@ -24,21 +24,25 @@ def neighbour_map(domains: Sequence[Features], seed: int) -> list[Features]:
         domains: float64 `[N, D]` features of each.
         seed: of scikit-learn.
     """
-    from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     most = MOST // len(domains)
     parts = [rows[:most] for rows in domains]
-    whole = np.concatenate(parts)
+    with threadpool_limits(1):
+        places = _placed(np.concatenate(parts), seed)
+    return np.split(places, np.cumsum([len(rows) for rows in parts])[:-1])
+
+
+def _placed(whole: Features, seed: int) -> Features:
+    from sklearn.manifold import TSNE
+
     left, sizes, _ = np.linalg.svd(whole - whole.mean(axis=0), full_matrices=False)
     scores = (left * sizes)[:, :_DIMENSIONS]
     spread = scores[:, 0].std()
     if not spread > 0:  # all images are alike: one place for all
-        return [np.zeros((len(rows), 2)) for rows in parts]
+        return np.zeros((len(whole), 2))
     start = np.pad(scores[:, :2], ((0, 0), (0, max(0, 2 - scores.shape[1])))) / spread * _START
     perplexity = min(_PERPLEXITY, (len(whole) - 1) / 3)
-    with threadpool_limits(1):
-        model = TSNE(2, perplexity=perplexity, init=start, max_iter=_STEPS, random_state=seed % 2**32)
-        places = model.fit_transform(scores)
-    ends = np.cumsum([len(rows) for rows in parts])[:-1]
-    return [part.astype(np.float64) for part in np.split(places, ends)]
+    model = TSNE(2, perplexity=perplexity, init=start, max_iter=_STEPS, random_state=seed % 2**32)
+    places: Features = model.fit_transform(scores).astype(np.float64)
+    return places
