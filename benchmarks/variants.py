@@ -78,15 +78,19 @@ def summary(found: dict[str, dict[str, dict[str, Any]]]) -> str:
 
 
 def curve(found: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Returns a row for each method and family as Markdown, and a column for each variant."""
+    """Returns a row for each method and family as Markdown, and a column for each variant; blank: not trained there."""
     pairs_of = next(iter(found.values()))
     family = [result["family"] for result in pairs_of.values()]
     rows: list[tuple[str, ...]] = []
     for answer in (*ALL, "chosen"):
-        scores = [np.array([_train(r, answer) for r in by_pair.values()]) for by_pair in found.values()]
-        by_family = [_by_family(values, family) for values in scores]
-        rows += [(answer, f, *(f"{values[f]:.1f}" for values in by_family)) for f in dict.fromkeys(family)]
-        rows.append((answer, "mean", *(f"{_mean(values, family):.1f}" for values in scores)))
+        columns = []
+        for by_pair in found.values():
+            trained = all(answer in result["accuracy"] for result in by_pair.values())
+            scores = np.array([_train(result, answer) if trained else np.nan for result in by_pair.values()])
+            columns.append(_by_family(scores, family) | {"mean": _mean(scores, family)})
+        for name in columns[0]:
+            shown = ("" if np.isnan(column[name]) else f"{column[name]:.1f}" for column in columns)
+            rows.append((answer, name, *shown))
     return f"{len(family)} pairs.\n\n" + table(("answer", "family", *found), *rows)
 
 
