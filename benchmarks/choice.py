@@ -48,7 +48,7 @@ ESTIMATE = Path(estimate.__file__).with_suffix(".json")
 
 
 def measured(pair: Pair, compared: Sequence[str] = METHODS) -> dict[str, Any]:
-    """Trains, chooses and scores one pair with some of `METHODS`; what is there already is not done again."""
+    """Trains, chooses and scores one pair with the given methods; what is there already is not done again."""
     done = pair.folder / "result.json"
     if done.is_file():
         found: dict[str, Any] = read_json(done)
@@ -89,7 +89,7 @@ def _scored(pair: Pair, params: evaluate.Params, compared: Sequence[str]) -> dic
     trained = open_trained(pair.folder / "train", compared, scenario.classes, len(labels))
     rows = {split: samples.rows([scenario.target], split) for split in ("train", "test")}
     accuracy: dict[str, dict[str, float]] = {}
-    for name, methods in ANSWERS.items():
+    for name, methods in ({m: (m,) for m in compared} | ANSWERS).items():
         if not {*methods} <= {*compared}:
             continue
         parts = [Part(m, s, made["epochs"][m]) for m in methods for s in trained[m].facts.seeds]

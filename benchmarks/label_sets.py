@@ -2,9 +2,10 @@
 
 `python -m benchmarks.label_sets --mirror MIRROR --out out/choice steel office` drops the second half of the classes, in
 alphabetical order, from the target (partial) or from the source (open) of the first two directions of each data set,
-trains with the shipped settings, and prints balanced accuracy over the known classes, and how well the confidence of
-the answer separates images of known classes from unknown ones (AUROC; .5: not at all). `--out` may be that of
-`benchmarks.choice`, whose features are used again.
+trains with the shipped settings, and prints balanced accuracy over the known classes, what the choice gains over
+source-only with its 95% interval (paired bootstrap by group), and how well the confidence of the answer separates
+images of known classes from unknown ones (AUROC; .5: not at all). `--out` may be that of `benchmarks.choice`, whose
+features are used again.
 """
 
 import argparse
@@ -22,18 +23,18 @@ from benchmarks.choice import table, train_and_choose
 from benchmarks.methods import params_of
 from benchmarks.real_pairs import DATA_SETS, Pair, labels_of, pairs
 from benchmarks.sections import write_section
-from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
-from isthmus.evaluation.metrics import softmax
+from isthmus.evaluation.metrics import group_weights, interval, resampled_balanced_accuracy, softmax
 from isthmus.evaluation.scoring.anomaly import auroc
-from isthmus.evaluation.selection.choice import SOURCE_ONLY, Part
+from isthmus.evaluation.selection.choice import SOURCE_ONLY, Part, parts
 from isthmus.evaluation.selection.ensemble import Ensemble
 from isthmus.evaluation.trained import open_trained, read_samples
 from isthmus.stages import select
 
 METHODS = (SOURCE_ONLY, "zscore", "mcc")
-ANSWERS = {**{method: (method,) for method in METHODS}, "zscore + mcc": ("zscore", "mcc")}
+SPLITS = ("train", "test")
+RESAMPLES = 1000
 KINDS = ("partial", "open")
 DIRECTIONS = 2  # of each data set
 
@@ -67,24 +68,37 @@ def variant(pair: Pair, kind: str, out: Path) -> Pair:
 
 
 def scored(pair: Pair) -> tuple[Any, ...]:
-    """Returns a row of the table: each answer on the target's training and test split, then the AUROC."""
+    """Returns a row of the table: each answer on the target's training and test split, gains of the choice, AUROC."""
     scenario = params_of(select.Params, pair.folder / "params.yaml", scenario=pair.name).scenario
     samples = read_samples(pair.folder / "manifest.parquet", pair.folder / "prepared")
     labels, classes = labels_of(pair, samples.image_id), len(scenario.classes)
     trained = open_trained(pair.folder / "train", METHODS, scenario.classes, len(labels))
-    epochs = read_json(pair.folder / "choice.json")["epochs"]
-    rows = {split: samples.rows([scenario.target], split) for split in ("train", "test")}
-    cells = []
-    for methods in ANSWERS.values():
-        logits = Ensemble(trained, [Part(m, s, epochs[m]) for m in methods for s in trained[m].facts.seeds]).logits(
-            0, 0
+    made = read_json(pair.folder / "choice.json")
+    networks = {
+        method: [Part(method, seed, made["epochs"][method]) for seed in trained[method].facts.seeds]
+        for method in METHODS
+    }
+    chosen = made["chosen"]["method"]
+    networks["chosen"] = networks[SOURCE_ONLY] if chosen == SOURCE_ONLY else parts(made, chosen)
+    logits = {name: Ensemble(trained, of).logits(0, 0) for name, of in networks.items()}
+    answers = np.stack([values.argmax(axis=1) for values in logits.values()])
+    scores, gains = {}, []
+    for split in SPLITS:
+        at = samples.rows([scenario.target], split)
+        at = at[labels[at] < classes]
+        once, drawn = np.ones((1, len(at))), group_weights(samples.group[at], RESAMPLES, 0)
+        one, many = (
+            100 * resampled_balanced_accuracy(answers[:, at] == labels[at], labels[at], weights)
+            for weights in (once, drawn)
         )
-        known = {split: at[labels[at] < classes] for split, at in rows.items()}
-        found = (100 * balanced_accuracy(logits[at].argmax(axis=1), labels[at]) for at in known.values())
-        cells.append(" / ".join(f"{value:.1f}" for value in found))
-    confidence, known_here = softmax(logits[rows["train"]]).max(axis=1), labels[rows["train"]] < classes
-    separated = f"{auroc(confidence, known_here):.2f}" if not known_here.all() else ""
-    return pair.name, f"{1 - known_here.mean():.0%}", *cells, separated
+        scores[split] = one[0]
+        low, high = interval(many[:, -1] - many[:, 0])
+        gains.append(f"{one[0, -1] - one[0, 0]:+.1f} ({low:+.1f} to {high:+.1f})")
+    cells = [f"{train:.1f} / {test:.1f}" for train, test in zip(*scores.values(), strict=True)]
+    here = samples.rows([scenario.target], "train")
+    known = labels[here] < classes
+    separated = f"{auroc(softmax(logits['chosen'][here]).max(axis=1), known):.2f}" if not known.all() else ""
+    return pair.name, f"{1 - known.mean():.0%}", *cells, *gains, separated
 
 
 def main() -> None:
@@ -96,7 +110,8 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="folder of the repository: docs/benchmarks.md gets the table")
     parser.add_argument("sets", nargs="+", metavar="DATA_SET", help=f"of {', '.join(DATA_SETS)}")
     given = parser.parse_args()
-    lines = [("pair", "unknown", *ANSWERS, "AUROC known / unknown")]
+    gains = (f"chosen - source_only, {split}" for split in SPLITS)
+    lines = [("pair", "unknown", *METHODS, "chosen", *gains, "AUROC known / unknown")]
     out = given.out.resolve()
     for name in given.sets:
         for pair in islice(pairs(given.mirror.resolve(), out, given.params.resolve(), [name]), DIRECTIONS):

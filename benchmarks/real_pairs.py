@@ -157,7 +157,6 @@ def _write_params(folder: Path, params: Path, name: str, sources: list[str], tar
             "target_labels": "table", "classes": classes, "model": "vit", "preprocess": spec.preprocess,
         }
     }  # fmt: skip
-    document["methods"] = {m: document["methods"].get(m, {}) for m in METHODS}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
 

@@ -77,6 +77,11 @@ def test_every_plugin_folder_has_a_base_class_for_each_member_and_stands_in_the_
             "losses.. ignore batch.soft_labels: use source_loss",
         ),
         (
+            "source_loss(source.logits, batch)",
+            "__import__('torch').nn.functional.cross_entropy(source.logits, batch.label_shares(3))",
+            "losses.. ignore batch.class_weights: use source_loss",
+        ),
+        (
             '"source": source_loss(source.logits, batch),',
             "",
             "have no gradient for the head: keep a supervised loss of the source",

@@ -197,8 +197,11 @@ def _soft_labels(name: str) -> Iterator[str]:
         losses = again.losses(classifier(again), dataclasses.replace(sample, **changes), 0.5)
         return float(sum(loss.detach() for loss in losses.values()))
 
-    if math.isclose(supervised(soft_labels=soft), supervised(), rel_tol=1e-6):
-        yield "losses() ignore batch.soft_labels: use source_loss(logits, batch) of isthmus.adapt.predictions"
+    weights = torch.arange(1.0, CLASSES + 1)
+    for given in ({"soft_labels": soft}, {"class_weights": weights}):
+        if math.isclose(supervised(**given), supervised(), rel_tol=1e-6):
+            named = next(iter(given))
+            yield f"losses() ignore batch.{named}: use source_loss(logits, batch) of isthmus.adapt.predictions"
 
 
 def _half(name: str) -> Iterator[str]:

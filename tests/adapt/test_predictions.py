@@ -2,8 +2,10 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 
-from isthmus.adapt.predictions import diversity, entropy
+from isthmus.adapt.predictions import diversity, entropy, source_loss
+from isthmus.data.batch import Batch, softened
 from tests.adapt.small_session import logits
 
 
@@ -31,3 +33,20 @@ def test_extreme_logits_give_finite_gradients_in_float32_under_autocast(function
     assert result.dtype == torch.float32
     result.sum().backward()
     assert values.grad is not None and torch.isfinite(values.grad).all()
+
+
+def test_class_weights_give_torchs_weighted_mean_of_hard_labels_and_the_formula_of_soft_ones() -> None:
+    values, labels, weights = logits(6).float(), torch.tensor([0, 0, 1, 2, 0, 1]), torch.tensor([0.5, 1.0, 2.0])
+    hard = Batch(values, labels, labels, labels[:0], class_weights=weights)
+    soft = softened(hard, 3, 0.3)
+    by_hand = [w * y * -p for row, p_row in zip(soft.label_shares(3), values.log_softmax(1), strict=True)
+               for w, y, p in zip(weights, row, p_row, strict=True)]  # fmt: skip
+    mass = (soft.label_shares(3) * weights).sum()
+
+    assert source_loss(values, hard).item() == pytest.approx(functional.cross_entropy(values, labels, weights).item())
+    assert source_loss(values, soft).item() == pytest.approx((sum(by_hand) / mass).item())
+    assert source_loss(values, hard, smoothing=0.3).item() == pytest.approx(source_loss(values, soft).item())
+    alike = Batch(values, labels, labels, labels[:0], class_weights=torch.ones(3))
+    assert source_loss(values, alike, 0.1).item() == pytest.approx(
+        functional.cross_entropy(values, labels, label_smoothing=0.1).item()
+    )

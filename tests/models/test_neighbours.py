@@ -86,6 +86,7 @@ def test_a_method_that_trains_is_refused_and_so_is_a_range_test(tmp_path: Path) 
         ({"mode": "full"}, r"head: knn trains nothing \(got mode: full, epochs: 1\)"),
         ({"label_smoothing": 0.1, "sampling": "balanced"}, "have no effect: label_smoothing, sampling. Drop them"),
         ({"class_shares": {"a": 1.0}}, "have no effect: class_shares. Drop them"),
+        ({"class_weights": "balanced"}, "have no effect: class_weights. Drop them"),
         ({"head": "linear", "neighbours": {"count": 5}}, r"neighbours belongs to head: knn \(got head: linear\)"),
     ],
 )

@@ -48,6 +48,7 @@ def test_every_section_a_reader_looks_for_is_there(labelled: ReportFiles):
 
     for section in ("Intended use", "Data", "Method", "Choice without labels", "Numbers", "Limits", "How it was made"):
         assert f"\n## {section}\n" in text
+    assert "The target is taken to have the source's classes" in text
 
 
 def test_without_target_labels_the_card_claims_no_accuracy_on_the_target(tmp_path: Path):

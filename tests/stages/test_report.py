@@ -338,6 +338,7 @@ def test_what_is_odd_with_labels_splits_and_pixels_is_shown(own: ReportFiles):
     for words in (
         "line_a has no image of class good",
         "its largest class has 12.5 times",
+        "models: class_weights: balanced counts all classes alike",
         "1 source images lie under two classes",
         "1 pairs of source images look the same",
         "test split has no image of class dent",
@@ -543,13 +544,17 @@ def test_a_report_that_fails_leaves_the_earlier_one_whole(own: ReportFiles):
     assert _page(own.root / "report") == before
 
 
-def test_class_shares_of_the_target_are_a_table_only_where_they_could_be_told(labelled: ReportFiles, tmp_path: Path):
+def test_class_shares_are_a_table_only_where_they_could_be_told_and_maps_have_the_images_with_a_place(
+    labelled: ReportFiles, tmp_path: Path
+):
     document = json.loads((labelled.root / "shift" / "shift.json").read_text())
     shares = {name: {"share": 0.61, "low": 0.5, "high": 0.72} for name in document["label_shift"]["source"]}
     told = {"verdict": "fits", "mlls": shares, "bbse": shares, "fit_p_value": 0.4}
     folder = tmp_path / "shift"
     folder.mkdir()
-    (folder / "map.parquet").write_bytes((labelled.root / "shift" / "map.parquet").read_bytes())
+    map_of_features = pd.read_parquet(labelled.root / "shift" / "map.parquet")
+    map_of_features.loc[10:, ["tsne_x", "tsne_y"]] = np.nan  # as of images beyond the most that t-SNE takes
+    map_of_features.to_parquet(folder / "map.parquet")
     _edited(labelled.root / "shift" / "shift.json", folder / "shift.json", label_shift=document["label_shift"] | told)
 
     untold, page = _page(labelled.make("untold")), _page(labelled.make("told", shift=folder))
@@ -558,6 +563,12 @@ def test_class_shares_of_the_target_are_a_table_only_where_they_could_be_told(la
     assert document["label_shift"]["why"].split(":")[0] in untold
     assert "Class shares of the target, estimated" not in untold
     assert "Class shares of the target, estimated" in page
+    assert "The target is taken to have the classes of the source" in page
+    drawn = {"": len(map_of_features), ", t-SNE": 10}
+    for name, count in drawn.items():
+        points = re.search(rf'"By domain{name}: line_a (\d+) points, line_b (\d+) points"', page)
+        assert points is not None and int(points[1]) + int(points[2]) == count
+        assert f"Target (line_b) by predicted class{name}</figcaption>" in page
     assert page.count("(50.0% to 72.0%)") == 2 * len(shares)
 
 

@@ -53,7 +53,7 @@ def test_the_map_holds_the_images_used_in_the_order_of_their_ids(files: Scenario
     table = read_table(files.root / "shift" / "map.parquet", MAP)
     rows = read_table(files.manifest, MANIFEST)
     assert list(table["image_id"]) == sorted(rows.loc[rows["split"] == "train", "image_id"])
-    assert np.isfinite(table[["x", "y"]].to_numpy()).all()
+    assert np.isfinite(table[["x", "y", "tsne_x", "tsne_y"]].to_numpy()).all()
 
 
 def test_a_large_domain_is_cut_by_id_and_it_says_so(files: ScenarioFiles) -> None:

@@ -299,6 +299,7 @@ def test_every_training_option_reaches_the_stage(tmp_path: Path) -> None:
         "average": 0.9,
         "label_smoothing": 0.1,
         "sampling": "balanced",
+        "class_weights": "balanced",
         "early_stop": {"patience": 1},
     }
     files = place(tmp_path)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from isthmus.training.data import TrainingData, training_data, with_cells, with_target_labels
+from isthmus.training.loop import planned_epochs
 
 
 class Table:
@@ -52,6 +53,15 @@ def test_batches_hold_as_many_target_rows_as_source_rows_and_only_training_rows(
         assert batch.inputs[8:, 0].int().tolist() == (batch.target_index + 22).tolist()
     seen = torch.cat([batch.target_index for batch in batches])
     assert sorted(seen.tolist()) == list(range(40))
+
+
+def test_a_phase_has_the_least_number_of_steps_whatever_the_number_of_target_images() -> None:
+    for images in (1, 7, 40, 4000):
+        steps = data({"a": 20, "b": images}).steps(8)
+
+        for phases in (1, 2):
+            assert planned_epochs(3, 500, steps, phases) * steps >= 500 * phases
+            assert planned_epochs(3, 500, steps, phases) == max(3, -(-500 // steps)) * phases
 
 
 def test_several_sources_have_equal_shares_whatever_their_sizes() -> None:

@@ -230,6 +230,21 @@ def test_source_rows_are_drawn_with_the_wanted_shares_of_classes() -> None:
     assert drawn_labels(lopsided([0.1, 0.2, 0.7])) == pytest.approx([0.1, 0.2, 0.7], abs=0.03)
 
 
+def test_class_weights_make_all_classes_count_alike_in_the_batches_that_carry_them() -> None:
+    given = replace(lopsided(None), classes=4, weighted=True)
+    sources = [given.source_train[0], given.source_train[0][:50]]  # the second has one class alone
+
+    weights = given.class_weights(True)
+    of_two = replace(given, source_train=sources).class_weights(True)
+    with_target = replace(given, target_labelled=given.source_train[0][58:]).class_weights(True)
+    drawn = next(given.batches(1, 16, 0, target=False, strong=False)).class_weights
+
+    assert weights.tolist() == pytest.approx([60 / 50 / 3, 60 / 8 / 3, 60 / 2 / 3, 0])
+    assert of_two.tolist() == pytest.approx([1 / 3 / (55 / 60), 1 / 3 / (4 / 60), 1 / 3 / (1 / 60), 0])
+    assert with_target.tolist() == pytest.approx([1 / 3 / (25 / 60), 1 / 3 / (4 / 60), 1 / 3 / (31 / 60), 0])
+    assert drawn is not None and torch.equal(drawn, weights)
+
+
 def test_rows_of_a_class_come_one_after_another_before_any_comes_twice() -> None:
     (given,) = [
         b for b in lopsided([0, 1, 0]).batches(1, 16, 0, target=False, strong=False) if True
@@ -431,9 +446,17 @@ def test_mixed_labels_are_smoothed_too_and_reach_the_loss(tmp_path: Path) -> Non
             {"mode": "full", "augment": {"strength": 5.0}},
             "strength applies to randaugment, augmix and artefacts, and none is set",
         ),
+        (
+            {"mode": "full", "class_weights": "balanced", "sampling": "balanced"},
+            "class_weights: balanced and sampling: balanced correct",
+        ),
+        (
+            {"mode": "full", "class_weights": "balanced", "class_shares": {"a": 1}},
+            "class_weights: balanced and class_shares correct the",
+        ),
         ({"mode": "frozen", "augment": {"erase": 0.5}}, "augment changes images, which frozen mode does not see"),
     ],
 )
-def test_augmentation_that_cannot_be_is_refused(section: dict[str, object], message: str) -> None:
+def test_options_that_contradict_each_other_are_refused(section: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         validated(ModelConfig, {"backbone": {"name": "small_cnn"}, **section}, "models.small_cnn.")

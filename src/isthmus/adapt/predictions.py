@@ -54,17 +54,25 @@ def diversity(logits: Tensor, prior: Tensor | None = None) -> Tensor:
 def source_loss(logits: Tensor, batch: Batch, smoothing: float = 0.0) -> Tensor:
     """Returns the cross-entropy of source logits `[S, K]`, against the batch's soft labels where it has them.
 
+    With class weights w it is sum(w_k y_nk (-log p_nk)) / sum(w_k y_nk), which is PyTorch's weighted mean where labels
+    are one class each.
+
     Of cells of masks and boxes the soft Dice loss over the batch is added, as cross-entropy alone gives thin structures
     up: no cell is mostly of their class (Milletari, Navab, Ahmadi, V-Net, 3DV 2016; the sum with cross-entropy: Isensee
     et al., nnU-Net, Nature Methods 2021).
 
     Args:
         logits: of the source rows.
-        batch: its labels or soft labels.
+        batch: its labels or soft labels, and class weights.
         smoothing: a method's own label smoothing [share], on top of what the batch's soft labels hold.
     """
-    labels = batch.labels if batch.soft_labels is None else batch.soft_labels
-    loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    if batch.class_weights is None:
+        labels = batch.labels if batch.soft_labels is None else batch.soft_labels
+        loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    else:
+        shares = batch.label_shares(logits.shape[1]) * (1 - smoothing) + smoothing / logits.shape[1]
+        weighted = shares * batch.class_weights
+        loss = -(weighted * functional.log_softmax(logits, dim=1)).sum() / weighted.sum().clamp_min(_TINY)
     return loss + dice_loss(logits, batch.label_shares(logits.shape[1])) if batch.overlap else loss
 
 

@@ -24,6 +24,7 @@ class Batch:
         target_strong: like the target rows of `inputs`, strongly augmented; None unless the method asks for it.
         soft_labels: float32 `[S, K]`, what the source loss is taken against (label smoothing, mixed images, shares of
             a cell's pixels); None: `labels`.
+        class_weights: float32 `[K]`, of the classes in the source loss; None: all alike.
         overlap: whether the source loss is of the classes' overlap too: rows are cells of masks or boxes.
     """
 
@@ -33,6 +34,7 @@ class Batch:
     target_index: Tensor
     target_strong: Tensor | None = None
     soft_labels: Tensor | None = None
+    class_weights: Tensor | None = None
     overlap: bool = False
 
     @property
@@ -46,8 +48,10 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Returns the batch on a device."""
-        strong = None if self.target_strong is None else self.target_strong.to(device)
-        soft = None if self.soft_labels is None else self.soft_labels.to(device)
+        strong, soft, weights = (
+            None if given is None else given.to(device)
+            for given in (self.target_strong, self.soft_labels, self.class_weights)
+        )
         return Batch(
             self.inputs.to(device),
             self.domains.to(device),
@@ -55,6 +59,7 @@ class Batch:
             self.target_index.to(device),
             strong,
             soft,
+            weights,
             self.overlap,
         )
 

@@ -19,6 +19,7 @@ _OF_TRAINING = (
     "average",
     "label_smoothing",
     "sampling",
+    "class_weights",
     "early_stop",
     "min_steps",
     "max_steps",
@@ -78,6 +79,11 @@ class ModelConfig(Config):
     sampling: Literal["as_is", "balanced"] = Field(
         "as_is", description="balanced: source rows are drawn with equal shares of the classes"
     )
+    class_weights: Literal["none", "balanced"] = Field(
+        "none",
+        description="balanced: in the source loss each class counts alike, whatever its share of the labelled rows; "
+        "not together with sampling: balanced or class_shares, which draw rows so",
+    )
     class_shares: dict[Name, float] = Field(
         default_factory=dict,
         description="class -> [share]; source rows are drawn so (re-weighting), e.g. the `priors` of shift.json",
@@ -105,6 +111,9 @@ class ModelConfig(Config):
             raise ValueError("augment changes images, which frozen mode does not see. Set mode: full, or drop augment")
         if self.mode == "full" and self.views:
             raise ValueError("views are made of frozen features. Set mode: frozen, or views: 0")
+        if self.class_weights == "balanced" and (self.sampling == "balanced" or self.class_shares):
+            other = "class_shares" if self.class_shares else "sampling: balanced"
+            raise ValueError(f"class_weights: balanced and {other} correct the same shares. Drop one of the two")
         if 0 < self.max_steps < max(self.min_steps, self.epochs):
             raise ValueError(
                 f"max_steps: {self.max_steps} is below min_steps: {self.min_steps} or epochs: {self.epochs}. Raise it,"

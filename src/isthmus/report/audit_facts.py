@@ -68,7 +68,8 @@ def _label_notes(labels: dict[str, Any] | None) -> list[str]:
     ]
     notes += [
         f"{domain} is heavily imbalanced: its largest class has {ratio:.1f} times the images of its smallest."
-        " Look at recall by class (limit: ingest.max_imbalance)."
+        " Look at recall by class; models: class_weights: balanced counts all classes alike"
+        " (limit: ingest.max_imbalance)."
         for domain, ratio in labels["imbalance"].items()
         if ratio >= HEAVY
     ]

@@ -204,7 +204,10 @@ def _limits(findings: Findings) -> list[str]:
         limits.append(
             "The estimate without labels is no bound: on known pairs its interval held 85% (docs/benchmarks.md)."
         )
-    limits.append("The set of classes is closed, and class shares in the field may differ from those seen here.")
+    limits.append(
+        "The target is taken to have the source's classes: images of others are called one of these, and where some are"
+        " missing, adapting may cost accuracy (docs/benchmarks.md). Class shares in the field may differ, too."
+    )
     return limits
 
 

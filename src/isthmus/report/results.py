@@ -89,7 +89,7 @@ class Findings:
 
     Attributes:
         simulated: the images come from a generator, not from a camera.
-        points: columns `image_id, x, y`: the 2-D map of features.
+        points: columns `image_id, x, y, tsne_x, tsne_y`: the 2-D maps of features.
         runs: method -> `run.json`, for what `select` compared; the ensemble's says what it is the mean of.
         curves: trained method -> one list of epochs a seed.
     """
@@ -167,7 +167,7 @@ def read_findings(
         manifest=read_table(manifest, MANIFEST),
         index=read_table(prepared / "index.parquet", INDEX),
         shift=_keyed(shift / "shift.json", _SHIFT_KEYS),
-        points=_columns(shift / "map.parquet", ("image_id", "x", "y")),
+        points=_columns(shift / "map.parquet", ("image_id", "x", "y", "tsne_x", "tsne_y")),
         runs=_runs(trained, methods, chosen),
         curves={method: _curves(trained / method) for method in methods},
         choice=chosen,

@@ -6,7 +6,8 @@ Writes a folder:
   `images` (available and used per domain), `map` (share of variance of the two axes), `advice` (sentences),
   `label_shift` (class shares of the target where a fit test passes, by a linear probe on the source's features),
   `transferability` (how well the backbone's features carry the source's labels, with standard errors);
-- `map.parquet`: `image_id, x, y` of the images used, principal components with equal weight for each domain.
+- `map.parquet`: `image_id, x, y, tsne_x, tsne_y` of the images used: principal components with equal weight for each
+  domain, and t-SNE of the first images of each (NaN: not among them).
 
 Only training splits are looked at, and of the source val and cal for the probe's scores: the target's test images
 stay unseen. A domain with more than
@@ -31,10 +32,12 @@ from isthmus.data.shards import Rows
 from isthmus.evaluation.scoring.transferability import transferability
 from isthmus.evaluation.shift.distances import Features, advise, compare, mmd, narrow, plane, standardise
 from isthmus.evaluation.shift.label_shift import Scores, label_shift, probe_scores
+from isthmus.evaluation.shift.neighbours import neighbour_map
 from isthmus.evaluation.trained import Samples, read_samples
 from isthmus.stages._cli import stage
 
-MAP = pa.schema([("image_id", pa.string()), ("x", pa.float32()), ("y", pa.float32())])
+_AXES = ("x", "y", "tsne_x", "tsne_y")
+MAP = pa.schema([("image_id", pa.string()), *((name, pa.float32()) for name in _AXES)])
 _LEAST = 4  # [image] a domain: two halves of two, below which nothing can be estimated
 _DIGITS = 9
 
@@ -65,7 +68,7 @@ class Params(Config):
 
 
 def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift: Path) -> None:
-    """Reads features of the training splits, compares, draws the map, advises."""
+    """Reads features of the training splits, compares, draws the maps, advises."""
     scenario, limit = params.scenario, params.shift.max_images
     samples = read_samples(manifest, prepared)
     places = {domain: _places(samples, domain) for domain in scenario.domains}
@@ -100,7 +103,12 @@ def run(params: Params, *, manifest: Path, prepared: Path, features: Path, shift
         "transferability": _transferability(params, samples, read),
     }
     ids = np.concatenate([samples.image_id[used[domain]] for domain in scenario.domains])
-    table = pd.DataFrame({"image_id": ids, "x": np.concatenate(points)[:, 0], "y": np.concatenate(points)[:, 1]})
+    near = neighbour_map([rows[domain] for domain in scenario.domains], derive_seed(seed, "map"))
+    near = [
+        np.pad(n, ((0, len(p) - len(n)), (0, 0)), constant_values=np.nan) for n, p in zip(near, points, strict=True)
+    ]
+    columns = np.concatenate([np.concatenate(points), np.concatenate(near)], axis=1).T
+    table = pd.DataFrame({"image_id": ids} | dict(zip(_AXES, columns, strict=True)))
     with atomic_folder(shift) as folder:
         write_table(folder / "map.parquet", table.sort_values("image_id"), MAP)
         write_json(folder / "shift.json", _rounded(document))

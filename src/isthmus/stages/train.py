@@ -177,6 +177,7 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path, la
         augment=params.model.augment,
         kind=params.scenario.kind,
         most_steps=math.ceil(params.model.max_steps / params.model.epochs),
+        weighted=params.model.class_weights == "balanced",
     )
     if params.model.views:
         data = replace(data, views=tuple(_view_rows(params, index, features)))

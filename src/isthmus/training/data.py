@@ -49,7 +49,8 @@ class TrainingData:
         images: whether inputs are images.
         shift_pixels: of the weak view [pixel].
         class_shares: float64 `[K]`, with what shares of the classes source rows are drawn; None: as they are.
-        classes: K, where images are mixed.
+        classes: K.
+        weighted: whether batches have class weights by which all classes count alike in the source loss.
         augment: of images, beside the weak view.
         kind: of imagery; it says which operations of a policy, and which artefacts, the images stand.
         shares: float32 `[N, K]`, of the classes in source rows that are cells of a grid; None: `labels` say all.
@@ -77,12 +78,31 @@ class TrainingData:
     cells: int = 1
     views: tuple[Inputs, ...] = ()
     most_steps: int = 0
+    weighted: bool = False
     groups: NDArray[Any] | None = None
     target_labelled: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def labelled(self, target: bool) -> NDArray[np.int64]:
         """Returns the positions of all labelled training rows, the source's first; the target's only if asked for."""
         return np.concatenate([*self.source_train, *([self.target_labelled] if target else [])])
+
+    def class_weights(self, target: bool) -> Tensor:
+        """Returns 1 / (classes * share) of each class in a batch's labelled rows, float32 `[K]`; 0 where it has none.
+
+        Args:
+            target: whether labelled rows of the target are among them.
+        """
+        parts = [self._class_shares(rows) for rows in self.source_train]
+        shares = np.mean(parts, axis=0)
+        if target and len(self.target_labelled):
+            shares = (1 - LABELLED_SHARE) * shares + LABELLED_SHARE * self._class_shares(self.target_labelled)
+        weights = np.divide(1 / np.count_nonzero(shares), shares, out=np.zeros_like(shares), where=shares > 0)
+        return torch.from_numpy(weights.astype(np.float32))
+
+    def _class_shares(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        if self.shares is not None:
+            return self.shares[rows].mean(axis=0, dtype=np.float64)
+        return np.bincount(self.labels[rows], minlength=self.classes) / len(rows)
 
     def steps(self, batch_size: int) -> int:
         """Returns the steps of an epoch: the larger of the roles is seen once, the smaller repeatedly, up to a limit.
@@ -108,11 +128,13 @@ class TrainingData:
         places = np.arange(len(self.target_train))
         wanted = _endless(places, steps * batch_size, derive_seed(seed, "target", epoch)) if target else places[:0]
         generator = torch.Generator().manual_seed(derive_seed(seed, "views", epoch))
+        weights = self.class_weights(target) if self.weighted else None
         for step in range(steps):
             parts = [*zip(sources, shares, strict=True), (labelled, few)]
             rows = np.concatenate([drawn[step * share : (step + 1) * share] for drawn, share in parts])
             wanted_here = wanted[step * batch_size : (step + 1) * batch_size]
-            yield self._batch(rows, wanted_here, generator, strong, self.views if views else ())
+            batch = self._batch(rows, wanted_here, generator, strong, self.views if views else ())
+            yield replace(batch, class_weights=weights)
 
     def _source_rows(self, rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
         if self.class_shares is None:
@@ -237,6 +259,7 @@ def training_data(
     augment: Augment = Augment(),  # noqa: B008 - frozen
     kind: str = "",
     most_steps: int = 0,
+    weighted: bool = False,
 ) -> TrainingData:
     """Sorts the rows of a manifest by role.
 
@@ -251,6 +274,7 @@ def training_data(
         augment: of images.
         kind: of imagery.
         most_steps: see `TrainingData`.
+        weighted: see `TrainingData`.
 
     Raises:
         ConfigError: the images do not stand the augmentation.
@@ -275,6 +299,7 @@ def training_data(
         augment,
         kind,
         most_steps=most_steps,
+        weighted=weighted,
     )
 
 

@@ -3,7 +3,9 @@
 Sohn et al., FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence, NeurIPS 2020,
 https://arxiv.org/abs/2001.07685, equation 4: 1/T sum_t [max p_t >= tau] CE(argmax p_t, student(strong(x_t))). Differs:
 p is an EMA teacher's (see `teachers`), not the student's, since under shift the student follows its own errors; tau is
-0.9 instead of 0.95: transfer has fewer epochs. With no sure row the loss is zero.
+0.9 instead of 0.95: transfer has fewer epochs. With no sure row the loss is zero. The paper's strong view is
+RandAugment. Here it is that only where the model sets `augment: {randaugment: 2}`; else it changes brightness and
+contrast and cuts out one square.
 """
 
 from typing import ClassVar, Literal

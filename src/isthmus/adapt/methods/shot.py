@@ -7,7 +7,7 @@ the loss is the mean entropy minus the entropy of the mean prediction (IM, equat
 cross-entropy with pseudo-labels (equation 7), which are recomputed before each epoch from class centroids under the
 cosine distance (equations 5 and 6; features are extended by a one, as in the authors' code). Each phase has
 all the model's epochs and a learning-rate schedule of its own, as the authors' two programs have. Differs: AdamW keeps
-its moments from phase one; the bottleneck ends in a ReLU, without which it lost 8 to 10 points on ten real pairs
+its moments from phase one; the bottleneck ends in a ReLU, without which it lost 11 points on six real pairs
 (docs/log.md); no pseudo-label is of a class that the model never predicts; where the target's class shares are
 given, the mean prediction is drawn to them and not to equal ones (see `predictions.diversity`).
 """

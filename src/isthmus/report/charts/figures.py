@@ -11,14 +11,22 @@ from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.report.charts import shapes
 from isthmus.report.results import Findings
 
+_MAPS = ((("x", "y"), ""), (("tsne_x", "tsne_y"), ", t-SNE"))  # columns of `map.parquet`, what titles add
+
 
 def maps(findings: Findings) -> list[dict[str, Any]]:
-    """Returns three charts in one frame: by domain; sources by class; target by predicted class."""
-    places = _places(findings)
+    """Returns two rows of three charts in one frame each, principal components and t-SNE: by domain; sources by class;
+    target by predicted class.
+    """
+    return [chart for axes, suffix in _MAPS for chart in _three(findings, axes, suffix)]
+
+
+def _three(findings: Findings, axes: tuple[str, str], suffix: str) -> list[dict[str, Any]]:
+    places = _places(findings, axes)
     predicted = findings.predictions[["image_id", "predicted"]]
     places = places.merge(predicted, on="image_id", how="left")
     target = (places["domain"] == findings.scenario.target).to_numpy()
-    x, y = _x_and_y(places)
+    x, y = _x_and_y(places, axes)
     classes = findings.facts["classes"]
     numbers = {name: float(k) for k, name in enumerate(classes)}
     shown = places["predicted"].map(lambda v: numbers.get(v, v))  # a class by its number or by its name
@@ -33,28 +41,34 @@ def maps(findings: Findings) -> list[dict[str, Any]]:
     sources = ", ".join(findings.scenario.source)
     frame = shapes.Frame.around(x, y)
     return [
-        *domain_map(findings),
-        _chart(f"Source ({sources}) by true class", by_class["source"], frame),
-        _chart(f"Target ({findings.scenario.target}) by predicted class", by_class["target"], frame),
+        _by_domain(findings, axes, suffix),
+        _chart(f"Source ({sources}) by true class{suffix}", by_class["source"], frame),
+        _chart(f"Target ({findings.scenario.target}) by predicted class{suffix}", by_class["target"], frame),
     ]
 
 
 def domain_map(findings: Findings) -> list[dict[str, Any]]:
-    """Returns one chart: each image in the colour of its domain."""
-    places = _places(findings)
+    """Returns two charts, principal components and t-SNE: each image in the colour of its domain."""
+    return [_by_domain(findings, axes, suffix) for axes, suffix in _MAPS]
+
+
+def _by_domain(findings: Findings, axes: tuple[str, str], suffix: str) -> dict[str, Any]:
+    places = _places(findings, axes)
     target = (places["domain"] == findings.scenario.target).to_numpy()
-    x, y = _x_and_y(places)
+    x, y = _x_and_y(places, axes)
     clouds = [shapes.Cloud(", ".join(findings.scenario.source), x[~target], y[~target], "source")]
     clouds.append(shapes.Cloud(findings.scenario.target, x[target], y[target], "target", 1))
-    return [_chart("By domain", clouds, shapes.Frame.around(x, y))]
+    return _chart(f"By domain{suffix}", clouds, shapes.Frame.around(x, y))
 
 
-def _places(findings: Findings) -> pd.DataFrame:
-    return findings.points.merge(findings.manifest[["image_id", "domain", "label"]], on="image_id", how="inner")
+def _places(findings: Findings, axes: tuple[str, str]) -> pd.DataFrame:
+    drawn = findings.points.dropna(subset=list(axes))
+    return drawn.merge(findings.manifest[["image_id", "domain", "label"]], on="image_id", how="inner")
 
 
-def _x_and_y(places: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return places["x"].to_numpy(dtype=np.float64), places["y"].to_numpy(dtype=np.float64)
+def _x_and_y(places: pd.DataFrame, axes: tuple[str, str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    x, y = (places[name].to_numpy(dtype=np.float64) for name in axes)
+    return x, y
 
 
 def _chart(title: str, clouds: list[shapes.Cloud], frame: shapes.Frame) -> dict[str, Any]:
