@@ -45,7 +45,7 @@ def main(project: Path, scenario: str) -> None:
             _open(page, f"{address}/#/models/{model}", "Version 1")
             _take(page, "mlflow_model")
         with running_prefect(Path(folder), pages=True) as api:
-            command = [Path(sys.executable).parent / "isthmus", "run", scenario, "--quiet"]
+            command = ["isthmus", "run", scenario, "--quiet"]
             subprocess.run(command, cwd=project, env=os.environ | {"PREFECT_API_URL": api}, check=True)
             run = httpx.post(f"{api}/flow_runs/filter", json={}).json()[0]
             _open(page, f"{api.removesuffix('/api')}/runs/flow-run/{run['id']}", run["name"])
@@ -72,7 +72,7 @@ def _take(page: Page, name: str) -> None:
 @contextmanager
 def _ui(project: Path) -> Iterator[str]:
     port = free_port()
-    command = [Path(sys.executable).parent / "isthmus", "ui", "--port", str(port)]
+    command = ["isthmus", "ui", "--port", str(port)]
     process = subprocess.Popen(command, cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         until = time.monotonic() + _PATIENCE
