@@ -1,0 +1,135 @@
+"""benchmarks.views and benchmarks.published on small scenarios of masks, boxes and defects."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import published, views
+from benchmarks.methods import params_of
+from isthmus.data.augment.photometric import photometric_view
+from isthmus.data.manifest import INDEX, read_table
+from isthmus.data.shards import open_shard
+from isthmus.models.embedding import encode, stored_encoder
+from isthmus.stages import evaluate
+from tests.mask_project import build_project, run_stages
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`out/demo` of a project whose images are embedded; tests do not change it."""
+    return (
+        run_stages(build_project(tmp_path_factory.mktemp("masks"), preprocess={"image_size": 96}), "embed")
+        / "out"
+        / "demo"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_views_are_features_of_images_with_and_without_exchanged_light_and_dark_and_settle_on_training_masks(
+    masks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(views, "SEEDS", (0,))
+    truth = masks / "masks_target" / "domain1-all.npy"
+
+    found = views.measured(masks, tmp_path / "demo")
+
+    index = read_table(masks / "prepared" / "index.parquet", INDEX)
+    images = open_shard(masks / "prepared" / "shards" / "domain0-all.npy")
+    encoder = stored_encoder(masks / "features", 2).eval()
+    for name, share in (("plain", 0.0), ("exchanged", 1.0)):
+        expected = encode(encoder, photometric_view(images, 1, share), torch.device("cpu"))
+        np.testing.assert_allclose(np.load(tmp_path / "demo" / f"{name}-domain0-all.npy"), expected, atol=0.02)
+    assert found["images"] == 6  # of the target, for training
+    assert set(found["target"]) == set(views.ANSWERS)
+    assert tuple(found["target"]["source-only"]["foreground"]["source-only"]) == (0, 0)
+    low, high = found["target"]["views of both"]["foreground"]["source-only"]
+    assert low < high
+    test = (index["domain"] == "night").to_numpy().nonzero()[0]
+    assert len(test) > 6
+    assert truth.is_file()
+    text = views.report([found | {"scenario": "seg_nuclei"}])
+    assert "| views of both |" in text
+    assert "| nearer: half, or none |" in text
+
+
+def result(scenario: str, source_only: float, half: float, none: float, **facts: bool) -> dict:
+    """Returns a result as `views.measured` does, of which three answers matter."""
+    scores = dict.fromkeys(views.ANSWERS, source_only)
+    scores |= {"views, half exchanged": half, "views, none exchanged": none}
+    cells = {}
+    for answer, score in scores.items():
+        apart = {name: (score - other,) * 2 for name, other in zip(views.AGAINST, (source_only, half), strict=True)}
+        cells[answer] = dict.fromkeys(("foreground", "mean_iou"), {"score": score} | apart)
+    return {"scenario": scenario, "target": cells, "nearer_share": 0.5, "harms_source": False, "nearer": False} | facts
+
+
+def test_an_answer_is_settled_on_the_other_families_and_a_rule_takes_what_its_pair_calls_for() -> None:
+    text = views.report([
+        result("seg_nuclei", 0.2, 0.6, 0.3, nearer=True), result("seg_nuclei_back", 0.2, 0.4, 0.1, nearer=True),
+        result("seg_cracks", 0.4, 0.1, 0.5), result("change_landsat", 0.2, 0.2, 0.4, harms_source=True),
+        result("lesions", 0.9, 0.9, 0.0),
+    ])  # fmt: skip
+
+    lines = text.splitlines()
+    assert "| views, half exchanged | **0.600 (+0.400 to +0.400)** |" in text  # significantly above
+    assert "| *0.100 (-0.300 to -0.300)* |" in text
+    rules = [line for line in lines if line.startswith("| nearer: half, or none |")]
+    assert len(rules) == 4  # two scores, against two answers
+    assert all(rule.endswith("| 0.467 |") for rule in rules)  # mean of the families' (.6 + .4) / 2, .5 and .4
+    assert rules[1].startswith("| nearer: half, or none | 0.600 | 0.400 | **0.500 (+0.400 to +0.400)** |")
+    assert next(line for line in lines if line.startswith("| nuclei |")).startswith(
+        "| nuclei | views, none exchanged | 0.200 | 0.200 |"
+    )
+    assert "nearer to exchanged source images: seg_nuclei 0.50" in text
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_a_u_net_learns_the_masks_of_the_source(masks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "STEPS", 30)
+    monkeypatch.setattr(published, "CROP", 48)
+    params = params_of(evaluate.Params, masks.parents[1] / "params.yaml", scenario="demo")
+
+    found = published.unet(params, masks)
+
+    assert found["source"] > 0.7
+    assert found["target"][0] < found["source"]  # the target is the negative
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_fcos_of_torchvision_finds_boxes_with_our_suppression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published, "BOX_STEPS", 200)
+    folder = run_stages(build_project(tmp_path, "detection", preprocess={"image_size": 96}), "embed") / "out" / "demo"
+    params = params_of(evaluate.Params, tmp_path / "params.yaml", scenario="demo")
+
+    found = published.fcos(params, folder)
+
+    assert found["source"] > 0.1
+    assert 0 <= found["target"][1] <= found["target"][0] <= 1
+
+
+def test_the_coreset_covers_cells_that_lie_apart() -> None:
+    far = torch.eye(20) * 100
+    cells = torch.cat([far, torch.randn(180, 20, generator=torch.Generator().manual_seed(0)) * 0.01])
+
+    kept = published._coreset(cells)
+
+    assert len(kept) == 20
+    assert (
+        sum(bool((kept == one).all(dim=1).any()) for one in far) >= 19
+    )  # one place may be that of the first, at random
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_patch_core_ranks_defects_above_good_images(tmp_path: Path) -> None:
+    folder = run_stages(build_project(tmp_path, "anomaly"), "embed") / "out" / "demo"
+    params = params_of(evaluate.Params, tmp_path / "params.yaml", scenario="demo")
+
+    found = published.patch_core(params, folder)
+
+    assert found["source"] > 0.8
