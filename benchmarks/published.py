@@ -53,7 +53,7 @@ from isthmus.models.embedding import read_facts
 from isthmus.stages import evaluate
 
 STEPS, BATCH, CROP, RATE = 150, 8, 112, 1e-3
-BOX_STEPS, WIDTH, HELD = 500, 128, 100  # width of FCOS's head; boxes of an image
+BOX_STEPS, WIDTH, HELD = 1200, 128, 100  # width of FCOS's head; boxes of an image
 CORESET, PROJECTED, NEIGHBOURS = (
     0.1,
     128,

@@ -32,18 +32,18 @@ from isthmus.data.shards import CellRows, cells_of, open_shard
 from isthmus.evaluation.masks import TrueMasks, predicted_masks
 from isthmus.evaluation.metrics import group_weights, interval, softmax
 from isthmus.evaluation.scoring.masks import Counts, class_iou, confusions, mean_defined, mean_iou, resampled_counts
-from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.evaluation.trained import read_samples
 from isthmus.models.embedding import encode, read_facts, stored_encoder, view_prefix
 from isthmus.stages import train
 
 SEEDS, RESAMPLES, BATCH = (0, 1, 2), 1000, 16
-TRAINED = {  # network -> views of the source beside the source itself: light and dark exchanged in none, all or half
+VIEWS = {  # network -> views of the source beside the source itself: light and dark exchanged in none, all or half
     "source_only": (),
     "mixed": ("mixed",),
     "plain": ("plain",),
     "both": ("plain", "exchanged"),
 }
+ADAPTED = ("dann", "mmd")  # they see the target; for change alone: on nuclei and cracks they are far below views
 ANSWERS = {  # answer -> the networks whose mean it is
     "source-only": ("source_only",),
     "views, half exchanged": ("mixed",),
@@ -53,6 +53,12 @@ ANSWERS = {  # answer -> the networks whose mean it is
     "source-only + none": ("source_only", "plain"),
     "half + none": ("mixed", "plain"),
     "source-only + half + none": ("source_only", "mixed", "plain"),
+    "dann": ("dann",),
+    "mmd": ("mmd",),
+    "source-only + dann": ("source_only", "dann"),
+    "source-only + mmd": ("source_only", "mmd"),
+    "dann + mmd": ("dann", "mmd"),
+    "source-only + dann + mmd": ("source_only", "dann", "mmd"),
 }
 SHIPPED = "views, half exchanged"
 AGAINST = ("source-only", SHIPPED)
@@ -101,6 +107,8 @@ def _compared(folder: Path, out: Path) -> dict[str, Any]:
     counts: dict[str, dict[str, Counts]] = {name: {} for name in rows}
     for where, places in rows.items():
         for answer, networks in ANSWERS.items():
+            if not set(networks) <= set(logits[where]):
+                continue
             mean = np.mean([softmax(one) for name in networks for one in logits[where][name]], axis=0)
             known = np.log(np.maximum(mean, LEAST_PROBABILITY)).astype(np.float32)
             found = predicted_masks(known, np.arange(len(places)), (grid[0], grid[1]), masks.side)
@@ -149,26 +157,32 @@ def _logits(
     params: train.Params, folder: Path, out: Path, index: pd.DataFrame, rows: dict[str, NDArray[np.int64]]
 ) -> dict[str, dict[str, list[NDArray[Any]]]]:
     """Returns where -> network -> of each seed the logits of the cells of these images `[n * T, K]`."""
-    kept = out / "logits.npz"
-    if not kept.is_file():
-        plain = params.model_copy(update={"model": params.model.model_copy(update={"views": 0})})
-        arrays = {}
-        with tempfile.TemporaryDirectory() as work:
-            data = train.read_data(
-                plain, folder / "manifest.parquet", folder / "prepared", folder / "features", no_labels(Path(work))
-            )
-        for name, views in TRAINED.items():
-            own = replace(data, views=tuple(_rows(folder, out, view, index, params.scenario.target) for view in views))
-            method = SOURCE_ONLY if not views else "domain_randomisation"  # without views the same
+    plain = params.model_copy(update={"model": params.model.model_copy(update={"views": 0})})
+    with tempfile.TemporaryDirectory() as work:
+        data = train.read_data(
+            plain, folder / "manifest.parquet", folder / "prepared", folder / "features", no_labels(Path(work))
+        )
+    found: dict[str, dict[str, list[NDArray[Any]]]] = {where: {} for where in rows}
+    for name in (*VIEWS, *(ADAPTED if params.scenario.task == "change" else ())):
+        kept = out / f"logits-{name}.npz"
+        if not kept.is_file():
+            own, method = data, name
+            if views := VIEWS.get(name, ()):
+                method = "domain_randomisation"
+                target = params.scenario.target
+                own = replace(data, views=tuple(_rows(folder, out, view, index, target) for view in views))
+            options = params_of(
+                train.Params, folder.parents[1] / "params.yaml", scenario=folder.name, method=method
+            ).method
+            arrays = {}
             for seed in SEEDS:
-                found = _trained(plain, own, folder, seed, method)
-                for where, places in rows.items():
-                    arrays[f"{where}-{name}-{seed}"] = found[cells_of(places, data.cells)]
-        np.savez(kept, **arrays)
-    with np.load(kept) as stored:
-        return {
-            where: {name: [stored[f"{where}-{name}-{seed}"] for seed in SEEDS] for name in TRAINED} for where in rows
-        }
+                logits = _trained(plain.model_copy(update={"method": options}), own, folder, seed, method)
+                arrays |= {f"{where}-{seed}": logits[cells_of(places, data.cells)] for where, places in rows.items()}
+            np.savez(kept, **arrays)
+        with np.load(kept) as stored:
+            for where in rows:
+                found[where][name] = [stored[f"{where}-{seed}"] for seed in SEEDS]
+    return found
 
 
 def _rows(folder: Path, out: Path, view: str, index: pd.DataFrame, target: str) -> CellRows:
@@ -236,8 +250,8 @@ def report(results: list[dict[str, Any]]) -> str:
     for name, title in (("foreground", "IoU of the foreground"), ("mean_iou", "Mean IoU")):
         for against in AGAINST:
             rows = [
-                (answer, *(_cell(r["target"][answer][name], against) for r in results),
-                 f"{_mean(results, answer, name):.3f}")
+                (answer, *(_cell(r["target"].get(answer, {}).get(name), against) for r in results),
+                 _shown(_mean(results, answer, name)))
                 for answer in (*ANSWERS, *RULES)
             ]  # fmt: skip
             head = (f"{title}, against {against}", *(r["scenario"] for r in results), "mean over families")
@@ -260,7 +274,13 @@ def _with_rules(result: dict[str, Any]) -> dict[str, Any]:
     return result | {"target": result["target"] | own}
 
 
-def _cell(found: dict[str, Any], against: str) -> str:
+def _shown(score: float) -> str:
+    return "" if np.isnan(score) else f"{score:.3f}"
+
+
+def _cell(found: dict[str, Any] | None, against: str) -> str:
+    if found is None:
+        return ""
     low, high = found[against]
     text = f"{found['score']:.3f} ({low:+.3f} to {high:+.3f})"
     mark = "**" if low > 0 else "*" if high < 0 else ""
@@ -268,11 +288,12 @@ def _cell(found: dict[str, Any], against: str) -> str:
 
 
 def _mean(results: list[dict[str, Any]], answer: str, name: str, without: str = "") -> float:
-    """Returns the mean over families of the mean over their pairs."""
+    """Returns the mean over families of the mean over their pairs; NaN where one of these lacks the answer."""
     by_family: dict[str, list[float]] = {}
     for r in results:
         if (family := family_of(r["scenario"])) and family != without:
-            by_family.setdefault(family, []).append(r["target"][answer][name]["score"])
+            found = r["target"].get(answer)
+            by_family.setdefault(family, []).append(found[name]["score"] if found else np.nan)
     return float(np.mean([np.mean(scores) for scores in by_family.values()]))
 
 
@@ -280,9 +301,10 @@ def _left_out(results: list[dict[str, Any]], name: str) -> str:
     rows = []
     families = sorted({family_of(r["scenario"]) for r in results} - {""})
     for family in families if len(families) > 1 else []:
-        settled = max((*ANSWERS, *RULES), key=lambda answer: _mean(results, answer, name, family))
+        others = {a: _mean(results, a, name, family) for a in (*ANSWERS, *RULES)}
+        settled = max((a for a in others if not np.isnan(others[a])), key=lambda answer: others[answer])
         here = [r["target"] for r in results if family_of(r["scenario"]) == family]
-        score = {a: float(np.mean([own[a][name]["score"] for own in here])) for a in (*ANSWERS, *RULES)}
+        score = {a: float(np.mean([own[a][name]["score"] for own in here])) for a in (*ANSWERS, *RULES) if a in here[0]}
         best = max(score, key=lambda answer: score[answer])
         rows.append(
             (family, settled, f"{score[settled]:.3f}", f"{score['source-only']:.3f}", f"{best} {score[best]:.3f}")

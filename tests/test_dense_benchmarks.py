@@ -1,6 +1,7 @@
 """benchmarks.views and benchmarks.published on small scenarios of masks, boxes and defects."""
 
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -99,17 +100,24 @@ def test_a_u_net_learns_the_masks_of_the_source(masks: Path, monkeypatch: pytest
     assert found["target"][0] < found["source"]  # the target is the negative
 
 
-@pytest.mark.slow
-@pytest.mark.soak
-def test_fcos_of_torchvision_finds_boxes_with_our_suppression(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(published, "BOX_STEPS", 200)
-    folder = run_stages(build_project(tmp_path, "detection", preprocess={"image_size": 96}), "embed") / "out" / "demo"
-    params = params_of(evaluate.Params, tmp_path / "params.yaml", scenario="demo")
+def test_fcos_of_torchvision_answers_boxes_in_cells_less_those_that_our_suppression_drops() -> None:
+    from torchvision.models.detection import fcos as reference
 
-    found = published.fcos(params, folder)
+    network = published._fcos(reference, 4, 3).eval()
+    rows, columns = 4, 5
+    logits = torch.full((1, rows * columns, 3), -10.0)
+    edges, centres = torch.zeros(1, rows * columns, 4), torch.full((1, rows * columns, 1), 10.0)
+    for row, column, score, left in ((1, 2, 3.0, 1.0), (1, 3, 2.0, 2.0), (3, 0, 1.0, 0.5)):  # two of them are one box
+        place = row * columns + column
+        logits[0, place, 1] = score
+        edges[0, place] = torch.tensor([left, 0.5, left + 0.5 if row == 3 else 2.5 - left, 1.0])
+    network.head.forward = lambda _: {"cls_logits": logits, "bbox_regression": edges, "bbox_ctrness": centres}
 
-    assert found["source"] > 0.1
-    assert 0 <= found["target"][1] <= found["target"][0] <= 1
+    with torch.no_grad(), patch.object(reference.box_ops, "batched_nms", published._suppressed):
+        (found,) = network([torch.zeros(4, rows, columns)])
+
+    assert found["boxes"].tolist() == [[1.5, 1.0, 4.0, 2.5], [0.0, 3.0, 1.5, 4.0]]  # the last is cut at the edge
+    assert found["labels"].tolist() == [1, 1]
 
 
 def test_the_coreset_covers_cells_that_lie_apart() -> None:
