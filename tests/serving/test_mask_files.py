@@ -162,6 +162,7 @@ def test_segmentations_of_one_series_are_one_series_of_its_patient_and_each_is_a
 ) -> None:
     source = dcmread(str(get_testdata_file("MR_small.dcm", download=False)))
     source.SpecificCharacterSet, source.PatientName = "ISO_IR 100", "Müller^Jörg"
+    source.LossyImageCompression, source.LossyImageCompressionRatio = "01", "12.5"
     source.save_as(image := tmp_path / "image.dcm")
     text, files = as_text(np.zeros((64, 64), np.uint8)), MaskFiles(tmp_path, ADDRESS, CLASSES)
 
@@ -169,6 +170,7 @@ def test_segmentations_of_one_series_are_one_series_of_its_patient_and_each_is_a
     other = dcmread(MaskFiles(tmp_path, Address("m", "1", "m-2"), CLASSES).write(image, {"": text}, True))
 
     assert str(one.PatientName) == "Müller^Jörg"
+    assert (one.LossyImageCompression, one.LossyImageCompressionRatio) == ("01", 12.5)
     assert one.SeriesInstanceUID == two.SeriesInstanceUID != other.SeriesInstanceUID
     assert one.SOPInstanceUID != two.SOPInstanceUID
 

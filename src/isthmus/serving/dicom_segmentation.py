@@ -27,6 +27,7 @@ _PATIENT_AND_STUDY = (  # of type 1 or 2: there, if empty; but for the two first
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
     "ReferringPhysicianName", "StudyID", "AccessionNumber",
 )  # fmt: skip
+_LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _PRIVATE = "99ISTHMUS"  # scheme of codes; PS3.3, 8.2: those of one's own begin with 99
 _LONGEST = 64  # characters of a label or meaning (LO)
 
@@ -82,6 +83,9 @@ def _head(source: Any, address: Address) -> "Dataset":
     made.DeviceSerialNumber, made.SoftwareVersions = address.version[:_LONGEST], __version__
     made.ContentDate, made.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     made.ImageType, made.LossyImageCompression = ["DERIVED", "PRIMARY"], "00"
+    for name in _LOSSY:  # what was lossy once stays so, also where something else is derived of it (PS3.3, C.7.6.1.1.5)
+        if source.get(name):
+            setattr(made, name, source[name].value)
     made.SegmentationType, made.ContentLabel, made.ContentDescription = "BINARY", "PREDICTION", ""
     made.ContentCreatorName = ""
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PixelRepresentation = 1, "MONOCHROME2", 0
