@@ -19,6 +19,22 @@ _OFFSET = (0.0, 0.4)  # [share] of the full range
 EXCHANGED = 0.5  # [share] of views with light and dark exchanged
 
 
+def look(number: int, views: int) -> tuple[int, float]:
+    """Returns which draw a view of a model is, and its share of images with light and dark exchanged.
+
+    A single view exchanges them in half of the images. Of several each odd one has none exchanged, and the next has the
+    same look with all of them exchanged (docs/decisions/0041).
+
+    Args:
+        number: of the view, from 1.
+        views: how many the model has.
+
+    >>> look(1, 1), look(1, 2), look(2, 2), look(3, 3)
+    ((1, 0.5), (1, 0.0), (1, 1.0), (2, 0.0))
+    """
+    return (1, EXCHANGED) if views == 1 else ((number + 1) // 2, float(number % 2 == 0))
+
+
 def photometric_view(images: NDArray[Any], number: int, exchanged: float = EXCHANGED) -> NDArray[Any]:
     """Returns a view of each image, `[N, H, W, C]` in the images' dtype; the same for the same pixels and number.
 
