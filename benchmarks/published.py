@@ -53,7 +53,7 @@ from isthmus.models.embedding import read_facts
 from isthmus.stages import evaluate
 
 STEPS, BATCH, CROP, RATE = 150, 8, 112, 1e-3
-BOX_STEPS, WIDTH, HELD = 1200, 128, 100  # width of FCOS's head; boxes of an image
+BOX_STEPS, BOX_BATCH, WIDTH, HELD = 100, 4, 64, 100  # width of FCOS's head; boxes of an image
 CORESET, PROJECTED, NEIGHBOURS = (
     0.1,
     128,
@@ -153,11 +153,10 @@ def fcos(params: evaluate.Params, folder: Path) -> dict[str, Any]:
     network = _fcos(reference, mean.shape[-1], classes)
     optimiser, generator = torch.optim.Adam(network.parameters(), RATE), torch.Generator().manual_seed(0)
     for _ in range(BOX_STEPS):
-        places = own[torch.randint(len(own), (BATCH,), generator=generator).numpy()]
+        places = own[torch.randint(len(own), (BOX_BATCH,), generator=generator).numpy()]
         losses = network(list(maps(places)), [_target(boxes, cell) for boxes in truth.take(places)])
         optimiser.zero_grad()
         sum(losses.values()).backward()
-        nn.utils.clip_grad_norm_(network.parameters(), 10.0)
         optimiser.step()
     network.eval()
 
