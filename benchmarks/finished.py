@@ -96,12 +96,12 @@ def run(section: str, doc: str | None, results: Callable[[Path], Sequence[Any]],
     parser.add_argument(
         "--project", type=Path, required=True, help="folder with params.yaml and finished scenarios in out/"
     )
-    parser.add_argument("--write", type=Path, help="folder of the repository: docs/benchmarks.md gets the table")
+    parser.add_argument("--write", type=Path, help="folder of the repository: docs/benchmarks.md gets the rows")
     given = parser.parse_args()
     text = report(results(given.project.resolve()))
     print(text)
     if given.write:
-        write_section(given.write / "docs" / "benchmarks.md", section, text)
+        write_section(given.write / "docs" / "benchmarks.md", section, text, keep_rows=True)
 
 
 def told(folders: Sequence[Path], one: Callable[[Path], dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -79,6 +80,21 @@ def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it
         mask = np.asarray(Image.open(row.mask))
         np.testing.assert_array_equal(mask, expected[f"images/night/{Path(row.path).name}"])
         assert (mask == 1).mean() == pytest.approx(row.share_blob)
+
+    colours = np.stack(
+        [np.asarray(Image.open(night / f"0{n}.png")) for n in (0, 1)]
+    )  # as slices, each turned as RAS is
+    turned = np.ascontiguousarray(colours[:, ::-1, ::-1].transpose(2, 1, 0, 3))
+    slices = turned.view([(c, "u1") for c in "RGB"])[..., 0]
+    nibabel.Nifti1Image(slices, np.diag([1.0, 1, 5, 1])).to_filename(tmp_path / "volume.nii.gz")
+    predict(project, "demo@champion", [tmp_path / "volume.nii.gz"], tmp_path / "volume.parquet")
+    (row,) = pd.read_parquet(tmp_path / "volume.parquet").itertuples()
+    written = nibabel.load(row.mask)
+    assert (written.shape, written.header.get_zooms()) == (slices.shape, (1, 1, 5))
+    for n in (0, 1):
+        mask = np.asarray(written.dataobj)[..., n].T[::-1, ::-1]
+        np.testing.assert_array_equal(mask, expected[f"images/night/0{n}.png"])
+    assert row.share_blob == pytest.approx((np.asarray(written.dataobj) == 1).mean())
 
     assert trace(project, "demo@champion").lineage["scenario"] == "demo"
     both = compare(project, "demo@champion", "HEAD")  # from the files of its run, and from what DVC has of the commit

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import read_json
 from isthmus.data.names import as_text
 from isthmus.serving.batch_statistics import histogram, read_kept
-from isthmus.serving.predict import list_files, predict
+from isthmus.serving.predict import list_files, parts_of, predict, stacked
 from isthmus.where import where
 from tests.registry.model.test_served import as_the_pipeline, domain_score_in_the_pipeline
 from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3
@@ -139,3 +140,17 @@ def test_of_medical_files_a_message_has_the_number_and_no_part_of_the_path(tmp_p
     assert where(tmp_path, str(tmp_path), "file 1") == [tmp_path / "MUELLER_HANS.dcm"]
     with pytest.raises(DataError, match="no such file or folder: path 1$"):
         list_files([tmp_path / "HANS.dcm"], "medical")
+
+
+def test_only_files_whose_images_are_slices_or_frames_of_one_thing_are_answered_part_by_part(tmp_path):
+    nibabel.Nifti1Image(np.zeros((8, 8, 3), np.int16), np.eye(4)).to_filename(tmp_path / "volume.nii")
+    nibabel.Nifti1Image(np.zeros((8, 8, 1), np.int16), np.eye(4)).to_filename(tmp_path / "slice.nii")
+    pages = [Pillow.new("L", (8, 8), value) for value in (0, 1)]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    (tmp_path / "broken.dcm").write_bytes(b"x")
+
+    assert parts_of(sorted(tmp_path.iterdir())) == {tmp_path / "volume.nii": ["0", "1", "2"]}
+
+
+def test_a_file_one_of_whose_parts_is_bad_is_bad_with_the_number_of_the_part():
+    assert stacked({"0": {"mask": "a"}, "1": {"bad": "too dark"}}) == {"bad": "part 1: too dark"}

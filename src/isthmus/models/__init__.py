@@ -99,7 +99,8 @@ class ModelConfig(Config):
         ge=0,
         le=8,
         description="photometric views of each source image that embed makes, for methods that train on them"
-        " (domain_randomisation); frozen mode; each costs as much as the images",
+        " (domain_randomisation); frozen mode; each costs as much as the images. 1: light and dark exchanged in half of"
+        " the images; 2 and more: in none of the odd views, in all of the even ones",
     )
     shift_pixels: int = Field(2, ge=0, description="training images are shifted by up to this many [pixel] (full mode)")
 

@@ -24,6 +24,7 @@ from isthmus.core.progress import log, track
 from isthmus.data.ingest.paired import paired
 from isthmus.data.ingest.walk import refusal, walk
 from isthmus.data.names import as_text, private_reason, shown_name
+from isthmus.data.readers import reader_for
 from isthmus.data.tasks.change import Config as ChangeConfig
 from isthmus.registry.model.model_files import read_spec
 from isthmus.registry.publish.model_reference import Address, resolve
@@ -31,7 +32,7 @@ from isthmus.registry.store.stores import open_store
 from isthmus.serving import prediction_process
 from isthmus.serving.batch_statistics import keep, summarise
 from isthmus.serving.box_files import BoxFile
-from isthmus.serving.mask_files import write_mask
+from isthmus.serving.mask_files import MaskFiles
 
 BATCH = 32  # images handed over at once
 _BATCHES = 32  # in a unit of work (`core/engine.py`): the model is loaded for each, which takes seconds
@@ -65,9 +66,10 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
     Both hold the paths of files, also of medical ones, since the caller needs them. The log does not.
     Columns of `out`: `path` as given or found (bytes that are no UTF-8 as `\\xe9`), `class`, `confidence` (the largest
     probability), then what the model answers. Masks are files in `<out>.masks`, whose paths `mask` (of defects: `map`)
-    holds; boxes are in `<out>.boxes.json` too, a COCO file. A model of change takes folders with the earlier images in
-    `a/` and the later ones of the same names in `b/`. A file that cannot be read or is no image of the model's kind is
-    listed with its reason.
+    holds, one a file: of all slices of a NIfTI volume, of all frames of a DICOM file, whose other numbers are means
+    over them. Boxes are in `<out>.boxes.json` too, a COCO file. A model of change takes folders with the earlier images
+    in `a/` and the later ones of the same names in `b/`. A file that cannot be read or is no image of the model's kind
+    is listed with its reason.
 
     Args:
         project: its root.
@@ -89,12 +91,13 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
     if statistics is not None:
         check_statistics(statistics)
         check_classes(address, spec)
-    masks = out.with_name(f"{out.name}.masks")
+    masks = MaskFiles(out.with_name(f"{out.name}.masks"), address, spec.get("classes", []))
+    parts = parts_of(listed.files) if spec.get("task") == "segmentation" else {}
     bad, count = dict(listed.refused), 0
     boxed = spec.get("classes", [])[1:] if spec.get("task") == "detection" else []
     coco = out.with_name(f"{out.name}.boxes.json")
     with atomic_file(out) as partial, _Table(partial) as table, BoxFile(coco, boxed) as boxes:
-        for good, failed in answers(store.uri, address, listed.files, "predict", listed.later):
+        for good, failed in answers(store.uri, address, listed.files, "predict", listed.later, parts):
             bad |= failed
             table.append(
                 [
@@ -115,8 +118,24 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
     return Predicted(address, count, listed.shown(bad, kind), listed.beside)
 
 
+def parts_of(files: Sequence[Path]) -> dict[Path, list[str]]:
+    """Returns the parts of each NIfTI and DICOM file that holds several images, slices or frames."""
+    found = {}
+    for path in files:
+        with suppress(DataError):  # the model states the reason, as of any file
+            reader = reader_for(path)
+            if reader.stacks and len(parts := reader.parts(path)) > 1:
+                found[path] = parts
+    return found
+
+
 def answers(
-    tracking_uri: str, address: Address, files: Sequence[Path], what: str, later: Mapping[Path, Path] | None = None
+    tracking_uri: str,
+    address: Address,
+    files: Sequence[Path],
+    what: str,
+    later: Mapping[Path, Path] | None = None,
+    parts: Mapping[Path, Sequence[str]] | None = None,
 ) -> Iterator[tuple[dict[Path, dict[str, Any]], dict[Path, str]]]:
     """Yields, batch by batch, what a model answers: file -> its row, and file -> why it could not be used.
 
@@ -126,24 +145,56 @@ def answers(
         files: to predict.
         what: is told of progress.
         later: file -> the later image of the same place, for a model that takes both.
+        parts: file -> its images, of those that hold several; see `stacked`.
 
     Raises:
         StoreError: the model could not be loaded, or failed.
     """
     log(f"{what}: {len(files)} files with {address.model} version {address.version}")
+    several = parts or {}
     batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
-    examples = [[[path, later[path]] if later else [path] for path in batch] for batch in batches]
+    examples = [[image for path in batch for image in _images(path, later, several.get(path))] for batch in batches]
     for batch, answered in zip(
         batches, track(_answered(tracking_uri, address, examples), what, len(batches), "batch"), strict=True
     ):
-        rows = dict(zip(batch, answered, strict=True))
+        left = iter(answered)
+        rows = {
+            path: stacked({part: next(left) for part in several[path]}) if path in several else next(left)
+            for path in batch
+        }
         yield (
             {path: row for path, row in rows.items() if "bad" not in row},
             {path: row["bad"] for path, row in rows.items() if "bad" in row},
         )
 
 
-_Examples = list[list[Path]]  # the images of each example of a batch
+def stacked(rows: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    """Returns one row of those of a file's parts: masks by part, means of numbers; of a bad part the reason.
+
+    >>> stacked({"0": {"mask": "a", "height": 4, "share_x": 0.0}, "1": {"mask": "b", "height": 4, "share_x": 0.5}})
+    {'mask': {'0': 'a', '1': 'b'}, 'height': 4, 'share_x': 0.25}
+    """
+    for part, row in rows.items():
+        if "bad" in row:
+            return {"bad": f"part {part}: {row['bad']}"}
+    first = next(iter(rows.values()))
+    means = {
+        name: sum(row[name] for row in rows.values()) / len(rows)
+        for name, value in first.items()
+        if isinstance(value, float)
+    }
+    return first | means | {"mask": {part: row["mask"] for part, row in rows.items()}}
+
+
+_Image = Path | tuple[Path, str]  # a file, or one part of it
+_Examples = list[list[_Image]]  # the images of each example of a batch
+
+
+def _images(path: Path, later: Mapping[Path, Path] | None, parts: Sequence[str] | None) -> _Examples:
+    """Returns the examples of a file."""
+    if parts:
+        return [[(path, part)] for part in parts]
+    return [[path, later[path]]] if later else [[path]]
 
 
 def _answered(tracking_uri: str, address: Address, batches: list[_Examples]) -> Iterator[list[dict[str, Any]]]:
@@ -291,16 +342,13 @@ def check_classes(address: Address, spec: Mapping[str, Any]) -> None:
         )
 
 
-def _with_mask(row: dict[str, Any], path: Path, folder: Path) -> dict[str, Any]:
+def _with_mask(row: dict[str, Any], path: Path, files: MaskFiles) -> dict[str, Any]:
     """Returns a row whose mask, or map of defects, is in a file, if it has one."""
     column = next((name for name in ("mask", "map") if name in row), None)
     if column is None:
         return row
-    folder.mkdir(parents=True, exist_ok=True)
-    name, count = path.name, 1
-    while any((folder / f"{name}.{suffix}").exists() for suffix in ("png", "tif")):
-        name, count = f"{path.name}-{count}", count + 1  # of another folder
-    return row | {column: str(write_mask(row[column], path, folder / name))}
+    answers = row[column] if isinstance(row[column], dict) else {"": row[column]}
+    return row | {column: str(files.write(path, answers, column == "mask"))}
 
 
 def _with_confidence(row: dict[str, Any]) -> dict[str, Any]:
@@ -358,10 +406,12 @@ def _model(tracking_uri: str, address: Address) -> Iterator[Any]:
                 f"{address.model} version {address.version}: its process ended with status {child.returncode}: {last}"
             )
 
-        def ask(batch: Sequence[Sequence[Path]]) -> list[dict[str, Any]]:
+        def ask(batch: _Examples) -> list[dict[str, Any]]:
+            return [row for first in range(0, len(batch), BATCH) for row in some(batch[first : first + BATCH])]
+
+        def some(batch: _Examples) -> list[dict[str, Any]]:
             with suppress(BrokenPipeError):  # the model's process is gone: answer() says why
-                given = [[str(path.absolute()) for path in example] for example in batch]
-                to_model.write(json.dumps(given) + "\n")
+                to_model.write(json.dumps([[_sent(image) for image in example] for example in batch]) + "\n")
                 to_model.flush()
             rows: list[dict[str, Any]] = answer()
             return rows
@@ -375,3 +425,7 @@ def _model(tracking_uri: str, address: Address) -> Iterator[Any]:
             from_model.close()
             with suppress(BrokenPipeError):
                 to_model.close()
+
+
+def _sent(image: _Image) -> str | tuple[str, str]:
+    return str(image.absolute()) if isinstance(image, Path) else (str(image[0].absolute()), image[1])

@@ -3,8 +3,8 @@
     python -P prediction_process.py models:/m-...        with MLFLOW_TRACKING_URI set
 
 It imports nothing of this project: what runs is the code bundled with the model. One line in: a list of examples, each
-a list of the paths of its images. One line out: a list, for each example its row of the answer, or {"bad": reason}. The
-first line out says that the model is loaded.
+a list of its images: a path, or a path and the part of the file. One line out: a list, for each example its row of the
+answer, or {"bad": reason}. The first line out says that the model is loaded.
 """
 
 import json
@@ -56,12 +56,12 @@ def read_ahead(read: Callable[[BinaryIO], T | None]) -> "SimpleQueue[T]":
     return items
 
 
-def _read_paths(stream: BinaryIO) -> list[list[str]] | None:
+def _read_paths(stream: BinaryIO) -> list[list[Any]] | None:
     line = stream.readline()
     return json.loads(line) if line else None
 
 
-def _rows(model: Any, examples: list[list[str]]) -> list[_Row]:
+def _rows(model: Any, examples: list[list[Any]]) -> list[_Row]:
     try:
         return _predicted(model, examples)
     except Exception as error:
@@ -72,13 +72,17 @@ def _rows(model: Any, examples: list[list[str]]) -> list[_Row]:
         return [row for example in examples for row in _rows(model, [example])]  # find the bad ones
 
 
-def _predicted(model: Any, examples: list[list[str]]) -> list[_Row]:
+def _predicted(model: Any, examples: list[list[Any]]) -> list[_Row]:
     import pandas as pd
 
-    columns = [list(map(Path, images)) for images in zip(*examples, strict=True)]
+    columns = [list(map(_image, images)) for images in zip(*examples, strict=True)]
     answer = model.predict(pd.DataFrame(dict(zip(("image", "image_b"), columns, strict=False))))
     rows: list[_Row] = answer.to_dict("records")
     return rows
+
+
+def _image(given: Any) -> Any:
+    return Path(given) if isinstance(given, str) else (Path(given[0]), given[1])
 
 
 def _about_data(error: BaseException | None) -> bool:

@@ -27,7 +27,7 @@ from isthmus.core.config import Config
 from isthmus.core.device import DeviceName, make_deterministic, pick_device
 from isthmus.core.files import atomic_file, atomic_folder, hash_files, sha256_file, write_json
 from isthmus.core.progress import log, track
-from isthmus.data.augment.photometric import photometric_view
+from isthmus.data.augment.photometric import look, photometric_view
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import open_shard
 from isthmus.models import ModelConfig
@@ -84,19 +84,18 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path, model: P
         target = f"domain{len(params.scenario.source)}-"  # as `plan_shards` names them
         for shard in shards:
             stem = f"{sha256_file(shard)[:32]}-{code}-{weights[:32]}-{device.type}"
-            for number in range(1 + (0 if shard.name.startswith(target) else params.model.views)):
-                prefix = view_prefix(number) if number else ""
-                kept = cache / "features" / f"{prefix}{stem}.npy"
-                _write(
-                    folder / f"{prefix}{shard.name}", shard, size, kept, partial(_rows, network, number, shard, size)
-                )
+            views = 0 if shard.name.startswith(target) else params.model.views
+            for number in range(1 + views):
+                prefix, of = (view_prefix(number), look(number, views)) if number else ("", None)
+                kept = cache / "features" / f"{'view{}-{:g}-'.format(*of) if of else ''}{stem}.npy"
+                _write(folder / f"{prefix}{shard.name}", shard, size, kept, partial(_rows, network, of, shard, size))
     write_json(model, params.model.model_dump(mode="json"))
 
 
-def _rows(network: FrozenNetwork, number: int, shard: Path, size: int, start: int) -> NDArray[Any]:
+def _rows(network: FrozenNetwork, of: tuple[int, float] | None, shard: Path, size: int, start: int) -> NDArray[Any]:
     """Returns the features of a batch; a unit of work (`core/engine.py`). Its images are the same on every engine."""
     images = open_shard(shard)[start : start + size]
-    return network.encode(photometric_view(images, number) if number else images)
+    return network.encode(photometric_view(images, *of) if of else images)
 
 
 def _write(to: Path, shard: Path, size: int, kept: Path, answer: Callable[[int], NDArray[Any]]) -> None:

@@ -41,3 +41,15 @@ def test_order_of_brightness_is_kept_or_turned_over_and_both_occur() -> None:
         turns.append(row[-1] < row[0])
 
     assert 0.2 < np.mean(turns) < 0.8
+
+
+def test_a_share_of_none_or_all_exchanges_no_or_every_image_and_changes_nothing_else() -> None:
+    given = images("float16")
+
+    none, all_ = (photometric_view(given, 1, share).astype(np.float32) for share in (0.0, 1.0))
+    half = photometric_view(given, 1).astype(np.float32)
+
+    np.testing.assert_allclose(all_, 1 - none, atol=1e-3)
+    alike = np.isclose(half, none).all(axis=(1, 2, 3))
+    np.testing.assert_array_equal(np.isclose(half, all_, atol=1e-3).all(axis=(1, 2, 3)), ~alike)
+    assert 0 < alike.sum() < len(given)

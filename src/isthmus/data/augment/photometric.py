@@ -16,20 +16,37 @@ from isthmus.core.seeds import derive_seed
 _GAMMA = 0.7  # its logarithm lies in [-_GAMMA, _GAMMA]
 _GAIN = (0.5, 1.0)
 _OFFSET = (0.0, 0.4)  # [share] of the full range
-_EXCHANGED = 0.5  # [share] of views with light and dark exchanged
+EXCHANGED = 0.5  # [share] of views with light and dark exchanged
 
 
-def photometric_view(images: NDArray[Any], number: int) -> NDArray[Any]:
+def look(number: int, views: int) -> tuple[int, float]:
+    """Returns which draw a view of a model is, and its share of images with light and dark exchanged.
+
+    A single view exchanges them in half of the images. Of several each odd one has none exchanged, and the next has the
+    same look with all of them exchanged (docs/decisions/0041).
+
+    Args:
+        number: of the view, from 1.
+        views: how many the model has.
+
+    >>> look(1, 1), look(1, 2), look(2, 2), look(3, 3)
+    ((1, 0.5), (1, 0.0), (1, 1.0), (2, 0.0))
+    """
+    return (1, EXCHANGED) if views == 1 else ((number + 1) // 2, float(number % 2 == 0))
+
+
+def photometric_view(images: NDArray[Any], number: int, exchanged: float = EXCHANGED) -> NDArray[Any]:
     """Returns a view of each image, `[N, H, W, C]` in the images' dtype; the same for the same pixels and number.
 
     Args:
         images: uint8, uint16 or float16 (values in [0, 1]) `[N, H, W, C]`.
         number: of the view, from 1.
+        exchanged: [share] of views with light and dark exchanged.
     """
-    return np.stack([_view(image, number) for image in images])
+    return np.stack([_view(image, number, exchanged) for image in images])
 
 
-def _view(image: NDArray[Any], number: int) -> NDArray[Any]:
+def _view(image: NDArray[Any], number: int, exchanged: float) -> NDArray[Any]:
     generator = np.random.default_rng(derive_seed(0, "view", number, sha256_bytes(image.tobytes())))
     top = np.iinfo(image.dtype).max if image.dtype.kind == "u" else 1
     channels = image.shape[2]
@@ -38,7 +55,7 @@ def _view(image: NDArray[Any], number: int) -> NDArray[Any]:
     gain = generator.uniform(_GAIN[0], _GAIN[1], (channels,))
     offset = generator.uniform(_OFFSET[0], _OFFSET[1], (channels,))
     values = np.clip(values * gain.astype(np.float32) + offset.astype(np.float32), 0, 1)
-    if generator.random() < _EXCHANGED:
+    if generator.random() < exchanged:
         values = 1 - values
     scaled: NDArray[np.float32] = np.rint(values * top) if top > 1 else values
     return scaled.astype(image.dtype)

@@ -28,6 +28,7 @@ class Reader(ABC):
     """Decodes one family of formats. A module here has a final class `FileReader(Reader)`."""
 
     suffixes: ClassVar[frozenset[str]]  # lower case, with the dot; ".nii.gz" counts as one
+    stacks: ClassVar[bool] = False  # whether several images of a file are slices or frames of one thing
 
     @abstractmethod
     def parts(self, path: Path, bounds: Bounds = DEFAULT, frames: bool = False) -> list[str]:

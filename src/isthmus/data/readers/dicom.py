@@ -52,6 +52,7 @@ class FileReader(Reader):
     """Decodes with pydicom and whichever of its decoders are installed."""
 
     suffixes: ClassVar[frozenset[str]] = frozenset({".dcm", ".dicom", ".ima"})
+    stacks: ClassVar[bool] = True
 
     def parts(self, path: Path, bounds: Bounds = DEFAULT, frames: bool = False) -> list[str]:
         """Returns `[""]`, or one name a frame."""
