@@ -35,8 +35,9 @@ from isthmus.evaluation.metrics import softmax
 from isthmus.evaluation.tasks import classification
 class Evaluation(classification.Evaluation):
     """Adds the mean absolute error."""
-    def scored(self, body, inputs, made, runs, labels, groups, rows):
+    def scored(self, body, compared):
         """Returns the body with the error of each method."""
+        inputs, made, runs, labels, groups, rows = compared
         steps = np.array([float(name) for name in inputs.scenario.classes])
         found = {m: softmax(run.logits(run.facts.seeds[0], made["epochs"][m])[rows]) @ steps for m, run in runs.items()}
         errors = {m: float(np.abs(values - steps[labels[rows]]).mean()) for m, values in found.items()}

@@ -143,7 +143,7 @@ def test_a_changed_method_trains_that_method_and_runs_what_follows_and_a_model_o
     (edited / "params.yaml").write_text(yaml.safe_dump(params))
     train = {path.name: hash_files([path]) for path in (edited / "out" / "demo" / "train").iterdir()}
 
-    ran = repro_edited(edited, "select", "adapt/methods/coral.py", "self.weight * coral(", "0.5 * self.weight * coral(")
+    ran = repro_edited(edited, "select", "adapt/methods/coral.py", "return coral(", "return 0.5 * coral(")
 
     assert ran == {"code", "train@demo-coral", "select@demo"}
     after = {path.name: hash_files([path]) for path in (edited / "out" / "demo" / "train").iterdir()}
