@@ -70,7 +70,8 @@ def graph(folder: Path) -> int:
     params |= {"scenarios": {"s0": one | {"raw": "raw"}}, "pairs": {}}
     for stage in document["stages"].values():
         inner = stage.get("do", stage)
-        outs = [*inner.get("outs", []), *(next(iter(metric)) for metric in inner.get("metrics", []))]
+        given = [out for kind in ("outs", "metrics", "plots") for out in inner.get(kind, [])]
+        outs = [out if isinstance(out, str) else next(iter(out)) for out in given]
         inner["cmd"] = "; ".join(f"mkdir -p $(dirname {out}) && echo {out} > {out}" for out in outs)
         inner["deps"] = [dep for dep in inner.get("deps", []) if not dep.startswith("out/code/")]
     document["stages"]["code"]["deps"] = ["raw"]

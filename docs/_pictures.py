@@ -2,12 +2,11 @@
 
     PYTHONPATH=. python docs/_pictures.py PROJECT SCENARIO
 
-Run `isthmus label SCENARIO` in the project first. The first tutorial's project is what the pictures show. MLflow's
-pages are those of `isthmus ui`; Prefect's shows a run that has nothing to do, on a server that ends with this script.
+Run `isthmus label SCENARIO` in the project first. The first tutorial's project is what the pictures show. The model's
+page is that of `isthmus ui`.
 """
 
 import base64
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,12 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-from mlflow import MlflowClient
-
-from isthmus.registry.store.stores import open_store
 from tests.browser import Page, browser
-from tests.servers import answers, free_port, running_prefect
+from tests.servers import answers, free_port
 
 HOME = Path(__file__).parent / "images"
 FILES = {"report": "report/report.html", "label": "label/label.html"}  # picture -> page below out/SCENARIO
@@ -36,24 +31,14 @@ def main(project: Path, scenario: str) -> None:
             page.open((project / "out" / scenario / path).resolve(strict=True).as_uri(), width=WIDTH)
             _take(page, name)
         model = f"isthmus-{scenario}"
-        client = MlflowClient(open_store(project).uri)
-        version = client.search_model_versions(f"name='{model}'")[0]
-        experiment = client.get_run(version.run_id).info.experiment_id
         with _ui(project) as address:
-            _open(page, f"{address}/#/experiments/{experiment}/runs", scenario)
-            _take(page, "mlflow_runs")
             _open(page, f"{address}/#/models/{model}", "Version 1")
             _take(page, "mlflow_model")
-        with running_prefect(Path(folder), pages=True) as api:
-            command = ["isthmus", "run", scenario, "--quiet"]
-            subprocess.run(command, cwd=project, env=os.environ | {"PREFECT_API_URL": api}, check=True)
-            run = httpx.post(f"{api}/flow_runs/filter", json={}).json()[0]
-            _open(page, f"{api.removesuffix('/api')}/runs/flow-run/{run['id']}", run["name"])
-            _take(page, "prefect_run")
 
 
 def _open(page: Page, address: str, text: str) -> None:
     """Opens a page that scripts draw, and waits until it shows a text and for pictures after that."""
+    page.open("about:blank")  # else an address that differs after '#' alone loads nothing
     page.open(address, width=WIDTH)
     until = time.monotonic() + _PATIENCE
     while text not in str(page.evaluate("document.body.innerText")):
