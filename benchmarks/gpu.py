@@ -86,7 +86,7 @@ def training(device: torch.device, name: str, side: int, images: int, batch: int
     data = training_data(max(images // 2, batch), True, side)
     made = network(name, side)
     standardise = Standardise(same_for_all([0.0] * 3, 2), same_for_all([1.0] * 3, 2))
-    model = Classifier(Encoder(made, standardise), int(made.num_features), data.classes, 256, "batch", 0)  # type: ignore[arg-type]
+    model = Classifier(Encoder(made, standardise), int(made.num_features), data.classes, 256, "batch", 0)
     how = settings(2, batch, True)
     with tempfile.TemporaryDirectory() as folder:
         method = new_method("dann", len(data.target_train))

@@ -27,6 +27,7 @@ from benchmarks.performance import DOCUMENT, Row, facts, goals, ratio, table
 from benchmarks.sections import write_section
 
 _BIN = Path(sys.executable).parent
+_ENVIRONMENT = os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": f"{_BIN}:{os.environ['PATH']}"}
 STAGES = (
     "code", "ingest", "labels", "prepare", "embed", "shift", "train", "select", "evaluate", "explain", "robustness",
     "report",
@@ -47,8 +48,7 @@ def processor_seconds(command: list[str], folder: Path | None = None) -> float:
         subprocess.CalledProcessError: it failed.
     """
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": f"{_BIN}:{os.environ['PATH']}"}
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, env=environment)
+    subprocess.run(command, cwd=folder, check=True, capture_output=True, env=_ENVIRONMENT)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
@@ -146,11 +146,10 @@ def cached_run(project: Path, scenario: str, rounds: int) -> Row:
         "prefect": [sys.executable, "-c", _NOTHING],
     }
     found: dict[str, list[float]] = {name: [] for name in commands}
-    environment = os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": f"{_BIN}:{os.environ['PATH']}"}
     for _ in range(rounds):
         for name, command in commands.items():
             start = time.monotonic()
-            subprocess.run(command, cwd=project, check=True, capture_output=True, env=environment)
+            subprocess.run(command, cwd=project, check=True, capture_output=True, env=_ENVIRONMENT)
             found[name].append(time.monotonic() - start)
     bare = [status + prefect for status, prefect in zip(found["status"], found["prefect"], strict=True)]
     against = ratio(found["run"], bare)

@@ -54,11 +54,8 @@ from isthmus.stages import evaluate
 
 STEPS, BATCH, CROP, RATE = 150, 8, 112, 1e-3
 BOX_STEPS, BOX_BATCH, WIDTH, HELD = 100, 4, 64, 100  # width of FCOS's head; boxes of an image
-CORESET, PROJECTED, NEIGHBOURS = (
-    0.1,
-    128,
-    9,
-)  # [share] of cells; width of the projection that picks them; b of equation 7
+CORESET = 0.1  # [share] of cells
+PROJECTED, NEIGHBOURS = 128, 9  # width of the projection that picks them; b of equation 7
 
 
 def unet(params: evaluate.Params, folder: Path) -> dict[str, Any]:
@@ -281,8 +278,6 @@ METHODS: dict[str, Callable[[evaluate.Params, Path], dict[str, Any]]] = {
     "detection": fcos,
     "anomaly": patch_core,
 }
-
-
 METRICS = {"mean_iou": "mean IoU / IoU of the foreground", "ap50": "AP50 / AP", "auroc": "AUROC"}
 
 

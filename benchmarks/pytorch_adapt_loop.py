@@ -45,15 +45,15 @@ Optimisers = Callable[..., list[torch.optim.Optimizer]]
 
 
 class Rows:
-    """Features in memory."""
+    """Rows in memory, features or images."""
 
-    def __init__(self, values: NDArray[np.float32]) -> None:
+    def __init__(self, values: NDArray[Any]) -> None:
         self.values = values
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def take(self, positions: NDArray[np.int64]) -> NDArray[np.float32]:
+    def take(self, positions: NDArray[np.int64]) -> NDArray[Any]:
         """Returns rows."""
         return self.values[positions]
 

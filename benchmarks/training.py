@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from pytorch_adapt import hooks, models
 from torch import nn
 
-from benchmarks.performance import DOCUMENT, Row, facts, goals, ratio
+from benchmarks.performance import DOCUMENT, Row, by_turns, facts, goals, ratio
+from benchmarks.pytorch_adapt_loop import Rows
 from benchmarks.sections import write_section
 from isthmus.adapt import Method, Shape
 from isthmus.core import plugins
@@ -41,20 +42,6 @@ CLASSES, WIDTH, DIM, RATE = 10, 256, 384, 1e-3
 HEADS = (SOURCE_ONLY, "dann", "mmd", "coral", "mcc", "cdan")
 FULL = (SOURCE_ONLY, "dann", "mmd", "cdan")
 _BY_HAND, _FULL_BY_HAND, _AGAINST_SOURCE = 1.1, 1.02, 1.05
-
-
-class Rows:
-    """Rows in memory."""
-
-    def __init__(self, values: NDArray[Any]) -> None:
-        self.values = values
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-    def take(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """Returns rows."""
-        return self.values[positions]
 
 
 def training_data(count: int, images: bool, side: int = 98) -> TrainingData:
@@ -172,17 +159,6 @@ def full_by_ours(name: str, data: TrainingData, size: int) -> float:
         return time.process_time() - start
 
 
-def seconds(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Returns processor seconds of runs by turns: what a run returns, or else all of it."""
-    found: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            start = time.process_time()
-            own = run()
-            found[name].append(own if isinstance(own, float) else time.process_time() - start)
-    return found
-
-
 def heads(rounds: int, steps: int) -> str:
     """Returns the tables of heads on cached features."""
     data = training_data(640, False)
@@ -193,7 +169,7 @@ def heads(rounds: int, steps: int) -> str:
         runs[f"{name}, by hand"] = lambda name=name: by_hand(name, data, steps, 64)
         if name in theirs:
             runs[f"{name}, pytorch-adapt"] = lambda name=name: by_pytorch_adapt(name, data, steps, 64)
-    found = seconds(runs, rounds)
+    found = by_turns(runs, rounds)
     rows = []
     for name in HEADS:
         ours, hand = found[f"{name}, ours"], found[f"{name}, by hand"]
@@ -213,7 +189,7 @@ def full(rounds: int, steps: int, size: int) -> str:
     for name in FULL:
         rows_of_source = 2 * size if name == SOURCE_ONLY else size
         runs[name] = lambda name=name, rows=rows_of_source: full_by_ours(name, data, rows)
-    found = seconds(runs, rounds)
+    found = by_turns(runs, rounds)
     found[SOURCE_ONLY] = [2 * each for each in found[SOURCE_ONLY]]  # half as many steps of an epoch
     steps_of = {name: median(each) / steps for name, each in found.items()}
     against = ratio(found["mmd"], found["mmd, by hand"])

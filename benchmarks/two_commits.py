@@ -9,7 +9,6 @@ answers again. What is there already is not done again. Exit status: 0 the same 
 """
 
 import argparse
-import hashlib
 import os
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
+
+from isthmus.core.files import sha256_file
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -51,7 +52,7 @@ def run(folder: Path, *command: str, allowed: tuple[int, ...] = (0,)) -> None:
 def hashes(folder: Path) -> dict[str, str]:
     """Returns path -> SHA-256 of each file below a folder."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
 def differing(before: Path, after: Path) -> list[str]:
@@ -62,11 +63,10 @@ def differing(before: Path, after: Path) -> list[str]:
 
 
 def answers(folder: Path, model: str, images: Path) -> pd.DataFrame:
-    """Returns what a registered model answers, one row an image, without what names the version."""
+    """Returns what a registered model answers, one row an image."""
     out = folder.parent / f"{folder.name}.parquet"
     run(folder, "isthmus", "predict", model, str(images), "--out", str(out))
-    table = pd.read_parquet(out)
-    return table.drop(columns=[name for name in table if name in ("model", "version", "time")])
+    return pd.read_parquet(out)
 
 
 def carries_over(before: Path, after: Path, scenario: str) -> list[str]:

@@ -22,6 +22,7 @@ from isthmus.evaluation.scoring.predict import BOX_PREDICTIONS, MASK_PREDICTIONS
 from isthmus.evaluation.trained import UNKNOWN
 
 SOURCE, TARGET = "source", "target"
+NO_LABELS = {role: f"no labels of {role} test images" for role in (SOURCE, TARGET)}  # as reasons begin
 EVALUATION = pa.schema(
     [
         ("image_id", pa.string()),

@@ -449,7 +449,7 @@ def _left_out(params: Params, scenario: str, name: str, why: str) -> dict[str, A
 
 
 def key_of_run(facts: dict[str, Any], manifest: Path, prepared: Path, features: Path, labels_train: Path) -> str:
-    """Returns a hash of what is asked for, `method` among it, of all that training reads, and of its code."""
+    """Returns a hash of the settings (`method` among them), of all files that training reads, and of its code."""
     masks = [path for path in (prepared / "masks", prepared / "boxes.parquet") if path.exists()]
     inputs = [manifest, prepared / "index.parquet", prepared / "facts.json", *masks, features, labels_train]
     return checkpoint_key(facts, inputs, Code().fingerprint("train", facts["method"]))

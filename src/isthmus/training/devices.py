@@ -94,7 +94,7 @@ class _Summed(torch.autograd.Function):
 
 
 def must_launch(processes: int) -> bool:
-    """Returns whether several processes are asked for, and nobody has started them."""
+    """Returns whether several processes are set and torchrun did not start this one."""
     return processes > 1 and not torch.distributed.is_torchelastic_launched()
 
 
@@ -103,7 +103,7 @@ def launch(module: str, arguments: list[str], processes: int) -> None:
 
     Raises:
         ConfigError: Lightning Fabric is not installed.
-        SystemExit: a process failed: with its status; it has said why. Or this one was told to end.
+        SystemExit: with the status of the process that failed first, which logged why; or 128 plus a signal's number.
     """
     _fabric()
     from torch.distributed.elastic.multiprocessing.api import SignalException

@@ -106,7 +106,8 @@ def test_what_a_person_must_decide_needs_a_name_and_the_name_is_recorded(first):
     decision = decide(first, add_version(first, "person"), "1")
 
     with pytest.raises(
-        ApprovalNeededError, match=r"a person must decide: .*'isthmus promote demo --approve NAME'"
+        ApprovalNeededError,
+        match=r"a person must decide: .*'isthmus promote demo --approve NAME', or label target test images",
     ) as raised:
         promote(first, "demo")
     assert raised.value.exit_status == 4

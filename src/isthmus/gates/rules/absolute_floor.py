@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import Field
 
 from isthmus.gates import Evidence, Reason, Rule, Verdict
+from isthmus.gates.scored import NO_LABELS, TARGET
 
 NAME = "absolute_floor"
 
@@ -28,7 +29,7 @@ class Config(Rule):
         if not evidence.truth["available"] and "measured" in evidence.truth:
             return [self._measured(chosen, evidence.truth["measured"])]
         if not evidence.truth["available"]:
-            text = f"no labels of target test images: whether {chosen} reaches the floor is not known."
+            text = f"{NO_LABELS[TARGET]}: whether {chosen} reaches the floor is not known."
             text += " A person must decide"
             return [Reason(NAME, "person", None, floor, text)]
         score = evidence.truth["methods"][chosen][evidence.metric]

@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from isthmus.gates import Evidence, Reason, Rule
+from isthmus.gates.scored import NO_LABELS, TARGET
 
 NAME = "acceptance_once"
 
@@ -30,7 +31,7 @@ class Config(Rule):
             )
             return [Reason(NAME, "refuse", asked["choices"], self.max_choices, text)]
         if not asked["labelled"]:
-            return [Reason(NAME, "pass", 0, self.max_choices, "no labels of target test images, so none were used")]
+            return [Reason(NAME, "pass", 0, self.max_choices, f"{NO_LABELS[TARGET]}, so none were used")]
         text = f"the labelled target sample ({asked['labelled']} images) has evaluated {asked['choices']} choices"
         if asked["choices"] > self.max_choices:
             more = "is used up. Provide a new one, or a person must decide"

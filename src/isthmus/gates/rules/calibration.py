@@ -12,7 +12,7 @@ from isthmus.core.seeds import derive_seed
 from isthmus.evaluation.calibration import calibration_error
 from isthmus.evaluation.metrics import group_weights
 from isthmus.gates import Evidence, Reason, Rule, Verdict
-from isthmus.gates.scored import SOURCE, TARGET
+from isthmus.gates.scored import NO_LABELS, SOURCE, TARGET
 
 NAME = "calibration"
 
@@ -39,7 +39,7 @@ class Config(Rule):
         scored = evidence.answers
         rows = scored.labelled(role)
         if not len(rows):
-            text = f"no labels of {role} test images: the calibration is unknown. A person must decide"
+            text = f"{NO_LABELS[role]}: the calibration is unknown. A person must decide"
             return Reason(NAME, "person", None, self.max_error, text)
         confidence = scored.candidate.probabilities.max(axis=1)[rows]
         seed = derive_seed(0, "gate", NAME, role)

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from isthmus.gates import Evidence, Reason, Rule, Verdict
+from isthmus.gates.scored import NO_LABELS, TARGET
 
 NAME = "no_negative_transfer"
 _FLOOR_METHOD = "source_only"
@@ -26,7 +27,7 @@ class Config(Rule):
             text = f"{chosen['method']} was chosen: nothing was adapted, so adaptation lost nothing"
             return [Reason(NAME, "pass", 0.0, -self.margin, text)]
         if not evidence.truth["available"]:
-            text = f"no labels of target test images: whether {chosen['method']} beats source_only is not known."
+            text = f"{NO_LABELS[TARGET]}: whether {chosen['method']} beats source_only is not known."
             text += " A person must decide"
             return [Reason(NAME, "person", None, -self.margin, text)]
         return [self._compare(chosen["method"], evidence.truth["methods"][chosen["method"]]["minus_source_only"])]

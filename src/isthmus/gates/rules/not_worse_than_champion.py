@@ -10,7 +10,7 @@ from pydantic import Field
 
 from isthmus.gates import Evidence, Reason, Rule, Verdict
 from isthmus.gates.comparison import paired_difference
-from isthmus.gates.scored import TARGET
+from isthmus.gates.scored import NO_LABELS, TARGET
 
 NAME = "not_worse_than_champion"
 
@@ -37,7 +37,7 @@ class Config(Rule):
             text = f"champion {champion.version} did not answer ({champion.failure}). A person must decide"
             return Reason(NAME, "person", None, -self.margin, text)
         if not len(evidence.answers.labelled(TARGET)):
-            text = f"no labels of target test images: whether it beats champion {champion.version} is not known."
+            text = f"{NO_LABELS[TARGET]}: whether it beats champion {champion.version} is not known."
             text += " A person must decide"
             return Reason(NAME, "person", None, -self.margin, text)
         found = paired_difference(evidence.answers, champion, TARGET, self.resamples)

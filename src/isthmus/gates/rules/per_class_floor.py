@@ -14,7 +14,7 @@ from pydantic import Field
 from isthmus.evaluation.scoring.boxes import Matches
 from isthmus.evaluation.scoring.masks import pixel_accuracy
 from isthmus.gates import Evidence, Reason, Rule, Verdict
-from isthmus.gates.scored import SOURCE, TARGET, Scored
+from isthmus.gates.scored import NO_LABELS, SOURCE, TARGET, Scored
 
 NAME = "per_class_floor"
 
@@ -38,7 +38,7 @@ class Config(Rule):
         scored = evidence.answers
         rows = scored.labelled(role)
         if not len(rows):
-            text = f"no labels of {role} test images: the recall of each class is unknown. A person must decide"
+            text = f"{NO_LABELS[role]}: the recall of each class is unknown. A person must decide"
             return [Reason(NAME, "person", None, self.min_recall, text)]
         if scored.candidate.counts is not None:
             return self._of_masks(scored, scored.candidate.counts, rows, role)

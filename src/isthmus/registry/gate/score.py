@@ -16,7 +16,7 @@ from isthmus.core.process.children import run_child
 from isthmus.core.progress import log
 from isthmus.data.manifest import COMPANIONS, LOCATIONS, read_table, write_table
 from isthmus.gates.judge import needs_answers
-from isthmus.gates.scored import BOX_EVALUATION, EVALUATION, MASK_EVALUATION, TARGET, evaluation_set, set_md5
+from isthmus.gates.scored import BOX_EVALUATION, EVALUATION, MASK_EVALUATION, NO_LABELS, TARGET, evaluation_set, set_md5
 from isthmus.registry.gate import evaluation_log
 from isthmus.registry.gate.answered_boxes import AnsweredBoxes, answered_boxes
 from isthmus.registry.gate.answered_masks import AnsweredMasks, answered_masks
@@ -53,7 +53,7 @@ class ScoredModels:
         if asked["runner_up_of"]:
             sample = f"not evaluated: runner-up of version {asked['runner_up_of']}, which was refused"
         elif not asked["labelled"]:
-            sample = "no labels of target test images: a person will have to decide"
+            sample = f"{NO_LABELS[TARGET]}: a person will have to decide"
         return [
             f"version {self.candidate} against {f'champion {self.champion}' if self.champion else 'no champion yet'}",
             f"evaluation set {self.set_md5}, {self.images} images",

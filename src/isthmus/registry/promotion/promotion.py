@@ -11,6 +11,7 @@ from pathlib import Path
 
 from isthmus.core.errors import IsthmusError, StoreError
 from isthmus.core.progress import log
+from isthmus.gates.scored import NO_LABELS, TARGET
 from isthmus.registry.gate.decision import CHAMPION, Decision
 from isthmus.registry.ledger.consistency import disagreement
 from isthmus.registry.ledger.ledger import Intent, Ledger, open_ledger
@@ -155,9 +156,9 @@ def _check(
         raise ApprovalNeededError(f"{what}: {differs}. A person must decide. {again}")
     if decision.verdict == "person":
         texts = [reason["text"] for reason in decision.reasons if reason["verdict"] == "person"]
-        asked = "; ".join(text.removesuffix(". A person must decide") for text in texts)
-        labels = ", or label target test images (docs/how-to/promote.md)" if "no labels of target" in asked else ""
-        raise ApprovalNeededError(f"{what}: a person must decide: {asked}. {again}{labels}")
+        questions = "; ".join(text.removesuffix(". A person must decide") for text in texts)
+        labels = ", or label target test images (docs/how-to/promote.md)" if NO_LABELS[TARGET] in questions else ""
+        raise ApprovalNeededError(f"{what}: a person must decide: {questions}. {again}{labels}")
     # Without this a scheduled promotion would undo, the same night, what an operator rolled back.
     if last is not None and last.action == "rollback" and last.old_champion == decision.version:
         raise ApprovalNeededError(f"{what}: it was champion and was rolled back; a person must decide. {again}")

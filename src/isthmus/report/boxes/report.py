@@ -19,5 +19,6 @@ class BoxReport(TaskReport):
         """Returns page, list and card."""
         cases = box_cases(findings, files.prepared, files.masks_target, files.trained)
         card = box_card(findings)
-        listed = first_by_confidence(cases.first, findings.scenario.kind, files.locations)
+        first = [(case.image_id, case.confidence) for case in cases.first]
+        listed = first_by_confidence(first, findings.scenario.kind, files.locations)
         return Texts(box_page(findings, cases), listed, card, as_markdown(card))

@@ -5,7 +5,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -84,21 +83,9 @@ def as_csv(lines: list[Line], classes: list[str], kind: str, locations: Path) ->
     return _ranked_csv(rows, ["predicted", "probability", "uncertainty", "novelty", "reason"], kind, locations)
 
 
-class Confident(Protocol):
-    """An image with the confidence of its answer."""
-
-    @property
-    def image_id(self) -> str:
-        """Returns the image's id."""
-
-    @property
-    def confidence(self) -> float:
-        """Returns how sure the model is of the answer, in [0, 1]."""
-
-
-def first_by_confidence(cases: Sequence[Confident], kind: str, locations: Path) -> str:
-    """Returns images to label first as CSV, in their order; other arguments as of `as_csv`."""
-    rows = [(case.image_id, [f"{case.confidence:.4f}"]) for case in cases]
+def first_by_confidence(confidences: Sequence[tuple[str, float]], kind: str, locations: Path) -> str:
+    """Returns images to label first as CSV, in their order: id and confidence; other arguments as of `as_csv`."""
+    rows = [(image_id, [f"{confidence:.4f}"]) for image_id, confidence in confidences]
     return _ranked_csv(rows, ["confidence"], kind, locations)
 
 
