@@ -46,6 +46,11 @@ class Batch:
         """Returns the soft labels, or else the labels as one-hot rows, float32 `[S, K]`."""
         return functional.one_hot(self.labels, classes).float() if self.soft_labels is None else self.soft_labels
 
+    def scored(self, rows: Tensor) -> "Batch":
+        """Returns the batch with these of its labels alone, by a mask `[S]`."""
+        soft = None if self.soft_labels is None else self.soft_labels[rows]
+        return replace(self, labels=self.labels[rows], soft_labels=soft)
+
     def to(self, device: torch.device) -> "Batch":
         """Returns the batch on a device."""
         strong, soft, weights = (
@@ -69,7 +74,9 @@ def softened(batch: Batch, classes: int, smoothing: float) -> Batch:
 
     Szegedy et al., Rethinking the Inception Architecture, CVPR 2016, section 7.
     """
-    return replace(batch, soft_labels=batch.label_shares(classes) * (1.0 - smoothing) + smoothing / classes)
+    shares = batch.label_shares(classes)
+    spread = smoothing / classes * shares.sum(dim=1, keepdim=True)  # none where no pixel of a cell is scored
+    return replace(batch, soft_labels=shares * (1.0 - smoothing) + spread)
 
 
 @dataclass(frozen=True)

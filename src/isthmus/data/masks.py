@@ -183,6 +183,52 @@ def source_cells(
     return shares, scored
 
 
+class CellShares:
+    """Shares of the classes in the cells of source images, read when asked for.
+
+    Pickled it is the names of its files: another process opens them.
+
+    Args:
+        prepared: of `prepare`; `masks/` holds the source's alone.
+        index: `INDEX`, which gives the order.
+        grid: rows and columns of cells.
+        classes: K.
+
+    Attributes:
+        cells: T, of an image.
+    """
+
+    def __init__(self, prepared: Path, index: pd.DataFrame, grid: tuple[int, ...], classes: int) -> None:
+        self._made_of = (prepared, index[["shard", "row"]], grid, classes)
+        self.cells = grid[0] * grid[1]
+        found = {path.stem: open_shard(path) for path in sorted((prepared / "masks").glob("*.npy"))}
+        rows = index["row"].to_numpy(np.int64)
+        self._places = [(found.get(name), row) for name, row in zip(index["shard"], rows, strict=True)]
+
+    def __reduce__(self) -> Any:
+        return CellShares, self._made_of
+
+    def take(self, images: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Returns float32 `[n, T, K]`, zero where no pixel of a cell is scored."""
+        _, _, (rows, columns), classes = self._made_of
+        shares = np.zeros((len(images), self.cells, classes), np.float32)
+        for number, place in enumerate(images):
+            shard, row = self._places[place]
+            if shard is not None:
+                shares[number] = cell_shares(shard[row][None], rows, columns, classes)[0][0]
+        return shares
+
+    def scored(self, images: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Says of each image whether a pixel of it is scored, `[n]`."""
+        opened = [self._places[place] for place in images]
+        return np.array([shard is not None and (shard[row] != IGNORED).any() for shard, row in opened], np.bool_)
+
+    def mean(self, images: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Returns the shares of the classes among the scored cells of these images, `[K]`."""
+        total = sum(self.take(images[n : n + 1]).sum(axis=(0, 1), dtype=np.float64) for n in range(len(images)))
+        return np.asarray(total / np.sum(total))
+
+
 def _edges(length: int, count: int) -> NDArray[np.intp]:
     return np.floor(np.arange(count) * length / count).astype(np.intp)
 

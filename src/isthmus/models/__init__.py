@@ -98,9 +98,10 @@ class ModelConfig(Config):
         0,
         ge=0,
         le=8,
-        description="photometric views of each source image that embed makes, for methods that train on them"
-        " (domain_randomisation); frozen mode; each costs as much as the images. 1: light and dark exchanged in half of"
-        " the images; 2 and more: in none of the odd views, in all of the even ones",
+        description="photometric views of each source image, for methods that train on them (domain_randomisation)."
+        " Frozen mode: embed makes them, and each costs as much as the images; full mode: they are drawn anew at each"
+        " step. 1: light and dark exchanged in half of the images; 2 and more: in none of the odd views, in all of the"
+        " even ones",
     )
     shift_pixels: int = Field(2, ge=0, description="training images are shifted by up to this many [pixel] (full mode)")
 
@@ -110,8 +111,6 @@ class ModelConfig(Config):
             raise ValueError("tuning needs a backbone that trains. Set mode: full, or drop tuning")
         if self.mode == "frozen" and self.augment != Augment():
             raise ValueError("augment changes images, which frozen mode does not see. Set mode: full, or drop augment")
-        if self.mode == "full" and self.views:
-            raise ValueError("views are made of frozen features. Set mode: frozen, or views: 0")
         if self.class_weights == "balanced" and (self.sampling == "balanced" or self.class_shares):
             other = "class_shares" if self.class_shares else "sampling: balanced"
             raise ValueError(f"class_weights: balanced and {other} correct the same shares. Drop one of the two")

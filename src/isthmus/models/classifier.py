@@ -141,6 +141,7 @@ class Classifier(nn.Module):
     def forward(self, inputs: Tensor, domains: Tensor) -> Outputs:
         """Returns features `[N, B]` and logits `[N, K]`, float32 also where `precision` names a shorter type.
 
+        Of images whose cells have features of their own, N are the cells, row by row of each image's grid.
         A shorter type is for training alone: what is scored and kept is computed as it will be served.
         A head that remembers good cells takes `[N, T, D]`, and answers where in an image a defect is too.
         """
@@ -150,6 +151,7 @@ class Classifier(nn.Module):
             return Outputs(cells.mean(dim=1), logits_of(maps), maps=maps)
         with torch.autocast(inputs.device.type, self.precision, enabled=self.training and self.precision is not None):
             seen = self.backbone(inputs, domains)
+            seen = seen.flatten(0, 1) if seen.dim() == 3 else seen  # images in, cells out
             features = self.bottleneck(seen)
             logits = self.head(features)
         if self.training and self.precision is not None:

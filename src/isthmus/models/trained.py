@@ -82,18 +82,16 @@ class TrainedClassifier(nn.Module):
         With a grid of T cells logits are `[N * T, K]`, and an image's embedding is the mean over its cells.
         """
         seen = pixels if self.encoder is None else self.encoder(pixels, domains)
-        if not self.grid:
-            found: Outputs = self.classifier(seen, domains)
+        if self.grid and self.encoder is not None:
+            seen = seen.half().float()  # as `embed` stores them
+            if not self.whole:
+                domains = domains.repeat_interleave(seen.shape[1])
+                seen = seen.flatten(0, 1)
+        found: Outputs = self.classifier(seen, domains)
+        if not self.grid or self.whole:
             return found
-        seen = seen.half().float()  # as `embed` stores them
-        if self.whole:
-            of_images: Outputs = self.classifier(seen, domains)
-            return of_images
-        cells = seen.flatten(0, 1)
-        of_cells: Outputs = self.classifier(cells, domains.repeat_interleave(seen.shape[1]))
-        return Outputs(
-            of_cells.features.reshape(*seen.shape[:2], -1).mean(dim=1), of_cells.logits, extents=of_cells.extents
-        )
+        of_images = found.features.reshape(len(pixels), -1, found.features.shape[1]).mean(dim=1)
+        return Outputs(of_images, found.logits, extents=found.extents)
 
     def predict_logits(self, images: NDArray[Any], domain: str, batch_size: int = 32) -> NDArray[np.float32]:
         """Returns float32 logits `[N, K]`, or `[N * T, K]`, of prepared images `[N, H, W, C]` of one domain.

@@ -1,10 +1,10 @@
 """Runs the frozen backbone over all prepared images, once.
 
-`features/<shard>.npy` is float32 `[N, D]`, one file a shard and in its order, or, for tasks with cells, float16 `[N, T,
-D]`: of each cell of the image's grid; `features/view<K>-<shard>.npy` the same of photometric views of the source's
-images; `backbone.safetensors` the very weights that made them, in float32; `embed.json` how the network is built, where
-its weights came from, and the precision at which it ran. Features are cached by shard, weights, precision and code
-outside the outputs, so that a run that was cut off, or one more image, costs only what is new.
+`features/<shard>.npy` is float32 `[N, D]`, one file a shard and in its order, or, for tasks with cells in frozen mode,
+float16 `[N, T, D]`: of each cell of the image's grid; `features/view<K>-<shard>.npy` the same of photometric views of
+the source's images; `backbone.safetensors` the very weights that made them, in float32; `embed.json` how the network is
+built, where its weights came from, and the precision at which it ran. Features are cached by shard, weights, precision
+and code outside the outputs, so that a run that was cut off, or one more image, costs only what is new.
 
 `model.json` holds the settings of the scenario's model. `train` depends on it: another model's settings train nothing
 again.
@@ -82,20 +82,27 @@ def run(params: Params, *, prepared: Path, cache: Path, features: Path, model: P
         network = FrozenNetwork(folder, weights, domains, device, params.embed.threads, encoder)
         code = Code().fingerprint("embed")[:32]
         target = f"domain{len(params.scenario.source)}-"  # as `plan_shards` names them
+        whole = params.model.mode == "full"  # training sees images, and these are features of images for `shift`
         for shard in shards:
             stem = f"{sha256_file(shard)[:32]}-{code}-{weights[:32]}-{device.type}"
-            views = 0 if shard.name.startswith(target) else params.model.views
+            views = 0 if whole or shard.name.startswith(target) else params.model.views
             for number in range(1 + views):
                 prefix, of = (view_prefix(number), look(number, views)) if number else ("", None)
-                kept = cache / "features" / f"{'view{}-{:g}-'.format(*of) if of else ''}{stem}.npy"
-                _write(folder / f"{prefix}{shard.name}", shard, size, kept, partial(_rows, network, of, shard, size))
+                form = "view{}-{:g}-".format(*of) if of else "whole-" if whole else ""
+                kept = cache / "features" / f"{form}{stem}.npy"
+                _write(
+                    folder / f"{prefix}{shard.name}", shard, size, kept, partial(_rows, network, of, shard, size, whole)
+                )
     write_json(model, params.model.model_dump(mode="json"))
 
 
-def _rows(network: FrozenNetwork, of: tuple[int, float] | None, shard: Path, size: int, start: int) -> NDArray[Any]:
+def _rows(
+    network: FrozenNetwork, of: tuple[int, float] | None, shard: Path, size: int, whole: bool, start: int
+) -> NDArray[Any]:
     """Returns the features of a batch; a unit of work (`core/engine.py`). Its images are the same on every engine."""
     images = open_shard(shard)[start : start + size]
-    return network.encode(photometric_view(images, *of) if of else images)
+    rows = network.encode(photometric_view(images, *of) if of else images)
+    return rows.astype(np.float32).mean(axis=1) if whole and rows.ndim == 3 else rows
 
 
 def _write(to: Path, shard: Path, size: int, kept: Path, answer: Callable[[int], NDArray[Any]]) -> None:

@@ -39,7 +39,7 @@ from isthmus.core.seeds import derive_seed
 from isthmus.data.boxes import source_extents
 from isthmus.data.labels.given import GIVEN_LABELS
 from isthmus.data.manifest import BOXES, INDEX, MANIFEST, read_table
-from isthmus.data.masks import source_cells
+from isthmus.data.masks import CellShares, source_cells
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import CellRows, Rows
 from isthmus.models import ModelConfig
@@ -50,7 +50,14 @@ from isthmus.models.patch_memory import PatchMemory
 from isthmus.models.tuning import prepare
 from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import checkpoint_key
-from isthmus.training.data import TrainingData, check_augment, training_data, with_cells, with_target_labels
+from isthmus.training.data import (
+    TrainingData,
+    check_augment,
+    training_data,
+    with_cell_shares,
+    with_cells,
+    with_target_labels,
+)
 from isthmus.training.devices import Devices, launch, must_launch, open_devices
 from isthmus.training.extents import fit_extents
 from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs, planned_epochs
@@ -103,7 +110,8 @@ def run(
     """Writes the trained seeds."""
     make_deterministic(params.train.threads)
     check_head(params.scenario, params.model)
-    if why := why_left_out(params.method.build(Shape(len(params.scenario.classes), 2, 1, 1, 0)), params.model.head):
+    shape = Shape(len(params.scenario.classes), 2, 1, 1, 0)
+    if why := why_left_out(params.method.build(shape), params.model.head, _whole(params)):
         log(f"{method} is left out: {why}")
         with atomic_folder(trained) as written:
             write_json(written / "run.json", _left_out(params, scenario, method, why))
@@ -180,7 +188,11 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path, la
         weighted=params.model.class_weights == "balanced",
     )
     if params.model.views:
-        data = replace(data, views=tuple(_view_rows(params, index, features)))
+        data = replace(
+            data,
+            looks=params.model.views if images else 0,
+            views=() if images else tuple(_view_rows(params, index, features)),
+        )
     answers = params.scenario.annotation_config()
     if answers.cells:
         data = _of_cells(params, data, index, prepared, features)
@@ -208,13 +220,26 @@ def _view_rows(params: Params, index: pd.DataFrame, features: Path) -> Iterator[
 
 
 def _of_cells(params: Params, data: TrainingData, index: pd.DataFrame, prepared: Path, features: Path) -> TrainingData:
-    if params.model.mode == "full":
+    grid, classes = read_facts(features).grid, len(params.scenario.classes)
+    if _whole(params):
+        return with_cell_shares(data, CellShares(prepared, index, grid, classes))
+    shares, _ = source_cells(prepared, index, grid, classes)
+    return with_cells(data, CellRows(features, index), shares)
+
+
+def _whole(params: Params) -> bool:
+    """Says whether a network trains on whole images and has an answer for each of their cells.
+
+    Raises:
+        ConfigError: the answers are boxes.
+    """
+    answers = params.scenario.annotation_config()
+    if params.model.mode == "full" and answers.boxes:
         raise ConfigError(
             f"params.yaml: models.{params.scenario.model}.mode: full trains on whole images, and task"
             f" {params.scenario.task} on cells of frozen features. Set mode: frozen"
         )
-    shares, _ = source_cells(prepared, index, read_facts(features).grid, len(params.scenario.classes))
-    return with_cells(data, CellRows(features, index), shares)
+    return params.model.mode == "full" and answers.cells
 
 
 def _extents(prepared: Path, features: Path) -> NDArray[np.float32]:
@@ -369,7 +394,7 @@ def check_method(params: Params, name: str, network: nn.Module) -> None:
     method = build_method(params, name, shape)
     check_early_stop(config.early_stop, method, name)
     check_head(scenario, config)
-    if why_left_out(method, config.head):
+    if why_left_out(method, config.head, _whole(params)):
         return
     if config.head == "knn":
         check_trains_nothing(method, name)

@@ -1,5 +1,6 @@
 """What training may see: inputs of all splits, labels of the source and those given for it, and batches of them."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -16,9 +17,11 @@ from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
 from isthmus.core.seeds import derive_seed
 from isthmus.data.augment import artifacts
+from isthmus.data.augment.photometric import look, photometric_view
 from isthmus.data.augment.views import cropped, cut_mixed, erased, mixed, oriented, strong_view, weak_view
 from isthmus.data.batch import Batch
 from isthmus.data.kinds import Orientation
+from isthmus.data.masks import CellShares
 from isthmus.data.shards import CellRows, cells_of
 from isthmus.models.recipe import Augment
 
@@ -55,7 +58,10 @@ class TrainingData:
         kind: of imagery; it says which operations of a policy, and which artefacts, the images stand.
         shares: float32 `[N, K]`, of the classes in source rows that are cells of a grid; None: `labels` say all.
         cells: rows of an image.
+        cell_shares: of the classes in the cells of source images, where rows are whole images; None: labels, or
+            `shares`, say all.
         views: the rows again, of photometric views of the source's images.
+        looks: photometric views of a source image, of which one is made anew in place of some images of a batch.
         most_steps: of an epoch; 0: no limit.
         groups: str `[N]`, of which no image may be compared with another of its own; None: nothing is compared.
         target_labelled: positions of the target's training rows that a person labelled for training; they are in
@@ -76,7 +82,9 @@ class TrainingData:
     kind: str = ""
     shares: NDArray[np.float32] | None = None
     cells: int = 1
+    cell_shares: CellShares | None = None
     views: tuple[Inputs, ...] = ()
+    looks: int = 0
     most_steps: int = 0
     weighted: bool = False
     groups: NDArray[Any] | None = None
@@ -102,7 +110,16 @@ class TrainingData:
     def _class_shares(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         if self.shares is not None:
             return self.shares[rows].mean(axis=0, dtype=np.float64)
+        if self.cell_shares is not None:
+            return self.cell_shares.mean(rows)
         return np.bincount(self.labels[rows], minlength=self.classes) / len(rows)
+
+    def classes_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the class of each of these rows `[n]`, or of each of their cells `[n * T]`; -1: not known."""
+        if self.cell_shares is None:
+            return self.labels[rows]
+        shares = self.cell_shares.take(rows).reshape(-1, self.classes)
+        return np.where(shares.sum(axis=1) > 0, shares.argmax(axis=1), -1)
 
     def steps(self, batch_size: int) -> int:
         """Returns the steps of an epoch: the larger of the roles is seen once, the smaller repeatedly, up to a limit.
@@ -133,7 +150,7 @@ class TrainingData:
             parts = [*zip(sources, shares, strict=True), (labelled, few)]
             rows = np.concatenate([drawn[step * share : (step + 1) * share] for drawn, share in parts])
             wanted_here = wanted[step * batch_size : (step + 1) * batch_size]
-            batch = self._batch(rows, wanted_here, generator, strong, self.views if views else ())
+            batch = self._batch(rows, wanted_here, generator, strong, views)
             yield replace(batch, class_weights=weights)
 
     def _source_rows(self, rows: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
@@ -158,17 +175,16 @@ class TrainingData:
         target_index: NDArray[np.int64],
         generator: torch.Generator,
         strong: bool,
-        views: tuple[Inputs, ...],
+        views: bool,
     ) -> Batch:
         target_rows = self.target_train[target_index]
         both = np.concatenate([rows, target_rows])
         inputs = self.tensor(both)
-        if views:
-            drawn = torch.randint(0, 1 + len(views), (len(rows),), generator=generator).numpy()
-            for number, view in enumerate(views, 1):
-                places = np.flatnonzero(drawn == number)
-                inputs[places] = torch.from_numpy(view.take(rows[places]))
+        if views and (self.views or self.looks):
+            self._take_views(inputs, rows, generator)
         target_strong = soft_labels = None
+        if self.cell_shares is not None:
+            return self._of_cells(inputs, rows, self.cell_shares.take(rows), generator)
         if self.shares is not None:
             soft_labels = torch.from_numpy(self.shares[rows])
         if self.images:
@@ -194,6 +210,40 @@ class TrainingData:
             target_strong,
             soft_labels,
             overlap=self.shares is not None,
+        )
+
+    def _take_views(self, inputs: Tensor, rows: NDArray[np.int64], generator: torch.Generator) -> None:
+        """Puts a view of it in the place of some source rows of a batch."""
+        drawn = torch.randint(0, 1 + max(len(self.views), self.looks), (len(rows),), generator=generator).numpy()
+        for number, view in enumerate(self.views, 1):
+            places = np.flatnonzero(drawn == number)
+            inputs[places] = torch.from_numpy(view.take(rows[places]))
+        if not self.looks:
+            return
+        draws = torch.randint(2**31, (len(rows),), generator=generator).tolist()
+        for place in np.flatnonzero(drawn):
+            image = inputs[place].permute(1, 2, 0).numpy()[None]
+            seen = photometric_view(image, draws[place], look(int(drawn[place]), self.looks)[1])
+            inputs[place] = torch.from_numpy(seen[0]).permute(2, 0, 1)
+
+    def _of_cells(
+        self, inputs: Tensor, rows: NDArray[np.int64], shares: NDArray[np.float32], generator: torch.Generator
+    ) -> Batch:
+        """Returns source images and the shares of the classes in their cells, mirrored and turned alike."""
+        side = math.isqrt(self.cells)
+        maps = torch.from_numpy(shares).reshape(len(rows), side, side, -1).permute(0, 3, 1, 2)
+        before = generator.get_state()
+        inputs = oriented(inputs, self._orientation, generator)
+        generator.set_state(before)
+        soft_labels = oriented(maps, self._orientation, generator).permute(0, 2, 3, 1).flatten(0, 2)
+        source, _ = self._with_artefacts(inputs, None, generator)
+        return Batch(
+            source,
+            torch.from_numpy(self.domains[rows]),
+            soft_labels.argmax(dim=1),
+            torch.empty(0, dtype=torch.int64),
+            soft_labels=soft_labels,
+            overlap=True,
         )
 
     @cached_property
@@ -342,6 +392,34 @@ def with_cells(data: TrainingData, inputs: CellRows, shares: NDArray[np.float32]
         target_train=cells_of(data.target_train, cells),
         shares=flat,
         cells=cells,
+    )
+
+
+def with_cell_shares(data: TrainingData, shares: CellShares) -> TrainingData:
+    """Returns images whose cells have labels: a source image without a scored pixel has no role.
+
+    Args:
+        data: of images.
+        shares: of the classes in the cells of source images.
+
+    Raises:
+        ConfigError: images are changed in a way that their masks cannot follow.
+    """
+    plain = Augment(orientation=data.augment.orientation, artefacts=data.augment.artefacts)
+    allowed = plain.model_copy(update={"strength": data.augment.strength})
+    if data.augment != allowed or data.class_shares is not None:
+        raise ConfigError(
+            "params.yaml: models: with mode: full and masks, images are mirrored, turned and given artefacts, and drawn"
+            " as they are. Drop crop, mixup, cutmix, erase, randaugment and augmix of augment, class_shares, and"
+            " sampling: balanced"
+        )
+    return replace(
+        data,
+        source_train=[rows[shares.scored(rows)] for rows in data.source_train],
+        source_val=data.source_val[shares.scored(data.source_val)],
+        shift_pixels=0,
+        cell_shares=shares,
+        cells=shares.cells,
     )
 
 

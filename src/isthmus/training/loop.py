@@ -341,12 +341,14 @@ class LoopSession:
         means = {name: _finite(value / max(1, self._noted)) for name, value in self._sums.items()}
         self._sums, self._noted = {}, 0
         val = self._data.source_val
-        logits = self._predict(self._served, val)["logits"]
-        predicted, truth = logits.argmax(1), self._data.labels[val]
+        logits, truth = self._predict(self._served, val)["logits"], self._data.classes_of(val)
+        if self._data.cell_shares is not None:
+            logits, truth = logits[truth >= 0], truth[truth >= 0]
+        predicted = logits.argmax(1)
         line = {"epoch": self._epoch, "learning_rate": self._rate} | means
         line |= {
-            "source_val_accuracy": float((predicted == truth).mean()) if len(val) else None,
-            "source_val_balanced_accuracy": balanced_accuracy(predicted, truth) if len(val) else None,
+            "source_val_accuracy": float((predicted == truth).mean()) if len(truth) else None,
+            "source_val_balanced_accuracy": balanced_accuracy(predicted, truth) if len(truth) else None,
         }
         if isinstance(self.model.backbone, Encoder):
             line["trained_share"] = trained_share(self._network)

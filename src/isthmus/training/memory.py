@@ -46,8 +46,16 @@ def check_head(scenario: Scenario, model: ModelConfig) -> None:
         raise ConfigError(f"{where} is for task anomaly (got task: {scenario.task}). Set another head or task")
 
 
-def why_left_out(method: Method, head: str) -> str:
-    """Returns why a method has nothing to do with this head; empty where it has."""
+def why_left_out(method: Method, head: str, whole: bool = False) -> str:
+    """Returns why a method has nothing to do with this model; empty where it has.
+
+    Args:
+        method: of adaptation.
+        head: of the model.
+        whole: the model trains on whole images, and has an answer for each of their cells.
+    """
+    if whole and method.sees_target:
+        return "it looks at target images, and with mode: full masks are learnt from the source's alone"
     if head == "memory" and method.remembers is None:
         return "it trains a model, and head: memory trains nothing"
     if head != "memory" and method.remembers == "target":

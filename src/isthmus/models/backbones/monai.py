@@ -3,7 +3,9 @@
 MONAI Consortium, MONAI: An open-source framework for deep learning in healthcare, 2022,
 https://arxiv.org/abs/2211.02701. Of a network all is kept but its classifier: convolutional networks give the mean of
 their last maps, ViT its class token after the norm (with `options: {classification: false}`, which has no class token,
-the mean of its patches). Values of images are handed on in [0, 1], as MONAI's own scaling makes them, unless
+the mean of its patches). BasicUNet (Falk et al., U-Net: deep learning for cell counting, detection, and morphometry,
+Nature Methods 2019) gives features of cells of 4 x 4 pixels, for masks: it runs at half the images' size, and its last
+maps are averaged two by two. Values of images are handed on in [0, 1], as MONAI's own scaling makes them, unless
 `backbone.mean` and `std` are set: neither a bundle nor a state dict states statistics.
 """
 
@@ -11,12 +13,14 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional
 
 from isthmus.core.errors import ConfigError, WeightsError
 from isthmus.core.files import sha256_file
@@ -51,7 +55,33 @@ def _vit(nets: Any, channels: int, side: int, options: dict[str, Any]) -> nn.Mod
     return network
 
 
+@lru_cache(maxsize=1)
+def _unet_class() -> Any:
+    """Returns MONAI's BasicUNet as a network with features by place; made late, as MONAI's import takes seconds."""
+    with monai_import():
+        from monai.networks.nets import BasicUNet
+
+    class CellUNet(BasicUNet):  # type: ignore[misc]  # MONAI has no types here
+        """Images `[B, C, H, W]` -> the mean of the features `[B, D]`; `forward_features` has those of each cell."""
+
+        def forward_features(self, images: Tensor) -> Tensor:
+            """Returns `[B, D, H / 4, W / 4]`."""
+            return functional.avg_pool2d(super().forward(functional.avg_pool2d(images, 2)), 2)
+
+        def forward(self, images: Tensor) -> Tensor:
+            return self.forward_features(images).mean(dim=(2, 3))
+
+    return CellUNet
+
+
+def _unet(_: Any, channels: int, side: int, options: dict[str, Any]) -> nn.Module:
+    chosen = {"features": (16, 16, 32, 64, 128, 16)} | options
+    network: nn.Module = _unet_class()(2, channels, 1, **chosen)
+    return network
+
+
 ARCHITECTURES = {
+    "BasicUNet": _Architecture(_unet, "final_conv", "conv_0.conv_0.conv"),
     "ViT": _Architecture(_vit, "classification_head", "patch_embedding.patch_embeddings"),
     "DenseNet121": _Architecture(
         lambda nets, channels, _, options: nets.DenseNet121(2, channels, 1, **options),
