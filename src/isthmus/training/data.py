@@ -25,6 +25,7 @@ from isthmus.data.masks import CellShares
 from isthmus.data.shards import CellRows, cells_of
 from isthmus.models.recipe import Augment
 
+WINDOW = 56  # [cell] of an image with masks that one training step sees a side
 LABELLED_SHARE = 0.5  # of the labelled rows of a batch are of the target, where a person labelled some
 
 
@@ -229,9 +230,10 @@ class TrainingData:
     def _of_cells(
         self, inputs: Tensor, rows: NDArray[np.int64], shares: NDArray[np.float32], generator: torch.Generator
     ) -> Batch:
-        """Returns source images and the shares of the classes in their cells, mirrored and turned alike."""
+        """Returns windows of source images and the shares of the classes in their cells, mirrored and turned alike."""
         side = math.isqrt(self.cells)
         maps = torch.from_numpy(shares).reshape(len(rows), side, side, -1).permute(0, 3, 1, 2)
+        inputs, maps = _windows(inputs, maps, generator)
         before = generator.get_state()
         inputs = oriented(inputs, self._orientation, generator)
         generator.set_state(before)
@@ -421,6 +423,25 @@ def with_cell_shares(data: TrainingData, shares: CellShares) -> TrainingData:
         cell_shares=shares,
         cells=shares.cells,
     )
+
+
+def _windows(images: Tensor, maps: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Returns a random part of each image `[N, C, S, S]` and of its map `[N, K, G, G]`, of at most `WINDOW` cells a side.
+
+    Images whose cells are no whole number of pixels stay whole.
+    """
+    cells, pixels = maps.shape[2], images.shape[2]
+    if cells <= WINDOW or pixels % cells:
+        return images, maps
+    corners = torch.randint(0, cells - WINDOW + 1, (len(images), 2), generator=generator).tolist()
+
+    def cut(parts: Tensor, of: int) -> Tensor:
+        shown = [
+            (slice(top * of, (top + WINDOW) * of), slice(left * of, (left + WINDOW) * of)) for top, left in corners
+        ]
+        return torch.stack([part[:, *area] for part, area in zip(parts, shown, strict=True)])
+
+    return cut(images, pixels // cells), cut(maps, 1)
 
 
 def _shares(batch_size: int, sources: int) -> list[int]:
