@@ -45,13 +45,13 @@ def made(folder: Path, task: str) -> Path:
     return record(run_stages(project))
 
 
-def pipelines_masks(project: Path) -> dict[str, np.ndarray]:
+def pipelines_masks(project: Path, grid: int = 3, side: int = SIDE) -> dict[str, np.ndarray]:
     """Returns file -> mask that the chosen model gave it in the pipeline."""
     out = project / "out" / "demo"
     choice, index = read_json(out / "choice.json"), read_table(out / "prepared" / "index.parquet", INDEX)
     chosen = choice["chosen"]
     run = open_compared(out / "train", choice, CLASSES, len(index))[chosen["method"]]
-    masks = predicted_masks(run.logits(chosen["seed"], chosen["epoch"]), np.arange(len(index)), (3, 3), SIDE)
+    masks = predicted_masks(run.logits(chosen["seed"], chosen["epoch"]), np.arange(len(index)), (grid, grid), side)
     paths = read_table(out / "locations.parquet", LOCATIONS).set_index("image_id")["path"]
     return {paths[image_id]: mask for image_id, mask in zip(index["image_id"], masks, strict=True)}
 
@@ -102,6 +102,45 @@ def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it
     assert not any(both.differences(what) for what in ("settings", "data", "code"))
     rollback(project, "demo", withdraw=True)
     assert "champion" not in open_store(project).aliases("isthmus-demo")
+
+
+@pytest.mark.slow
+def test_a_unet_learns_masks_from_whole_images_and_is_served_as_the_pipeline_evaluated_it(tmp_path: Path) -> None:
+    project = build_project(tmp_path / "project", preprocess={"image_size": 96})
+    params = yaml.safe_load((project / "params.yaml").read_text()) | {"gates": GATES}
+    params["models"]["cells"] = {
+        "mode": "full",
+        "backbone": {"name": "monai", "architecture": "BasicUNet", "options": {"features": [8, 8, 8, 16, 16, 8]}},
+        "head": "linear",
+        "backbone_rate": 1.0,
+        "learning_rate": 0.01,
+        "batch_size": 4,
+        "epochs": 10,
+        "min_steps": 60,
+        "views": 1,
+    }
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    record(run_stages(project))
+    out = project / "out" / "demo"
+
+    why = "it looks at target images, and with mode: full masks are learnt from the source's alone"
+    assert read_json(out / "train" / "mmd" / "run.json")["left_out"] == why
+    run = read_json(out / "train" / "domain_randomisation" / "run.json")
+    assert (run["cells"], run["seeds"], run["sees_target"]) == (24 * 24, [0, 1], False)
+    assert np.load(out / "features" / "domain0-all.npy").shape == (12, 8)  # of images, as training reads no cells
+    truth = read_json(out / "truth.json")["methods"]
+    assert read_json(out / "choice.json")["ensemble"] == {"domain_randomisation": [0, 1]}
+    assert read_json(out / "choice.json")["chosen"]["method"] == "ensemble"
+    means = {name: truth[name]["mean_iou"]["mean"] for name in ("source_only", "ensemble")}
+    assert means["ensemble"] > means["source_only"] + 0.1  # the night is the negative of the day
+
+    publish(project, "demo")
+    night = project / "data" / "raw" / "demo" / "images" / "night"
+    predict(project, "demo@candidate", [night], tmp_path / "answers.parquet")
+    expected = pipelines_masks(project, 24, 96)
+    for row in pd.read_parquet(tmp_path / "answers.parquet").itertuples():
+        mask = np.asarray(Image.open(row.mask))  # of the file's own size, half of the prepared one
+        assert (mask == expected[f"images/night/{Path(row.path).name}"][::2, ::2]).mean() > 0.97
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from isthmus.models.backbones.monai import ARCHITECTURES, Config
 from isthmus.models.classifier import Classifier
 from isthmus.models.embedding import encode, store_backbone, stored_encoder
 from isthmus.models.recipe import Tuning
+from isthmus.models.tokens import tokens
 from tests.require import require
 
 pytestmark = pytest.mark.slow  # the import alone takes seconds
@@ -92,7 +93,7 @@ def zipped(folder: Path) -> Path:
     return packed
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", OPTIONS)
 def test_weights_of_monais_own_network_give_its_features_frozen_and_in_full_mode(
     architecture: str, tmp_path: Path
 ) -> None:
@@ -302,3 +303,36 @@ def test_a_machine_without_monai_is_told_what_to_install(monkeypatch: pytest.Mon
 
     with pytest.raises(ConfigError, match=r"needs the package 'monai', .*pip install -e '\.\[medical\]'"):
         Config(architecture="ViT").skeleton(3, SIDE)
+
+
+def test_cells_of_a_unet_are_the_maps_of_monais_own_network_at_half_size_and_its_weights_load(tmp_path: Path) -> None:
+    with monai_import():
+        from monai.networks import nets
+    torch.manual_seed(3)
+    theirs = nets.BasicUNet(2, 3, 2, features=(4, 4, 8, 8, 8, 4)).eval()
+    torch.save(theirs.state_dict(), tmp_path / "unet.pt")
+    given = torch.rand(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    maps: list[Tensor] = []
+    theirs.final_conv.register_forward_pre_hook(lambda _, inputs: maps.append(inputs[0]))
+    with torch.no_grad():
+        theirs(torch.nn.functional.avg_pool2d(given, 2))
+    expected = torch.nn.functional.avg_pool2d(maps[0], 2)
+
+    options = {"features": [4, 4, 8, 8, 8, 4]}
+    config = Config(architecture="BasicUNet", weights=str(tmp_path / "unet.pt"), options=options)
+    built = config.build(3, 64, tmp_path)
+
+    with torch.no_grad():
+        found, mean = tokens(built.network.eval(), given), built.network(given)
+    assert (found.rows, found.columns, built.feature_dim) == (16, 24, 4)
+    torch.testing.assert_close(found.values, expected.flatten(2).transpose(1, 2))
+    torch.testing.assert_close(mean, expected.mean(dim=(2, 3)))
+    assert max(tuning.layers(built.network).values()) > 1
+
+
+@pytest.mark.parametrize(("side", "nearest"), [(48, 64), (226, 224)])
+def test_a_unet_refuses_images_that_it_cannot_halve_and_names_the_nearest_size(
+    side: int, nearest: int, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=rf"image_size {side}: BasicUNet .* Nearest allowed: {nearest} \[pixel\]"):
+        Config(architecture="BasicUNet").build(3, side, tmp_path)

@@ -1,11 +1,22 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from isthmus.training.data import TrainingData, training_data, with_cells, with_target_labels
+from isthmus.core.errors import ConfigError
+from isthmus.data.masks import IGNORED, CellShares, cell_shares
+from isthmus.models.recipe import Augment
+from isthmus.training.data import (
+    WINDOW,
+    TrainingData,
+    training_data,
+    with_cell_shares,
+    with_cells,
+    with_target_labels,
+)
 from isthmus.training.loop import planned_epochs
 
 
@@ -167,6 +178,88 @@ def test_source_rows_are_drawn_from_views_too_where_the_method_asks_and_target_r
     assert not of_view[~source].any()
     assert with_views[:, 0].tolist() == without[:, 0].tolist()  # the same images in the same order
     assert not (without[:, 1] == 7).any()
+
+
+class MaskImages:
+    """Images `[N, S, S, 3]` that show their own masks."""
+
+    def __init__(self, masks: np.ndarray) -> None:
+        self.values = np.repeat(masks[..., None], 3, axis=3)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, positions: np.ndarray) -> np.ndarray:
+        return self.values[positions]
+
+
+def of_images(folder: Path, side: int, augment: Augment, **changes: object) -> TrainingData:
+    """Four source images of training, the last without a scored pixel, two of validation, four of the target."""
+    masks = np.random.default_rng(0).integers(0, 2, (10, side // 4, side // 4), dtype=np.uint8)
+    masks = masks.repeat(4, axis=1).repeat(4, axis=2)
+    table = pd.DataFrame({"domain": ["a"] * 6 + ["t"] * 4, "split": ["train"] * 4 + ["val"] * 2 + ["train"] * 4})
+    table["label"] = pd.array([None] * 10, dtype="Int32")
+    given = training_data(
+        table, MaskImages(masks), ["a", "t"], images=True, shift_pixels=2, classes=2, augment=augment, **changes
+    )  # type: ignore[arg-type]
+    (folder / "masks").mkdir(parents=True)
+    known = masks[:6].copy()
+    known[3] = IGNORED
+    known[0, :8] = IGNORED
+    np.save(folder / "masks" / "domain0-all.npy", known)
+    index = pd.DataFrame({"shard": ["domain0-all"] * 6 + ["domain1-all"] * 4, "row": [*range(6), *range(4)]})
+    return with_cell_shares(given, CellShares(folder, index, (side // 4, side // 4), 2))
+
+
+@pytest.mark.parametrize("side", [32, 4 * WINDOW + 32])
+def test_masks_are_turned_and_cut_as_their_images_are(side: int, tmp_path: Path) -> None:
+    given = of_images(tmp_path, side, Augment(orientation="turns"))
+    assert [rows.tolist() for rows in given.source_train] == [[0, 1, 2]]
+
+    batches = [batch for epoch in range(4) for batch in given.batches(epoch, 3, 0, target=False, strong=False)]
+
+    for batch in batches:
+        shown = min(side, 4 * WINDOW)
+        assert (batch.inputs.shape, batch.overlap) == ((3, 3, shown, shown), True)
+        expected, _ = cell_shares(batch.inputs[:, 0].numpy(), shown // 4, shown // 4, 2)
+        assert batch.soft_labels is not None
+        shares = batch.soft_labels.numpy()
+        known = shares.sum(axis=1) > 0
+        np.testing.assert_array_equal(shares[known], expected.reshape(-1, 2)[known])
+        assert known.any()
+    assert len({batch.inputs.numpy().tobytes() for batch in batches}) == len(batches)
+
+
+def test_classes_of_cells_are_known_where_a_pixel_is_scored_and_weights_are_of_cells(tmp_path: Path) -> None:
+    given = of_images(tmp_path, 32, Augment())
+
+    first, last, target = (given.classes_of(np.array([place])) for place in (0, 3, 7))
+
+    assert (first[:16] == -1).all() and set(first[16:]) == {0, 1}  # 8 cells a row, of which two rows are not scored
+    assert (last == -1).all() and (target == -1).all()
+    share = np.mean(np.concatenate([given.classes_of(np.array([n])) for n in (0, 1, 2)]) == 1) * 192 / 176
+    np.testing.assert_allclose(given.class_weights(False).numpy(), [0.5 / (1 - share), 0.5 / share], rtol=1e-5)
+
+
+def test_images_with_masks_refuse_changes_that_masks_cannot_follow(tmp_path: Path) -> None:
+    for number, augment in enumerate([Augment(crop=0.5), Augment(cutmix=1.0), Augment(randaugment=2)]):
+        with pytest.raises(ConfigError, match="with mode: full and masks, images are mirrored, turned"):
+            of_images(tmp_path / str(number), 32, augment)
+    with pytest.raises(ConfigError, match="Drop crop, mixup"):
+        of_images(tmp_path / "shares", 32, Augment(), class_shares=np.array([0.5, 0.5]))
+
+
+def test_looks_are_drawn_anew_for_some_source_images_where_the_method_asks() -> None:
+    given = replace(data({"a": 40, "t": 40}, images=True), looks=1, shift_pixels=0)
+
+    plain, seen = (torch.cat([b.inputs for b in drawn(given, views=views)]) for views in (False, True))
+    again = torch.cat([batch.inputs for batch in drawn(given, epoch=2, views=True)])
+
+    changed = (plain != seen).flatten(1).any(dim=1)
+    source = torch.cat([batch.domains for batch in drawn(given)]) == 0
+    assert 0.2 < changed[source].float().mean() < 0.8
+    assert not changed[~source].any()
+    assert not torch.equal(seen, again)
 
 
 def test_an_epoch_takes_no_more_steps_than_its_limit() -> None:

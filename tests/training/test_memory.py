@@ -132,6 +132,9 @@ def test_methods_that_have_nothing_to_do_with_a_head_are_left_out() -> None:
 
     assert why_left_out(built["mmd"], "memory") == "it trains a model, and head: memory trains nothing"
     assert why_left_out(built["target_memory"], "bottleneck") == "it remembers images, and head: bottleneck does not"
+    whole = "it looks at target images, and with mode: full masks are learnt from the source's alone"
+    assert why_left_out(built["mmd"], "linear", whole=True) == whole
+    assert why_left_out(built["source_only"], "linear", whole=True) == ""
     assert why_left_out(built["target_memory"], "memory") == why_left_out(built["zscore"], "bottleneck") == ""
 
 

@@ -426,7 +426,7 @@ def with_cell_shares(data: TrainingData, shares: CellShares) -> TrainingData:
 
 
 def _windows(images: Tensor, maps: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Returns a random part of each image `[N, C, S, S]` and of its map `[N, K, G, G]`, of at most `WINDOW` cells a side.
+    """Returns a random part of each image `[N, C, S, S]` and of its map `[N, K, G, G]`, at most `WINDOW` cells a side.
 
     Images whose cells are no whole number of pixels stay whole.
     """

@@ -52,11 +52,12 @@ class Ensemble(Trained):
 
 
 def seeds_of(run: Trained) -> list[int]:
-    """Returns the seeds of a method that an ensemble averages: all heads on one frozen backbone, else the first alone.
+    """Returns the seeds of a method that an ensemble averages: all, or of full mode on labels the first alone.
 
-    Heads cost next to nothing beside the backbone, which runs once; in full mode each network runs by itself.
+    Heads cost next to nothing beside the frozen backbone, which runs once, and networks for masks are small; in full
+    mode on labels each network runs by itself.
     """
-    return run.facts.seeds if run.facts.mode == "frozen" else run.facts.seeds[:1]
+    return run.facts.seeds if run.facts.mode == "frozen" or run.facts.cells > 1 else run.facts.seeds[:1]
 
 
 def open_compared(folder: Path, made: Mapping[str, Any], classes: Sequence[str], count: int) -> dict[str, Trained]:

@@ -32,6 +32,7 @@ from isthmus.models.bands import inflated, known_wavelengths, seeing_rgb
 
 _BUNDLED = "models/model.pt"  # MONAI's bundle specification: where the weights of a bundle lie
 _POSITIONS = "patch_embedding.position_embeddings"
+_CELL, _LEAST = 4, 64  # [pixel] of BasicUNet: side of a cell, and of the smallest image
 _OURS = {"in_channels", "out_channels", "num_classes", "spatial_dims", "img_size", "pretrained", "progress"}
 
 
@@ -223,6 +224,11 @@ class Config(BackboneConfig):
             raise ConfigError(
                 f"preprocess.image_size {image_size} is not a multiple of the patch size {patch} of 'ViT'. Nearest"
                 f" allowed: {max(patch, round(image_size / patch) * patch)} [pixel]"
+            )
+        if self.architecture == "BasicUNet" and (image_size % _CELL or image_size < _LEAST):
+            raise ConfigError(
+                f"preprocess.image_size {image_size}: BasicUNet halves images five times and answers for cells of"
+                f" {_CELL} x {_CELL} pixels. Nearest allowed: {max(_LEAST, round(image_size / _CELL) * _CELL)} [pixel]"
             )
         with monai_import():
             from monai.networks import nets
