@@ -126,7 +126,7 @@ def test_a_unet_learns_masks_from_whole_images_and_is_served_as_the_pipeline_eva
     why = "it looks at target images, and with mode: full masks are learnt from the source's alone"
     assert read_json(out / "train" / "mmd" / "run.json")["left_out"] == why
     run = read_json(out / "train" / "domain_randomisation" / "run.json")
-    assert (run["cells"], run["seeds"], run["sees_target"]) == (24 * 24, [0, 1], False)
+    assert (run["cells"], run["seeds"], run["sees_target"], run["exchanged"]) == (24 * 24, [0, 1], False, 0.5)
     assert np.load(out / "features" / "domain0-all.npy").shape == (12, 8)  # of images, as training reads no cells
     truth = read_json(out / "truth.json")["methods"]
     assert read_json(out / "choice.json")["ensemble"] == {"domain_randomisation": [0, 1]}

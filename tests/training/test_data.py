@@ -250,12 +250,14 @@ def test_images_with_masks_refuse_changes_that_masks_cannot_follow(tmp_path: Pat
 
 
 def test_looks_are_drawn_anew_for_some_source_images_where_the_method_asks() -> None:
-    given = replace(data({"a": 40, "t": 40}, images=True), looks=1, shift_pixels=0)
+    given = replace(data({"a": 40, "t": 40}, images=True), looks=1, exchanged=1.0, shift_pixels=0)
 
     plain, seen = (torch.cat([b.inputs for b in drawn(given, views=views)]) for views in (False, True))
     again = torch.cat([batch.inputs for batch in drawn(given, epoch=2, views=True)])
+    bright = torch.cat([b.inputs for b in drawn(replace(given, exchanged=0.0), views=True)])
 
     changed = (plain != seen).flatten(1).any(dim=1)
+    assert (seen[changed].float().mean() > 80) and (bright.float().mean() < 80)  # the images are dark
     source = torch.cat([batch.domains for batch in drawn(given)]) == 0
     assert 0.2 < changed[source].float().mean() < 0.8
     assert not changed[~source].any()

@@ -99,9 +99,10 @@ class ModelConfig(Config):
         ge=0,
         le=8,
         description="photometric views of each source image, for methods that train on them (domain_randomisation)."
-        " Frozen mode: embed makes them, and each costs as much as the images; full mode: they are drawn anew at each"
-        " step. 1: light and dark exchanged in half of the images; 2 and more: in none of the odd views, in all of the"
-        " even ones",
+        " Frozen mode: embed makes them, each costs as much as the images, and has light and dark exchanged in half of"
+        " the images (1) or in none of the odd views and all of the even ones (2 and more). Full mode: they are drawn"
+        " anew at each step, light and dark exchanged in half of them where the grey values of source and target are"
+        " skewed to opposite sides",
     )
     shift_pixels: int = Field(2, ge=0, description="training images are shifted by up to this many [pixel] (full mode)")
 

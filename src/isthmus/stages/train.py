@@ -36,6 +36,7 @@ from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, read_json, write_json
 from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
+from isthmus.data.augment.photometric import EXCHANGED, mean_skewness, opposite
 from isthmus.data.boxes import source_extents
 from isthmus.data.labels.given import GIVEN_LABELS
 from isthmus.data.manifest import BOXES, INDEX, MANIFEST, read_table
@@ -187,12 +188,10 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path, la
         most_steps=math.ceil(params.model.max_steps / params.model.epochs),
         weighted=params.model.class_weights == "balanced",
     )
-    if params.model.views:
-        data = replace(
-            data,
-            looks=params.model.views if images else 0,
-            views=() if images else tuple(_view_rows(params, index, features)),
-        )
+    if params.model.views and images:
+        data = replace(data, looks=params.model.views, exchanged=_exchanged(data))
+    elif params.model.views:
+        data = replace(data, views=tuple(_view_rows(params, index, features)))
     answers = params.scenario.annotation_config()
     if answers.cells:
         data = _of_cells(params, data, index, prepared, features)
@@ -208,6 +207,16 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path, la
             f"no training images in: {', '.join(empty)}. See out/.../audit.json and the shares of the splits"
         )
     return data
+
+
+def _exchanged(data: TrainingData) -> float:
+    """Returns the share of views with light and dark exchanged: none where grey values do not ask for it."""
+    rows = (np.concatenate(data.source_train), data.target_train)
+    source, target = (mean_skewness(data.inputs.take, part) for part in rows)
+    asked = opposite(source, target)
+    which = "some" if asked else "none"
+    log(f"views: light and dark are exchanged in {which}: grey values have skewness {source:.2f}, {target:.2f}")
+    return EXCHANGED if asked else 0.0
 
 
 def _view_rows(params: Params, index: pd.DataFrame, features: Path) -> Iterator[Rows | CellRows]:
@@ -445,6 +454,8 @@ def _facts(params: Params, scenario: str, name: str, data: TrainingData) -> dict
     more: dict[str, Any] = {"cells": data.cells} if data.cells > 1 else {}
     if params.model.head == "memory":
         more = {"false_alarms": params.model.memory.false_alarms}
+    if data.looks and method.views:
+        more |= {"exchanged": data.exchanged}
     if method.sees_target and len(data.target_labelled):
         more |= {"target_labels": len(data.target_labelled)}
     return more | {

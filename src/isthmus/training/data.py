@@ -17,7 +17,7 @@ from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
 from isthmus.core.seeds import derive_seed
 from isthmus.data.augment import artifacts
-from isthmus.data.augment.photometric import look, photometric_view
+from isthmus.data.augment.photometric import photometric_view
 from isthmus.data.augment.views import cropped, cut_mixed, erased, mixed, oriented, strong_view, weak_view
 from isthmus.data.batch import Batch
 from isthmus.data.kinds import Orientation
@@ -63,6 +63,7 @@ class TrainingData:
             `shares`, say all.
         views: the rows again, of photometric views of the source's images.
         looks: photometric views of a source image, of which one is made anew in place of some images of a batch.
+        exchanged: [share] of these with light and dark exchanged.
         most_steps: of an epoch; 0: no limit.
         groups: str `[N]`, of which no image may be compared with another of its own; None: nothing is compared.
         target_labelled: positions of the target's training rows that a person labelled for training; they are in
@@ -86,6 +87,7 @@ class TrainingData:
     cell_shares: CellShares | None = None
     views: tuple[Inputs, ...] = ()
     looks: int = 0
+    exchanged: float = 0.0
     most_steps: int = 0
     weighted: bool = False
     groups: NDArray[Any] | None = None
@@ -224,7 +226,7 @@ class TrainingData:
         draws = torch.randint(2**31, (len(rows),), generator=generator).tolist()
         for place in np.flatnonzero(drawn):
             image = inputs[place].permute(1, 2, 0).numpy()[None]
-            seen = photometric_view(image, draws[place], look(int(drawn[place]), self.looks)[1])
+            seen = photometric_view(image, draws[place], self.exchanged)
             inputs[place] = torch.from_numpy(seen[0]).permute(2, 0, 1)
 
     def _of_cells(

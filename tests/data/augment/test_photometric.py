@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
+from scipy.stats import skew
 
-from isthmus.data.augment.photometric import photometric_view
+from isthmus.data.augment.photometric import mean_skewness, opposite, photometric_view, skewness
 
 
 def images(dtype: str = "uint8") -> np.ndarray:
@@ -53,3 +54,18 @@ def test_a_share_of_none_or_all_exchanges_no_or_every_image_and_changes_nothing_
     alike = np.isclose(half, none).all(axis=(1, 2, 3))
     np.testing.assert_array_equal(np.isclose(half, all_, atol=1e-3).all(axis=(1, 2, 3)), ~alike)
     assert 0 < alike.sum() < len(given)
+
+
+def test_skewness_is_that_of_scipy_and_says_whether_light_and_dark_stand_for_opposite_things() -> None:
+    bright_disk = np.full((1, 16, 16, 3), 20, np.uint8)
+    bright_disk[:, 5:8, 5:8] = 200
+    every = np.concatenate([bright_disk, images("uint8")])
+
+    one, many = (skewness(part) for part in (bright_disk, every))
+
+    grey = every.astype(float).mean(axis=3).reshape(len(every), -1)
+    assert many == pytest.approx(skew(grey, axis=1).mean())
+    assert skewness(255 - bright_disk) == pytest.approx(-one)
+    assert skewness(np.full((1, 4, 4, 1), 7, np.uint8)) == 0
+    assert opposite(one, -one) and not opposite(one, one) and not opposite(one, -0.4)
+    assert mean_skewness(every.__getitem__, np.arange(len(every))) == pytest.approx(many)

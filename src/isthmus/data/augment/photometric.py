@@ -5,6 +5,7 @@ more. Each view draws, by image, a gamma, a gain and an offset for each channel,
 exchanged.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,8 @@ _GAMMA = 0.7  # its logarithm lies in [-_GAMMA, _GAMMA]
 _GAIN = (0.5, 1.0)
 _OFFSET = (0.0, 0.4)  # [share] of the full range
 EXCHANGED = 0.5  # [share] of views with light and dark exchanged
+_SKEWED = 0.5  # of grey values: from here a distribution is moderately skewed (Bulmer, Principles of Statistics, 1979)
+_LOOKED_AT = 200  # images of a domain
 
 
 def look(number: int, views: int) -> tuple[int, float]:
@@ -33,6 +36,44 @@ def look(number: int, views: int) -> tuple[int, float]:
     ((1, 0.5), (1, 0.0), (1, 1.0), (2, 0.0))
     """
     return (1, EXCHANGED) if views == 1 else ((number + 1) // 2, float(number % 2 == 0))
+
+
+def skewness(images: NDArray[Any]) -> float:
+    """Returns the skewness of the grey values of an image, of several its mean; 0 of an image of one grey.
+
+    Above 0 bright things lie on a dark ground, below 0 dark things on a bright one.
+
+    Args:
+        images: `[N, H, W, C]`.
+
+    >>> round(skewness(np.array([0, 0, 0, 8]).reshape(1, 2, 2, 1)), 3)
+    1.155
+    """
+    grey = images.astype(np.float64).mean(axis=3).reshape(len(images), -1)
+    apart = grey - grey.mean(axis=1, keepdims=True)
+    spread = apart.std(axis=1)
+    third = (apart**3).mean(axis=1)
+    return float(np.divide(third, spread**3, out=np.zeros_like(third), where=spread > 0).mean())
+
+
+def opposite(source: float, target: float) -> bool:
+    """Says whether light and dark stand for opposite things in two domains, by their `skewness`.
+
+    >>> opposite(5.2, -2.3), opposite(0.6, -0.1)
+    (True, False)
+    """
+    return source * target < 0 and min(abs(source), abs(target)) >= _SKEWED
+
+
+def mean_skewness(images: Callable[[NDArray[np.int64]], NDArray[Any]], rows: NDArray[np.int64]) -> float:
+    """Returns the mean `skewness` of evenly spaced images.
+
+    Args:
+        images: returns those at these places, `[n, H, W, C]`.
+        rows: their places.
+    """
+    seen = rows[:: -(-len(rows) // _LOOKED_AT)]
+    return float(np.mean([skewness(images(seen[n : n + 1])) for n in range(len(seen))]))
 
 
 def photometric_view(images: NDArray[Any], number: int, exchanged: float = EXCHANGED) -> NDArray[Any]:
