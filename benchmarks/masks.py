@@ -2,8 +2,8 @@
 
 `python -m benchmarks.masks --project FOLDER --write .` reads what the stages of a project left in `out/*`, and trains
 one more head on each scenario: the same features, bottleneck and loss with Dice, STEPS steps of BATCH cells of the
-TARGET's training split, evaluated on its test split. That is what masks of the target would be worth, and no result of
-a method.
+TARGET's training split, evaluated on its test split; in full mode the same network by the settings of its model. That
+is what masks of the target would be worth, and no result of a method.
 """
 
 import tempfile
@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from benchmarks.finished import compared, run, told
 from benchmarks.finished import finished as of_metric
 from benchmarks.finished import result_of as of_scenario
-from benchmarks.methods import params_of
+from benchmarks.methods import no_labels, params_of
 from isthmus.data.manifest import INDEX, MANIFEST, read_table
-from isthmus.data.masks import cell_shares
+from isthmus.data.masks import CellShares, cell_shares
 from isthmus.data.shards import CellRows
 from isthmus.evaluation.masks import TrueMasks, predicted_masks
 from isthmus.evaluation.scoring.masks import class_iou, confusions, mean_defined, mean_iou
@@ -44,14 +45,9 @@ def on_target(project: Path, folder: Path) -> tuple[float, float]:
         folder: `out/S` of a finished scenario.
     """
     params = params_of(train.Params, project / "params.yaml", scenario=folder.name, method=SOURCE_ONLY)
-    own = {
-        "epochs": 1,
-        "min_steps": STEPS,
-        "max_steps": STEPS,
-        "batch_size": BATCH,
-        "bottleneck": BOTTLENECK,
-        "views": 0,
-    }
+    own: dict[str, Any] = {"views": 0}
+    if params.model.mode == "frozen":
+        own |= {"epochs": 1, "min_steps": STEPS, "max_steps": STEPS, "batch_size": BATCH, "bottleneck": BOTTLENECK}
     params = params.model_copy(update={"model": params.model.model_copy(update=own)})
     masks = TrueMasks(folder / "prepared", folder / "masks_target")
     data = _target_data(params, folder, masks)
@@ -70,6 +66,8 @@ def on_target(project: Path, folder: Path) -> tuple[float, float]:
 def _target_data(params: train.Params, folder: Path, masks: TrueMasks) -> TrainingData:
     """Returns the target's training rows in the place of the source's, with their masks."""
     index = read_table(folder / "prepared" / "index.parquet", INDEX)
+    if params.model.mode == "full":
+        return _target_images(params, folder, index)
     manifest = read_table(folder / "manifest.parquet", MANIFEST).set_index("image_id")
     cells, grid = CellRows(folder / "features", index), read_facts(folder / "features").grid
     images = training_data(
@@ -88,6 +86,19 @@ def _target_data(params: train.Params, folder: Path, masks: TrueMasks) -> Traini
     return with_cells(replace(images, source_train=[target], source_val=target[:0]), cells, shares)
 
 
+def _target_images(params: train.Params, folder: Path, index: pd.DataFrame) -> TrainingData:
+    """Returns the target's training images in the place of the source's, with their masks."""
+    with tempfile.TemporaryDirectory() as work:
+        data = train.read_data(
+            params, folder / "manifest.parquet", folder / "prepared", folder / "features", no_labels(Path(work))
+        )
+    shares = CellShares(
+        folder / "masks_target", index, read_facts(folder / "features").grid, len(params.scenario.classes)
+    )
+    own = data.target_train[shares.scored(data.target_train)]
+    return replace(data, source_train=[own], source_val=own[:0], cell_shares=shares)
+
+
 def result_of(folder: Path, ceiling: tuple[float, float]) -> dict[str, Any]:
     """Returns mean IoU and IoU of the foreground of each method; see `benchmarks.finished`."""
     return of_scenario(folder, _scores, "source_test_mean_iou", ceiling)
@@ -103,7 +114,7 @@ def report(results: list[dict[str, Any]]) -> str:
         "Mean IoU / IoU of the foreground (mean over all classes but the first) on the target's test split. Methods:"
         " mean over seeds; `*`: refused by the guards. Gain: of the choice over source-only in mean IoU, 95% interval"
         " by group. On the source: mean IoU of its test split. Trained on target: the same head on the target's own"
-        f" training masks, {STEPS:,} steps of {BATCH} cells, one seed."
+        f" training masks, {STEPS:,} steps of {BATCH} cells, one seed; in full mode by the model's settings."
         f"\n\n{compared(results, 'the choice on the source')}"
     )
 

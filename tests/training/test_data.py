@@ -208,7 +208,7 @@ def of_images(folder: Path, side: int, augment: Augment, **changes: object) -> T
     known[0, :8] = IGNORED
     np.save(folder / "masks" / "domain0-all.npy", known)
     index = pd.DataFrame({"shard": ["domain0-all"] * 6 + ["domain1-all"] * 4, "row": [*range(6), *range(4)]})
-    return with_cell_shares(given, CellShares(folder, index, (side // 4, side // 4), 2))
+    return with_cell_shares(given, CellShares(folder / "masks", index, (side // 4, side // 4), 2))
 
 
 @pytest.mark.parametrize("side", [32, 4 * WINDOW + 32])

@@ -184,12 +184,12 @@ def source_cells(
 
 
 class CellShares:
-    """Shares of the classes in the cells of source images, read when asked for.
+    """Shares of the classes in the cells of images, read when asked for.
 
     Pickled it is the names of its files: another process opens them.
 
     Args:
-        prepared: of `prepare`; `masks/` holds the source's alone.
+        masks: folder of shards, such as `prepared/masks`, which holds the source's alone; images of others have none.
         index: `INDEX`, which gives the order.
         grid: rows and columns of cells.
         classes: K.
@@ -198,10 +198,10 @@ class CellShares:
         cells: T, of an image.
     """
 
-    def __init__(self, prepared: Path, index: pd.DataFrame, grid: tuple[int, ...], classes: int) -> None:
-        self._made_of = (prepared, index[["shard", "row"]], grid, classes)
+    def __init__(self, masks: Path, index: pd.DataFrame, grid: tuple[int, ...], classes: int) -> None:
+        self._made_of = (masks, index[["shard", "row"]], grid, classes)
         self.cells = grid[0] * grid[1]
-        found = {path.stem: open_shard(path) for path in sorted((prepared / "masks").glob("*.npy"))}
+        found = {path.stem: open_shard(path) for path in sorted(masks.glob("*.npy"))}
         rows = index["row"].to_numpy(np.int64)
         self._places = [(found.get(name), row) for name, row in zip(index["shard"], rows, strict=True)]
 

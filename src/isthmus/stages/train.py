@@ -231,7 +231,7 @@ def _view_rows(params: Params, index: pd.DataFrame, features: Path) -> Iterator[
 def _of_cells(params: Params, data: TrainingData, index: pd.DataFrame, prepared: Path, features: Path) -> TrainingData:
     grid, classes = read_facts(features).grid, len(params.scenario.classes)
     if _whole(params):
-        return with_cell_shares(data, CellShares(prepared, index, grid, classes))
+        return with_cell_shares(data, CellShares(prepared / "masks", index, grid, classes))
     shares, _ = source_cells(prepared, index, grid, classes)
     return with_cells(data, CellRows(features, index), shares)
 

@@ -22,7 +22,7 @@ DENSE = [
             "kind": "natural",
             "task": "segmentation",
             "classes": ["background", "nucleus"],
-            "model": "dense",
+            "model": "pixels",
             "preprocess": {"image_size": 448},  # a nucleus is as large as a cell of 224
         },
         urls=dict.fromkeys(
@@ -46,7 +46,7 @@ DENSE = [
             "task": "segmentation",
             "classes": ["background", "crack"],
             "tiles": {"size": 112},  # cracks are thin: a cell has 7 pixels of the photograph
-            "model": "dense",
+            "model": "pixels",
             "preprocess": {"image_size": 224},
         },
         urls={
