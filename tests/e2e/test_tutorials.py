@@ -51,6 +51,7 @@ def make_small(params: Path) -> None:
     document["models"]["vit"] |= {"min_steps": 100, "epochs": 5}
     document["models"]["vit"]["backbone"]["image_size"] = 84
     document["models"]["dense"] |= {"max_steps": 500}
+    document["models"]["pixels"] |= {"min_steps": 60, "max_steps": 100}
     for scenario in document["scenarios"].values():
         if scenario["model"] == "vit" and "image_size" in scenario.get("preprocess", {}):
             scenario["preprocess"]["image_size"] = 84
