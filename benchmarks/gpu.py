@@ -24,11 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.performance import DOCUMENT, Row, facts, goals
 from benchmarks.sections import write_section
-from benchmarks.training import new_method, settings, training_data
+from benchmarks.training import session, training_data
 from isthmus.core.device import pick_device
 from isthmus.models.classifier import Classifier, Encoder, Standardise, same_for_all
 from isthmus.models.embedding import encode
-from isthmus.training.loop import LoopSession
 
 NETWORKS = {"ViT-S/16": "vit_small_patch16_224", "ViT-B/16": "vit_base_patch16_224"}
 _EMBED, _TRAIN = 0.60, 0.45  # shares of the peak that are the goal
@@ -87,10 +86,8 @@ def training(device: torch.device, name: str, side: int, images: int, batch: int
     made = network(name, side)
     standardise = Standardise(same_for_all([0.0] * 3, 2), same_for_all([1.0] * 3, 2))
     model = Classifier(Encoder(made, standardise), int(made.num_features), data.classes, 256, "batch", 0)
-    how = settings(2, batch, True)
     with tempfile.TemporaryDirectory() as folder:
-        method = new_method("dann", len(data.target_train))
-        opened = LoopSession(model.to(device), method.to(device), data, how, device, Path(folder), "dann")
+        opened = session("dann", data, 2, batch, Path(folder), model, device)
         seconds = []
         for _ in opened.epochs():  # the first warms up
             start, seen = time.perf_counter(), 0

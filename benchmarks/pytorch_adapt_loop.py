@@ -32,11 +32,12 @@ from isthmus.adapt import Method, Shape
 from isthmus.core import plugins
 from isthmus.core.device import make_deterministic
 from isthmus.core.seeds import derive_seed
+from isthmus.models import ModelConfig
 from isthmus.models.backbones.small_cnn import Config as SmallCnn
 from isthmus.models.classifier import Classifier, Features, Standardise, same_for_all
 from isthmus.models.recipe import Schedule
 from isthmus.training.data import TrainingData
-from isthmus.training.loop import LoopSession, Settings
+from isthmus.training.loop import LoopSession, Plan
 from isthmus.training.optim import rate_factor
 
 CLASSES, WIDTH, BATCH, RATE = 10, 256, 64, 1e-3
@@ -112,9 +113,9 @@ def first_model(data: TrainingData, seed: int) -> Classifier:
     return Classifier(backbone, width, CLASSES, WIDTH, "batch", seed)
 
 
-def settings(epochs: int, seed: int) -> Settings:
+def config() -> ModelConfig:
     """Returns how both loops train."""
-    return Settings(epochs, [epochs], BATCH, RATE, 1.0, 0.01, 10.0, seed)
+    return ModelConfig(mode="frozen", backbone={}, learning_rate=RATE, backbone_rate=1.0, weight_decay=0.01)
 
 
 def by_ours(name: str, data: TrainingData, epochs: int, seed: int) -> Classifier:
@@ -124,7 +125,14 @@ def by_ours(name: str, data: TrainingData, epochs: int, seed: int) -> Classifier
     with tempfile.TemporaryDirectory() as folder:
         model = first_model(data, seed)
         session = LoopSession(
-            model, method, data, settings(epochs, seed), torch.device("cpu"), Path(folder), f"{name}, seed {seed}"
+            model,
+            method,
+            data,
+            config(),
+            Plan(epochs, [epochs], BATCH, seed),
+            torch.device("cpu"),
+            Path(folder),
+            f"{name}, seed {seed}",
         )
         method.fit(session)
     return model

@@ -34,9 +34,10 @@ from isthmus.core import plugins
 from isthmus.core.device import make_deterministic
 from isthmus.data.batch import Batch
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
+from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise, same_for_all
 from isthmus.training.data import TrainingData
-from isthmus.training.loop import LoopSession, Settings, kept_epochs
+from isthmus.training.loop import LoopSession, Plan, kept_epochs
 
 CLASSES, WIDTH, DIM, RATE = 10, 256, 384, 1e-3
 HEADS = (SOURCE_ONLY, "dann", "mmd", "coral", "mcc", "cdan")
@@ -80,22 +81,27 @@ def new_method(name: str, count: int) -> Method:
     return method
 
 
-def settings(epochs: int, batch_size: int, images: bool) -> Settings:
-    """Returns how our loop trains."""
-    precision: Any = "bf16" if images else "none"
-    return Settings(epochs, kept_epochs(epochs, 4), batch_size, RATE, 0.1, 0.01, 10.0, 0, precision=precision)
-
-
-def session(name: str, data: TrainingData, how: Settings, folder: Path) -> LoopSession:
+def session(
+    name: str,
+    data: TrainingData,
+    epochs: int,
+    batch_size: int,
+    folder: Path,
+    model: Classifier | None = None,
+    device: torch.device = torch.device("cpu"),  # noqa: B008 - not changed
+) -> LoopSession:
     """Returns a session that has not begun."""
-    method = new_method(name, len(data.target_train))
-    return LoopSession(new_model(data.images), method, data, how, torch.device("cpu"), folder, name)
+    method, model = new_method(name, len(data.target_train)), model or new_model(data.images)
+    precision: Any = "bf16" if data.images else "none"
+    config = ModelConfig(mode="full", backbone={}, learning_rate=RATE, weight_decay=0.01, precision=precision)
+    plan = Plan(epochs, kept_epochs(epochs, 4), batch_size, 0)
+    return LoopSession(model.to(device), method.to(device), data, config, plan, device, folder, name)
 
 
 def heads_by_ours(name: str, data: TrainingData, steps: int) -> None:
     """Trains heads as the stage `train` does."""
     with tempfile.TemporaryDirectory() as folder:
-        opened = session(name, data, settings(steps // data.steps(64), 64, False), Path(folder))
+        opened = session(name, data, steps // data.steps(64), 64, Path(folder))
         opened.method.fit(opened)
 
 
@@ -150,7 +156,7 @@ def by_pytorch_adapt(name: str, data: TrainingData, steps: int, size: int) -> No
 def full_by_ours(name: str, data: TrainingData, size: int) -> float:
     """Trains an epoch of whole images; returns the seconds of its steps, without what ends the epoch."""
     with tempfile.TemporaryDirectory() as folder:
-        opened = session(name, data, settings(1, size, True), Path(folder))
+        opened = session(name, data, 1, size, Path(folder))
         epoch = opened.epochs()
         next(epoch)
         start = time.process_time()

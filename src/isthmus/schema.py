@@ -13,7 +13,8 @@ from isthmus.gates.judge import FOLDER
 from isthmus.models import ModelConfig
 from isthmus.monitoring.drift import WatchParams
 from isthmus.registry.lineage.git_remote import LineageParams
-from isthmus.stages import pretrain, train
+from isthmus.stages import train
+from isthmus.training.masked import PretrainConfig
 
 _NAMED = {"methods": "adapt.methods", "pairs": "data.pairs", "gates": FOLDER}  # each key names a plugin
 
@@ -23,7 +24,7 @@ def schema() -> dict[str, Any]:
     fields: dict[str, Any] = {
         "scenarios": (dict[str, Scenario], ...),
         "models": (dict[str, ModelConfig], ...),
-        "pretraining": (Optional[dict[str, pretrain.PretrainConfig]], None),  # noqa: UP045
+        "pretraining": (Optional[dict[str, PretrainConfig]], None),  # noqa: UP045
     }
     fields |= {section: (_plugins(section, folder), ...) for section, folder in _NAMED.items()}
     for params in (*(stage.Params for stage in (*STAGES, train)), WatchParams, LineageParams):

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from isthmus.adapt import Method, Shape
 from isthmus.core import plugins
 from isthmus.data.batch import Batch
+from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
 from isthmus.training.data import TrainingData
-from isthmus.training.loop import LoopSession, Settings, kept_epochs
+from isthmus.training.loop import LoopSession, Plan, kept_epochs
 
 CLASSES, WIDTH, INPUTS = 3, 6, 5
 
@@ -89,12 +90,15 @@ def session(
     **changes: object,
 ) -> LoopSession:
     images = built.needs == "images"
-    settings = replace(Settings(epochs, kept_epochs(epochs, 2), 16, 0.01, 0.1, 1e-3, 10.0, 3), **changes)  # type: ignore[arg-type]
+    plan = Plan(epochs, kept_epochs(epochs, 2), 16, 3)
+    of_plan = {name: changes.pop(name) for name in list(changes) if hasattr(plan, name)}
+    config = ModelConfig(mode="full", backbone={}, **({"learning_rate": 0.01} | changes))
     return LoopSession(
         model or classifier(images=images),
         built,
         given or data(images=images),
-        settings,
+        config,
+        replace(plan, **of_plan),  # type: ignore[arg-type]
         torch.device("cpu"),
         folder,
         "test",

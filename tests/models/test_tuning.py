@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from isthmus.core.errors import ConfigError
+from isthmus.models import ModelConfig
 from isthmus.models.recipe import Tuning
 from isthmus.models.tuning import distance_to_start, layers, merged, prepare, unfreeze
 from isthmus.training import loop
@@ -178,7 +179,9 @@ def test_a_frozen_layer_does_not_move_before_its_turn(tmp_path: Path) -> None:
 def test_each_layer_learns_at_its_share_of_the_one_after_it() -> None:
     model = classifier(images=True, network=vit())
 
-    optimiser = make_optimiser(model, nn.Identity(), 0.1, 0.5, 0.0, layer_decay=0.5)
+    rates: dict[str, Any] = {"learning_rate": 0.1, "backbone_rate": 0.5, "weight_decay": 0.0}
+    config = ModelConfig(mode="full", backbone={}, **rates, tuning=Tuning(layer_decay=0.5))
+    optimiser = make_optimiser(model, nn.Identity(), config)
 
     rates = {(g["name"], round(g["full_rate"], 9), g["weight_decay"]) for g in optimiser.param_groups}
     layer_rates = {("backbone", 0.05 * 0.5**power, 0.0) for power in (3, 2, 1, 0)}

@@ -17,13 +17,14 @@ from isthmus.models.patch_memory import PatchMemory, conformal_threshold
 from isthmus.models.recipe import Memory
 from isthmus.stages import train
 from isthmus.training.data import TrainingData
-from isthmus.training.loop import LoopSession, Settings
+from isthmus.training.loop import LoopSession, Plan
 from isthmus.training.memory import check_head, memorise_good, why_left_out
 from tests.adapt.small_session import Array
 from tests.raw_folders import scenario
 
 COUNT, CELLS, WIDTH = 12, 4, 5
 OPTIONS = Memory(false_alarms=0.2, most=1000)
+CONFIG = ModelConfig(mode="frozen", backbone={}, head="memory", epochs=1)
 DOMAINS = ["old", "new"]
 
 
@@ -46,9 +47,7 @@ def run(name: str, rows: TrainingData, folder: Path, options: Memory = OPTIONS) 
     )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "epochs").mkdir(exist_ok=True)
-    made = LoopSession(
-        model, method, rows, Settings(1, [1], 4, 0.1, 0.1, 0.0, 10.0, 0), torch.device("cpu"), folder, name
-    )
+    made = LoopSession(model, method, rows, CONFIG, Plan(1, [1], 4, 0), torch.device("cpu"), folder, name)
     memorise_good(made, rows, options, DOMAINS)
     return made
 
@@ -127,7 +126,7 @@ def test_too_few_images_for_the_rate_and_one_group_alone_are_refused(tmp_path: P
 def test_methods_that_have_nothing_to_do_with_a_head_are_left_out() -> None:
     built = {
         n: plugins.load("adapt.methods", n).Config().build(Shape(2, 4, 1, 8, 0))
-        for n in ("mmd", "target_memory", "zscore")
+        for n in ("mmd", "target_memory", "zscore", "source_only")
     }
 
     assert why_left_out(built["mmd"], "memory") == "it trains a model, and head: memory trains nothing"

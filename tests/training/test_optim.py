@@ -8,8 +8,9 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, CosineAnnealingWarmResta
 
 from isthmus.core.config import validated
 from isthmus.core.errors import ConfigError
+from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Standardise
-from isthmus.models.recipe import Optimiser, Schedule
+from isthmus.models.recipe import Optimiser, Schedule, Tuning
 from isthmus.training.loop import kept_epochs
 from isthmus.training.optim import make_optimiser, rate_factor, set_rate, weight_decay_groups
 
@@ -20,8 +21,13 @@ class Parts(nn.Module):
         self.backbone, self.bottleneck, self.head = nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 2)
 
 
+def config(rate: float, backbone_rate: float, weight_decay: float, **more: Any) -> ModelConfig:
+    rates = {"learning_rate": rate, "backbone_rate": backbone_rate, "weight_decay": weight_decay}
+    return ModelConfig(mode="full", backbone={}, **rates, **more)
+
+
 def test_the_backbone_learns_at_its_share_and_empty_groups_are_left_out() -> None:
-    optimiser = make_optimiser(Parts(), nn.Identity(), 0.01, 0.1, 0.0)
+    optimiser = make_optimiser(Parts(), nn.Identity(), config(0.01, 0.1, 0.0))
 
     assert {g["name"]: g["full_rate"] for g in optimiser.param_groups} == {  # with weight decay and without
         "backbone": pytest.approx(0.001),
@@ -34,7 +40,7 @@ def test_frozen_parameters_are_not_in_the_optimiser() -> None:
     model = Parts()
     model.head.requires_grad_(False)
 
-    names = {g["name"] for g in make_optimiser(model, nn.Linear(1, 1), 0.01, 0.1, 0.0).param_groups}
+    names = {g["name"] for g in make_optimiser(model, nn.Linear(1, 1), config(0.01, 0.1, 0.0)).param_groups}
 
     assert names == {"backbone", "bottleneck", "method"}
 
@@ -49,7 +55,7 @@ def test_the_rate_warms_up_and_ends_at_zero_and_never_leaves_its_range() -> None
 
 
 def test_set_rate_moves_every_group_and_returns_the_largest() -> None:
-    optimiser = make_optimiser(Parts(), nn.Identity(), 0.01, 0.1, 0.0)
+    optimiser = make_optimiser(Parts(), nn.Identity(), config(0.01, 0.1, 0.0))
 
     assert set_rate(optimiser, 0.0) == 0.0
     assert set_rate(optimiser, 1.0) == 0.01
@@ -128,7 +134,9 @@ def test_sgd_with_momentum_takes_torchs_steps() -> None:
     torch.manual_seed(0)
     model, reference = Parts(), Parts()
     reference.load_state_dict(model.state_dict())
-    ours = make_optimiser(model, nn.Identity(), 0.1, 1.0, 0.01, Optimiser(name="sgd", momentum=0.8, nesterov=True))
+    ours = make_optimiser(
+        model, nn.Identity(), config(0.1, 1.0, 0.01, optimiser=Optimiser(name="sgd", momentum=0.8, nesterov=True))
+    )
     groups = weight_decay_groups(reference, 0.01)
     theirs = torch.optim.SGD(groups, lr=0.1, momentum=0.8, nesterov=True)
 
@@ -161,7 +169,8 @@ def test_norms_and_biases_have_no_weight_decay_in_any_part() -> None:
     )
 
     for layer_decay in (1.0, 0.7):
-        optimiser = make_optimiser(model, nn.Linear(2, 2), 0.01, 0.1, 0.05, layer_decay=layer_decay)
+        given = config(0.01, 0.1, 0.05, tuning=Tuning(layer_decay=layer_decay))
+        optimiser = make_optimiser(model, nn.Linear(2, 2), given)
         decays = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
 
         for name, parameter in model.named_parameters():
@@ -188,7 +197,7 @@ def test_groups_are_those_of_timm(architecture: str) -> None:
     model.backbone = nn.Module()
     model.backbone.network = network
 
-    layered = make_optimiser(model, nn.Identity(), 1.0, 1.0, 0.05, layer_decay=0.7).param_groups
+    layered = make_optimiser(model, nn.Identity(), config(1.0, 1.0, 0.05, tuning=Tuning(layer_decay=0.7))).param_groups
 
     assert held([g for g in layered if g["name"] == "backbone"]) == held(
         param_groups_layer_decay(network, 0.05, excepted, layer_decay=0.7)

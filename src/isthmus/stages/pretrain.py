@@ -8,15 +8,14 @@ method on this backbone, source_only too, stands on images of the target.
 
 import shutil
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 from safetensors.torch import save_file
 
 from isthmus.core.code.fingerprint import Code
 from isthmus.core.config import Config
-from isthmus.core.device import DeviceName, make_deterministic, pick_device
+from isthmus.core.device import make_deterministic, pick_device
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, write_json
 from isthmus.core.seeds import derive_seed
@@ -27,27 +26,7 @@ from isthmus.models import ModelConfig
 from isthmus.models.classifier import Standardise, same_for_all
 from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import Checkpoint, checkpoint_key
-from isthmus.training.masked import MaskedImages, Masking, pretrain
-
-
-class PretrainConfig(Config):
-    """A section under `pretraining:`, named as its scenario. The paper's values but for rate and epochs."""
-
-    weights: str = Field(
-        "auto", description="where the network starts: as models: backbone.weights; random: from nothing"
-    )
-    domains: Literal["both", "source"] = Field(
-        "both", description="source: no target image is used, so that source_only sees none"
-    )
-    epochs: int = Field(20, ge=1, description="of all training images of the domains")
-    batch_size: int = Field(64, ge=1, description="[image]")
-    learning_rate: float = Field(1e-4, gt=0, description="of AdamW")
-    weight_decay: float = Field(0.05, ge=0, description="of AdamW")
-    unit: int = Field(2, ge=1, description="side of a masked square [patch]; the paper's are 32 [pixel]")
-    ratio: float = Field(0.6, gt=0, lt=1, description="of masked squares [share]")
-    shift_pixels: int = Field(2, ge=0, description="images are shifted by up to this many [pixel]")
-    threads: int = Field(2, ge=1, description="of the CPU")
-    device: DeviceName = "auto"
+from isthmus.training.masked import MaskedImages, PretrainConfig, pretrain
 
 
 class Params(Config):
@@ -103,12 +82,8 @@ def run(params: Params, *, manifest: Path, prepared: Path, cache: Path, checkpoi
     inputs = [manifest, prepared / "index.parquet", prepared / "facts.json"]
     key = checkpoint_key({**facts, "seed": seed, "backbone": options}, inputs, Code().fingerprint("pretrain"))
     work = checkpoints / f"pretrain-{key}"
-    settings = Masking(
-        chosen.epochs, chosen.batch_size, chosen.learning_rate, chosen.weight_decay, chosen.unit, chosen.ratio,
-        chosen.shift_pixels, seed,
-    )  # fmt: skip
     standardise = Standardise(same_for_all(built.mean, 1), same_for_all(built.std, 1)).to(device)
-    losses = pretrain(model, standardise, images, rows, settings, device, Checkpoint(work))
+    losses = pretrain(model, standardise, images, rows, chosen, seed, device, Checkpoint(work))
     with atomic_folder(pretrained) as folder:
         tensors = {name: value.contiguous().cpu() for name, value in model.network.state_dict().items()}
         save_file(tensors, folder / "backbone.safetensors")

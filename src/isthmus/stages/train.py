@@ -61,7 +61,7 @@ from isthmus.training.data import (
 )
 from isthmus.training.devices import Devices, launch, must_launch, open_devices
 from isthmus.training.extents import fit_extents
-from isthmus.training.loop import LoopSession, Settings, check_early_stop, kept_epochs, planned_epochs
+from isthmus.training.loop import LoopSession, Plan, check_early_stop, kept_epochs, planned_epochs
 from isthmus.training.memory import check_head, check_trains_nothing, memorise, memorise_good, why_left_out
 from isthmus.training.statistics import feature_statistics
 
@@ -321,26 +321,8 @@ def open_session(
     if scenario.annotation_config().boxes:
         model.extents = fit_extents(model.backbone, data, _extents(prepared, features), method.views, derived)
     epochs = _epochs(params, method, data)
-    settings = Settings(
-        epochs,
-        _kept(params, epochs),
-        _batch_size(params),
-        model_config.learning_rate,
-        model_config.backbone_rate,
-        model_config.weight_decay,
-        model_config.clip,
-        derived,
-        model_config.optimiser,
-        model_config.schedule,
-        model_config.accumulate,
-        model_config.precision,
-        model_config.average,
-        model_config.label_smoothing,
-        model_config.early_stop,
-        model_config.tuning,
-        method.phases,
-    )
-    return LoopSession(model.to(device), method.to(device), data, settings, device, folder, name, devices)
+    plan = Plan(epochs, _kept(params, epochs), _batch_size(params), derived, method.phases)
+    return LoopSession(model.to(device), method.to(device), data, params.model, plan, device, folder, name, devices)
 
 
 def _batch_size(params: Params) -> int:

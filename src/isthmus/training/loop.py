@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from isthmus.core.files import atomic_file
 from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch, softened
+from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder
-from isthmus.models.recipe import EarlyStop, Optimiser, Schedule, Tuning
+from isthmus.models.recipe import EarlyStop
 from isthmus.models.tuning import distance_to_start, merged, trained_share, unfreeze
 from isthmus.training.checkpoint import Checkpoint
 from isthmus.training.data import TrainingData
@@ -37,52 +38,22 @@ SECONDS_BETWEEN_CHECKPOINTS = 2.0  # an epoch on cached features is far shorter 
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How one seed trains.
+class Plan:
+    """What one seed does beside its model's settings.
 
     Attributes:
         epochs: in all, of all phases.
         kept: epochs whose weights, logits and embeddings are written: the candidates.
         batch_size: rows of each role a step.
-        learning_rate: of all but the backbone.
-        backbone_rate: the backbone's [share] of it.
-        weight_decay: of AdamW.
-        clip: largest gradient norm.
         seed: of batches, dropout and views.
-        optimiser: of the shared step.
-        schedule: of the learning rate.
-        accumulate: batches whose gradients make one optimiser step.
-        precision: of the forward pass in training.
-        average: decay of the moving average of the weights, which is then what is scored and kept; 0: none.
-        label_smoothing: [share] spread over all classes.
-        early_stop: looks at kept epochs.
-        tuning: of the backbone; the model is prepared for it (`models.tuning.prepare`).
         phases: of the method, each with a learning-rate schedule of its own.
     """
 
     epochs: int
     kept: list[int]
     batch_size: int
-    learning_rate: float
-    backbone_rate: float
-    weight_decay: float
-    clip: float
     seed: int
-    optimiser: Optimiser = Optimiser()  # noqa: RUF009 - frozen
-    schedule: Schedule = Schedule()  # noqa: RUF009 - frozen
-    accumulate: int = 1
-    precision: Literal["none", "bf16", "fp16"] = "none"
-    average: float = 0.0
-    label_smoothing: float = 0.0
-    early_stop: EarlyStop = EarlyStop()  # noqa: RUF009 - frozen
-    tuning: Tuning = Tuning()  # noqa: RUF009 - frozen
     phases: int = 1
-
-    @property
-    def plain_step(self) -> bool:
-        """Whether a step is one that a method with optimisers of its own does too."""
-        used = (self.optimiser.name, self.accumulate, self.precision, self.average)
-        return (*used, self.tuning.layer_decay, self.tuning.l2_sp) == ("adamw", 1, "none", 0.0, 1.0, 0.0)
 
 
 def check_early_stop(config: EarlyStop, method: Method, name: str) -> None:
@@ -118,7 +89,8 @@ class LoopSession:
         model: on the device.
         method: on the device.
         data: rows by role.
-        settings: see `Settings`.
+        config: of the model, as params.yaml has it.
+        plan: see `Plan`.
         device: where batches go.
         folder: working folder of this seed, outside the stage's outputs: checkpoint, curves, kept epochs.
         name: shown with the progress.
@@ -133,7 +105,8 @@ class LoopSession:
         model: Classifier,
         method: Method,
         data: TrainingData,
-        settings: Settings,
+        config: ModelConfig,
+        plan: Plan,
         device: torch.device,
         folder: Path,
         name: str,
@@ -145,22 +118,14 @@ class LoopSession:
         self.model = model
         self.method = method
         self.device = device
-        self.optimiser = make_optimiser(
-            model,
-            method,
-            settings.learning_rate,
-            settings.backbone_rate,
-            settings.weight_decay,
-            settings.optimiser,
-            settings.tuning.layer_decay,
-        )
+        self.optimiser = make_optimiser(model, method, config)
         self._start = [(p, p.detach().clone()) for p in model.backbone.parameters() if p.requires_grad]
         self._network = model.backbone.network if isinstance(model.backbone, Encoder) else model.backbone
         self._tuned = [name for name, p in self._network.named_parameters() if p.requires_grad]
-        self._data, self._settings, self._folder, self._name = data, settings, folder, name
+        self._data, self._config, self._plan, self._folder, self._name = data, config, plan, folder, name
         self._checkpoint = Checkpoint(folder)
         self._remembered: dict[str, Stateful] = {"model": model, "method": method, "optimiser": self.optimiser}
-        self._planned = settings.epochs * data.steps(settings.batch_size)
+        self._planned = plan.epochs * data.steps(plan.batch_size)
         self._steps = self._epoch = 0
         self._curves: list[dict[str, Any]] = []
         self._sums: dict[str, float] = {}
@@ -184,16 +149,16 @@ class LoopSession:
         if self._waiting == 0:
             self._rate = set_rate(self.optimiser, self._rate_factor())
             self.optimiser.zero_grad(set_to_none=True)
-        if self._settings.tuning.l2_sp:
-            losses = losses | {"l2_sp": self._settings.tuning.l2_sp * distance_to_start(self._start)}
+        if self._config.tuning.l2_sp:
+            losses = losses | {"l2_sp": self._config.tuning.l2_sp * distance_to_start(self._start)}
         total = torch.stack(list(losses.values())).sum()
         if (
             total.isfinite()
         ):  # a NaN step would destroy the weights; the curve shows it, and `select` drops the candidate
-            self._scaler.scale(total / self._settings.accumulate).backward()
+            self._scaler.scale(total / self._config.accumulate).backward()
             self._summed += 1
         self._waiting += 1
-        if self._waiting == self._settings.accumulate:
+        if self._waiting == self._config.accumulate:
             self._update()
         self.record(losses)
 
@@ -206,18 +171,18 @@ class LoopSession:
             self._sums[name] = self._sums.get(name, 0.0) + value
         now = time.monotonic()
         if self._leads and now - self._told >= SECONDS_BETWEEN_LINES:
-            self._tell_step(self._noted * self._settings.batch_size / max(now - self._epoch_start, 1e-9))
+            self._tell_step(self._noted * self._plan.batch_size / max(now - self._epoch_start, 1e-9))
             self._told = now
 
     def _prepare_options(self) -> None:
-        settings = self._settings
-        check_early_stop(settings.early_stop, self.method, self._name)
+        config = self._config
+        check_early_stop(config.early_stop, self.method, self._name)
         for group in self.optimiser.param_groups:
-            group["plain_step"] = settings.plain_step  # `adapt.alternating` refuses to stand beside another
-        self.model.precision = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[settings.precision]
-        self._scaler = torch.amp.GradScaler(self.device.type, enabled=settings.precision == "fp16")
-        self._average = Teacher(settings.average) if settings.average else None
-        if settings.precision == "fp16":
+            group["plain_step"] = _is_plain(config)  # `adapt.alternating` refuses to stand beside another
+        self.model.precision = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+        self._scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
+        self._average = Teacher(config.average) if config.average else None
+        if config.precision == "fp16":
             self.remember("scaler", self._scaler)
         if self._average is not None:
             self._average.begin(self.model)
@@ -225,20 +190,20 @@ class LoopSession:
 
     def _rate_factor(self) -> float:
         watched = [line["plateau_watch"] for line in self._curves if line.get("plateau_watch") is not None]
-        phases = self._settings.phases
+        phases = self._plan.phases
         here = 1.0 if self.progress == 1.0 else self.progress * phases % 1.0
-        return rate_factor(here, self._settings.schedule, self._settings.epochs // phases, watched)
+        return rate_factor(here, self._config.schedule, self._plan.epochs // phases, watched)
 
     def _update(self) -> None:
         """Steps the optimiser with the mean gradient of the batches since the last step."""
         if self._summed:
             self._scaler.unscale_(self.optimiser)
             parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
-            if self._summed < self._settings.accumulate:  # the epoch's last few, or losses that were not finite
+            if self._summed < self._config.accumulate:  # the epoch's last few, or losses that were not finite
                 for parameter in parameters:
                     if parameter.grad is not None:
-                        parameter.grad.mul_(self._settings.accumulate / self._summed)
-            nn.utils.clip_grad_norm_(parameters, self._settings.clip)
+                        parameter.grad.mul_(self._config.accumulate / self._summed)
+            nn.utils.clip_grad_norm_(parameters, self._config.clip)
             self._scaler.step(self.optimiser)
             self._scaler.update()
             if self._average is not None:
@@ -254,7 +219,7 @@ class LoopSession:
     @property
     def clip(self) -> float:
         """Largest gradient norm; see `adapt.Session`."""
-        return self._settings.clip
+        return self._config.clip
 
     @property
     def trained_share(self) -> float:
@@ -264,7 +229,7 @@ class LoopSession:
     @property
     def full_rate(self) -> float:
         """The learning rate of all but the backbone, before the schedule."""
-        return self._settings.learning_rate
+        return self._config.learning_rate
 
     def remember(self, name: str, thing: Stateful) -> None:
         """Adds to the checkpoint; see `adapt.Session`."""
@@ -274,28 +239,28 @@ class LoopSession:
         """Yields epochs still to do; see `adapt.Session`."""
         self._restore()
         saved = time.monotonic()
-        for epoch in range(self._epoch + 1, self._settings.epochs + 1):
-            if should_stop(self._curves, self._settings.early_stop.patience):
+        for epoch in range(self._epoch + 1, self._plan.epochs + 1):
+            if should_stop(self._curves, self._config.early_stop.patience):
                 break
             start, before = time.monotonic(), self._steps
             self._epoch_start = start
             self._epoch = epoch
-            torch.manual_seed(derive_seed(self._settings.seed, "epoch", epoch))
+            torch.manual_seed(derive_seed(self._plan.seed, "epoch", epoch))
             self.model.train()
             self.method.train()
-            if self._settings.tuning.unfreeze_every:
-                unfreeze(self._network, self._tuned, epoch, self._settings.tuning.unfreeze_every)
+            if self._config.tuning.unfreeze_every:
+                unfreeze(self._network, self._tuned, epoch, self._config.tuning.unfreeze_every)
             yield epoch
             self._finish_epoch()
             now = time.monotonic()
-            last = epoch == self._settings.epochs
+            last = epoch == self._plan.epochs
             if self._leads and (now - saved >= SECONDS_BETWEEN_CHECKPOINTS or last):
                 self._save()
                 saved = time.monotonic()
             if self._leads and (now - start > 1.0 or last):
-                self._tell((self._steps - before) * self._settings.batch_size / max(now - start, 1e-9))
-        if self._epoch < self._settings.epochs and self._leads:
-            best = fill_left_out(self._folder / "epochs", self._curves, self._settings.epochs, self._settings.kept)
+                self._tell((self._steps - before) * self._plan.batch_size / max(now - start, 1e-9))
+        if self._epoch < self._plan.epochs and self._leads:
+            best = fill_left_out(self._folder / "epochs", self._curves, self._plan.epochs, self._plan.kept)
             log(f"{self._name}: stopped early after epoch {self._epoch}, epoch {best} was the best kept one")
 
     def batches(self) -> Iterator[Batch]:
@@ -303,21 +268,21 @@ class LoopSession:
         method = self.method
         for batch in self._data.batches(
             self._epoch,
-            self._settings.batch_size,
-            self._settings.seed,
+            self._plan.batch_size,
+            self._plan.seed,
             target=method.sees_target,
             strong=method.strong_view,
             views=method.views,
         ):
             here = batch.to(self.device)
-            smoothing = self._settings.label_smoothing
+            smoothing = self._config.label_smoothing
             yield softened(here, self._classes, smoothing) if smoothing else here
 
     def labelled_batches(self) -> Iterator[Batch]:
         """Yields all labelled training rows in order; see `adapt.Session`."""
         rows = self._data.labelled(self.method.sees_target)
-        for start, (inputs, domains) in enumerate(self._data.in_order(rows, self._settings.batch_size)):
-            first = start * self._settings.batch_size
+        for start, (inputs, domains) in enumerate(self._data.in_order(rows, self._plan.batch_size)):
+            first = start * self._plan.batch_size
             labels = torch.from_numpy(self._data.labels[rows[first : first + len(inputs)]])
             yield Batch(inputs, domains, labels, torch.empty(0, dtype=torch.int64)).to(self.device)
 
@@ -325,7 +290,7 @@ class LoopSession:
         """Yields all target training rows in order; see `adapt.Session`."""
         assert self.method.sees_target, "a method that must not see the target asked for it"
         first = 0
-        for inputs, domains in self._data.in_order(self._data.target_train, self._settings.batch_size):
+        for inputs, domains in self._data.in_order(self._data.target_train, self._plan.batch_size):
             index = torch.arange(first, first + len(inputs))
             first += len(inputs)
             yield Batch(inputs, domains, torch.empty(0, dtype=torch.int64), index).to(self.device)
@@ -352,11 +317,11 @@ class LoopSession:
         }
         if isinstance(self.model.backbone, Encoder):
             line["trained_share"] = trained_share(self._network)
-        kept = self._epoch in self._settings.kept
-        if self._settings.schedule.name == "plateau":
-            line["plateau_watch"] = self._watch(self._settings.schedule.watch, logits, truth)
-        if self._settings.early_stop.patience and kept:
-            line["early_stop_watch"] = self._watch(self._settings.early_stop.watch, logits, truth)
+        kept = self._epoch in self._plan.kept
+        if self._config.schedule.name == "plateau":
+            line["plateau_watch"] = self._watch(self._config.schedule.watch, logits, truth)
+        if self._config.early_stop.patience and kept:
+            line["early_stop_watch"] = self._watch(self._config.early_stop.watch, logits, truth)
         self._curves.append(line)
         if kept:
             self._keep()
@@ -405,7 +370,7 @@ class LoopSession:
         model.eval()
         found: dict[str, list[NDArray[np.float32]]] = {"logits": [], "embeddings": [], "maps": [], "extents": []}
         whole = self._data.images or self._data.inputs.take(rows[:1]).ndim == 3
-        size = self._settings.batch_size if whole else max(1, 4096 // cells) * cells
+        size = self._plan.batch_size if whole else max(1, 4096 // cells) * cells
         for inputs, domains in self._data.in_order(rows, size):
             outputs = model(inputs.to(self.device), domains.to(self.device))
             seen = outputs.features.float()
@@ -430,13 +395,13 @@ class LoopSession:
         for name, thing in self._remembered.items():
             thing.load_state_dict(saved["state"][name])
         self._epoch, self._steps, self._curves = saved["epoch"], saved["steps"], saved["curves"]
-        log(f"{self._name}: resumes after epoch {self._epoch} of {self._settings.epochs}")
+        log(f"{self._name}: resumes after epoch {self._epoch} of {self._plan.epochs}")
 
     def _tell_step(self, rate: float) -> None:
         parts = [f"{name.removeprefix('loss_')} {value / self._noted:.4g}" for name, value in self._sums.items()]
-        steps = self._data.steps(self._settings.batch_size)
+        steps = self._data.steps(self._plan.batch_size)
         log(
-            f"{self._name}: epoch {self._epoch}/{self._settings.epochs}, step {min(self._noted, steps)}/{steps}:"
+            f"{self._name}: epoch {self._epoch}/{self._plan.epochs}, step {min(self._noted, steps)}/{steps}:"
             f" loss {', '.join(parts)}, {rate:.0f} images/s"
         )
 
@@ -450,7 +415,13 @@ class LoopSession:
         shown = [f"loss {', '.join(parts)}"] if parts else []  # a head that remembers has no loss
         accuracy = last["source_val_accuracy"]
         shown += [] if accuracy is None else [f"source val {accuracy:.3f}"]
-        log(f"{self._name}: epoch {self._epoch}/{self._settings.epochs}: {', '.join(shown)}, {rate:.0f} images/s")
+        log(f"{self._name}: epoch {self._epoch}/{self._plan.epochs}: {', '.join(shown)}, {rate:.0f} images/s")
+
+
+def _is_plain(config: ModelConfig) -> bool:
+    """Says whether a step is one that a method with optimisers of its own does too."""
+    used = (config.optimiser.name, config.accumulate, config.precision, config.average)
+    return (*used, config.tuning.layer_decay, config.tuning.l2_sp) == ("adamw", 1, "none", 0.0, 1.0, 0.0)
 
 
 def kept_epochs(epochs: int, keep: int) -> list[int]:

@@ -9,14 +9,16 @@ the network starts from given weights instead of random ones; an image is moved 
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
+from isthmus.core.config import Config
+from isthmus.core.device import DeviceName
 from isthmus.core.errors import ConfigError
 from isthmus.core.progress import log
 from isthmus.core.seeds import derive_seed
@@ -31,29 +33,24 @@ SECONDS_BETWEEN_CHECKPOINTS = 30.0
 _CLIP = 5.0  # largest gradient norm; the authors'
 
 
-@dataclass(frozen=True)
-class Masking:
-    """How one run learns.
+class PretrainConfig(Config):
+    """A section under `pretraining:`, named as its scenario. The paper's values but for rate and epochs."""
 
-    Attributes:
-        epochs: in all.
-        batch_size: [image].
-        learning_rate: of AdamW; it rises over a tenth of the steps and falls by cosine.
-        weight_decay: of AdamW; norms and biases have none.
-        unit: side of a masked square [patch].
-        ratio: of masked squares [share].
-        shift_pixels: each image is moved by up to this many [pixel].
-        seed: of masks, moves, order and the first weights of token and decoder.
-    """
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    unit: int
-    ratio: float
-    shift_pixels: int
-    seed: int
+    weights: str = Field(
+        "auto", description="where the network starts: as models: backbone.weights; random: from nothing"
+    )
+    domains: Literal["both", "source"] = Field(
+        "both", description="source: no target image is used, so that source_only sees none"
+    )
+    epochs: int = Field(20, ge=1, description="of all training images of the domains")
+    batch_size: int = Field(64, ge=1, description="[image]")
+    learning_rate: float = Field(1e-4, gt=0, description="of AdamW")
+    weight_decay: float = Field(0.05, ge=0, description="of AdamW")
+    unit: int = Field(2, ge=1, description="side of a masked square [patch]; the paper's are 32 [pixel]")
+    ratio: float = Field(0.6, gt=0, lt=1, description="of masked squares [share]")
+    shift_pixels: int = Field(2, ge=0, description="images are shifted by up to this many [pixel]")
+    threads: int = Field(2, ge=1, description="of the CPU")
+    device: DeviceName = "auto"
 
 
 class MaskedImages(nn.Module):
@@ -128,7 +125,8 @@ def pretrain(
     standardise: Standardise,
     inputs: Inputs,
     rows: NDArray[np.int64],
-    settings: Masking,
+    config: PretrainConfig,
+    seed: int,
     device: torch.device,
     checkpoint: Checkpoint,
 ) -> list[float]:
@@ -139,26 +137,27 @@ def pretrain(
         standardise: of the network; its first domain stands for every image.
         inputs: images of the scenario.
         rows: places of those to learn from.
-        settings: see `Masking`.
+        config: of the run.
+        seed: of masks, moves, order and the first weights of token and decoder.
         device: where batches go.
         checkpoint: of this run.
     """
-    optimiser = torch.optim.AdamW(weight_decay_groups(model, settings.weight_decay), fused=True)
+    optimiser = torch.optim.AdamW(weight_decay_groups(model, config.weight_decay), fused=True)
     losses: list[float] = []
     if saved := checkpoint.load():
         model.load_state_dict(saved["model"])
         optimiser.load_state_dict(saved["optimiser"])
         losses = saved["losses"]
-        log(f"pretrain: resumes after epoch {len(losses)} of {settings.epochs}")
+        log(f"pretrain: resumes after epoch {len(losses)} of {config.epochs}")
     told = time.monotonic()
     model.train()
-    for epoch in range(len(losses) + 1, settings.epochs + 1):
-        steps = -(-len(rows) // settings.batch_size)
+    for epoch in range(len(losses) + 1, config.epochs + 1):
+        steps = -(-len(rows) // config.batch_size)
         total = 0.0
-        for step, (images, masks) in enumerate(_batches(model.patch, inputs, rows, settings, epoch)):
-            share = rate_factor(((epoch - 1) * steps + step) / (settings.epochs * steps), Schedule(warm_up=0.1))
+        for step, (images, masks) in enumerate(_batches(model.patch, inputs, rows, config, seed, epoch)):
+            share = rate_factor(((epoch - 1) * steps + step) / (config.epochs * steps), Schedule(warm_up=0.1))
             for group in optimiser.param_groups:
-                group["lr"] = settings.learning_rate * share
+                group["lr"] = config.learning_rate * share
             zeros = torch.zeros(len(images), dtype=torch.int64, device=device)
             pixels = standardise(images.to(device).float() / highest(images.dtype), zeros)
             hidden = masks.to(device)
@@ -169,8 +168,8 @@ def pretrain(
             optimiser.step()
             total += float(loss.detach()) * len(images)
         losses.append(total / len(rows))
-        log(f"pretrain: epoch {epoch}/{settings.epochs}: loss {losses[-1]:.4g}")
-        if time.monotonic() - told >= SECONDS_BETWEEN_CHECKPOINTS or epoch == settings.epochs:
+        log(f"pretrain: epoch {epoch}/{config.epochs}: loss {losses[-1]:.4g}")
+        if time.monotonic() - told >= SECONDS_BETWEEN_CHECKPOINTS or epoch == config.epochs:
             state = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "losses": losses}
             checkpoint.save(state)
             told = time.monotonic()
@@ -178,13 +177,13 @@ def pretrain(
 
 
 def _batches(
-    patch: int, inputs: Inputs, rows: NDArray[np.int64], settings: Masking, epoch: int
+    patch: int, inputs: Inputs, rows: NDArray[np.int64], config: PretrainConfig, seed: int, epoch: int
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yields images and masks of one epoch; they depend on seed and epoch alone."""
-    generator = torch.Generator().manual_seed(derive_seed(settings.seed, "masks", epoch))
+    generator = torch.Generator().manual_seed(derive_seed(seed, "masks", epoch))
     order = rows[torch.randperm(len(rows), generator=generator).numpy()]
-    for start in range(0, len(order), settings.batch_size):
-        images = torch.from_numpy(inputs.take(order[start : start + settings.batch_size])).permute(0, 3, 1, 2)
-        moved = weak_view(images.contiguous(), settings.shift_pixels, generator)
+    for start in range(0, len(order), config.batch_size):
+        images = torch.from_numpy(inputs.take(order[start : start + config.batch_size])).permute(0, 3, 1, 2)
+        moved = weak_view(images.contiguous(), config.shift_pixels, generator)
         height, width = (side // patch for side in images.shape[2:])
-        yield moved, random_masks(len(images), height, width, settings.unit, settings.ratio, generator)
+        yield moved, random_masks(len(images), height, width, config.unit, config.ratio, generator)

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from isthmus.models.recipe import Optimiser, Schedule
+from isthmus.models import ModelConfig
+from isthmus.models.recipe import Schedule
 from isthmus.models.tuning import layers
 
 _RISE, _FROM, _TO = 0.3, 1 / 25, 1 / 25e4  # of one_cycle: share of steps that rise; first and last rate (torch's own)
@@ -16,30 +17,24 @@ _RISE, _FROM, _TO = 0.3, 1 / 25, 1 / 25e4  # of one_cycle: share of steps that r
 def make_optimiser(
     model: nn.Module,
     method: nn.Module,
-    rate: float,
-    backbone_rate: float,
-    weight_decay: float,
-    chosen: Optimiser = Optimiser(),  # noqa: B008 - frozen
-    layer_decay: float = 1.0,
+    config: ModelConfig,
 ) -> torch.optim.Optimizer:
     """Returns the optimiser over groups named backbone, bottleneck, head and method; empty groups are left out.
 
     Args:
         model: with parts `backbone`, `bottleneck`, `head`.
         method: its own layers.
-        rate: learning rate of all but the backbone.
-        backbone_rate: the backbone's [share] of `rate`.
-        weight_decay: of matrices and kernels; norms, biases and what a network of timm excepts (position embeddings,
-            class token) have none, in groups of their own (AdamW: Loshchilov and Hutter, ICLR 2019; SGD: added to the
-            gradient).
-        chosen: which optimiser.
-        layer_decay: each layer of the backbone's network learns at this share of the one after it (Clark et al.,
-            ELECTRA, ICLR 2020, appendix A); its groups are all named backbone.
+        config: of the model. `weight_decay` is of matrices and kernels; norms, biases and what a network of timm
+            excepts (position embeddings, class token) have none, in groups of their own (AdamW: Loshchilov and Hutter,
+            ICLR 2019; SGD: added to the gradient). With `layer_decay` each layer of the backbone's network learns at
+            this share of the one after it (Clark et al., ELECTRA, ICLR 2020, appendix A); its groups are all named
+            backbone.
     """
+    rate, weight_decay, layer_decay = config.learning_rate, config.weight_decay, config.tuning.layer_decay
     groups: list[dict[str, Any]] = []
     for name in ("backbone", "bottleneck", "head", "method"):
         part = method if name == "method" else getattr(model, name)
-        full = rate * backbone_rate if name == "backbone" else rate
+        full = rate * config.backbone_rate if name == "backbone" else rate
         network = getattr(part, "network", part)
         if name == "backbone" and layer_decay < 1:
             found = _layer_groups(network, weight_decay, layer_decay)
@@ -50,6 +45,7 @@ def make_optimiser(
             groups.append(group | {"lr": here, "full_rate": here, "name": name})
     if not groups:  # a head that remembers: torch refuses an optimiser of nothing, not one of an empty group
         groups.append({"params": [], "lr": rate, "full_rate": rate, "name": "head"})
+    chosen = config.optimiser
     if chosen.name == "sgd":
         return torch.optim.SGD(groups, momentum=chosen.momentum, nesterov=chosen.nesterov, weight_decay=weight_decay)
     # fused: a loop over tensors in Python takes a third of a step on cached features
