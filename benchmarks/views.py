@@ -176,7 +176,7 @@ def _logits(
             ).method
             arrays = {}
             for seed in SEEDS:
-                logits = _trained(plain.model_copy(update={"method": options}), own, folder, seed, method)
+                logits = trained(plain.model_copy(update={"method": options}), own, folder, seed, method)
                 arrays |= {f"{where}-{seed}": logits[cells_of(places, data.cells)] for where, places in rows.items()}
             np.savez(kept, **arrays)
         with np.load(kept) as stored:
@@ -199,7 +199,8 @@ def _rows(folder: Path, out: Path, view: str, index: pd.DataFrame, target: str) 
     return CellRows(links, here)
 
 
-def _trained(params: train.Params, data: Any, folder: Path, seed: int, method: str) -> NDArray[np.float32]:
+def trained(params: train.Params, data: Any, folder: Path, seed: int, method: str) -> NDArray[np.float32]:
+    """Returns the logits of all cells `[N * T, K]` that one seed of a method has at its last epoch."""
     make_deterministic(1)
     with tempfile.TemporaryDirectory() as work:
         session = train.open_session(params, data, folder / "prepared", folder / "features", Path(work), seed, method)

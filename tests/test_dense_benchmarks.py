@@ -6,8 +6,9 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from benchmarks import published, views
+from benchmarks import pixels, published, views
 from benchmarks.methods import params_of
 from isthmus.data.augment.photometric import photometric_view
 from isthmus.data.shards import open_shard
@@ -49,6 +50,25 @@ def test_views_are_features_of_images_with_and_without_exchanged_light_and_dark_
     text = views.report([found | {"scenario": "seg_nuclei"}])
     assert "| views of both |" in text
     assert "| nearer: half, or none |" in text
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+def test_views_for_a_unet_are_compared_on_the_targets_training_masks(tmp_path: Path) -> None:
+    project = build_project(tmp_path, preprocess={"image_size": 96})
+    document = yaml.safe_load((project / "params.yaml").read_text())
+    unet = {"name": "monai", "architecture": "BasicUNet", "options": {"features": [4, 4, 8, 8, 8, 4]}}
+    steps = {"batch_size": 4, "epochs": 1, "max_steps": 4, "min_steps": 4}
+    document["models"]["cells"] = {"mode": "full", "backbone": unet, "head": "linear"} | steps
+    (project / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    folder = run_stages(project, "embed") / "out" / "demo"
+
+    found = pixels.measured(folder, tmp_path / "results", 1)
+
+    assert (found["images"], found["exchanges"]) == (6, True)
+    assert set(found["scores"]) == set(pixels.ANSWERS)
+    assert found["scores"]["source-only"][1:] == [0, 0]
+    assert "| demo | 6 |" in pixels.report([found])
 
 
 def result(scenario: str, source_only: float, half: float, none: float, **facts: bool) -> dict:
