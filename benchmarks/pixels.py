@@ -1,8 +1,8 @@
 """Compares views of the source for masks that a U-Net learns from whole images.
 
-`python -m benchmarks.pixels --out FOLDER --write . PROJECT/out/NAME...`: scenarios of masks whose model is in full mode,
-embedded. The network trains as the stage `train` does it, for each seed without views, with views, and with views of
-which half have light and dark exchanged. Settled on the target's TRAINING masks, and so only for pairs declared for
+`python -m benchmarks.pixels --out FOLDER --write . PROJECT/out/NAME...`: scenarios of masks whose model is in full
+mode, embedded. The network trains as the stage `train` does it, for each seed without views, with views, and with views
+of which half have light and dark exchanged. Settled on the target's TRAINING masks, and so only for pairs declared for
 development: no test mask is read. Every answer is the mean of the probabilities over seeds; intervals are by group.
 """
 
