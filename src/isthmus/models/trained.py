@@ -182,6 +182,7 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
         "domains": run["domains"],
         "grid": list(stored.grid),
         "images": stored.images,
+        "layer": stored.layer,
         "precision": stored.precision if model.mode == "frozen" else "float32",
         "extents": any(".extents." in name for name in tensors),
         "parts": [{"method": method, "seed": own, "epoch": epoch} for method, own, epoch in parts],
@@ -203,7 +204,7 @@ def load_trained(folder: Path) -> TrainedClassifier:
     domains = len(facts["domains"])
     pixels = Standardise(torch.zeros(domains, facts["channels"]), torch.ones(domains, facts["channels"]))
     grid = tuple(facts.get("grid", ()))  # models of older versions have none
-    encoder = CellEncoder(network, pixels, facts["images"]) if grid else Encoder(network, pixels)
+    encoder = CellEncoder(network, pixels, facts["images"], facts.get("layer")) if grid else Encoder(network, pixels)
     frozen = facts["mode"] == "frozen"
     if frozen:
         at_precision(encoder, facts.get("precision", "float32"), torch.device("cpu"))  # likewise
