@@ -89,8 +89,7 @@ class TrainedClassifier(nn.Module):
         if self.whole:
             of_images: Outputs = self.classifier(seen, domains)
             return of_images
-        cells = seen.flatten(0, 1)
-        of_cells: Outputs = self.classifier(cells, domains.repeat_interleave(seen.shape[1]))
+        of_cells: Outputs = self.classifier(seen, domains)
         return Outputs(
             of_cells.features.reshape(*seen.shape[:2], -1).mean(dim=1), of_cells.logits, extents=of_cells.extents
         )
@@ -248,7 +247,7 @@ def _classifier(
         head = PatchMemory(width, domains)
     classifier = Classifier(backbone, width, classes, facts["bottleneck"], facts["norm"], 0, facts["linear"], head)
     if facts.get("extents"):  # models of older versions do not say
-        classifier.extents = ExtentHead(width)
+        classifier.extents = ExtentHead(width, facts["grid"])
     return classifier
 
 

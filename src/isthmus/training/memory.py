@@ -46,8 +46,8 @@ def check_head(scenario: Scenario, model: ModelConfig) -> None:
         raise ConfigError(f"{where} is for task anomaly (got task: {scenario.task}). Set another head or task")
     if model.layer is not None and not scenario.annotation_config().by_place:
         raise ConfigError(
-            f"params.yaml: models.{scenario.model}.layer: is of cells, and task {scenario.task} has one row an image (got"
-            f" {model.layer}). Drop it"
+            f"params.yaml: models.{scenario.model}.layer: is of cells, and task {scenario.task} has one row an image"
+            f" (got {model.layer}). Drop it"
         )
 
 
