@@ -193,7 +193,11 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
 
 
 def load_trained(folder: Path) -> TrainedClassifier:
-    """Builds the classifier that `export_trained` wrote; every tensor must be there and fit."""
+    """Builds the classifier that `export_trained` wrote; every tensor must be there and fit.
+
+    Raises:
+        DataError: boxes are of a version without convolutions.
+    """
     facts, tensors = read_json(folder / FACTS), load_file(folder / WEIGHTS)
     config = ModelConfig(mode=facts["mode"], backbone=facts["backbone"]).backbone_config(f"{folder / FACTS}: backbone.")
     with torch.random.fork_rng(devices=[]):
@@ -247,6 +251,11 @@ def _classifier(
         head = PatchMemory(width, domains)
     classifier = Classifier(backbone, width, classes, facts["bottleneck"], facts["norm"], 0, facts["linear"], head)
     if facts.get("extents"):  # models of older versions do not say
+        if tensors[f"{prefix}.extents.layers.0.weight"].dim() != 4:
+            raise DataError(
+                "the model's edges of boxes are by cell, as an earlier version made them; this one has convolutions."
+                " Run 'isthmus run NAME' and publish the scenario again"
+            )
         classifier.extents = ExtentHead(width, facts["grid"])
     return classifier
 
