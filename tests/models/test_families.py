@@ -15,7 +15,8 @@ from isthmus.models import ModelConfig
 from isthmus.models.backbones import Backbone, small_cnn
 from isthmus.models.backbones.timm import Config
 from isthmus.models.classifier import Classifier, Features, Standardise
-from isthmus.models.embedding import store_backbone, stored_encoder
+from isthmus.models.embedding import read_facts, store_backbone, stored_encoder
+from isthmus.models.patch_memory import PatchMemory
 from isthmus.models.recipe import Tuning
 from isthmus.models.tokens import tokens
 from isthmus.models.trained import export_trained, load_trained
@@ -153,6 +154,42 @@ def test_tokens_of_an_earlier_layer_and_of_rectangles(family: str) -> None:
     assert first.values.shape[1] == first.rows * first.columns
     assert wide.columns == 2 * wide.rows
     assert not torch.equal(first.values[..., :8], tokens(built.network, images).values[:, : first.values.shape[1], :8])
+
+
+@pytest.mark.parametrize("family", ["ViT", "ConvNeXt"])
+def test_cells_of_an_earlier_layer_are_stored_and_exported_as_such(family: str, tmp_path: Path) -> None:
+    built, images = made(family), pictures(family).half()
+    architecture, small, side = SMALL[family]
+    options = {"name": "timm", "architecture": architecture, "options": small}
+    model = ModelConfig(mode="frozen", backbone=options, layer=0, head="memory", epochs=1)
+    features, trained = tmp_path / "features", tmp_path / "train" / "source_only"
+    domains = torch.zeros(2, dtype=torch.int64)
+
+    facts = store_backbone(features, built, model, 3, side, images=1)
+    encoder = stored_encoder(features, 2, torch.zeros(2, 3), torch.ones(2, 3))
+    found = answers_of(encoder, images, domains)
+
+    with torch.no_grad():
+        expected = tokens(built.network, images.float(), layer=0)
+    torch.testing.assert_close(found, expected.values)
+    assert (facts.feature_dim, facts.grid) == (found.shape[2], (expected.rows, expected.columns))
+    assert read_facts(features).layer == 0
+
+    (trained / "seeds" / "0" / "epochs").mkdir(parents=True)
+    width = facts.feature_dim
+    standardise = Standardise(torch.zeros(2, width), torch.ones(2, width))
+    head = PatchMemory(width, 2)
+    head.rows = torch.rand(5, width)
+    classifier = Classifier(Features(standardise), width, 2, width, "batch", 0, head=head).eval()
+    save_file(classifier.state_dict(), trained / "seeds" / "0" / "epochs" / "001.safetensors")
+    run = {"config": {"model": model.model_dump(mode="json")}, "classes": ["a", "b"], "domains": ["s", "t"]}
+    write_json(trained / "run.json", run)
+    export_trained(trained.parent, [("source_only", 0, 1)], features, 0, tmp_path / "model")
+    again = load_trained(tmp_path / "model").predict_all(images.permute(0, 2, 3, 1).numpy(), "s")
+
+    normalised = answers_of(stored_encoder(features, 2), images, domains).half().float()
+    with torch.no_grad():
+        np.testing.assert_allclose(again.maps, classifier(normalised, domains).maps.numpy(), atol=1e-4)
 
 
 def test_networks_without_a_grid_or_such_a_layer_say_so() -> None:

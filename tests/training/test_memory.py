@@ -148,6 +148,14 @@ def test_the_head_that_remembers_and_the_task_of_defects_stand_together() -> Non
         check_head(scenario(), remembers)
 
 
+def test_a_layer_is_of_tasks_with_cells_alone() -> None:
+    layered = ModelConfig(mode="frozen", backbone={"name": "small_cnn"}, layer=3)
+
+    check_head(scenario(task="segmentation"), layered)
+    with pytest.raises(ConfigError, match=r"layer: is of cells, and task classification has one row .* \(got 3\)"):
+        check_head(scenario(), layered)
+
+
 def test_target_images_that_a_person_called_defective_are_not_remembered() -> None:
     rows = data()
     labels = rows.labels.copy()

@@ -455,6 +455,7 @@ def test_mixed_labels_are_smoothed_too_and_reach_the_loss(tmp_path: Path) -> Non
             "class_weights: balanced and class_shares correct the",
         ),
         ({"mode": "frozen", "augment": {"erase": 0.5}}, "augment changes images, which frozen mode does not see"),
+        ({"mode": "full", "layer": 9}, "layer is of frozen features of cells. Set mode: frozen, or drop layer"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(section: dict[str, object], message: str) -> None:

@@ -87,7 +87,7 @@ class Outputs:
         features: float32 `[N, B]`, after the bottleneck: what methods align.
         logits: float32 `[N, K]`.
         maps: float32 `[N, T]`, of each cell of an image, above 0 where it looks like a defect; None: not of this head.
-        extents: float32 `[N, 4]`, where rows are cells of boxes, out of training (`models/extents.py`).
+        extents: float32 `[N, 4]`, where rows are cells of boxes of whole images (`models/extents.py`).
     """
 
     features: Tensor

@@ -34,6 +34,12 @@ class ModelConfig(Config):
         description="frozen: heads on cached features; full: every weight, on images"
     )
     backbone: dict[str, Any] = Field(description="name: a module of isthmus.models.backbones, and its options")
+    layer: int | None = Field(
+        None,
+        ge=0,
+        description="of tasks with cells: block of a vision transformer or stage of another network, from 0, whose"
+        " features cells have; none: the last (frozen mode)",
+    )
     bottleneck: int = Field(256, ge=2, description="width of the features that methods align")
     norm: Literal["batch", "layer"] = Field("batch", description="norm of the bottleneck")
     head: Literal["bottleneck", "linear", "knn", "memory"] = Field(
@@ -112,6 +118,8 @@ class ModelConfig(Config):
             raise ValueError("tuning needs a backbone that trains. Set mode: full, or drop tuning")
         if self.mode == "frozen" and self.augment != Augment():
             raise ValueError("augment changes images, which frozen mode does not see. Set mode: full, or drop augment")
+        if self.mode == "full" and self.layer is not None:
+            raise ValueError("layer is of frozen features of cells. Set mode: frozen, or drop layer")
         if self.class_weights == "balanced" and (self.sampling == "balanced" or self.class_shares):
             other = "class_shares" if self.class_shares else "sampling: balanced"
             raise ValueError(f"class_weights: balanced and {other} correct the same shares. Drop one of the two")

@@ -19,21 +19,23 @@ class CellEncoder(Encoder):
         network: a backbone of timm.
         standardise: of pixels.
         images: of one place that an example holds, one behind the other in its channels.
+        layer: whose features cells have (`models/tokens.py`); None: the network's end.
 
     Attributes:
         grid: rows and columns of cells of the last images.
     """
 
-    def __init__(self, network: nn.Module, standardise: Standardise, images: int = 1) -> None:
+    def __init__(self, network: nn.Module, standardise: Standardise, images: int = 1, layer: int | None = None) -> None:
         super().__init__(network, standardise)
         self.images = images
+        self.layer = layer
         self.grid = (0, 0)
 
     def forward(self, images: Tensor, domains: Tensor) -> Tensor:
         """Returns float32 `[N, T, D]` of images `[N, images * C, H, W]`; D is twice the network's for two images.
 
         Raises:
-            ConfigError: the network has no features by place.
+            ConfigError: the network has no features by place, or no such layer.
         """
         found = [self._of(part, domains) for part in images.chunk(self.images, dim=1)]
         if len(found) == 1:
@@ -41,6 +43,6 @@ class CellEncoder(Encoder):
         return torch.cat([(found[0] - found[1]).abs(), (found[0] + found[1]) / 2], dim=2)
 
     def _of(self, images: Tensor, domains: Tensor) -> Tensor:
-        seen = tokens(self.network, self.pixels(images, domains))
+        seen = tokens(self.network, self.pixels(images, domains), self.layer)
         self.grid = (seen.rows, seen.columns)
         return seen.values

@@ -107,7 +107,7 @@ class Classifier(nn.Module):
 
     Attributes:
         precision: type of the forward pass in training (autocast); None: float32.
-        extents: of boxes, on the backbone's features; None: rows are no cells of boxes.
+        extents: of boxes, on the backbone's features of whole images; None: rows are no cells of boxes.
     """
 
     def __init__(
@@ -141,9 +141,10 @@ class Classifier(nn.Module):
     def forward(self, inputs: Tensor, domains: Tensor) -> Outputs:
         """Returns features `[N, B]` and logits `[N, K]`, float32 also where `precision` names a shorter type.
 
-        Of images whose cells have features of their own, N are the cells, row by row of each image's grid.
         A shorter type is for training alone: what is scored and kept is computed as it will be served.
-        A head that remembers good cells takes `[N, T, D]`, and answers where in an image a defect is too.
+        A head that remembers good cells takes `[N, T, D]`, and answers where in an image a defect is too. Others answer
+        for each cell with N * T rows, where inputs are `[N, T, D]` or images whose cells have features of their own;
+        extents of boxes need that form, in which cells have a place.
         """
         if isinstance(self.head, PatchMemory):
             cells = self.backbone(inputs, domains)
@@ -151,12 +152,12 @@ class Classifier(nn.Module):
             return Outputs(cells.mean(dim=1), logits_of(maps), maps=maps)
         with torch.autocast(inputs.device.type, self.precision, enabled=self.training and self.precision is not None):
             seen = self.backbone(inputs, domains)
-            seen = seen.flatten(0, 1) if seen.dim() == 3 else seen  # images in, cells out
+            images, seen = seen, seen.flatten(0, -2)
             features = self.bottleneck(seen)
             logits = self.head(features)
         if self.training and self.precision is not None:
             return Outputs(features.float(), logits.float())
-        extents = None if self.extents is None or self.training else self.extents(seen)
+        extents = self.extents(images) if self.extents is not None and images.dim() == 3 else None
         return Outputs(features, logits, extents=extents)
 
 

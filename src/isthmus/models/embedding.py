@@ -40,6 +40,7 @@ class StoredBackbone:
         data_config: what images the weights were made for, and on whose word mean and std are.
         grid: rows and columns of cells, where each has features of its own; empty: an image has one row of features.
         images: of one place in an example.
+        layer: whose features the cells have; None: the network's end.
         precision: of the network's weights and layers when it made the features.
     """
 
@@ -53,6 +54,7 @@ class StoredBackbone:
     data_config: dict[str, Any] = field(default_factory=dict)
     grid: tuple[int, ...] = ()
     images: int = 1
+    layer: int | None = None
     precision: Precision = "float32"
 
     @property
@@ -75,7 +77,7 @@ def store_backbone(
         images: of one place in an example, where each cell has features of its own; 0: an image has one row of them.
 
     Raises:
-        ConfigError: cells are asked for and the network has no features by place.
+        ConfigError: cells are asked for and the network has no features by place, or no such layer.
     """
     facts = StoredBackbone(
         config.backbone, built.origin, built.feature_dim, channels, image_size, list(built.mean), list(built.std),
@@ -84,22 +86,24 @@ def store_backbone(
     with atomic_file(folder / _WEIGHTS) as partial:
         save_file({name: tensor.contiguous() for name, tensor in built.network.state_dict().items()}, partial)
     if images:
-        facts = replace(facts, grid=_grid(built, channels, image_size), images=images)
-        facts = replace(facts, feature_dim=built.feature_dim * images)
+        grid, width = _grid(built, channels, image_size, config.layer)
+        facts = replace(facts, grid=grid, feature_dim=width * images, images=images, layer=config.layer)
     _write_facts(folder, facts)
     return facts
 
 
 def _write_facts(folder: Path, facts: StoredBackbone) -> None:
-    defaults = {"grid": (), "images": 1}
+    defaults = {"grid": (), "images": 1, "layer": None}
     write_json(folder / _FACTS, {k: v for k, v in facts.__dict__.items() if k not in defaults or v != defaults[k]})
 
 
-def _grid(built: Backbone, channels: int, image_size: int) -> tuple[int, int]:
+def _grid(built: Backbone, channels: int, image_size: int, layer: int | None) -> tuple[tuple[int, int], int]:
+    """Returns rows and columns of cells, and the width of their features."""
     pixels = Standardise(same_for_all(built.mean, 1), same_for_all(built.std, 1))
-    encoder = CellEncoder(built.network.eval(), pixels)
-    encoder(torch.zeros(1, channels, image_size, image_size), torch.zeros(1, dtype=torch.int64))
-    return encoder.grid
+    encoder = CellEncoder(built.network.eval(), pixels, layer=layer)
+    with torch.no_grad():
+        found = encoder(torch.zeros(1, channels, image_size, image_size), torch.zeros(1, dtype=torch.int64))
+    return encoder.grid, found.shape[2]
 
 
 def view_prefix(number: int) -> str:
@@ -130,7 +134,7 @@ def stored_encoder(
     network.load_state_dict(load_file(folder / _WEIGHTS), strict=True)
     own_mean, own_std = same_for_all(facts.mean, domains), same_for_all(facts.std, domains)
     pixels = Standardise(own_mean if mean is None else mean, own_std if std is None else std)
-    return CellEncoder(network, pixels, facts.images) if facts.grid else Encoder(network, pixels)
+    return CellEncoder(network, pixels, facts.images, facts.layer) if facts.grid else Encoder(network, pixels)
 
 
 def frozen_encoder(

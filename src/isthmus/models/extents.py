@@ -1,9 +1,16 @@
-"""How far the edges of an object's box lie from a cell's centre: the part of a detector beside the class of a cell."""
+"""How far the edges of an object's box lie from a cell's centre: the part of a detector beside the class of a cell.
+
+3 x 3 convolutions over the grid of cells, as in the regression branch of FCOS (Tian et al., ICCV 2019,
+https://arxiv.org/abs/1904.01355): they see the cells where the edges are. Differs: two of 64 channels and not four of
+256, without normalisation; the loss is that of `iou_loss` (docs/decisions/0044).
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-_WIDTH = 256
+_WIDTH = 64
 _MOST = 6.0  # [log of cells]: four hundred cells, more than any grid has
 
 
@@ -12,16 +19,31 @@ class ExtentHead(nn.Module):
 
     Args:
         feature_dim: D.
+        grid: rows and columns of an image's T cells.
+        by_cell: two layers that see a cell alone, as in models that were registered before there were convolutions.
     """
 
-    def __init__(self, feature_dim: int) -> None:
+    def __init__(self, feature_dim: int, grid: Sequence[int], by_cell: bool = False) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(feature_dim, _WIDTH), nn.ReLU(), nn.Linear(_WIDTH, 4))
+        self.grid = tuple(grid)
+        if by_cell:
+            self.layers = nn.Sequential(nn.Conv2d(feature_dim, 256, 1), nn.ReLU(), nn.Conv2d(256, 4, 1))
+            return
+        self.layers = nn.Sequential(
+            nn.Conv2d(feature_dim, _WIDTH, 1),
+            nn.ReLU(),
+            nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(_WIDTH, 4, 1),
+        )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Returns float32 `[N, 4]` of `[N, D]`."""
-        extents: Tensor = self.layers(features).clamp(-_MOST, _MOST).exp()
-        return extents
+    def forward(self, cells: Tensor) -> Tensor:
+        """Returns float32 `[N * T, 4]` of `[N, T, D]`, row by row of the grid."""
+        maps = cells.transpose(1, 2).unflatten(2, self.grid)
+        extents: Tensor = self.layers(maps).clamp(-_MOST, _MOST).exp()
+        return extents.permute(0, 2, 3, 1).flatten(0, 2)
 
 
 def iou_loss(extents: Tensor, truth: Tensor) -> Tensor:

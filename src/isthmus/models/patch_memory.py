@@ -2,9 +2,10 @@
 
 Roth et al., Towards Total Recall in Industrial Anomaly Detection (PatchCore), CVPR 2022,
 https://arxiv.org/abs/2106.08265, section 3: the score of a cell is the distance to the nearest remembered cell, that of
-an image the largest of its cells. Differs: cells are those of one layer of a vision transformer, which see their
-surroundings already, so they are not averaged with their neighbours; of more cells than the memory holds, evenly spaced
-ones are kept and no coreset; an image's score is not weighted by the neighbours' own distances.
+an image the largest of its cells. Differs (docs/decisions/0043): cells are those of one middle layer of a vision
+transformer (`layer` of the model), which see their surroundings already, so they are not averaged with their
+neighbours; of more cells than the memory holds, evenly spaced ones are kept and no coreset; an image's score is not
+weighted by the neighbours' own distances.
 """
 
 from typing import Any

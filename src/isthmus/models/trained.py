@@ -84,9 +84,6 @@ class TrainedClassifier(nn.Module):
         seen = pixels if self.encoder is None else self.encoder(pixels, domains)
         if self.grid and self.encoder is not None:
             seen = seen.half().float()  # as `embed` stores them
-            if not self.whole:
-                domains = domains.repeat_interleave(seen.shape[1])
-                seen = seen.flatten(0, 1)
         found: Outputs = self.classifier(seen, domains)
         if not self.grid or self.whole:
             return found
@@ -180,6 +177,7 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
         "domains": run["domains"],
         "grid": list(stored.grid),
         "images": stored.images,
+        "layer": stored.layer,
         "precision": stored.precision if model.mode == "frozen" else "float32",
         "extents": any(".extents." in name for name in tensors),
         "parts": [{"method": method, "seed": own, "epoch": epoch} for method, own, epoch in parts],
@@ -193,6 +191,8 @@ def export_trained(trained: Path, parts: Parts, features: Path, seed: int, folde
 def load_trained(folder: Path) -> TrainedClassifier:
     """Builds the classifier that `export_trained` wrote; every tensor must be there and fit."""
     facts, tensors = read_json(folder / FACTS), load_file(folder / WEIGHTS)
+    for name in [name for name, value in tensors.items() if ".extents." in name and value.dim() == 2]:
+        tensors[name] = tensors[name][..., None, None]  # linear layers of older versions are 1 x 1 convolutions
     config = ModelConfig(mode=facts["mode"], backbone=facts["backbone"]).backbone_config(f"{folder / FACTS}: backbone.")
     with torch.random.fork_rng(devices=[]):
         network = config.skeleton(facts["channels"], facts["image_size"])
@@ -201,7 +201,7 @@ def load_trained(folder: Path) -> TrainedClassifier:
     domains = len(facts["domains"])
     pixels = Standardise(torch.zeros(domains, facts["channels"]), torch.ones(domains, facts["channels"]))
     grid = tuple(facts.get("grid", ()))  # models of older versions have none
-    encoder = CellEncoder(network, pixels, facts["images"]) if grid else Encoder(network, pixels)
+    encoder = CellEncoder(network, pixels, facts["images"], facts.get("layer")) if grid else Encoder(network, pixels)
     frozen = facts["mode"] == "frozen"
     if frozen:
         at_precision(encoder, facts.get("precision", "float32"), torch.device("cpu"))  # likewise
@@ -245,7 +245,8 @@ def _classifier(
         head = PatchMemory(width, domains)
     classifier = Classifier(backbone, width, classes, facts["bottleneck"], facts["norm"], 0, facts["linear"], head)
     if facts.get("extents"):  # models of older versions do not say
-        classifier.extents = ExtentHead(width)
+        by_cell = f"{prefix}.extents.layers.6.weight" not in tensors
+        classifier.extents = ExtentHead(width, facts["grid"], by_cell)
     return classifier
 
 

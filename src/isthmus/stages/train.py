@@ -319,7 +319,8 @@ def open_session(
     method = build_method(params, name.partition(",")[0], Shape(*sizes, derived, _target_shares(params)))
     model = _classifier(params, method, data, prepared, features, derived)
     if scenario.annotation_config().boxes:
-        model.extents = fit_extents(model.backbone, data, _extents(prepared, features), method.views, derived)
+        grid = read_facts(features).grid
+        model.extents = fit_extents(model.backbone, data, _extents(prepared, features), grid, method.views, derived)
     epochs = _epochs(params, method, data)
     plan = Plan(epochs, _kept(params, epochs), _batch_size(params), derived, method.phases)
     return LoopSession(model.to(device), method.to(device), data, params.model, plan, device, folder, name, devices)

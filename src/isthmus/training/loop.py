@@ -372,6 +372,8 @@ class LoopSession:
         whole = self._data.images or self._data.inputs.take(rows[:1]).ndim == 3
         size = self._plan.batch_size if whole else max(1, 4096 // cells) * cells
         for inputs, domains in self._data.in_order(rows, size):
+            if cells > 1 and not self._data.images:
+                inputs, domains = inputs.unflatten(0, (-1, cells)), domains[::cells]
             outputs = model(inputs.to(self.device), domains.to(self.device))
             seen = outputs.features.float()
             seen = seen.reshape(-1, cells, seen.shape[1]).mean(1) if cells > 1 else seen

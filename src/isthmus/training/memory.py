@@ -35,7 +35,7 @@ def check_head(scenario: Scenario, model: ModelConfig) -> None:
     """Checks that a head that remembers good images, and the task that is learnt from them, stand together.
 
     Raises:
-        ConfigError: one stands without the other.
+        ConfigError: one stands without the other, or a layer is set and images have no cells.
     """
     where = f"params.yaml: models.{scenario.model}.head: {model.head}"
     if scenario.annotation_config().regions and model.head != "memory":
@@ -44,6 +44,11 @@ def check_head(scenario: Scenario, model: ModelConfig) -> None:
         )
     if model.head == "memory" and not scenario.annotation_config().regions:
         raise ConfigError(f"{where} is for task anomaly (got task: {scenario.task}). Set another head or task")
+    if model.layer is not None and not scenario.annotation_config().by_place:
+        raise ConfigError(
+            f"params.yaml: models.{scenario.model}.layer: is of cells, and task {scenario.task} has one row an image"
+            f" (got {model.layer}). Drop it"
+        )
 
 
 def why_left_out(method: Method, head: str, whole: bool = False) -> str:
