@@ -12,7 +12,6 @@ from pipelines.watch import _watched
 from tests.pipelines.tiny_project import REPOSITORY
 from tests.registry.project_files import build_project
 
-
 NO_CHAMPION = "isthmus-demo: there is no champion in"
 
 
