@@ -155,8 +155,7 @@ def _check(
     if differs:
         raise ApprovalNeededError(f"{what}: {differs}. A person must decide. {again}")
     if decision.verdict == "person":
-        texts = [reason["text"] for reason in decision.reasons if reason["verdict"] == "person"]
-        questions = "; ".join(text.removesuffix(". A person must decide") for text in texts)
+        questions = "; ".join(reason["text"] for reason in decision.reasons if reason["verdict"] == "person")
         labels = ", or label target test images (docs/how-to/promote.md)" if NO_LABELS[TARGET] in questions else ""
         raise ApprovalNeededError(f"{what}: a person must decide: {questions}. {again}{labels}")
     # Without this a scheduled promotion would undo, the same night, what an operator rolled back.
