@@ -20,7 +20,7 @@ from prefect.states import Completed, Failed
 
 from isthmus.core.errors import ConfigError, IsthmusError
 from isthmus.core.names import read_params
-from isthmus.core.params_copy import NAME
+from isthmus.core.params.params_copy import NAME
 from isthmus.core.process import command
 from isthmus.core.project import find_project, work_in
 from isthmus.data.scenario_names import scenario_names
