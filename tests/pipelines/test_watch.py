@@ -10,7 +10,6 @@ import pytest
 from isthmus.core.errors import ConfigError
 from pipelines.watch import _watched
 from tests.pipelines.tiny_project import REPOSITORY
-from tests.registry.project_files import build_project
 
 NO_CHAMPION = "isthmus-demo: there is no champion in"
 
@@ -18,11 +17,8 @@ NO_CHAMPION = "isthmus-demo: there is no champion in"
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_without_a_champion_the_command_ends_with_2_and_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str
+    project: Path, tmp_path: Path, prefect_api: str
 ) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "ISTHMUS_PROMOTION_DB"):
-        monkeypatch.delenv(name, raising=False)
-    project = build_project(tmp_path / "project")
     environment = os.environ | {
         "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}",
         "PREFECT_HOME": str(tmp_path / "prefect"),

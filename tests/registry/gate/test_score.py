@@ -20,8 +20,8 @@ from isthmus.registry.publish.fitted_confidence import promise
 from isthmus.registry.publish.packaging import ScenarioParams
 from isthmus.registry.publish.publish import publish
 from isthmus.registry.trace.trace import trace, who_saw
-from tests.registry.asked_project import RAW, fill, forget_target_labels, name_all_rules, spoil
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, build_project
+from tests.registry.asked_project import RAW, forget_target_labels, name_all_rules, spoil
+from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 
 pytestmark = [pytest.mark.slow, MLFLOW_ON_PANDAS_3, pytest.mark.timeout(900)]
 
@@ -36,8 +36,7 @@ def scored(published):
 
 
 @pytest.fixture
-def own(tmp_path):
-    project = fill(build_project(tmp_path / "project"))
+def own(project):
     name_all_rules(project)
     return project
 
