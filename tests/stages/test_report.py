@@ -26,8 +26,9 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> ReportFiles:
-    return write_report_files(tmp_path)
+def own(labelled: ReportFiles, tmp_path: Path) -> ReportFiles:
+    root = tmp_path / "files"
+    return ReportFiles(labelled.files.copied(root), root)
 
 
 def _page(folder: Path) -> str:
