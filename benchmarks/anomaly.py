@@ -8,8 +8,8 @@ training images: where these are all good, as in `anomaly_tiles`, it is what the
 from pathlib import Path
 from typing import Any
 
-from benchmarks.choice import table
 from benchmarks.finished import FILES, finished, run
+from benchmarks.sections import table
 from isthmus.core.files import read_json
 
 

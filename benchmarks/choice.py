@@ -19,7 +19,7 @@ import pandas as pd
 
 from benchmarks.methods import no_labels, params_of
 from benchmarks.real_pairs import DATA_SETS, METHODS, Pair, labels_of, pairs
-from benchmarks.sections import write_section
+from benchmarks.sections import table, write_section
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.files import read_json, write_json
 from isthmus.evaluation import metrics
@@ -132,12 +132,6 @@ def reach_of(errors: np.ndarray) -> float:
     """Returns the error that `HOLDS` of the pairs keep to, as conformal prediction counts: rank of n + 1."""
     rank = min(len(errors), int(np.ceil(HOLDS * (len(errors) + 1))))
     return float(np.sort(np.abs(errors))[rank - 1])
-
-
-def table(*rows: Any) -> str:
-    """Returns rows of cells as Markdown, the first one the head."""
-    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
-    return "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]])
 
 
 def summary(results: list[dict[str, Any]]) -> str:

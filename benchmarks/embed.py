@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.performance import DOCUMENT, Row, by_turns, facts, goals, ratio, table
-from benchmarks.sections import write_section
+from benchmarks.performance import DOCUMENT, Row, by_turns, facts, goals, ratio
+from benchmarks.sections import table, write_section
 from isthmus.core.device import has_bfloat16, make_deterministic
 from isthmus.core.files import read_json
 from isthmus.models import ModelConfig
@@ -133,7 +133,7 @@ def speed_text(compiled: bool, rounds: int) -> str:
     head = ("side [px]", "form", "images/s", "against float32", "start-up [s]")
     lines = [(f"{side}", name, f"{rate:.1f}", f"{gain:.2f}", f"{start:.1f}") for side, name, rate, gain, start in found]
     here = "" if has_bfloat16(_CPU) else " This processor has no bfloat16 instructions: `auto` is float32 here."
-    return f"{facts('torch', 'timm')} Processor time of one thread.{here}\n\n{goals(rows)}\n\n{table(head, lines)}"
+    return f"{facts('torch', 'timm')} Processor time of one thread.{here}\n\n{goals(rows)}\n\n{table(head, *lines)}"
 
 
 def cosine_text(folder: Path, count: int) -> str:

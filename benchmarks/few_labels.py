@@ -18,10 +18,10 @@ import pandas as pd
 import yaml
 from scipy import stats
 
-from benchmarks.choice import measured, table
+from benchmarks.choice import measured
 from benchmarks.methods import params_of
 from benchmarks.real_pairs import DATA_SETS, Pair, labels_of, pairs
-from benchmarks.sections import write_section
+from benchmarks.sections import table, write_section
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.files import atomic_file, read_json
 from isthmus.data.labels.given import GIVEN_LABELS

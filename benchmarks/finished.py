@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.choice import table
-from benchmarks.sections import write_section
+from benchmarks.sections import table, write_section
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json
 from isthmus.evaluation.selection.choice import ENSEMBLE, SOURCE_ONLY

@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from benchmarks.choice import table, train_and_choose
+from benchmarks.choice import train_and_choose
 from benchmarks.methods import params_of
 from benchmarks.real_pairs import DATA_SETS, Pair, labels_of, pairs
-from benchmarks.sections import write_section
+from benchmarks.sections import table, write_section
 from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import INDEX, MANIFEST, TARGET_LABELS, read_table, write_table
 from isthmus.evaluation.metrics import group_weights, interval, resampled_balanced_accuracy, softmax

@@ -23,8 +23,8 @@ from typing import Any
 
 import yaml
 
-from benchmarks.performance import DOCUMENT, Row, facts, goals, ratio, table
-from benchmarks.sections import write_section
+from benchmarks.performance import DOCUMENT, Row, facts, goals, ratio
+from benchmarks.sections import table, write_section
 
 _BIN = Path(sys.executable).parent
 _ENVIRONMENT = os.environ | {"DVC_NO_ANALYTICS": "1", "PATH": f"{_BIN}:{os.environ['PATH']}"}
@@ -197,8 +197,8 @@ def main() -> None:
         [
             f"{facts('dvc', 'torch', 'typer')} Processor seconds.",
             goals(rows),
-            table(("graph", "seconds"), [(name, f"{seconds:.2f}") for name, seconds in graphs.items()]),
-            table(("start of the stage", "seconds"), [(stage, f"{seconds:.2f}") for stage, seconds in starts.items()]),
+            table(("graph", "seconds"), *[(name, f"{seconds:.2f}") for name, seconds in graphs.items()]),
+            table(("start of the stage", "seconds"), *[(stage, f"{seconds:.2f}") for stage, seconds in starts.items()]),
         ]
     )
     print(text)

@@ -9,6 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks.sections import table
+
 DOCUMENT = Path("docs/performance.md")
 
 
@@ -53,15 +55,10 @@ def ratio(of: list[float], to: list[float]) -> float:
     return median(one / other for one, other in zip(of, to, strict=True))
 
 
-def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Returns rows as Markdown."""
-    return "\n".join(["| " + " | ".join(line) + " |" for line in (head, ("---",) * len(head), *rows)])
-
-
 def goals(rows: list[Row]) -> str:
     """Returns rows with their verdict as Markdown."""
     lines = [(row.what, row.measured, row.goal, row.ratio, "reached" if row.reached else "not reached") for row in rows]
-    return table(("what", "measured", "goal", "ratio", "verdict"), lines)
+    return table(("what", "measured", "goal", "ratio", "verdict"), *lines)
 
 
 def facts(*packages: str) -> str:

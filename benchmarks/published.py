@@ -25,9 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmarks.choice import table
 from benchmarks.methods import params_of
-from benchmarks.sections import write_section
+from benchmarks.sections import table, write_section
 from isthmus.core.device import make_deterministic
 from isthmus.core.files import read_json, write_json
 from isthmus.core.monai_import import monai_import

@@ -1,5 +1,6 @@
 """Puts what a script measured between two marks of a Markdown file; the rest of the file stays as it is."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -33,3 +34,15 @@ def _with_rows_of(text: str, old: str) -> str:
     named = {row.split("|")[1] for row in rows}
     rows += [row for row in known if row.startswith("|") and row.split("|")[1] not in named]
     return "\n".join([*lines[: first + 1], *sorted(rows, key=lambda row: row.split("|")[1])])
+
+
+def table(*rows: Sequence[object]) -> str:
+    """Returns rows of cells as Markdown, the first one the head.
+
+    >>> print(table(("method", "score"), ("mcc", 0.9)))
+    | method | score |
+    | --- | --- |
+    | mcc | 0.9 |
+    """
+    lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
+    return "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]])

@@ -23,8 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.performance import DOCUMENT, Row, facts, goals, table
-from benchmarks.sections import write_section
+from benchmarks.performance import DOCUMENT, Row, facts, goals
+from benchmarks.sections import table, write_section
 from isthmus.registry.publish.model_reference import resolve
 from isthmus.registry.store.stores import open_store
 from isthmus.serving.predict import model_environment
@@ -181,7 +181,7 @@ def main() -> None:
             f"{address.model}, an image of {image.stat().st_size} bytes. {facts('torch', 'timm', 'mlflow', 'uvicorn')}"
             f" Start-up of the server {start:.1f} s.",
             goals(rows),
-            table(("clients", "p50 [ms]", "p95 [ms]", "p99 [ms]", "images/s", "503"), waits),
+            table(("clients", "p50 [ms]", "p95 [ms]", "p99 [ms]", "images/s", "503"), *waits),
         ]
     )
     print(text)

@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.choice import table
 from benchmarks.methods import no_labels, params_of
 from benchmarks.real_pairs import Pair, labels_of
-from benchmarks.sections import write_section
+from benchmarks.sections import table, write_section
 from isthmus.core import plugins
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.core.files import read_json, write_json

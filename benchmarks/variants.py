@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmarks.choice import SETS, measured, table
+from benchmarks.choice import SETS, measured
 from benchmarks.real_pairs import pairs
-from benchmarks.sections import write_section
+from benchmarks.sections import table, write_section
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.models.backbones import timm
 

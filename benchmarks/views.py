@@ -20,9 +20,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.choice import table
 from benchmarks.methods import no_labels, params_of
-from benchmarks.sections import write_section
+from benchmarks.sections import table, write_section
 from isthmus.core.accuracy import LEAST_PROBABILITY
 from isthmus.core.device import make_deterministic
 from isthmus.core.files import read_json, write_json

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.choice import table
-from benchmarks.sections import write_section
+from benchmarks.sections import table, write_section
 from isthmus.core.files import read_json
 from isthmus.core.seeds import derive_seed
 from isthmus.data.manifest import INDEX, read_table

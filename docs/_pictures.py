@@ -3,10 +3,11 @@
     PYTHONPATH=. python docs/_pictures.py PROJECT SCENARIO
 
 Run `isthmus label SCENARIO` in the project first. The first tutorial's project is what the pictures show. The model's
-page is that of `isthmus ui`.
+page is that of `isthmus ui`; Prefect's is that of a cached run, which is started for the picture.
 """
 
 import base64
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,8 +16,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
+
 from tests.browser import Page, browser
-from tests.servers import answers, free_port
+from tests.servers import answers, free_port, running_prefect
 
 HOME = Path(__file__).parent / "images"
 FILES = {"report": "report/report.html", "label": "label/label.html"}  # picture -> page below out/SCENARIO
@@ -34,6 +37,18 @@ def main(project: Path, scenario: str) -> None:
         with _ui(project) as address:
             _open(page, f"{address}/#/models/{model}", "Version 1")
             _take(page, "mlflow_model")
+        (Path(folder) / "prefect").mkdir()
+        with running_prefect(Path(folder) / "prefect", pages=True) as api:
+            environment = os.environ | {"PREFECT_API_URL": api}
+            subprocess.run(["isthmus", "run", scenario], cwd=project, env=environment, check=True)
+            _open(page, f"{api.removesuffix('/api')}/flow-runs/flow-run/{_flow_run(api)}", f"report@{scenario}")
+            _take(page, "prefect_run")
+
+
+def _flow_run(api: str) -> str:
+    """Returns the id of the flow run of which there is a verdict, the only one."""
+    (run,) = httpx.post(f"{api}/flow_runs/filter", json={}, trust_env=False).raise_for_status().json()
+    return str(run["id"])
 
 
 def _open(page: Page, address: str, text: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.files import atomic_file
 from isthmus.core.locks import flocked
-from isthmus.core.params_copy import FOLDER, NAME
+from isthmus.core.params.params_copy import FOLDER, NAME
 
 _held: set[Path] = set()  # by this process: the flow `watch` holds a scenario while `transfer` runs it
 
@@ -19,7 +19,7 @@ _held: set[Path] = set()  # by this process: the flow `watch` holds a scenario w
 def running(project: Path, scenarios: Sequence[str]) -> Iterator[Path]:
     """Holds the scenarios for the length of the block; yields a copy of `params.yaml`, made now, for all stages.
 
-    An edit during the run changes the next one (`core/params_copy.py`).
+    An edit during the run changes the next one (`core/params/params_copy.py`).
 
     Raises:
         ConfigError: another process runs one of them.

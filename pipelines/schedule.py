@@ -16,11 +16,11 @@ from ruamel.yaml import YAML
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import write_text
 from isthmus.core.names import read_params
-from isthmus.core.params_copy import NAME
+from isthmus.core.params.params_copy import NAME
+from isthmus.core.params.yaml_file import read_yaml
 from isthmus.core.plugins import did_you_mean
 from isthmus.core.process.failures import one_message
 from isthmus.core.project import find_project, work_in
-from isthmus.core.yaml_file import read_yaml
 from isthmus.data.scenario_names import scenario_names
 
 FILE = Path("prefect.yaml")

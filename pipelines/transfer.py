@@ -29,7 +29,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from isthmus.core.errors import IsthmusError
 from isthmus.core.names import read_params
-from isthmus.core.params_copy import NAME, VARIABLE
+from isthmus.core.params.params_copy import NAME, VARIABLE
 from isthmus.core.process import command
 from isthmus.core.project import find_project, work_in
 from isthmus.data.scenario_names import scenario_names

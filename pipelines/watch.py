@@ -19,11 +19,15 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from isthmus.core.errors import ConfigError, IsthmusError
+from isthmus.core.names import read_params
+from isthmus.core.params.params_copy import NAME
 from isthmus.core.process import command
 from isthmus.core.project import find_project, work_in
+from isthmus.data.scenario_names import scenario_names
 from isthmus.monitoring import new_target
-from isthmus.monitoring.watch import EXIT, Watched
+from isthmus.monitoring.watch import EXIT, Watched, find_champion
 from isthmus.monitoring.watch import watch as watch_batch
+from pipelines.brief import show_briefly
 from pipelines.promote import own_state, promote
 from pipelines.tasks import CLOSED, error_of, last_words, state_of
 from pipelines.transfer import transfer
@@ -112,6 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(scenario: str, place: str | None, adapt: bool) -> int:
+    # What a person can put right is told before Prefect's server comes up.
+    scenario_names(read_params(Path(NAME)), [scenario], Path(NAME))
+    find_champion(Path.cwd(), scenario)
+    show_briefly()  # else Prefect logs a task's error three times before it is printed here
     end = watch(scenario, place, adapt, return_state=True)
     if end.is_completed():
         last_words(end.message or "")

@@ -122,7 +122,7 @@ def _write_method(folder: Path, method: str, shares: np.ndarray, good: np.ndarra
     run = {"scenario": "demo", "method": method, "mode": "frozen", "needs": "features", "optimises": []}
     run |= {"sees_target": method != "source_only", "seeds": SEEDS, "epochs": [EPOCH], "classes": CLASSES}
     run |= {"cells": GRID * GRID, "domains": ["line_a", "line_b"]}
-    write_json(folder / "run.json", run | {"config": {"method": {}, "model": {}, "train": {}}})
+    write_json(folder / "run.json", run | {"config": {"method": {}, "model": {"epochs": EPOCH}, "train": {}}})
     for seed in SEEDS:
         epochs = folder / "seeds" / str(seed) / "epochs"
         epochs.mkdir(parents=True)

@@ -103,12 +103,16 @@ def running_mlflow(folder: Path, backend: str, port: int | None = None) -> Itera
 
 
 @contextmanager
-def running_prefect(folder: Path) -> Iterator[str]:
-    """Starts Prefect's server, its record and log in a folder, and yields the address of its API."""
+def running_prefect(folder: Path, pages: bool = False) -> Iterator[str]:
+    """Starts Prefect's server, its record and log in a folder, and yields the address of its API.
+
+    Its pages ask port 4200 for everything, whatever port the server has, unless they are told the address.
+    """
     port = free_port()
-    command = f"prefect server start --host 127.0.0.1 --port {port} --no-ui".split()
+    command = f"prefect server start --host 127.0.0.1 --port {port} {'--ui' if pages else '--no-ui'}".split()
     quiet = {"PREFECT_HOME": str(folder), "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     address = f"http://127.0.0.1:{port}/api"
+    quiet |= {"PREFECT_UI_API_URL": address} if pages else {}
     with _serving(command, folder, quiet, f"{address}/health"):
         yield address
 

@@ -8,18 +8,23 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from typer.testing import CliRunner
 
 from isthmus import cli
 from isthmus.registry.store.stores import open_store
 from tests.data.ingest.test_identity import write_dicom
 from tests.pipelines.tiny_project import wait_until
+from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 from tests.servers import answers, free_port
+
+if TYPE_CHECKING:
+    from isthmus.registry.publish.publish import Published
 
 ROOT = Path(__file__).parents[1]
 COMMAND = [sys.executable, "-m", "isthmus.cli"]
@@ -439,6 +444,62 @@ def test_names_are_listed_with_a_line_about_each_in_a_project_and_outside_of_any
         "error: list 'method': Did you mean 'methods'? Allowed: scenarios, methods, kinds, tasks, rules, pairs,"
         " validators, backbones, readers\n"
     )
+
+
+def asked_in_json(status: int, *arguments: str) -> Any:
+    done = CliRunner().invoke(cli.app, [*arguments, "--json"])
+    assert done.exit_code == status, (arguments, done.exception, done.output)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+@MLFLOW_ON_PANDAS_3
+def test_what_was_published_decided_and_traced_is_printed_as_json(
+    published: "tuple[Path, Published]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, found = published
+    monkeypatch.chdir(project)
+
+    there = asked_in_json(0, "publish", "demo")
+    decision = asked_in_json(0, "gate", "demo")
+
+    assert (there["model"], there["version"], there["new"]) == (found.model, found.version, False)
+    assert "tracking_uri" not in there  # it may hold a password
+    assert (decision["verdict"], decision["version"]) == ("yes", found.version)
+    assert {"rule", "verdict", "number", "threshold", "text"} <= set(decision["reasons"][0])
+    assert len(asked_in_json(0, "trace", f"{found.model}@candidate")["images"]) == 60
+    assert asked_in_json(0, "trace", "--image", "0" * 64) == {"models": []}
+
+
+def test_scores_promotions_and_reproductions_are_printed_as_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from isthmus.registry.gate.score import ScoredModels  # here and not above: they import torch
+    from isthmus.registry.promotion.promotion import Promotion
+    from isthmus.registry.trace.reproduce import Comparison, Reproduction
+
+    monkeypatch.chdir(project(tmp_path))
+    (tmp_path / ".git").mkdir()
+    acceptance = {"labelled": 9, "choices": 1, "runner_up_of": None}
+    answers = {
+        "gate.score.score": ScoredModels(tmp_path / "evidence", "2", "1", "a" * 32, 30, acceptance),
+        "promotion.promotion.promote": Promotion("isthmus-mine", "2", "1", True, "Ada"),
+        "promotion.promotion.rollback": Promotion("isthmus-mine", None, "2", True, ""),
+        "trace.reproduce.reproduce": Reproduction(
+            "isthmus-mine", "2", "c" * 40, ("d", "d"), (9, 8), [Comparison("target", 0.5, 0.6, False)], []
+        ),
+    }
+    for place, answer in answers.items():
+        monkeypatch.setattr(f"isthmus.registry.{place}", lambda *_, answer=answer: answer)
+
+    scored, promoted = asked_in_json(0, "score", "mine"), asked_in_json(0, "promote", "mine")
+    again = asked_in_json(3, "reproduce", "mine/2")
+
+    assert (scored["candidate"], scored["champion"], scored["images"]) == ("2", "1", 30)
+    assert (scored["folder"], scored["acceptance"]) == (str(tmp_path / "evidence"), acceptance)
+    assert promoted["champion"] == "2" and promoted["approved_by"] == "Ada"
+    assert asked_in_json(0, "rollback", "mine", "--withdraw")["champion"] is None
+    assert (again["reproduced"], again["numbers"][0]["again"]) == (False, 0.6)
 
 
 def test_a_misplaced_plugin_is_one_of_the_mistakes_that_check_reports(tmp_path: Path) -> None:

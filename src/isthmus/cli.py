@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 
 ScenarioName = Annotated[str, typer.Argument(help="a section under scenarios: in params.yaml")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON for programs")]
 
 
 @app.callback()
@@ -95,11 +96,9 @@ def list_names(
         str, typer.Argument(help="scenarios, methods, kinds, tasks, rules, pairs, validators, backbones or readers")
     ],
     names: Annotated[bool, typer.Option("--names", help="names alone, for scripts")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON, name -> line")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Lists the names that params.yaml can hold, each with one line about it."""
-    import json
-
     from isthmus.core.errors import ConfigError
     from isthmus.listing import SCENARIOS, WHAT, listed
 
@@ -111,12 +110,9 @@ def list_names(
             raise
         project = None
     found = listed(project, what)
-    if as_json:
-        typer.echo(json.dumps(found, indent=2))
-        return
     width = max(map(len, found), default=0)
-    for name, line in found.items():
-        typer.echo(name if names else f"{name:<{width}}  {line}".rstrip())
+    lines = [name if names else f"{name:<{width}}  {line}".rstrip() for name, line in found.items()]
+    _show("\n".join(lines), found, as_json)
 
 
 @app.command()
@@ -131,24 +127,20 @@ def schema() -> None:
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="print JSON, a scenario each")] = False) -> None:
+def status(as_json: AsJson = False) -> None:
     """Shows for each scenario what is stale, what is published and which version is the champion."""
-    import json
-
     from isthmus.overview import overview
 
     found = overview(_project(versioned=True))
-    if as_json:
-        typer.echo(json.dumps({name: standing._asdict() for name, standing in found.items()}, indent=2))
-        return
     width = max(map(len, found), default=0)
     lines = [f"{name:<{width}}  {standing.text(name)}" for name, standing in found.items()]
-    typer.echo("\n".join(lines) or "no scenario yet")
+    answer = {name: standing._asdict() for name, standing in found.items()}
+    _show("\n".join(lines) or "no scenario yet", answer, as_json)
 
 
 @app.command()
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="print a list of findings for programs")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Examines packages, DVC, stores, servers, disk and weights; says what mends a fault. Exit status: 0, 1 faults."""
     _flow("pipelines.doctor", *(["--json"] if as_json else []))
@@ -317,29 +309,32 @@ def where(
 
 
 @app.command()
-def publish(scenario: ScenarioName) -> None:
+def publish(scenario: ScenarioName, as_json: AsJson = False) -> None:
     """Logs the results to MLflow and registers the chosen model as candidate; idempotent."""
     from isthmus.registry.publish.publish import publish as run_publish
 
     done = run_publish(_project(versioned=True), scenario)
-    typer.echo("\n".join(done.places()))
+    _show("\n".join(done.places()), done.as_json(), as_json)
 
 
 @app.command()
-def score(scenario: ScenarioName) -> None:
+def score(scenario: ScenarioName, as_json: AsJson = False) -> None:
     """Scores candidate and champion on the frozen evaluation set, each in its own process; input of the gate."""
     from isthmus.registry.gate.score import score as run_score
 
-    typer.echo("\n".join(run_score(_project(versioned=True), scenario).lines()))
+    done = run_score(_project(versioned=True), scenario)
+    _show("\n".join(done.lines()), done.as_json(), as_json)
 
 
 @app.command()
-def gate(scenario: ScenarioName) -> None:
+def gate(scenario: ScenarioName, as_json: AsJson = False) -> None:
     """Applies the gate's rules to the candidate. Exit status: 0 yes, 3 no, 4 a person must decide."""
+    from dataclasses import asdict
+
     from isthmus.registry.gate.decision import gate as run_gate
 
     decision = run_gate(_project(versioned=True), scenario)
-    typer.echo(decision.table())
+    _show(decision.table(), asdict(decision), as_json)
     raise typer.Exit(decision.exit_status)
 
 
@@ -349,11 +344,12 @@ def promote(
     approve: Annotated[
         str | None, typer.Option(help="name of the person who approves, where approval is needed")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Makes the candidate the champion, if the gate's decision allows it."""
     from isthmus.registry.promotion.promotion import promote as run_promote
 
-    _standing(run_promote(_project(versioned=True), scenario, approve))
+    _standing(run_promote(_project(versioned=True), scenario, approve), as_json)
 
 
 @app.command()
@@ -363,11 +359,12 @@ def rollback(
     approve: Annotated[
         str | None, typer.Option(help="name of the person who approves, where approval is needed")
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Restores the previous champion."""
     from isthmus.registry.promotion.promotion import rollback as run_rollback
 
-    _standing(run_rollback(_project(), scenario, approve, withdraw))
+    _standing(run_rollback(_project(), scenario, approve, withdraw), as_json)
 
 
 @app.command()
@@ -378,6 +375,7 @@ def trace(
         str | None, typer.Option(help="patient, lot or scene: lists the models that saw its images")
     ] = None,
     out: Annotated[Optional[Path], typer.Option(help="write the result as JSON, one entry per image")] = None,  # noqa: UP045
+    as_json: AsJson = False,
 ) -> None:
     """Traces a model back to the bytes of each image, or lists the models that saw an image or a group."""
     from isthmus.core.files import write_json
@@ -392,7 +390,7 @@ def trace(
         file = _given(Path(image)) if image else None
         found = who_saw(project, image=str(file) if file and file.exists() else image, group=group)
         text, answer = sightings_text(found), {"models": [sighting.as_json() for sighting in found]}
-    typer.echo(text)
+    _show(text, answer, as_json)
     if out is not None:
         write_json(_given(out), answer)
 
@@ -405,15 +403,13 @@ def compare(
         Optional[str],  # noqa: UP045
         typer.Option(help="of which results are compared, where a revision has several scenarios"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compares two versions of a model, or two revisions: scores, and what differs in settings, data and code."""
-    import json
-
     from isthmus.registry.trace.compare import compare as run_compare
 
     found = run_compare(_project(versioned=True), first, second, scenario)
-    typer.echo(json.dumps(found.as_json(), indent=2) if as_json else found.text())
+    _show(found.text(), found.as_json(), as_json)
 
 
 @app.command()
@@ -520,12 +516,13 @@ def tune(
 def reproduce(
     model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
     tolerance: Annotated[float, typer.Option(help="allowed difference of each number, in its own unit")] = 0.005,
+    as_json: AsJson = False,
 ) -> None:
     """Reproduces a model's results from its snapshot and data and compares them. Exit status: 0 same, 3 different."""
     from isthmus.registry.trace.reproduce import reproduce as run_reproduce
 
     found = run_reproduce(_project(versioned=True), model, tolerance)
-    typer.echo(found.text())
+    _show(found.text(), found.as_json(), as_json)
     raise typer.Exit(0 if found.reproduced else 3)
 
 
@@ -576,13 +573,21 @@ def _one_of(option: str, given: Optional[str], allowed: tuple[str, ...]) -> Any:
     return given
 
 
-def _standing(promotion: object) -> None:
-    from isthmus.registry.promotion.promotion import Promotion
+def _show(text: str, answer: Any, as_json: bool) -> None:
+    """Prints what a verb found: for a person, or as JSON."""
+    import json
 
-    assert isinstance(promotion, Promotion)
+    if as_json or text:
+        typer.echo(json.dumps(answer, indent=2) if as_json else text)
+
+
+def _standing(promotion: Any, as_json: bool) -> None:
+    from dataclasses import asdict
+
     news = "now" if promotion.changed else "already"
     champion = f"version {promotion.champion}" if promotion.champion else "none"
-    typer.echo(f"{promotion.model}: champion is {news} {champion}, previous {promotion.previous or 'none'}")
+    text = f"{promotion.model}: champion is {news} {champion}, previous {promotion.previous or 'none'}"
+    _show(text, asdict(promotion), as_json)
 
 
 _started: Path | None = None  # the folder of the user, where it is not the project's root

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from isthmus.core import plugins
 from isthmus.core.code.fingerprint import Code
-from isthmus.core.yaml_file import read_yaml
+from isthmus.core.params.yaml_file import read_yaml
 
 FOLDERS = {
     "methods": "adapt.methods",

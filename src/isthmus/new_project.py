@@ -15,13 +15,13 @@ from isthmus.core.code import code_lock
 from isthmus.core.code.code_lock import PACKAGE
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.files import sha256_bytes, write_text
+from isthmus.core.params.yaml_file import read_yaml
 from isthmus.core.plugins import did_you_mean
 from isthmus.core.process.children import run_child
 from isthmus.core.process.dvc_process import DVC
 from isthmus.core.process.environment import QUIET
 from isthmus.core.process.failures import other_words
 from isthmus.core.project import MARKS
-from isthmus.core.yaml_file import read_yaml
 from isthmus.registry.lineage.git import run_git
 
 PARAMS = "params.yaml"

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from isthmus.core.errors import StoreError
+from isthmus.core.params.yaml_file import read_yaml
 from isthmus.core.project import work_in
-from isthmus.core.yaml_file import read_yaml
 from isthmus.registry.lineage.lineage import read_lock, run_dvc
 from isthmus.registry.publish.publish import CANDIDATE, CHAMPION, find_published, model_name
 from isthmus.registry.store.store_file import NoStoreError

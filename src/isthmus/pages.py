@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from isthmus.core.errors import ConfigError, DataError
+from isthmus.core.params.yaml_file import read_yaml
 from isthmus.core.project import stage_path
-from isthmus.core.yaml_file import read_yaml
 from isthmus.data.scenario_names import scenario_names
 
 

@@ -38,6 +38,7 @@ def test_a_rule_always_finds_something_bears_its_own_name_and_gives_json(name, c
     for reason in reasons:
         assert reason.rule == name
         assert reason.text
+        assert "must decide" not in reason.text  # that follows from the verdict, and the gate says it
         assert reason.verdict in ("pass", "refuse", "person")
         assert json.loads(json.dumps(reason.as_json(), allow_nan=False)) == reason.as_json()
 

@@ -66,19 +66,23 @@ def shell(folder: Path, commands: str) -> str:
     clean = {k: v for k, v in os.environ.items() if k not in left_out and not k.lower().endswith("_proxy")}
     clean |= {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin", "DVC_NO_ANALYTICS": "1"}
     clean["HOME"] = str(folder.parent)
+    clean |= {
+        f"GIT_{role}_{field}": "reader@localhost" for role in ("AUTHOR", "COMMITTER") for field in ("NAME", "EMAIL")
+    }
     script = f"set -euo pipefail\n{commands}\npwd"
     done = subprocess.run(["bash", "-c", script], cwd=folder, env=clean, capture_output=True, text=True, timeout=2400)
     assert done.returncode == 0, f"{commands}\n{done.stdout[-3000:]}\n{done.stderr[-5000:]}"
     return done.stdout.splitlines()[-1]
 
 
-def test_every_tutorial_is_run_and_the_first_one_takes_ten_commands_to_a_model_in_use() -> None:
+def test_every_tutorial_is_run_and_the_first_one_takes_eight_commands_to_a_model_in_use() -> None:
     text = (FOLDER / "industrial.md").read_text()
     before = "".join(content for language, content in steps(text.partition("## Your own data")[0]))
 
     assert set(OWN) == {page.stem for page in FOLDER.glob("*.md")}
     commands = [line for line in before.splitlines() if line.strip()]
-    assert len(commands) == 10 and any(line.startswith("isthmus promote") for line in commands)
+    assert [line.startswith("isthmus promote") for line in commands].index(True) == 7
+    assert text.splitlines()[2].startswith("Eight commands")
 
 
 @pytest.mark.slow

@@ -11,17 +11,14 @@ from isthmus.core.files import write_json
 from isthmus.registry.store.stores import open_store
 from tests.pipelines.test_schedule import ask
 from tests.pipelines.tiny_project import REPOSITORY
-from tests.registry.project_files import build_project, truth
+from tests.registry.project_files import truth
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> Path:
-    for name in ("MLFLOW_TRACKING_URI", "ISTHMUS_PROMOTION_DB"):
-        monkeypatch.delenv(name, raising=False)
+@pytest.fixture(autouse=True)
+def _flows_use_the_server(monkeypatch: pytest.MonkeyPatch, prefect_api: str) -> None:
     monkeypatch.setenv("PREFECT_API_URL", prefect_api)
-    return build_project(tmp_path / "project")
 
 
 def run(project: Path, flow: str, *arguments: str) -> subprocess.CompletedProcess[str]:

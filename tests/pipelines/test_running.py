@@ -8,7 +8,7 @@ import pytest
 
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import ConfigError
-from isthmus.core.params_copy import VARIABLE, as_started
+from isthmus.core.params.params_copy import VARIABLE, as_started
 from pipelines.running import check_free, running
 from tests.pipelines.tiny_project import REPOSITORY, wait_until
 

@@ -135,9 +135,7 @@ def test_whoever_edits_params_during_a_run_changes_the_next_one_and_a_second_run
     project = write_project(tmp_path, seconds=120)
     text = "scenarios: {tiny: {}}\nmethods: {a: {}, b: {}}\nseed: 1\n"
     (project / "params.yaml").write_text(text)
-    read = (
-        "from isthmus.core.yaml_file import read_yaml; from pathlib import Path; print(read_yaml(Path('params.yaml')))"
-    )
+    read = "import pathlib, isthmus.core.params.yaml_file as y; print(y.read_yaml(pathlib.Path('params.yaml')))"
     document = yaml.safe_load((project / "dvc.yaml").read_text())
     # a stage that DVC gives values, that depends on values, and that reads the file itself, after the edit
     document["stages"]["report"]["do"] |= {"cmd": f'python -c "{read}" > ${{key}}.md && echo ${{seed}} >> ${{key}}.md'}

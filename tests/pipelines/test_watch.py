@@ -10,29 +10,36 @@ import pytest
 from isthmus.core.errors import ConfigError
 from pipelines.watch import _watched
 from tests.pipelines.tiny_project import REPOSITORY
-from tests.registry.project_files import build_project
+
+NO_CHAMPION = "isthmus-demo: there is no champion in"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_without_a_champion_the_command_ends_with_2_and_one_clear_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefect_api: str
+    project: Path, tmp_path: Path, prefect_api: str
 ) -> None:
-    for name in ("MLFLOW_TRACKING_URI", "ISTHMUS_PROMOTION_DB"):
-        monkeypatch.delenv(name, raising=False)
-    project = build_project(tmp_path / "project")
     environment = os.environ | {
         "PYTHONPATH": f"{REPOSITORY / 'src'}:{REPOSITORY}",
         "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_API_URL": prefect_api,
     }
-    command = [sys.executable, "-m", "isthmus.cli", "watch", "demo", str(tmp_path)]
+    before = [sys.executable, "-m", "isthmus.cli", "watch", "demo", str(tmp_path)]
+    code = "import pipelines.watch as w; w.find_champion = lambda *_: None; raise SystemExit(w.main(['demo', '.']))"
 
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        before, cwd=project, env=environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    inside = subprocess.run(  # the champion went away since: the flow's own task fails
+        [sys.executable, "-c", code], cwd=project, env=environment | {"PREFECT_API_URL": prefect_api},
+        capture_output=True, text=True,
+    )  # fmt: skip
 
-    assert done.returncode == 2, done.stderr
-    assert "error: isthmus-demo: there is no champion in" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, inside.returncode) == (2, 2), done.stderr + inside.stderr
+    assert done.stderr.startswith(f"error: {NO_CHAMPION}")
+    assert inside.stderr.startswith(f"error: {NO_CHAMPION}")
+    assert (done.stderr.count(NO_CHAMPION), inside.stderr.count(NO_CHAMPION)) == (1, 1)
+    assert "Traceback" not in done.stderr + inside.stderr
 
 
 @pytest.mark.parametrize("place", [None, Path(__file__)])

@@ -26,7 +26,7 @@ FORBIDDEN = {"mlflow", "prefect", "dvc", "urllib", "requests", "httpx", "socket"
 EXCEPTED = {
     "isthmus.core.engine": {"socket"},  # whether a cluster listens where units of work shall be computed
     "isthmus.core.progress": {"time"},  # shows a rate, on standard error only
-    "isthmus.core.yaml_file": {"time"},  # waits for a file that another program is writing
+    "isthmus.core.params.yaml_file": {"time"},  # waits for a file that another program is writing
     "isthmus.training.loop": {"time"},  # decides how often the checkpoint for a crash is written, never what is in it
     "isthmus.training.masked": {"time"},  # the same
     # where pretrained bytes come from, once; they are cached under their hash, and their origin is in embed.json
@@ -34,7 +34,7 @@ EXCEPTED = {
 }
 # where a run keeps the copy of params.yaml that all its stages read in place of the file; who computes units of work,
 # which changes no byte (tests/soak/test_engines.py); how many processes torchrun started, as params.yaml must say too
-READS_ENVIRONMENT = {"isthmus.core.params_copy", "isthmus.core.engine", "isthmus.training.devices"}
+READS_ENVIRONMENT = {"isthmus.core.params.params_copy", "isthmus.core.engine", "isthmus.training.devices"}
 
 
 def body(stage: str) -> dict[str, Any]:

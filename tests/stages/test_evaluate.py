@@ -19,11 +19,16 @@ from tests.scenario_files import ScenarioFiles, sharpen, write_scenario
 ACCURACY = {"source_only": 0.55, "coral": 0.85, "dann": 0.7}
 
 
-@pytest.fixture
-def files(tmp_path: Path) -> ScenarioFiles:
-    files = write_scenario(tmp_path, ACCURACY, images=600)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> ScenarioFiles:
+    files = write_scenario(tmp_path_factory.mktemp("made"), ACCURACY, images=600)
     sharpen(files, "coral")
     return chosen(files)
+
+
+@pytest.fixture
+def files(made: ScenarioFiles, tmp_path: Path) -> ScenarioFiles:
+    return made.copied(tmp_path / "files")
 
 
 def chosen(files: ScenarioFiles) -> ScenarioFiles:

@@ -26,8 +26,9 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> ReportFiles:
-    return write_report_files(tmp_path)
+def own(labelled: ReportFiles, tmp_path: Path) -> ReportFiles:
+    root = tmp_path / "files"
+    return ReportFiles(labelled.files.copied(root), root)
 
 
 def _page(folder: Path) -> str:
@@ -51,6 +52,20 @@ def test_the_same_files_give_the_same_bytes(labelled: ReportFiles):
 
     for name in ("report.html", "model_card.md", "model_card.json"):
         assert (first / name).read_bytes() == (second / name).read_bytes()
+
+
+def test_more_epochs_than_params_yaml_names_are_explained_on_page_and_card(own: ReportFiles, labelled: ReportFiles):
+    why = "epochs: 2 in params.yaml became 4, so that training has at least min_steps: 500 steps."
+    for file in own.files.trained.glob("*/run.json"):
+        run = json.loads(file.read_text())
+        run["config"]["model"] |= {"epochs": 2, "min_steps": 500}
+        file.write_text(json.dumps(run))
+
+    made, plain = own.make(), labelled.make()
+
+    assert "<b>epoch 4 of 4</b>" in _page(made) and "<b>epoch 4 of 4</b>" in _page(plain)
+    assert why in _page(made) and f"- Epochs: {why}" in (made / "model_card.md").read_text()
+    assert "min_steps" not in _page(plain) + (plain / "model_card.md").read_text()
 
 
 def test_scores_and_tables_hold_the_numbers_of_the_page(labelled: ReportFiles):

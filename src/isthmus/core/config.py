@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from isthmus.core import plugins
 from isthmus.core.errors import ConfigError
 from isthmus.core.names import read_params
-from isthmus.core.yaml_file import read_yaml as read_yaml  # for who reads a file that is no params.yaml
+from isthmus.core.params.yaml_file import read_yaml as read_yaml  # for who reads a file that is no params.yaml
 
 
 class Config(BaseModel):

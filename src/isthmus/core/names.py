@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.core.errors import ConfigError
-from isthmus.core.yaml_file import read_yaml
+from isthmus.core.params.yaml_file import read_yaml
 
 NAME_PATTERN = r"[a-z0-9_]+"  # stage addresses of DVC, file names and registry names all take these
 CODE = "code"  # the stage that writes `out/code`, where no scenario may write

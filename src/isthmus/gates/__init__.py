@@ -20,7 +20,7 @@ class Reason:
         verdict: `pass`; `refuse`: the gate says no (exit 3); `person`: a person must decide (exit 4).
         number: the measured value, None where there is none.
         threshold: what it was held against.
-        text: one sentence a person can act on.
+        text: one sentence a person can act on; not what follows from the verdict, which the gate says.
     """
 
     rule: str

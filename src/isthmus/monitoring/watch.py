@@ -126,11 +126,7 @@ def watch(project: Path, scenario: str, place: Path | None = None, now: datetime
     project, params = project.resolve(), project / "params.yaml"
     config = load_params(WatchParams, params, {}).watch
     kind = load_params(ScenarioParams, params, {"scenario": f"scenarios.{scenario}"}).scenario.kind
-    try:
-        store = open_store(project)
-    except NoStoreError as error:
-        raise _no_champion(error.place, scenario) from None
-    champion = _champion(store, scenario)
+    store, champion = find_champion(project, scenario)
     domain, held_out = _adapted_to(store, champion)
     place = place or kept_path(project, champion.model_id)
     _check_place(place, scenario, champion, project)
@@ -142,12 +138,21 @@ def watch(project: Path, scenario: str, place: Path | None = None, now: datetime
     return watched
 
 
-def _champion(store: Store, scenario: str) -> Address:
+def find_champion(project: Path, scenario: str) -> tuple[Store, Address]:
+    """Returns the store and the champion of a scenario in it.
+
+    Raises:
+        StoreError: there is none.
+    """
+    try:
+        store = open_store(project)
+    except NoStoreError as error:
+        raise _no_champion(error.place, scenario) from None
     model = model_name(scenario)
     version = store.aliases(model).get(CHAMPION)
     if version is None:
         raise _no_champion(store.place, scenario)
-    return Address(model, version, store.model_of(model, version) or "")
+    return store, Address(model, version, store.model_of(model, version) or "")
 
 
 def _no_champion(place: str, scenario: str) -> StoreError:

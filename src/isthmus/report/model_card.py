@@ -8,7 +8,7 @@ from isthmus.evaluation.selection.choice import SOURCE_ONLY
 from isthmus.report.audit_facts import warnings
 from isthmus.report.leaderboard import candidate_of
 from isthmus.report.page import render
-from isthmus.report.results import Findings
+from isthmus.report.results import Findings, extended_epochs
 from isthmus.report.verdict import judge
 
 
@@ -110,15 +110,20 @@ def _method(findings: Findings) -> dict[str, Any]:
     chosen = findings.choice["chosen"]
     run = findings.runs[chosen["method"]]
     learned = {"target_labels": findings.target_labels} if findings.target_labels else {}
-    return learned | {
-        "name": chosen["method"],
-        "epoch": chosen["epoch"],
-        "seed": chosen["seed"],
-        "seeds": run["seeds"],
-        "mode": run["mode"],
-        "sees_target": run["sees_target"],
-        "config": run["config"],
-    }
+    extended = extended_epochs(findings.runs)
+    return (
+        learned
+        | ({"extended": extended} if extended else {})
+        | {
+            "name": chosen["method"],
+            "epoch": chosen["epoch"],
+            "seed": chosen["seed"],
+            "seeds": run["seeds"],
+            "mode": run["mode"],
+            "sees_target": run["sees_target"],
+            "config": run["config"],
+        }
+    )
 
 
 def _choice(findings: Findings) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from isthmus.report.explanations import Explained
 from isthmus.report.formatting import ABSENT, MINUS, markdown_cell, points, share
 from isthmus.report.labels.label_list import Line
 from isthmus.report.leaderboard import leaderboard
-from isthmus.report.results import Findings
+from isthmus.report.results import Findings, extended_epochs
 from isthmus.report.thumbnails import sample_images
 from isthmus.report.verdict import judge
 
@@ -76,6 +76,7 @@ def common_view(findings: Findings) -> dict[str, Any]:
         "floor": SOURCE_ONLY,
         "image": {key: findings.facts[key] for key in ("height", "width", "channels", "dtype")},
         "curves": curves(findings),
+        "extended": extended_epochs(findings.runs),
         "settings": {m: json.dumps(run["config"], indent=2, sort_keys=True) for m, run in findings.runs.items()},
         "data": data_facts(findings),
         "warnings": warnings(findings.audit, findings.scenario.group),

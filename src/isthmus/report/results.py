@@ -218,6 +218,34 @@ def _columns(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return frame
 
 
+def extended_epochs(runs: dict[str, dict[str, Any]]) -> str:
+    """Returns why there are more epochs than the model's settings name; empty where there are not.
+
+    Args:
+        runs: method -> its `run.json`.
+
+    >>> mcc = {"epochs": [63, 125], "config": {"model": {"epochs": 20, "min_steps": 500}}}
+    >>> extended_epochs({"mcc": mcc})
+    'epochs: 20 in params.yaml became 125, so that training has at least min_steps: 500 steps.'
+    >>> extended_epochs({"mcc": mcc, "shot": mcc | {"epochs": [125, 250]}})[33:79]
+    '125 (shot: 250, in phases), so that each phase'
+    >>> extended_epochs({"mcc": mcc | {"epochs": [10, 20]}})
+    ''
+    """
+    settings = next(iter(runs.values()))["config"]["model"]
+    last = {name: run["epochs"][-1] for name, run in runs.items()}
+    least = min(last.values())
+    if least <= settings["epochs"]:
+        return ""
+    more = ", ".join(f"{name}: {epoch}" for name, epoch in last.items() if epoch > least and name != ENSEMBLE)
+    became = f"{least} ({more}, in phases)" if more else str(least)
+    what = "each phase" if more else "training"
+    return (
+        f"epochs: {settings['epochs']} in params.yaml became {became}, so that {what} has at least"
+        f" min_steps: {settings['min_steps']} steps."
+    )
+
+
 def _runs(trained: Path, methods: list[str], choice: dict[str, Any]) -> dict[str, dict[str, Any]]:
     runs = {method: read_json(trained / method / "run.json") for method in methods}
     if not choice["ensemble"]:

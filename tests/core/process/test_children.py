@@ -37,6 +37,17 @@ def test_output_status_and_input_of_a_child_come_back(tmp_path: Path) -> None:
         run_child(["no-such-program"], tmp_path)
 
 
+def test_the_progress_of_a_child_is_shown_as_it_comes_and_its_errors_come_back(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = "import sys; print('1/2 images'); print('wrong', file=sys.stderr)"
+
+    done = run_child([sys.executable, "-c", script], tmp_path, progress=True)
+
+    assert (done.out, done.err) == ("", "wrong\n")
+    assert capfd.readouterr().err == "1/2 images\n"
+
+
 def test_a_child_has_no_terminal_to_ask_at(tmp_path: Path) -> None:
     done = run_child([sys.executable, "-c", "open('/dev/tty')"], tmp_path)
 

@@ -94,6 +94,21 @@ def test_missing_folders_and_equal_names_are_reported_together(home: Path, image
         add_pair(home, "mine_too", [images / "line_a", images / "nowhere"], images / "line_a", "natural")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "kind", "message"),
+    [
+        ("line_aa", "natural", r"line_aa: no such folder\. Did you mean 'line_a'\?$"),
+        ("lin_a/good", "natural", r"lin_a/good: no such folder\. Did you mean 'line_a'\?$"),
+        ("line_aa", "medical", "line_aa: no such folder$"),  # folders of medical images may be called after people
+    ],
+)
+def test_for_a_missing_folder_one_of_a_similar_name_is_suggested(
+    home: Path, images: Path, wrong: str, kind: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        add_pair(home, "mine_too", [images / wrong], images / "line_b", kind)
+
+
 def test_an_unknown_kind_is_refused_before_anything_is_copied(home: Path, images: Path) -> None:
     with pytest.raises(ConfigError, match=r"no kind 'naturel'\. Did you mean 'natural'\?"):
         add_pair(home, "mine_too", [images / "line_a"], images / "line_b", "naturel")

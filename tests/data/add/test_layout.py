@@ -526,10 +526,10 @@ def test_folders_of_one_name_get_domains_of_their_own(tmp_path: Path) -> None:
         put(tmp_path / place, images("crack", "good")) for place in ("x/a/images", "x/b/images", "y/b/images")
     )
 
-    assert domain_names([one, two]) == ["a_images", "b_images"]
-    assert domain_names([one, two, three]) == ["a_images", "x_b_images", "y_b_images"]
+    assert domain_names([one, two], "natural") == ["a_images", "b_images"]
+    assert domain_names([one, two, three], "natural") == ["a_images", "x_b_images", "y_b_images"]
     with pytest.raises(DataError, match="two folders are named 'images': they are one folder"):
-        domain_names([one, one])
+        domain_names([one, one], "natural")
 
 
 def test_the_same_bytes_under_two_classes_or_in_both_domains_are_found_without_decoding(tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from isthmus.registry.publish.fitted_confidence import promise
 from isthmus.registry.publish.packaging import ScenarioParams
 from isthmus.registry.publish.publish import publish
 from isthmus.registry.trace.trace import trace, who_saw
-from tests.registry.asked_project import RAW, fill, forget_target_labels, name_all_rules, spoil
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, build_project
+from tests.registry.asked_project import RAW, forget_target_labels, name_all_rules, spoil
+from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 
 pytestmark = [pytest.mark.slow, MLFLOW_ON_PANDAS_3, pytest.mark.timeout(900)]
 
@@ -36,8 +36,7 @@ def scored(published):
 
 
 @pytest.fixture
-def own(tmp_path):
-    project = fill(build_project(tmp_path / "project"))
+def own(project):
     name_all_rules(project)
     return project
 
@@ -102,7 +101,7 @@ def test_the_trace_lists_the_sha256_of_every_image_file_and_who_saw_it(scored):
 def test_a_model_that_cannot_be_loaded_is_a_finding_with_its_reason(tmp_path):
     job = {"tracking_uri": f"sqlite:///{tmp_path / 'none.db'}", "model": str(tmp_path / "no model"), "files": []}
 
-    found = run_scorer(job | {"ids": [], "timed": 0, "out": str(tmp_path / "answers")}, tmp_path)
+    found = run_scorer(job | {"ids": [], "timed": 0, "out": str(tmp_path / "answers"), "name": "score"}, tmp_path)
 
     assert "no model" in found["failure"]
 
@@ -164,10 +163,11 @@ def test_a_spoiled_candidate_is_refused_against_the_champion_and_its_runner_up_i
 
 
 @pytest.mark.soak
-def test_without_target_labels_a_person_must_decide_and_an_approval_works(own):
+def test_without_target_labels_a_person_must_decide_and_an_approval_works(own, capfd):
     forget_target_labels(own)
     publish(own, "demo")
     done = score(own, "demo")
+    assert f"score version 1: {done.images}/{done.images} images, " in capfd.readouterr().err
     decision = gate(own, "demo")
 
     assert done.acceptance == {"choices": 0, "labelled": 0, "runner_up_of": ""}

@@ -13,7 +13,7 @@ import yaml
 import isthmus
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import sha256_bytes, write_text
-from isthmus.core.yaml_file import read_yaml
+from isthmus.core.params.yaml_file import read_yaml
 
 NAME = "isthmus.lock"
 PACKAGE = Path(isthmus.__file__).parent

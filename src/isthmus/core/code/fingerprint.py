@@ -33,6 +33,8 @@ ALL_PLUGINS = {
     "evaluate": ["evaluation.tasks"],
     "report": ["report.tasks"],
 }
+_BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_NAMING = (ast.Call, ast.Import, ast.ImportFrom)
 _LOOK_UPS = {"load", "names", "plugin"}  # of core/plugins.py and core/config.py: their first argument is a folder
 
 
@@ -125,13 +127,10 @@ class Code:
             tree = ast.parse(source)
         except (SyntaxError, ValueError):  # it cannot be imported either: whoever imports it reports that
             return Module(sha256_bytes(source), frozenset())
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-                node.body = [statement for statement in node.body if not _is_text(statement)]
-        nodes = list(ast.walk(tree))
+        nodes = _without_docstrings(tree)
         texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
         data = hash_files(_data_beside(path, texts))
-        imports = frozenset(found for node in nodes for found in self._named(node))
+        imports = frozenset(found for node in nodes if isinstance(node, _NAMING) for found in self._named(node))
         return Module(sha256_bytes(f"{ast.dump(tree)} {data}".encode()), imports)
 
     def _named(self, node: ast.AST) -> Iterator[str]:
@@ -157,6 +156,16 @@ def import_statements(node: ast.AST) -> Iterator[tuple[str, list[str]]]:
         yield from ((alias.name, []) for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
         yield node.module, [alias.name for alias in node.names]
+
+
+def _without_docstrings(tree: ast.AST) -> list[ast.AST]:
+    """Takes the docstrings out of a tree and returns all nodes that are left, in one pass."""
+    nodes = [tree]
+    for node in nodes:  # grows while it is gone through
+        if isinstance(node, _BODIES):
+            node.body = [statement for statement in node.body if not _is_text(statement)]
+        nodes.extend(ast.iter_child_nodes(node))
+    return nodes
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -36,6 +36,7 @@ def run_child(
     given: str = "",
     seconds: float | None = None,
     shown: bool = False,
+    progress: bool = False,
     watched: bool = True,
 ) -> Ended:
     """Runs a command to its end in a session of its own: without a terminal no password is asked for, no editor opened.
@@ -49,6 +50,7 @@ def run_child(
         given: its standard input.
         seconds: after this time it is killed [s]; None: never.
         shown: its output goes to standard error in place of the answer.
+        progress: its standard output alone goes there: it prints how far it is.
         watched: also kill the group when this process is killed; costs the start of a small Python.
 
     Raises:
@@ -63,13 +65,13 @@ def run_child(
     read, write = _pipe()
     if watched:
         command = [sys.executable, "-I", "-S", lifeline.__file__, str(read), *command]
-    stream = 2 if shown else subprocess.PIPE
+    out_to, err_to = (2 if here else subprocess.PIPE for here in (shown or progress, shown))
     with tempfile.TemporaryFile() as words:
         words.write(given.encode(errors="surrogateescape"))
         words.seek(0)
         try:
             child = subprocess.Popen(
-                command, cwd=folder, env=environment, stdin=words, stdout=stream, stderr=stream, start_new_session=True,
+                command, cwd=folder, env=environment, stdin=words, stdout=out_to, stderr=err_to, start_new_session=True,
                 pass_fds=[read] if watched else [], text=True, encoding="utf-8", errors="surrogateescape",
             )  # fmt: skip
         except BaseException:

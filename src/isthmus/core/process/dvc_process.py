@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from isthmus.core.params_copy import VARIABLE, as_started
+from isthmus.core.params.params_copy import VARIABLE, as_started
 
 DVC = (sys.executable, "-P", __file__)  # the beginning of every command line of ours that runs dvc
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from isthmus.core.config import validated
 from isthmus.core.errors import DataError
+from isthmus.core.plugins import did_you_mean
 from isthmus.data.add.layout import Layout, TargetLabels, first_folders, read_source, read_target
 from isthmus.data.audit.contradictions import Member, same_bytes
 from isthmus.data.audit.summary import Bad
@@ -143,7 +144,7 @@ def make_plan(
         ConfigError: the scenario contradicts itself.
         DataError: a folder is missing, or can be read in several ways or in none.
     """
-    domains = domain_names([*sources, target])
+    domains = domain_names([*sources, target], kind)
     wanted = None if classes is None else [nfc(c) for c in classes]
     firsts = [first_folders(s) for s in sources] if len(sources) > 1 else [set[str]()]
     layouts = {}
@@ -175,16 +176,20 @@ def make_plan(
     return Plan(name, section, scenario, layouts, table)
 
 
-def domain_names(folders: Sequence[Path]) -> list[str]:
+def domain_names(folders: Sequence[Path], kind: str) -> list[str]:
     """Returns a name a folder: its own, with those of folders above it as far as it takes to tell them apart.
 
     `siteA/images` and `siteB/images` become `siteA_images` and `siteB_images`.
+
+    Args:
+        folders: in any order.
+        kind: of imagery; for a missing folder one of a similar name is suggested where folders name nobody.
 
     Raises:
         DataError: a folder is missing, or is named twice.
     """
     real = [folder.resolve() for folder in folders]
-    if missing := [f"{f}: {'is not a folder' if f.exists() else 'no such folder'}" for f in folders if not f.is_dir()]:
+    if missing := [_missing(f, kind) for f in folders if not f.is_dir()]:
         twice = sorted({f.name for f in real if real.count(f) > 1})
         raise DataError("\n".join([*missing, *(_one_folder(name) for name in twice)]))
     if twice := sorted({f.name for f in real if real.count(f) > 1}):
@@ -201,6 +206,15 @@ def domain_names(folders: Sequence[Path]) -> list[str]:
         for folder in deeper:
             depths[folder] += 1
     return [names()[f] for f in real]
+
+
+def _missing(folder: Path, kind: str) -> str:
+    if folder.exists():
+        return f"{folder}: is not a folder"
+    first = next(path for path in [*reversed(folder.absolute().parents), folder.absolute()] if not path.exists())
+    beside = sorted(shown_name(path.name, kind, "") for path in first.parent.iterdir() if path.is_dir())
+    near = did_you_mean(first.name, beside)
+    return f"{folder}: no such folder{f'.{near}' if near else ''}"
 
 
 def check_readable(plan: Plan, allowed: float, bounds: Bounds) -> bool:

@@ -29,8 +29,7 @@ class Config(Rule):
         if not evidence.truth["available"] and "measured" in evidence.truth:
             return [self._measured(chosen, evidence.truth["measured"])]
         if not evidence.truth["available"]:
-            text = f"{NO_LABELS[TARGET]}: whether {chosen} reaches the floor is not known."
-            text += " A person must decide"
+            text = f"{NO_LABELS[TARGET]}: whether {chosen} reaches the floor is not known"
             return [Reason(NAME, "person", None, floor, text)]
         score = evidence.truth["methods"][chosen][evidence.metric]
         # The first seed ships; a good mean must not carry a bad shipped model through.
@@ -51,7 +50,7 @@ class Config(Rule):
         )
         if score["high"] < floor:
             return Reason(NAME, "refuse", score["accuracy"], floor, f"{seen}: all of it is below the floor {floor:.3f}")
-        text = f"{seen}, of all classes together; the floor {floor:.3f} is of balanced accuracy. A person must decide"
+        text = f"{seen}, of all classes together; the floor {floor:.3f} is of balanced accuracy"
         return Reason(NAME, "person", score["accuracy"], floor, text)
 
     def floor(self, classes: int) -> float:

@@ -34,6 +34,6 @@ class Config(Rule):
             return [Reason(NAME, "pass", 0, self.max_choices, f"{NO_LABELS[TARGET]}, so none were used")]
         text = f"the labelled target sample ({asked['labelled']} images) has evaluated {asked['choices']} choices"
         if asked["choices"] > self.max_choices:
-            more = "is used up. Provide a new one, or a person must decide"
+            more = "is used up. Provide a new one"
             return [Reason(NAME, "person", asked["choices"], self.max_choices, f"{text} and {more}")]
         return [Reason(NAME, "pass", asked["choices"], self.max_choices, text)]

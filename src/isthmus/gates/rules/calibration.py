@@ -39,7 +39,7 @@ class Config(Rule):
         scored = evidence.answers
         rows = scored.labelled(role)
         if not len(rows):
-            text = f"{NO_LABELS[role]}: the calibration is unknown. A person must decide"
+            text = f"{NO_LABELS[role]}: the calibration is unknown"
             return Reason(NAME, "person", None, self.max_error, text)
         confidence = scored.candidate.probabilities.max(axis=1)[rows]
         seed = derive_seed(0, "gate", NAME, role)

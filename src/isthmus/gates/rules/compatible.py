@@ -36,7 +36,7 @@ class Config(Rule):
             return Reason(NAME, "pass", None, None, f"classes and their order are {against}: {', '.join(mine)}")
         found = _differs(f"champion {champion.version}", mine, champion.classes)
         if self.new_classes and set(mine) != set(champion.classes):
-            return Reason(NAME, "person", None, None, f"{found.text}. A person must decide")
+            return Reason(NAME, "person", None, None, found.text)
         return found
 
 

@@ -27,8 +27,7 @@ class Config(Rule):
             text = f"{chosen['method']} was chosen: nothing was adapted, so adaptation lost nothing"
             return [Reason(NAME, "pass", 0.0, -self.margin, text)]
         if not evidence.truth["available"]:
-            text = f"{NO_LABELS[TARGET]}: whether {chosen['method']} beats source_only is not known."
-            text += " A person must decide"
+            text = f"{NO_LABELS[TARGET]}: whether {chosen['method']} beats source_only is not known"
             return [Reason(NAME, "person", None, -self.margin, text)]
         return [self._compare(chosen["method"], evidence.truth["methods"][chosen["method"]]["minus_source_only"])]
 

@@ -34,17 +34,16 @@ class Config(Rule):
             text = "no champion yet: a first promotion, compared with the floor and source-only alone"
             return Reason(NAME, "pass", None, -self.margin, text)
         if champion.failure:
-            text = f"champion {champion.version} did not answer ({champion.failure}). A person must decide"
+            text = f"champion {champion.version} did not answer ({champion.failure})"
             return Reason(NAME, "person", None, -self.margin, text)
         if not len(evidence.answers.labelled(TARGET)):
-            text = f"{NO_LABELS[TARGET]}: whether it beats champion {champion.version} is not known."
-            text += " A person must decide"
+            text = f"{NO_LABELS[TARGET]}: whether it beats champion {champion.version} is not known"
             return Reason(NAME, "person", None, -self.margin, text)
         found = paired_difference(evidence.answers, champion, TARGET, self.resamples)
         seen, worse = f"candidate minus champion {champion.version} is {found}", found.worse(self.margin)
         verdict: Verdict = "refuse" if worse else "pass"
         if not worse and self.sure and found.low < -self.margin:
-            verdict, worse = "person", f"too few images to exclude a loss of {self.margin:.3f}. A person must decide"
+            verdict, worse = "person", f"too few images to exclude a loss of {self.margin:.3f}"
         return Reason(
             NAME, verdict, found.mean, -self.margin, f"{seen}: {worse or f'not worse by more than {self.margin:.3f}'}"
         )

@@ -38,7 +38,7 @@ class Config(Rule):
         scored = evidence.answers
         rows = scored.labelled(role)
         if not len(rows):
-            text = f"{NO_LABELS[role]}: the recall of each class is unknown. A person must decide"
+            text = f"{NO_LABELS[role]}: the recall of each class is unknown"
             return [Reason(NAME, "person", None, self.min_recall, text)]
         if scored.candidate.counts is not None:
             return self._of_masks(scored, scored.candidate.counts, rows, role)
@@ -99,7 +99,7 @@ class Config(Rule):
 
     def _worst(self, role: str, found: list[tuple[str, float, float]]) -> list[Reason]:
         if not found:
-            text = f"no class of the {role} has {self.min_images} labelled images. A person must decide"
+            text = f"no class of the {role} has {self.min_images} labelled images"
             return [Reason(NAME, "person", None, self.min_recall, text)]
         low = [item for item in found if item[1] < item[2]]
         return [self._reason(role, *item) for item in low or [min(found, key=lambda item: item[1] - item[2])]]

@@ -30,7 +30,7 @@ class Config(Rule):
     def _against_source_only(self, evidence: Evidence) -> Reason:
         keys = [f"{whose}_test_{evidence.metric}" for whose in ("source", "source_only_source")]
         if not all(key in evidence.metrics for key in keys):
-            text = "the source has no test split: the loss on the source is unknown. A person must decide"
+            text = "the source has no test split: the loss on the source is unknown"
             return Reason(NAME, "person", None, -self.margin, text)
         chosen, floor = (evidence.metrics[key] for key in keys)
         verdict: Verdict = "pass" if chosen - floor >= -self.margin else "refuse"

@@ -3,7 +3,7 @@
 import json
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,10 @@ class ScoredModels:
     set_md5: str
     images: int
     acceptance: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns all of it as JSON types."""
+        return asdict(self) | {"folder": str(self.folder)}
 
     def lines(self) -> list[str]:
         """Returns what was scored, tier by tier."""
@@ -159,7 +163,8 @@ def _ask(
     log(f"score: version {version} of {model} predicts {len(job['files'])} images")
     with tempfile.TemporaryDirectory() as temporary:
         place = Path(temporary)
-        facts = run_scorer(job | {"model": f"models:/{model_id}", "out": str(place / "answers")}, place)
+        more = {"model": f"models:/{model_id}", "out": str(place / "answers"), "name": f"score version {version}"}
+        facts = run_scorer(job | more, place)
         if not facts["failure"]:
             if truth is not None:
                 truth.count(place / "answers.parquet")
@@ -174,7 +179,7 @@ def run_scorer(job: dict[str, Any], place: Path) -> dict[str, Any]:
     """Runs the scorer in a bare process and returns what it found, with `failure` where it failed."""
     (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
     command = [sys.executable, "-I", str(_SCORER), str(place / "job.json")]
-    done = run_child(command, place)
+    done = run_child(command, place, progress=True)
     if done.status:
         last = (done.err.strip().splitlines() or [f"exit status {done.status}"])[-1]
         return _EMPTY | {"failure": last[:400]}

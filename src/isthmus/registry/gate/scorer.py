@@ -5,7 +5,8 @@ nothing of a project may help a model that must stand alone, so this file import
 
     python -I scorer.py JOB.json
 
-JOB.json: `tracking_uri`, `model` (a uri), `files` (`[path, part, domain]`, absolute), `ids`, `timed` (images), `out`.
+JOB.json: `tracking_uri`, `model` (a uri), `files` (`[path, part, domain]`, absolute), `ids`, `timed` (images), `out`,
+`name` (of the progress lines, the only ones on standard output).
 Writes `<out>.parquet` (image_id, sha256 of the bytes read, probabilities, `mask` or `boxes`) and `<out>.json`. A file
 of a model that compares two images has the path of the later one behind its domain.
 """
@@ -16,6 +17,8 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -56,17 +59,31 @@ def _answers(model: Any, job: dict[str, Any], columns: list[str], knows_domains:
 
     frames = []
     places = range(len(job["files"]))
+    told = _progress(job["name"], len(places))
     for domain in sorted({file[2] for file in job["files"]}):
         mine = [place for place in places if job["files"][place][2] == domain]
         for first in range(0, len(mine), _BATCH):
             batch = mine[first : first + _BATCH]
             images = _examples([job["files"][place] for place in batch])
-            answer = model.predict(images, params={"domain": domain} if knows_domains else None)
+            with redirect_stdout(sys.stderr):
+                answer = model.predict(images, params={"domain": domain} if knows_domains else None)
             frames.append(answer[columns].set_axis(pd.Index(batch)))
+            told(sum(map(len, frames)))
     rows = pd.concat(frames).sort_index()
     rows.insert(0, "image_id", job["ids"])
     rows.insert(1, "sha256", [hashlib.sha256(Path(file[0]).read_bytes()).hexdigest() for file in job["files"]])
     return rows.reset_index(drop=True)
+
+
+def _progress(name: str, total: int) -> Callable[[int], None]:
+    """Returns what prints, as `core/progress.py` does, how many of the images are done."""
+    start = time.monotonic()
+
+    def tell(done: int) -> None:
+        rate = done / max(time.monotonic() - start, 1e-9)
+        print(f"{name}: {done}/{total} images, {rate:.1f}/s, {(total - done) / rate:.0f} s left", flush=True)
+
+    return tell
 
 
 def _latency(model: Any, files: list[list[str]]) -> dict[str, float]:

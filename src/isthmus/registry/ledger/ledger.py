@@ -4,8 +4,6 @@ It lies in an SQLite file or in a Postgres database; both hold the same tables a
 """
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from isthmus.core.addresses import without_passwords
 from isthmus.core.errors import StoreError
-from isthmus.registry.ledger.postgres import locked_database, reading_database
-from isthmus.registry.ledger.sqlite import locked_file, reading_file
+from isthmus.registry.ledger.postgres import reading_database
+from isthmus.registry.ledger.sqlite import reading_file
 from isthmus.registry.store.tracking import Store
 
 Action = Literal["promote", "rollback"]
@@ -129,23 +127,6 @@ def last_done(store: Store, model: str) -> Intent | None:
             return None
         ledger = Ledger(connection, str(address) if isinstance(address, Path) else without_passwords(address))
         return None if ledger.unfinished(model) else ledger.last_done(model)
-
-
-@contextmanager
-def open_ledger(store: Store) -> Iterator[Ledger]:
-    """Locks out all other promoters of the store and opens the record.
-
-    Raises:
-        StoreError: another promoter holds it for too long, it is out of reach, or nobody said where the record of a
-            server lies.
-    """
-    address = ledger_address(store)
-    if isinstance(address, Path):
-        with locked_file(address) as connection:
-            yield Ledger(connection, str(address))
-    else:
-        with locked_database(address) as connection:
-            yield Ledger(connection, without_passwords(address))
 
 
 def ledger_address(store: Store) -> Path | str:

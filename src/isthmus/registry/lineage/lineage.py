@@ -16,11 +16,11 @@ from typing import Any
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.files import sha256_bytes, sha256_file
 from isthmus.core.names import CODE
+from isthmus.core.params.yaml_file import UnmergedError, read_yaml
 from isthmus.core.process.children import run_child
 from isthmus.core.process.dvc_process import DVC
 from isthmus.core.process.environment import QUIET
 from isthmus.core.process.failures import other_words
-from isthmus.core.yaml_file import UnmergedError, read_yaml
 
 REQUIREMENTS = "requirements.lock"
 _SECONDS_TO_WAIT = 10.0  # dvc writes its lock file in well under one

@@ -10,7 +10,7 @@ from typing import Any
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.files import read_json, sha256_bytes, sha256_file
 from isthmus.core.names import CODE
-from isthmus.core.yaml_file import read_yaml
+from isthmus.core.params.yaml_file import read_yaml
 from isthmus.registry.lineage.git import run_git
 from isthmus.registry.lineage.lineage import REQUIREMENTS, ancestors, read_lock, run_dvc
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.core.errors import StoreError
-from isthmus.core.params_copy import NAME, as_started
+from isthmus.core.params.params_copy import NAME, as_started
 from isthmus.registry.lineage.git import list_git, run_git
 from isthmus.registry.lineage.snapshot_files import may_be_new, needed_files, never_taken, places, raw_pointers
 

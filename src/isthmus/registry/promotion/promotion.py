@@ -14,7 +14,8 @@ from isthmus.core.progress import log
 from isthmus.gates.scored import NO_LABELS, TARGET
 from isthmus.registry.gate.decision import CHAMPION, Decision
 from isthmus.registry.ledger.consistency import disagreement
-from isthmus.registry.ledger.ledger import Intent, Ledger, open_ledger
+from isthmus.registry.ledger.ledger import Intent, Ledger
+from isthmus.registry.ledger.promotion_lock import locked_ledger
 from isthmus.registry.promotion.retention import protect
 from isthmus.registry.promotion.verification import PromotionRefusedError as PromotionRefusedError
 from isthmus.registry.promotion.verification import intact_decision, judge_again
@@ -68,7 +69,7 @@ def promote(project: Path, scenario: str, approve: str | None = None, version: s
         StoreError: there is no candidate or no decision, commit or data are not kept, or the store does not answer.
     """
     project, store, model = project.resolve(), open_store(project), model_name(scenario)
-    with open_ledger(store) as ledger:
+    with locked_ledger(store) as ledger:
         _recover(store, ledger, model)
         aliases = store.aliases(model)
         chosen = version or aliases.get(CANDIDATE)
@@ -107,7 +108,7 @@ def rollback(project: Path, scenario: str, approve: str | None = None, withdraw:
         StoreError: there is no previous champion, or the store does not answer.
     """
     store, model = open_store(project), model_name(scenario)
-    with open_ledger(store) as ledger:
+    with locked_ledger(store) as ledger:
         if _recover(store, ledger, model) == "rollback":
             return _standing(store, model, changed=True)
         aliases = store.aliases(model)
@@ -155,8 +156,7 @@ def _check(
     if differs:
         raise ApprovalNeededError(f"{what}: {differs}. A person must decide. {again}")
     if decision.verdict == "person":
-        texts = [reason["text"] for reason in decision.reasons if reason["verdict"] == "person"]
-        questions = "; ".join(text.removesuffix(". A person must decide") for text in texts)
+        questions = "; ".join(reason["text"] for reason in decision.reasons if reason["verdict"] == "person")
         labels = ", or label target test images (docs/how-to/promote.md)" if NO_LABELS[TARGET] in questions else ""
         raise ApprovalNeededError(f"{what}: a person must decide: {questions}. {again}{labels}")
     # Without this a scheduled promotion would undo, the same night, what an operator rolled back.

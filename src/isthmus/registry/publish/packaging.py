@@ -91,14 +91,16 @@ def write_code(folder: Path) -> Path:
 
 def own_packages() -> list[str]:
     """Returns the distributions of other packages that the project's own plugins import, sorted."""
-    distributions = packages_distributions()
-    found = set()
+    tops = set()
     for place in plugins.MEMBERS:
         for file in plugins.own_files(place):
             for node in ast.walk(ast.parse(file.read_bytes())):
-                tops = [module.partition(".")[0] for module, _ in import_statements(node)]
-                found |= {name for top in tops if top != "isthmus" for name in distributions.get(top, [])[:1]}
-    return sorted(plugins.normal(name) for name in found)
+                tops |= {module.partition(".")[0] for module, _ in import_statements(node)}
+    if not tops:
+        return []
+    distributions = packages_distributions()  # reads what is installed, file by file: seconds
+    found = {name for top in tops - {"isthmus"} for name in distributions.get(top, [])[:1]}
+    return sorted(map(plugins.normal, found))
 
 
 def served_requirements(lock: Path, backbone: str, own: Sequence[str] = ()) -> list[str]:

@@ -2,8 +2,9 @@
 
 import re
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json
@@ -75,6 +76,10 @@ class Published:
             f"model:  {self.model} version {self.version} ({'new' if self.new else 'as before'}), alias candidate",
             f"MLflow: {seen}",
         ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what a program may need as JSON types; not the store's address, which may hold a password."""
+        return {name: value for name, value in asdict(self).items() if name not in ("tracking_uri", "verdict")}
 
     def server(self) -> str:
         """Returns where MLflow's pages are, or will be when `isthmus ui` has started them."""
@@ -174,6 +179,7 @@ def _begun(record: Publication | None, lineage: Lineage, store: Store, path: Pat
         # Killed between making a run and writing it down: the run bears our tag.
         record.runs = store.runs_of(record.experiment, _tag(record)) | record.runs
         return record
+    log(f"publish {lineage.scenario}: keeping settings and code as a snapshot")
     taken = take_snapshot(lineage.project)
     medical = scenario_of(lineage).kind == "medical"
     for line in taken.news(names=not medical):
@@ -228,6 +234,7 @@ def _publish_runs(
         store.end_run(run)
         _done(record, path, part)
     if PARENT not in record.finished:
+        log(f"publish {record.scenario}: logging numbers, plots and report")
         log_results(record, lineage, store, parent, shown)
         _done(record, path, PARENT)
 

@@ -62,6 +62,10 @@ class Reproduction:
         """Says whether it is the same data and every number lies within the tolerance."""
         return self.raw_md5[0] == self.raw_md5[1] and all(number.same for number in self.numbers)
 
+    def as_json(self) -> dict[str, Any]:
+        """Returns all of it as JSON types."""
+        return asdict(self) | {"reproduced": self.reproduced}
+
     def text(self) -> str:
         """Returns the comparison for a person: one line a number, then the verdict."""
         width = max(len(number.name) for number in self.numbers)
@@ -108,7 +112,7 @@ def reproduce(project: Path, asked: str, tolerance: float = TOLERANCE) -> Reprod
         _run(tree, "repro", "--force", "--no-run-cache", f"report@{lineage['scenario']}")
         again = read_lineage(tree, lineage["scenario"])
         found = _compared(version, lineage, recorded, again, tolerance, _notes(project, tree, lineage))
-    write_json(project / REPORTS / f"{version.model_id}.json", asdict(found) | {"reproduced": found.reproduced})
+    write_json(project / REPORTS / f"{version.model_id}.json", found.as_json())
     return found
 
 

@@ -41,7 +41,7 @@ def _three(findings: Findings, axes: tuple[str, str], suffix: str) -> list[dict[
     sources = ", ".join(findings.scenario.source)
     frame = shapes.Frame.around(x, y)
     return [
-        _by_domain(findings, axes, suffix),
+        _by_domain(findings, places, axes, suffix),
         _chart(f"Source ({sources}) by true class{suffix}", by_class["source"], frame),
         _chart(f"Target ({findings.scenario.target}) by predicted class{suffix}", by_class["target"], frame),
     ]
@@ -49,11 +49,10 @@ def _three(findings: Findings, axes: tuple[str, str], suffix: str) -> list[dict[
 
 def domain_map(findings: Findings) -> list[dict[str, Any]]:
     """Returns two charts, principal components and t-SNE: each image in the colour of its domain."""
-    return [_by_domain(findings, axes, suffix) for axes, suffix in _MAPS]
+    return [_by_domain(findings, _places(findings, axes), axes, suffix) for axes, suffix in _MAPS]
 
 
-def _by_domain(findings: Findings, axes: tuple[str, str], suffix: str) -> dict[str, Any]:
-    places = _places(findings, axes)
+def _by_domain(findings: Findings, places: pd.DataFrame, axes: tuple[str, str], suffix: str) -> dict[str, Any]:
     target = (places["domain"] == findings.scenario.target).to_numpy()
     x, y = _x_and_y(places, axes)
     clouds = [shapes.Cloud(", ".join(findings.scenario.source), x[~target], y[~target], "source")]

@@ -15,7 +15,7 @@ import yaml
 from yaml.resolver import Resolver
 
 from isthmus.core.errors import ConfigError
-from isthmus.core.params_copy import as_started
+from isthmus.core.params.params_copy import as_started
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml, in PyYAML's wheels, reads dvc.lock ten times faster
 _RESOLVER = Resolver()
