@@ -11,7 +11,8 @@ def write_section(document: Path, name: str, text: str, *, keep_rows: bool = Fal
         document: the Markdown file.
         name: of the section.
         text: what stands there then.
-        keep_rows: rows of a table with the same head stay, where none of the new ones has their first cell.
+        keep_rows: rows of a table that has all columns of the new one stay, where none of the new ones has their first
+            cell; what a new row has no column for is empty.
     """
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
     before = document.read_text(encoding="utf-8") if document.exists() else ""
@@ -28,12 +29,22 @@ def _with_rows_of(text: str, old: str) -> str:
     """Returns a text whose last table has the rows of an old one too, by their first cells; see `write_section`."""
     lines, before = text.strip().splitlines(), old.strip().splitlines()
     first = next((n for n, line in enumerate(lines) if line.startswith("| ---")), 0)
-    if not first or lines[first - 1] not in before:
+    head = _cells(lines[first - 1]) if first else []
+    heads = [
+        n for n, line in enumerate(before) if head and _cells(line)[:1] == head[:1] and set(head) <= {*_cells(line)}
+    ]
+    if not heads:
         return text
-    rows, known = lines[first + 1 :], before[before.index(lines[first - 1]) + 2 :]
-    named = {row.split("|")[1] for row in rows}
-    rows += [row for row in known if row.startswith("|") and row.split("|")[1] not in named]
-    return "\n".join([*lines[: first + 1], *sorted(rows, key=lambda row: row.split("|")[1])])
+    columns = _cells(before[heads[0]])
+    new = [dict(zip(head, _cells(row), strict=True)) for row in lines[first + 1 :]]
+    rows = {row[head[0]]: [row.get(column, "") for column in columns] for row in new}
+    old_rows = [_cells(row) for row in before[heads[0] + 2 :] if row.startswith("|")]
+    kept = [row for row in old_rows if row[0] not in rows]
+    return "\n".join([*lines[: first - 1], table(columns, *sorted([*kept, *rows.values()], key=lambda row: row[0]))])
+
+
+def _cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip("|").split("|")] if row.startswith("|") else []
 
 
 def table(*rows: Sequence[object]) -> str:

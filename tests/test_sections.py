@@ -24,3 +24,13 @@ def test_rows_of_scenarios_that_were_not_measured_again_stay_where_the_columns_a
     rows = ["| a | 2 |", "| a | 3 |", "| b | 4 |", "| c | 5 |"]
     assert once.splitlines()[2:-2] == ["Told now.", "", "| scenario | score |", "| --- | --- |", *rows]
     assert "| a |" not in document.read_text()
+
+
+def test_a_new_row_is_empty_where_it_lacks_a_column_of_the_rows_that_stay(tmp_path: Path) -> None:
+    document = tmp_path / "a.md"
+    write_section(document, "x", table(("scenario", "mcc", "shot"), ("a", 1, 2), ("b", 3, 4)))
+
+    write_section(document, "x", table(("scenario", "shot"), ("b", 5)), keep_rows=True)
+
+    rows = ["| scenario | mcc | shot |", "| --- | --- | --- |", "| a | 1 | 2 |", "| b |  | 5 |"]
+    assert document.read_text().splitlines()[2:-2] == rows
