@@ -13,14 +13,14 @@ from isthmus.models.embedding import encode
 from isthmus.models.upsampling import upsampled
 
 
-def encoder(images: int = 1, side: int = 28) -> CellEncoder:
+def encoder(images: int = 1, layer: int | None = None) -> CellEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Timm(architecture="vit_tiny_patch16_224", weights="random", image_size=32).skeleton(3, 32)
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.05)
     pixels = Standardise(same_for_all([0.5] * 3, 1), same_for_all([0.25] * 3, 1))
-    return CellEncoder(network, pixels, images).eval()
+    return CellEncoder(network, pixels, images, layer).eval()
 
 
 def pixels(count: int, channels: int = 3) -> np.ndarray:
@@ -37,13 +37,15 @@ def test_an_image_has_a_row_of_features_for_each_cell_of_its_grid() -> None:
     assert not np.allclose(found[:, 0], found[:, 3])
 
 
-def test_two_images_of_a_place_give_their_difference_and_their_mean() -> None:
+@pytest.mark.parametrize("layer", [None, 3])
+def test_two_images_of_a_place_give_their_difference_and_their_mean(layer: int | None) -> None:
     both = pixels(2, 6)
 
-    found = encode(encoder(2), both, torch.device("cpu")).astype(np.float32)
+    found = encode(encoder(2, layer), both, torch.device("cpu")).astype(np.float32)
 
     one, other = (
-        encode(encoder(), both[..., first : first + 3], torch.device("cpu")).astype(np.float32) for first in (0, 3)
+        encode(encoder(1, layer), both[..., first : first + 3], torch.device("cpu")).astype(np.float32)
+        for first in (0, 3)
     )
     np.testing.assert_allclose(found[..., :192], np.abs(one - other), atol=4e-3)
     np.testing.assert_allclose(found[..., 192:], (one + other) / 2, atol=4e-3)
