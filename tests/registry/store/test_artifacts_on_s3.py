@@ -4,6 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import boto3
 import pytest
 from mlflow.store.artifact.s3_artifact_repo import _cached_get_s3_client
 
@@ -29,6 +30,7 @@ def store(fresh_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     for name in KEYS:
         monkeypatch.delenv(name, raising=False)
     _cached_get_s3_client.cache_clear()
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it keeps the keys that another test of this process had
     return Store(f"sqlite:///{tmp_path / fresh_store.name}", "s3://team/mlflow")
 
 
