@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(scenario: str, place: str | None, adapt: bool) -> int:
-    # What a person can put right is told before Prefect's server comes up.
+    # Errors that the user can fix are reported before Prefect's server starts.
     scenario_names(read_params(Path(NAME)), [scenario], Path(NAME))
     find_champion(Path.cwd(), scenario)
     show_briefly()  # else Prefect logs a task's error three times before it is printed here

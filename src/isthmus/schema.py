@@ -1,6 +1,6 @@
 """The JSON schema of `params.yaml`, for editors that complete and check it while it is typed."""
 
-from typing import Any, Optional
+from typing import Any
 
 from pydantic import ConfigDict, create_model
 
@@ -24,7 +24,7 @@ def schema() -> dict[str, Any]:
     fields: dict[str, Any] = {
         "scenarios": (dict[str, Scenario], ...),
         "models": (dict[str, ModelConfig], ...),
-        "pretraining": (Optional[dict[str, PretrainConfig]], None),  # noqa: UP045
+        "pretraining": (dict[str, PretrainConfig] | None, None),
     }
     fields |= {section: (_plugins(section, folder), ...) for section, folder in _NAMED.items()}
     for params in (*(stage.Params for stage in (*STAGES, train)), WatchParams, LineageParams):

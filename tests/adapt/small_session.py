@@ -98,7 +98,7 @@ def session(
         built,
         given or data(images=images),
         config,
-        replace(plan, **of_plan),  # type: ignore[arg-type]
+        replace(plan, **of_plan),  # type: ignore[arg-type]  # tests give values by name
         torch.device("cpu"),
         folder,
         "test",

@@ -201,7 +201,7 @@ def of_images(folder: Path, side: int, augment: Augment, **changes: object) -> T
     table["label"] = pd.array([None] * 10, dtype="Int32")
     given = training_data(
         table, MaskImages(masks), ["a", "t"], images=True, shift_pixels=2, classes=2, augment=augment, **changes
-    )  # type: ignore[arg-type]
+    )  # type: ignore[arg-type]  # tests give values by name
     (folder / "masks").mkdir(parents=True)
     known = masks[:6].copy()
     known[3] = IGNORED

@@ -184,7 +184,7 @@ def source_cells(
 
 
 class CellShares:
-    """Shares of the classes in the cells of images, read when asked for.
+    """Class shares of the cells of images, read on demand.
 
     Pickled it is the names of its files: another process opens them.
 

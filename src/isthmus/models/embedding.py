@@ -77,7 +77,7 @@ def store_backbone(
         images: of one place in an example, where each cell has features of its own; 0: an image has one row of them.
 
     Raises:
-        ConfigError: cells are asked for and the network has no features by place, or no such layer.
+        ConfigError: images have cells, and the network has no features by position, or no such layer.
     """
     facts = StoredBackbone(
         config.backbone, built.origin, built.feature_dim, channels, image_size, list(built.mean), list(built.std),

@@ -111,19 +111,16 @@ def _method(findings: Findings) -> dict[str, Any]:
     run = findings.runs[chosen["method"]]
     learned = {"target_labels": findings.target_labels} if findings.target_labels else {}
     extended = extended_epochs(findings.runs)
-    return (
-        learned
-        | ({"extended": extended} if extended else {})
-        | {
-            "name": chosen["method"],
-            "epoch": chosen["epoch"],
-            "seed": chosen["seed"],
-            "seeds": run["seeds"],
-            "mode": run["mode"],
-            "sees_target": run["sees_target"],
-            "config": run["config"],
-        }
-    )
+    more = {"extended": extended} if extended else {}
+    return learned | more | {
+        "name": chosen["method"],
+        "epoch": chosen["epoch"],
+        "seed": chosen["seed"],
+        "seeds": run["seeds"],
+        "mode": run["mode"],
+        "sees_target": run["sees_target"],
+        "config": run["config"],
+    }  # fmt: skip
 
 
 def _choice(findings: Findings) -> dict[str, Any]:

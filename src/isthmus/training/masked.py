@@ -138,7 +138,7 @@ def pretrain(
         inputs: images of the scenario.
         rows: places of those to learn from.
         config: of the run.
-        seed: of masks, moves, order and the first weights of token and decoder.
+        seed: of masks, moves and order.
         device: where batches go.
         checkpoint: of this run.
     """

@@ -59,7 +59,7 @@ def _answers(model: Any, job: dict[str, Any], columns: list[str], knows_domains:
 
     frames = []
     places = range(len(job["files"]))
-    told = _progress(job["name"], len(places))
+    show = _progress(job["name"], len(places))
     for domain in sorted({file[2] for file in job["files"]}):
         mine = [place for place in places if job["files"][place][2] == domain]
         for first in range(0, len(mine), _BATCH):
@@ -68,7 +68,7 @@ def _answers(model: Any, job: dict[str, Any], columns: list[str], knows_domains:
             with redirect_stdout(sys.stderr):
                 answer = model.predict(images, params={"domain": domain} if knows_domains else None)
             frames.append(answer[columns].set_axis(pd.Index(batch)))
-            told(sum(map(len, frames)))
+            show(sum(map(len, frames)))
     rows = pd.concat(frames).sort_index()
     rows.insert(0, "image_id", job["ids"])
     rows.insert(1, "sha256", [hashlib.sha256(Path(file[0]).read_bytes()).hexdigest() for file in job["files"]])

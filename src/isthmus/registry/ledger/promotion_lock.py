@@ -20,8 +20,8 @@ def locked_ledger(store: Store) -> Iterator[Ledger]:
     """Locks out all other promoters of the store and opens the record.
 
     Raises:
-        StoreError: another promoter holds it for too long, it is out of reach, or nobody said where the record of a
-            server lies.
+        StoreError: the lock was not released in time, the record cannot be reached, or a server's record has no
+            configured address.
     """
     address = ledger_address(store)
     if isinstance(address, Path):
