@@ -1,12 +1,13 @@
-"""How fast `ingest` and `prepare` take photographs, against a plain one-process Pillow loop, and what memory they need.
+"""How fast `ingest` and `prepare` take images, against a plain loop in one process, and what memory they need.
 
-python -m benchmarks.ingest [--images 5000] [--size 300 400] [--folder DIR] [--write .]
+python -m benchmarks.ingest [--images 5000] [--form photographs] [--size 300 400] [--folder DIR] [--write .]
 
-The loop opens, decodes and resizes each file to the side that `prepare` writes, bicubic as `prepare` does, and keeps
-nothing. All three run in the same folder, one after another, so that the ratios hold on a busy machine too. Memory is
-the anonymous memory (RssAnon + RssShmem) of the process and all its children, sampled every 200 ms (every 20 ms took a
-tenth of a processor from those that are measured): files that are mapped belong to the system, which takes their pages
-back.
+The loop opens, decodes and resizes each photograph by Pillow to the side that `prepare` writes, bicubic as `prepare`
+does, and keeps nothing; of DICOM it reads the slice by pydicom and takes the window before that; of GeoTIFF it reads
+each tile by rasterio, in windows of the size that `prepare` writes. All three run in the same folder, one after
+another, so that the ratios hold on a busy machine too. Memory is the anonymous memory (RssAnon + RssShmem) of the
+process and all its children, sampled every 200 ms (every 20 ms took a tenth of a processor from those that are
+measured): files that are mapped belong to the system, which takes their pages back.
 """
 
 import argparse
@@ -18,24 +19,32 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
+import rasterio
 from PIL import Image
+from rasterio.windows import Window
 
 from benchmarks.performance import DOCUMENT, Row, facts, goals
 from benchmarks.sections import write_section
 from isthmus.core.engine import processors
 from isthmus.data.ingest.tables import IngestConfig
 from isthmus.data.scenario import Scenario
+from isthmus.data.simulate import chest
 from isthmus.data.workers import in_order
 from isthmus.stages import ingest, prepare
 
 SIDE = 154  # [pixel] of prepared images
 _SIZE = (300, 400)  # [pixel] of a photograph
 _GOALS = {(150, 200): 4.0, _SIZE: 2.0, (600, 800): 3.5}  # [of the loop on one processor], by size
+_BARE = 1 / 1.2  # [of the loop on one processor], of DICOM and GeoTIFF
+_WINDOW = (40, 400)  # [HU] centre and width
+_FRAME = 5 * SIDE  # [pixel] side of a raster: 25 tiles
 
 
 def write_images(folder: Path, count: int, broken: int = 0, size: tuple[int, int] = _SIZE) -> None:
@@ -47,12 +56,48 @@ def write_images(folder: Path, count: int, broken: int = 0, size: tuple[int, int
         broken: so many of the files are cut in the middle.
         size: height and width [pixel]; the default makes about 20 kB a file.
     """
+    paths = _paths(folder, count, ".jpg")
+    for number, data in enumerate(in_order(partial(photograph, size), range(count), processors())):
+        paths[number].write_bytes(data[: len(data) // 2] if number < broken else data)
+
+
+def _paths(folder: Path, count: int, ending: str) -> list[Path]:
+    """Returns where files of two domains and two classes go, and makes their folders."""
     for domain in ("a", "b"):
         for name in ("bad", "good"):
             (folder / domain / name).mkdir(parents=True, exist_ok=True)
-    for number, data in enumerate(in_order(partial(photograph, size), range(count), processors())):
-        path = folder / "ab"[number % 2] / ("bad", "good")[number // 2 % 2] / f"{number:06d}.jpg"
-        path.write_bytes(data[: len(data) // 2] if number < broken else data)
+    return [folder / "ab"[n % 2] / ("bad", "good")[n // 2 % 2] / f"lot-{n // 10}_{n:06d}{ending}" for n in range(count)]
+
+
+def write_slices(folder: Path, count: int) -> None:
+    """Writes DICOM slices of 512 x 512 pixels, 16 bits and not compressed, as scanners store them.
+
+    Args:
+        folder: new.
+        count: slices.
+    """
+    scanner = replace(next(iter(chest.SCANNERS.values())), side=512)
+    for number, path in enumerate(_paths(folder, count, ".dcm")):
+        image = np.random.default_rng(number).normal(0, 200, (512, 512))
+        chest.save(path, scanner, path.parts[-3], number // 10, number, 0, image)
+
+
+def write_rasters(folder: Path, count: int) -> None:
+    """Writes GeoTIFFs of four bands, 16 bits, in compressed blocks of 256 x 256 pixels.
+
+    Args:
+        folder: new.
+        count: tiles in all; at least 24 rasters, for splits keep a raster whole.
+    """
+    for number, path in enumerate(_paths(folder, max(24, round(count / (_FRAME // SIDE) ** 2)), ".tif")):
+        rng = np.random.default_rng(number)
+        pixels = (rng.normal(1500, 100, (4, _FRAME, _FRAME)) + 500 * rng.normal(size=(4, 1, _FRAME))).astype(np.uint16)
+        with rasterio.open(
+            path, "w", driver="GTiff", count=4, height=_FRAME, width=_FRAME, dtype="uint16", nodata=0, crs="EPSG:32632",
+            transform=rasterio.Affine(10, 0, 400_000, 0, -10, 5_300_000 + number * 1e5), tiled=True, blockxsize=256,
+            blockysize=256, compress="deflate",
+        ) as raster:  # fmt: skip
+            raster.write(pixels)
 
 
 def photograph(size: tuple[int, int], number: int) -> bytes:
@@ -88,33 +133,62 @@ def _grain(size: tuple[int, int]) -> np.ndarray:
     return total
 
 
-def scenario() -> Scenario:
-    """Returns the scenario of `write_images`."""
+def scenario(form: str = "photographs") -> Scenario:
+    """Returns the scenario of `write_images`, `write_slices` or `write_rasters`."""
+    own: dict[str, Any] = {
+        "photographs": {"kind": "natural", "preprocess": {"image_size": SIDE}},
+        "slices": {"kind": "medical", "preprocess": {"image_size": SIDE, "window": list(_WINDOW)}, "group": "lot"},
+        "rasters": {
+            "kind": "remote_sensing",
+            "preprocess": {"image_size": SIDE, "bands": [1, 2, 3, 4], "channels": 4},
+            "tiles": {"size": SIDE},
+        },
+    }
     return Scenario(
-        kind="natural", raw=Path("raw"), source=["a"], target="b", target_labels="folders", classes=["bad", "good"],
-        preprocess={"image_size": SIDE},
-    )  # fmt: skip
+        raw=Path("raw"), source=["a"], target="b", target_labels="folders", classes=["bad", "good"], **own[form]
+    )
 
 
-def plain_loop(paths: list[Path]) -> None:
+def plain_loop(raw: Path, form: str = "photographs") -> None:
     """Decodes and resizes one after another, as a script would."""
-    for path in paths:
-        with contextlib.suppress(OSError), Image.open(path) as image:  # a broken file
-            np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+    for path in sorted(file for file in raw.rglob("*") if file.is_file()):
+        _LOOPS[form](path)
 
 
-def run_ingest(raw: Path, out: Path) -> None:
+def _photograph(path: Path) -> None:
+    with contextlib.suppress(OSError), Image.open(path) as image:  # a broken file
+        np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _slice(path: Path) -> None:
+    dataset = pydicom.dcmread(path)
+    values = dataset.pixel_array * float(dataset.RescaleSlope) + float(dataset.RescaleIntercept)
+    grey = np.clip((values - _WINDOW[0]) / _WINDOW[1] + 0.5, 0, 1).astype(np.float32)
+    np.asarray(Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.BICUBIC))
+
+
+def _raster(path: Path) -> None:
+    with rasterio.open(path) as raster:
+        for top in range(0, raster.height, SIDE):
+            for left in range(0, raster.width, SIDE):
+                raster.read(window=Window(left, top, SIDE, SIDE))
+
+
+_LOOPS = {"photographs": _photograph, "slices": _slice, "rasters": _raster}
+
+
+def run_ingest(raw: Path, out: Path, form: str) -> None:
     """Runs the stage with one process a processor."""
     names = ("manifest", "locations", "companions", "labels_target")
     tables: dict[str, Any] = {name: out / f"{name}.parquet" for name in names}
-    params = ingest.Params(scenario=scenario(), ingest=IngestConfig(workers=processors()), seed=0)
+    params = ingest.Params(scenario=scenario(form), ingest=IngestConfig(workers=processors()), seed=0)
     ingest.run(params, raw=raw, audit=out / "audit.json", quarantine=out / "quarantine.json", **tables)
 
 
-def run_prepare(raw: Path, out: Path) -> None:
+def run_prepare(raw: Path, out: Path, form: str) -> None:
     """Runs the stage."""
     prepare.run(
-        prepare.Params(scenario=scenario()),
+        prepare.Params(scenario=scenario(form)),
         raw=raw,
         manifest=out / "manifest.parquet",
         locations=out / "locations.parquet",
@@ -125,13 +199,14 @@ def run_prepare(raw: Path, out: Path) -> None:
     )
 
 
-def measured(what: str, raw: Path, out: Path) -> dict[str, float]:
+def measured(what: str, raw: Path, out: Path, form: str = "photographs") -> dict[str, float]:
     """Runs `loop`, `ingest` or `prepare` in a process of its own.
 
     Returns:
         `seconds` of the work alone, `cpu` seconds of all processes, and `peak_mb`, the largest memory of them together.
     """
-    command = [sys.executable, "-m", "benchmarks.ingest", "--only", what, "--folder", str(raw), "--out", str(out)]
+    command = [sys.executable, "-m", "benchmarks.ingest", "--only", what, "--form", form]
+    command += ["--folder", str(raw), "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as child:
         used = used_by(child)
         assert child.stdout is not None
@@ -187,13 +262,13 @@ def _anonymous(process: int) -> int:
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "RssShmem:")))
 
 
-def ratios(raw: Path, out: Path) -> dict[str, float]:
+def ratios(raw: Path, out: Path, form: str = "photographs") -> dict[str, float]:
     """Measures loop, ingest and prepare on one folder; a ratio over 1 is faster than the loop.
 
     `_by_cpu` is what the processor time of all processes allows where nobody else uses the processors: start-up and
     waiting for each other left out.
     """
-    found = {what: measured(what, raw, out) for what in ("loop", "ingest", "prepare")}
+    found = {what: measured(what, raw, out, form) for what in ("loop", "ingest", "prepare")}
     seconds = {what: values["seconds"] for what, values in found.items()}
     return {
         **{f"{what}_seconds": round(value, 2) for what, value in seconds.items()},
@@ -207,24 +282,23 @@ def ratios(raw: Path, out: Path) -> dict[str, float]:
     }
 
 
-def _only(what: str, raw: Path, out: Path) -> None:
+def _only(what: str, raw: Path, out: Path, form: str) -> None:
     runs = {
-        "loop": lambda: plain_loop(sorted(raw.rglob("*.jpg"))),
-        "ingest": partial(run_ingest, raw, out),
-        "prepare": partial(run_prepare, raw, out),
+        "loop": partial(plain_loop, raw, form),
+        "ingest": partial(run_ingest, raw, out, form),
+        "prepare": partial(run_prepare, raw, out, form),
     }
     start = time.perf_counter()
     runs[what]()
     print(json.dumps({"seconds": time.perf_counter() - start}))
 
 
-def _rows(size: tuple[int, int], found: dict[str, float]) -> list[Row]:
-    goal = _GOALS[size]
+def _rows(what: str, goal: float, found: dict[str, float]) -> list[Row]:
     return [
         Row(
-            f"`{stage}` of {size[0]} x {size[1]} JPEGs: processor time of the loop, times processors, to the stage's",
+            f"`{stage}` of {what}: processor time of the loop, times processors, to the stage's",
             f"{found[f'{stage}_cpu']:.1f} s, the loop {found['loop_cpu']:.1f} s",
-            f"at least {goal}",
+            f"at least {goal:.2g}",
             f"{found[f'{stage}_ratio_by_cpu']:.2f}",
             found[f"{stage}_ratio_by_cpu"] >= goal,
         )
@@ -236,24 +310,36 @@ def main() -> None:
     """Prints the ratios as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--form", choices=list(_LOOPS))
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"), help="of photographs")
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--only")
     parser.add_argument("--write", type=Path)
     given = parser.parse_args()
     if given.only:
-        _only(given.only, given.folder, given.out)
+        _only(given.only, given.folder, given.out, given.form)
         return
+    sizes = [tuple(given.size)] if given.size else list(_GOALS)
+    trials = [
+        ("photographs", f"{size[0]} x {size[1]} JPEGs", _GOALS.get(size), partial(write_images, size=size))
+        for size in sizes
+    ]
+    trials += [
+        ("slices", "DICOM slices of 512 x 512 pixels", _BARE, write_slices),
+        ("rasters", f"GeoTIFF tiles of {SIDE} x {SIDE} pixels and four bands", _BARE, write_rasters),
+    ]
     rows = []
-    for size in [tuple(given.size)] if given.size else list(_GOALS):
+    for form, what, goal, write in trials:
+        if given.form not in (None, form):
+            continue
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-            write_images(Path(folder) / "raw", given.images, size=size)
-            found = ratios(Path(folder) / "raw", Path(folder) / "out")
-        print(json.dumps({"images": given.images, "size": size} | found, indent=2), flush=True)
-        rows += _rows(size, found) if size in _GOALS else []
+            write(Path(folder) / "raw", given.images)
+            found = ratios(Path(folder) / "raw", Path(folder) / "out", form)
+        print(json.dumps({"images": given.images, "what": what} | found, indent=2), flush=True)
+        rows += _rows(what, goal, found) if goal else []
     if given.write:
-        text = f"{facts('pillow', 'simplejpeg')} {given.images} images a size.\n\n{goals(rows)}"
+        text = f"{facts('pillow', 'simplejpeg', 'pydicom', 'rasterio')} {given.images} images of each.\n\n{goals(rows)}"
         write_section(given.write / DOCUMENT, "ingest", text)
 
 
