@@ -15,6 +15,7 @@ from isthmus.evaluation.boxes import predicted_boxes
 from isthmus.evaluation.scoring.boxes import Detections
 from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.gates.scored import read_answers, read_scored
+from isthmus.monitoring.watch import watch
 from isthmus.registry.gate.decision import gate
 from isthmus.registry.gate.score import score
 from isthmus.registry.promotion.promotion import promote
@@ -87,7 +88,7 @@ def test_a_model_of_boxes_is_promoted_and_served_as_the_pipeline_evaluated_it(pr
     assert candidate.matches is not None and candidate.matches.true_boxes[:, 1].tolist() == [1] * 6
 
     night = project / "data" / "raw" / "demo" / "images" / "night"
-    done = predict(project, "demo@champion", [night], tmp_path / "answers.parquet")
+    done = predict(project, "demo@champion", [night], tmp_path / "answers.parquet", tmp_path / "kept.jsonl")
     rows, expected = pd.read_parquet(tmp_path / "answers.parquet"), pipelines_boxes(project)
     coco = json.loads((tmp_path / "answers.parquet.boxes.json").read_text())
     assert (done.count, done.exit_status, len(coco["images"])) == (10, 0, 10)
@@ -102,3 +103,5 @@ def test_a_model_of_boxes_is_promoted_and_served_as_the_pipeline_evaluated_it(pr
         left, top, right, bottom = answer[0]["box"]
         np.testing.assert_allclose(listed[0]["bbox"], [left, top, right - left, bottom - top], atol=1e-3)
         assert len(listed) == len(answer)
+    watched = watch(project, "demo", tmp_path / "kept.jsonl")
+    assert watched.drift.images == 10 and watched.as_json()["classes"] == {"blob": rows["count_blob"].mean()}

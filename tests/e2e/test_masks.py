@@ -19,6 +19,7 @@ from isthmus.core.files import read_json
 from isthmus.data.manifest import INDEX, LOCATIONS, read_table
 from isthmus.evaluation.masks import predicted_masks
 from isthmus.evaluation.selection.ensemble import open_compared
+from isthmus.monitoring.watch import watch
 from isthmus.registry.gate.decision import gate
 from isthmus.registry.gate.score import score
 from isthmus.registry.model.mask_text import from_text
@@ -73,13 +74,18 @@ def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it
     assert open_store(project).aliases("isthmus-demo")["champion"] == version
 
     night = project / "data" / "raw" / "demo" / "images" / "night"
-    done = predict(project, "demo@champion", [night], tmp_path / "answers.parquet")
+    done = predict(project, "demo@champion", [night], tmp_path / "answers.parquet", tmp_path / "kept.jsonl")
     rows, expected = pd.read_parquet(tmp_path / "answers.parquet"), pipelines_masks(project)
     assert (done.count, done.exit_status) == (10, 0)
     for row in rows.itertuples():
         mask = np.asarray(Image.open(row.mask))
         np.testing.assert_array_equal(mask, expected[f"images/night/{Path(row.path).name}"])
         assert (mask == 1).mean() == pytest.approx(row.share_blob)
+    watched = watch(project, "demo", tmp_path / "kept.jsonl")
+    assert (watched.drift.verdict, watched.drift.images, sum(watched.as_json()["domain_score"])) == (
+        "too few images", 10, 10,
+    )  # fmt: skip
+    assert watched.as_json()["classes"]["blob"] == pytest.approx(rows["share_blob"].mean())
 
     colours = np.stack(
         [np.asarray(Image.open(night / f"0{n}.png")) for n in (0, 1)]
@@ -168,6 +174,11 @@ def test_a_model_of_change_compares_two_images_and_gives_masks_the_coordinates_o
     assert done.exit_status == 5
     bad = json.loads((tmp_path / "answers.parquet.bad.json").read_text())
     assert [line["reason"] for line in bad] == ["no file of its name lies in 'b'"]
+
+    store = open_store(project)
+    store.set_alias("isthmus-demo", "champion", store.aliases("isthmus-demo")["candidate"])
+    watched = watch(project, "demo", pairs)
+    assert (watched.drift.images, list(watched.seen.bad.values())) == (1, ["no file of its name lies in 'b'"])
 
     texts = [base64.b64encode((pairs / name / "00.tif").read_bytes()).decode() for name in ("a", "b")]
     body = json.dumps({"dataframe_records": [{"image": texts[0], "image_b": texts[1]}]}).encode()

@@ -123,6 +123,24 @@ def test_a_table_gets_new_rows_and_the_old_one_stays_beside_it(project: Path, ba
     assert not bring_in(read_incoming(project, "demo", batch, listed(batch)))
 
 
+def test_images_of_masks_go_where_such_images_lie_and_pairs_of_images_are_refused(project: Path, batch: Path) -> None:
+    raw, params = project / "data/raw/demo", project / "params.yaml"
+    (raw / "line_b" / "crack").rename(raw / "line_b" / "images")
+    text = params.read_text()
+    params.write_text(text.replace("kind: natural", "kind: natural\n    task: segmentation"))
+
+    assert bring_in(read_incoming(project, "demo", batch, listed(batch)))
+
+    assert sorted(files_of(raw / "line_b")) == ["images/deep/three.png", "images/one.png", "images/two.png"]
+    assert not bring_in(read_incoming(project, "demo", batch, listed(batch)))
+
+    params.write_text(text.replace("kind: natural", "kind: natural\n    task: change"))
+    with pytest.raises(
+        ConfigError, match="scenarios.demo: task change compares two images, which --adapt cannot bring"
+    ):
+        read_incoming(project, "demo", batch, listed(batch))
+
+
 def test_a_failure_half_way_leaves_raw_data_and_params_as_they_were(project: Path, batch: Path) -> None:
     raw = project / "data/raw/demo"
     before = files_of(raw)

@@ -13,6 +13,7 @@ from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, sha256_file, sweep, write_text
 from isthmus.data.add.register import dvc_add
+from isthmus.data.ingest.boxed import IMAGES
 from isthmus.data.ingest.scan import TABLES
 from isthmus.data.ingest.walk import walk
 from isthmus.data.scenario import Scenario
@@ -57,12 +58,19 @@ def read_incoming(project: Path, scenario: str, folder: Path, files: list[Path])
     """Returns the batch, after all that could stand in its way was looked at.
 
     Raises:
-        ConfigError: there is no such scenario, a stage writes its raw data, or the batch lies inside them.
+        ConfigError: there is no such scenario, its task compares two images, a stage writes its raw data, or the
+            batch lies inside them.
         DataError: the raw data are not here.
     """
     params = project / "params.yaml"
     section = load_params(ScenarioParams, params, {"scenario": f"scenarios.{scenario}"}).scenario
     incoming = Incoming(project.resolve(), scenario, section, folder.resolve(), [file.resolve() for file in files])
+    if section.annotation_config().second:
+        raise ConfigError(
+            f"{params}: scenarios.{scenario}: task {section.task} compares two images, which --adapt cannot bring in."
+            f" Put the new pairs into {section.raw}/{section.target}, set target_labels: none, and run 'isthmus run"
+            f" {scenario}'"
+        )
     if scenario in (read_yaml(params).get("pairs") or {}):
         raise ConfigError(
             f"{params}: pairs.{scenario}: the stage 'simulate@{scenario}' writes {section.raw}, so no images can be"
@@ -113,9 +121,11 @@ def _aside(incoming: Incoming) -> str:
 
 def _place(incoming: Incoming, fresh: Path) -> None:
     target, aside, table = incoming.section.target, _aside(incoming), _table(fresh)
-    place = fresh / target
+    place, answers = fresh / target, incoming.section.annotation_config()
     if place.is_dir():
         place.rename(fresh / aside)
+    if table is None and (answers.boxes or answers.masks) and not answers.regions:
+        place /= IMAGES
     for file in incoming.files:
         to = place / file.relative_to(incoming.folder)
         to.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from isthmus.registry.store.store_file import NoStoreError
 from isthmus.registry.store.stores import open_store
 from isthmus.registry.store.tracking import Store
 from isthmus.serving.batch_statistics import BINS, BatchStatistics, read_kept, summarise
-from isthmus.serving.predict import answers, check_classes, list_files
+from isthmus.serving.predict import answers, list_inputs
 from isthmus.serving.serve import kept_path
 
 FOLDER = Path(".isthmus") / "watch"
@@ -78,7 +78,7 @@ class Watched:
         """Returns every number, threshold and reason as JSON types."""
         batches, images = self.seen.batches, max(self.drift.images, 1)
         classes = sum((Counter(batch.classes) for batch in batches), Counter[str]())
-        means = {name: sum(getattr(b, name) * b.count for b in batches) / images for name in _MEANS}
+        means = {name: sum((getattr(b, name) or 0) * b.count for b in batches) / images for name in _MEANS}
         bad = [{"path": path, "reason": reason} for path, reason in sorted(self.seen.bad.items())]
         return asdict(self.drift) | {
             "scenario": self.scenario, "model": self.champion.model, "version": self.champion.version,
@@ -125,15 +125,15 @@ def watch(project: Path, scenario: str, place: Path | None = None, now: datetime
     """
     project, params = project.resolve(), project / "params.yaml"
     config = load_params(WatchParams, params, {}).watch
-    kind = load_params(ScenarioParams, params, {"scenario": f"scenarios.{scenario}"}).scenario.kind
+    load_params(ScenarioParams, params, {"scenario": f"scenarios.{scenario}"})  # is there such a scenario
     store, champion = find_champion(project, scenario)
-    domain, held_out = _adapted_to(store, champion)
+    spec, held_out = _adapted_to(store, champion)
     place = place or kept_path(project, champion.model_id)
     _check_place(place, scenario, champion, project)
     moment = now or datetime.now(UTC)
-    seen = _asked(store, champion, place, kind, moment) if place.is_dir() else _kept(place, champion, config, moment)
+    seen = _asked(store, champion, place, spec, moment) if place.is_dir() else _kept(place, champion, config, moment)
     drift = judge_drift(_summed(seen.batches), held_out, config)
-    watched = Watched(scenario, champion, domain, place, seen, drift, config, project / FOLDER / scenario)
+    watched = Watched(scenario, champion, spec["domain"], place, seen, drift, config, project / FOLDER / scenario)
     write_json(watched.folder / "drift.json", watched.as_json())
     return watched
 
@@ -163,8 +163,8 @@ def _no_champion(place: str, scenario: str) -> StoreError:
     )
 
 
-def _adapted_to(store: Store, champion: Address) -> tuple[str, int]:
-    """Returns the domain that a model was adapted to, and how many held-out images its scores rest on."""
+def _adapted_to(store: Store, champion: Address) -> tuple[dict[str, Any], int]:
+    """Returns what a model says of itself (`served.json`), and how many held-out images its scores rest on."""
     # Here and not above: it imports torch, which takes a second that an error message need not wait for.
     from isthmus.evaluation.shift.membership import read_typicalities
 
@@ -176,9 +176,8 @@ def _adapted_to(store: Store, champion: Address) -> tuple[str, int]:
                 f"{champion.model} version {champion.version}: answers no domain_score, so drift cannot be tested."
                 " It was published before there were any: publish and promote a newer one"
             )
-        check_classes(champion, spec)
         domain: str = spec["domain"]
-        return domain, len(read_typicalities(typicality, [domain])[domain].held_out)
+        return spec, len(read_typicalities(typicality, [domain])[domain].held_out)
 
 
 def _check_place(place: Path, scenario: str, champion: Address, project: Path) -> None:
@@ -192,10 +191,11 @@ def _check_place(place: Path, scenario: str, champion: Address, project: Path) -
     raise DataError(f"{place}: no such folder of images, and no such file of kept statistics")
 
 
-def _asked(store: Store, champion: Address, folder: Path, kind: str, moment: datetime) -> Seen:
-    listed = list_files([folder], kind)
+def _asked(store: Store, champion: Address, folder: Path, spec: dict[str, Any], moment: datetime) -> Seen:
+    listed, parts = list_inputs(spec, [folder])
+    kind = spec["kind"]
     seen = Seen([], [], listed.shown(listed.refused, kind), "")
-    for good, bad in answers(store.uri, champion, listed.files, "watch"):
+    for good, bad in answers(store.uri, champion, listed.files, "watch", listed.later, parts):
         seen.files.extend(good)
         seen.bad.update(listed.shown(bad, kind))
         if good:

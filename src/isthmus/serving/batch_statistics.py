@@ -8,6 +8,7 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -35,9 +36,9 @@ class BatchStatistics:
         model_id: of the model that answered.
         version: its number in the registry.
         domain_score: images by their `domain_score`, `BINS` equal parts of (0, 1], upper edges inside.
-        classes: predicted class -> number of images.
+        classes: predicted class -> number of images; of masks the sum of its shares of them, of boxes their number.
         mean_confidence: mean of the largest probability.
-        answered: share of images whose set is one class.
+        answered: share of images whose set is one class; None of masks and boxes, which have none.
     """
 
     time: str
@@ -45,9 +46,9 @@ class BatchStatistics:
     model_id: str
     version: str
     domain_score: list[int]
-    classes: dict[str, int]
+    classes: dict[str, float]
     mean_confidence: float
-    answered: float
+    answered: float | None
 
 
 def summarise(rows: Sequence[dict[str, Any]], model_id: str, version: str, time: datetime) -> BatchStatistics:
@@ -57,19 +58,39 @@ def summarise(rows: Sequence[dict[str, Any]], model_id: str, version: str, time:
     >>> kept = summarise([row], "m-1", "3", datetime(2026, 1, 2, tzinfo=UTC))
     >>> kept.time, kept.domain_score[:2], kept.classes, kept.mean_confidence, kept.answered
     ('2026-01-02T00:00:00Z', [1, 0], {'good': 1}, 0.9, 1.0)
+
+    >>> row = {"share_sound": 0.75, "share_crack": 0.25, "confidence": 0.8, "domain_score": 0.5}
+    >>> kept = summarise([row, row], "m-1", "3", datetime(2026, 1, 2, tzinfo=UTC))
+    >>> kept.classes, kept.mean_confidence, kept.answered
+    ({'crack': 0.5, 'sound': 1.5}, 0.8, None)
     """
-    confidences = [max(float(v) for k, v in row.items() if k.startswith("probability_")) for row in rows]
-    names = [str(row["class"]) for row in rows]
+    classes: Counter[str] = Counter()
+    for row in rows:
+        classes.update(_classes(row))
+    answered = [bool(row["answered"]) for row in rows if "answered" in row]
     return BatchStatistics(
         time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         len(rows),
         model_id,
         version,
         histogram([float(row["domain_score"]) for row in rows]),
-        {name: names.count(name) for name in sorted(set(names))},
-        sum(confidences) / len(rows),
-        sum(bool(row["answered"]) for row in rows) / len(rows),
+        dict(sorted(classes.items())),
+        sum(map(_confidence, rows)) / len(rows),
+        sum(answered) / len(answered) if answered else None,
     )
+
+
+def _classes(row: dict[str, Any]) -> dict[str, Any]:
+    if "class" in row:
+        return {str(row["class"]): 1}
+    kinds = ("share_", "count_")  # of masks, of boxes
+    return {name.partition("_")[2]: value for name, value in row.items() if name.startswith(kinds)}
+
+
+def _confidence(row: dict[str, Any]) -> float:
+    if "confidence" in row:
+        return float(row["confidence"])
+    return max(float(value) for name, value in row.items() if name.startswith("probability_"))
 
 
 def histogram(scores: Sequence[float]) -> list[int]:
@@ -130,8 +151,8 @@ class Batches:
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Takes the answers to one request in."""
         self._began = self._began if self._rows else time.monotonic()
-        # A model that was published before there were domain scores, or one of masks, answers all the same.
-        self._rows += [row for row in rows if {"class", "domain_score"} <= row.keys()]
+        # A model that was published before there were domain scores answers all the same.
+        self._rows += [row for row in rows if "domain_score" in row]
         if len(self._rows) >= _IMAGES_A_BATCH or time.monotonic() - self._began > _SECONDS_A_BATCH:
             self.write()
 

@@ -87,12 +87,10 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
     address = resolve(store, given)
     spec = read_spec(store, address.model_id) or {}
     kind = spec.get("kind", "")
-    listed = list_files(paths, kind) if len(spec.get("inputs", [])) < 2 else list_pairs(paths, kind)
+    listed, parts = list_inputs(spec, paths)
     if statistics is not None:
         check_statistics(statistics)
-        check_classes(address, spec)
     masks = MaskFiles(out.with_name(f"{out.name}.masks"), address, spec.get("classes", []))
-    parts = parts_of(listed.files) if spec.get("task") == "segmentation" else {}
     bad, count = dict(listed.refused), 0
     boxed = spec.get("classes", [])[1:] if spec.get("task") == "detection" else []
     coco = out.with_name(f"{out.name}.boxes.json")
@@ -116,6 +114,21 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
     rows = [{"path": as_text(str(path)), "reason": as_text(bad[path])} for path in sorted(bad)]
     write_json(out.with_name(f"{out.name}.bad.json"), rows)
     return Predicted(address, count, listed.shown(bad, kind), listed.beside)
+
+
+def list_inputs(spec: Mapping[str, Any], paths: Sequence[Path]) -> tuple["Listing", dict[Path, list[str]]]:
+    """Lists what a model takes: files, or pairs of them; and, where it answers masks, the parts of each (`parts_of`).
+
+    Args:
+        spec: of the model, `read_spec`; an empty one is of a model of classes.
+        paths: files, and folders of them.
+
+    Raises:
+        DataError: as `list_files` and `list_pairs`.
+    """
+    kind = spec.get("kind", "")
+    listed = list_files(paths, kind) if len(spec.get("inputs", [])) < 2 else list_pairs(paths, kind)
+    return listed, parts_of(listed.files) if spec.get("task") == "segmentation" else {}
 
 
 def parts_of(files: Sequence[Path]) -> dict[Path, list[str]]:
@@ -327,19 +340,6 @@ def list_pairs(paths: Sequence[Path], kind: str = "") -> Listing:
         raise DataError("no pair of images: a/ and b/ have no name in common. Name both images of a place alike")
     numbers = {path: number for number, path in enumerate([*files, *refused], 1)}
     return Listing(files, refused, 0, numbers, later)
-
-
-def check_classes(address: Address, spec: Mapping[str, Any]) -> None:
-    """Checks that a model answers classes of images, which statistics and `watch` count.
-
-    Raises:
-        ConfigError: it answers masks or boxes.
-    """
-    if spec.get("task", "classification") != "classification":
-        raise ConfigError(
-            f"{address.model} version {address.version}: answers no classes ({spec['task']}), and statistics of"
-            " incoming images count classes. Run 'isthmus predict' without --keep-statistics"
-        )
 
 
 def _with_mask(row: dict[str, Any], path: Path, files: MaskFiles) -> dict[str, Any]:
