@@ -4,15 +4,20 @@
 mode, embedded. The network trains as the stage `train` does it, for each seed without views, with views, and with views
 of which half have light and dark exchanged. Settled on the target's TRAINING masks, and so only for pairs declared for
 development: no test mask is read. Every answer is the mean of the probabilities over seeds; intervals are by group.
+
+`python -m benchmarks.pixels --finished PROJECT/out/NAME...` prints the same scores of what the stage `train` left,
+mean IoU and IoU of the foreground, and trains nothing.
 """
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.choice import table
 from benchmarks.methods import no_labels, params_of
@@ -24,8 +29,9 @@ from isthmus.data.augment.photometric import EXCHANGED, mean_skewness, opposite
 from isthmus.data.shards import cells_of
 from isthmus.evaluation.masks import TrueMasks, predicted_masks
 from isthmus.evaluation.metrics import group_weights, interval, softmax
-from isthmus.evaluation.scoring.masks import class_iou, confusions, mean_defined, resampled_counts
-from isthmus.evaluation.trained import read_samples
+from isthmus.evaluation.scoring.masks import class_iou, confusions, mean_defined, mean_iou, resampled_counts
+from isthmus.evaluation.selection.choice import SOURCE_ONLY
+from isthmus.evaluation.trained import open_trained, read_samples
 from isthmus.models.embedding import read_facts
 from isthmus.stages import train
 
@@ -55,7 +61,6 @@ def _compared(folder: Path, seeds: int) -> dict[str, Any]:
     skewed = [mean_skewness(data.inputs.take, rows) for rows in (np.concatenate(data.source_train), data.target_train)]
     masks, classes = TrueMasks(folder / "prepared", folder / "masks_target"), len(params.scenario.classes)
     rows = data.target_train[masks.scored(data.target_train)]
-    grid = read_facts(folder / "features").grid
     groups = read_samples(folder / "manifest.parquet", folder / "prepared").group[rows]
     weights = group_weights(groups, RESAMPLES, 0)
     drawn, scores = {}, {}
@@ -63,15 +68,58 @@ def _compared(folder: Path, seeds: int) -> dict[str, Any]:
         own = data if share is None else replace(data, looks=1, exchanged=share)
         cells = cells_of(rows, data.cells)
         found = [trained(params, own, folder, seed, "domain_randomisation")[cells] for seed in range(seeds)]
-        mean = np.mean([softmax(logits) for logits in found], axis=0)
-        logits = np.log(np.maximum(mean, LEAST_PROBABILITY)).astype(np.float32)
-        answers = predicted_masks(logits, np.arange(len(rows)), (grid[0], grid[1]), masks.side)
-        counts = confusions(answers, masks.take(rows), classes)[None]
+        counts = _counts(folder, found, masks, rows, classes)
         drawn[answer] = mean_defined(class_iou(resampled_counts(counts, weights)[:, 0])[..., 1:])
         apart = drawn[answer] - drawn["source-only"]
         score = float(mean_defined(class_iou(counts[0].sum(axis=0))[1:]))
         scores[answer] = [score, *interval(apart[~np.isnan(apart)])]
     return {"images": len(rows), "skewness": skewed, "exchanges": opposite(*skewed), "scores": scores}
+
+
+def _counts(
+    folder: Path, found: Sequence[NDArray[np.float32]], masks: TrueMasks, rows: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Returns true against predicted pixels of the mean over seeds, `[1, images, K, K]`.
+
+    Args:
+        folder: `out/S`.
+        found: logits of the cells of these images, one array a seed.
+        masks: of the target.
+        rows: places of the images.
+        classes: K.
+    """
+    mean = np.mean([softmax(logits) for logits in found], axis=0)
+    logits = np.log(np.maximum(mean, LEAST_PROBABILITY)).astype(np.float32)
+    across, down = read_facts(folder / "features").grid
+    answers = predicted_masks(logits, np.arange(len(rows)), (across, down), masks.side)
+    return confusions(answers, masks.take(rows), classes)[None]
+
+
+def finished(folder: Path) -> dict[str, list[float]]:
+    """Returns answer -> mean IoU, IoU of the foreground, and the interval of the former's difference to source-only.
+
+    Args:
+        folder: `out/S` of a project, trained; of the target's TRAINING masks.
+    """
+    params = params_of(train.Params, folder.parents[1] / "params.yaml", scenario=folder.name, method=SOURCE_ONLY)
+    scenario, samples = params.scenario, read_samples(folder / "manifest.parquet", folder / "prepared")
+    masks = TrueMasks(folder / "prepared", folder / "masks_target")
+    rows = samples.rows([scenario.target], "train")
+    rows = rows[masks.scored(rows)]
+    weights = group_weights(samples.group[rows], RESAMPLES, 0)
+    runs = open_trained(folder / "train", [SOURCE_ONLY, "domain_randomisation"], scenario.classes, len(samples.label))
+    drawn, scores = {}, {}
+    for method in (SOURCE_ONLY, "domain_randomisation"):
+        facts = runs[method].facts
+        cells = cells_of(rows, facts.cells)
+        found = [runs[method].logits(seed, facts.epochs[-1])[cells] for seed in facts.seeds]
+        counts = _counts(folder, found, masks, rows, len(scenario.classes))
+        drawn[method] = mean_iou(resampled_counts(counts, weights)[:, 0])
+        apart, total = drawn[method] - drawn[SOURCE_ONLY], counts[0].sum(axis=0)
+        scores[method] = [
+            float(mean_iou(total)), float(mean_defined(class_iou(total)[1:])), *interval(apart[~np.isnan(apart)]),
+        ]  # fmt: skip
+    return scores
 
 
 def report(results: list[dict[str, Any]]) -> str:
@@ -93,11 +141,17 @@ def report(results: list[dict[str, Any]]) -> str:
 def main() -> None:
     """Measures the scenarios of the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pixels", description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder for results")
+    parser.add_argument("--out", type=Path, default=Path("out/pixels"), help="folder for results")
+    parser.add_argument("--finished", action="store_true", help="score what was trained; trains nothing")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--write", type=Path, help="folder of the repository: docs/benchmarks.md gets the table")
     parser.add_argument("folders", nargs="+", type=Path, metavar="PROJECT/out/NAME")
     given = parser.parse_args()
+    if given.finished:
+        for folder in given.folders:
+            for method, found in finished(folder.resolve()).items():
+                print(folder.name, method, *(f"{value:.3f}" for value in found), flush=True)
+        return
     results = []
     for folder in given.folders:
         results.append(measured(folder.resolve(), given.out, given.seeds))

@@ -61,7 +61,7 @@ def test_views_for_a_unet_are_compared_on_the_targets_training_masks(tmp_path: P
     steps = {"batch_size": 4, "epochs": 1, "max_steps": 4, "min_steps": 4}
     document["models"]["cells"] = {"mode": "full", "backbone": unet, "head": "linear"} | steps
     (project / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-    folder = run_stages(project, "embed") / "out" / "demo"
+    folder = run_stages(project, "train") / "out" / "demo"
 
     found = pixels.measured(folder, tmp_path / "results", 1)
 
@@ -69,6 +69,9 @@ def test_views_for_a_unet_are_compared_on_the_targets_training_masks(tmp_path: P
     assert set(found["scores"]) == set(pixels.ANSWERS)
     assert found["scores"]["source-only"][1:] == [0, 0]
     assert "| demo | 6 |" in pixels.report([found])
+    trained = pixels.finished(folder)
+    assert trained["source_only"][2:] == [0, 0]
+    assert 0 < trained["domain_randomisation"][1] < trained["domain_randomisation"][0] < 1
 
 
 def result(scenario: str, source_only: float, half: float, none: float, **facts: bool) -> dict:
