@@ -77,7 +77,7 @@ def clone(folder: Path) -> Path:
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, home / name)
     document = yaml.safe_load((home / "params.yaml").read_text())
-    document["models"]["vit"]["backbone"] = {"name": "small_cnn"}
+    document["models"]["vit"]["backbone"] = {"name": "small_cnn", "image_size": 28}
     document["methods"] = {name: document["methods"][name] for name in ("source_only", "zscore", "coral")}
     document["select"]["average"] = ["coral"]
     document["train"] |= {"seeds": [0]}

@@ -31,18 +31,19 @@ def log_me(features: Reals, labels: Labels) -> float:
     https://arxiv.org/abs/2102.11005, algorithm 1: y = F w + noise, w ~ N(0, 1/alpha), noise ~ N(0, 1/beta); y is one
     column of the one-hot labels. alpha and beta maximise
     D/2 log alpha + N/2 log beta - beta/2 |F m - y|^2 - alpha/2 |m|^2 - 1/2 log|A| - N/2 log 2 pi, with
-    A = alpha I + beta F'F and m = beta A^-1 F'y. Higher is better. Cost: N D^2 + D^3 once, then D a step.
+    A = alpha I + beta F'F and m = beta A^-1 F'y. Higher is better. Cost: that of `_spectrum`, then D a step.
 
     Args:
         features: float64 `[N, D]`.
         labels: int64 `[N]`; a class without an image is left out.
     """
-    values, vectors = np.linalg.eigh(features.T @ features)
-    values = np.maximum(values, 0.0)
+    found, vectors = _spectrum(features)
+    none = np.zeros(features.shape[1] - len(found))
+    values = np.concatenate([found, none])
     told = []
     for k in np.unique(labels):
         column = (labels == k).astype(np.float64)
-        weights: Reals = (vectors.T @ (features.T @ column)) ** 2
+        weights: Reals = np.concatenate([(vectors.T @ (features.T @ column)) ** 2, none])
         told.append(_evidence(values, weights, float(column @ column), len(features)))
     return float(np.mean(told))
 
@@ -54,8 +55,7 @@ def h_score(features: Reals, labels: Labels) -> float:
     https://arxiv.org/abs/2212.10082, definition 2. With about as many columns as images it is near its upper end
     whatever the labels: read the shrunk one then.
     """
-    rows = features - features.mean(axis=0)
-    return float(np.trace(np.linalg.pinv(rows.T @ rows / len(rows), hermitian=True) @ _between(rows, labels)))
+    return _h_scores(features, labels)[0]
 
 
 def shrunk_h_score(features: Reals, labels: Labels) -> float:
@@ -64,15 +64,35 @@ def shrunk_h_score(features: Reals, labels: Labels) -> float:
     Ibrahim, Ponomareva, Mazumder, "Newer is not always better: Rethinking transferability metrics, their peculiarities,
     stability and performance", ECML 2022, https://arxiv.org/abs/2110.06893. Sound with few images too.
     """
+    return _h_scores(features, labels)[1]
+
+
+def _h_scores(features: Reals, labels: Labels) -> tuple[float, float]:
+    """Returns `h_score` and `shrunk_h_score`, which need the eigenvalues of one covariance."""
     rows = features - features.mean(axis=0)
-    covariance = rows.T @ rows / len(rows)
-    width = rows.shape[1]
-    level = np.trace(covariance) / width
-    if level == 0:
-        return 0.0
+    values, vectors = _spectrum(rows)
+    if not len(values):
+        return 0.0, 0.0
+    between = np.zeros(len(values))  # cov(E[f | y]) along each axis; class means lie in the span of the rows
+    for k in np.unique(labels):
+        between += (labels == k).mean() * (rows[labels == k].mean(axis=0) @ vectors) ** 2
+    variances = values / len(rows)
+    level = variances.sum() / rows.shape[1]
     shrinkage = float(ledoit_wolf_shrinkage(rows, assume_centered=True))
-    shrunk = (1 - shrinkage) * covariance + shrinkage * level * np.eye(width)
-    return float(np.trace(np.linalg.pinv(shrunk, hermitian=True) @ ((1 - shrinkage) * _between(rows, labels))))
+    shrunk = (1 - shrinkage) * between / ((1 - shrinkage) * variances + shrinkage * level)
+    return float((between / variances).sum()), float(shrunk.sum())
+
+
+def _spectrum(rows: Reals) -> tuple[Reals, Reals]:
+    """Returns the eigenvalues of F'F above rounding `[r]` and their axes `[D, r]`, of rows F `[N, D]`.
+
+    Of F'F or of FF', whichever is smaller: N D min(N, D) + min(N, D)^3.
+    """
+    wide = len(rows) < rows.shape[1]
+    values, vectors = np.linalg.eigh(rows @ rows.T if wide else rows.T @ rows)
+    kept = values > values.max() * max(rows.shape) * np.finfo(np.float64).eps
+    values = values[kept]
+    return values, rows.T @ vectors[:, kept] / np.sqrt(values) if wide else vectors[:, kept]
 
 
 def leep(probabilities: Reals, labels: Labels) -> float:
@@ -111,13 +131,18 @@ def transferability(features: Reals, labels: Labels, groups: NDArray[Any], seed:
         seed: deals groups out to blocks.
     """
     told: dict[str, Any] = {"images": len(labels), "leep": None, "leep_why": NO_HEAD}
+    names = ("log_me", "h_score", "h_score_shrunk")
+    if len(np.unique(labels)) < 2:
+        return told | {name: {"value": None, "error": None} for name in names}
+
+    def measured(kept: NDArray[np.bool_]) -> tuple[float, ...]:
+        return log_me(features[kept], labels[kept]), *_h_scores(features[kept], labels[kept])
+
     block = blocks(groups, seed)
-    for name, measure in (("log_me", log_me), ("h_score", h_score), ("h_score_shrunk", shrunk_h_score)):
-        if len(np.unique(labels)) < 2:
-            told[name] = {"value": None, "error": None}
-            continue
-        without = [measure(features[block != b], labels[block != b]) for b in np.unique(block)]
-        told[name] = {"value": measure(features, labels), "error": standard_error(without)}
+    values = measured(np.ones(len(labels), np.bool_))
+    without = zip(*(measured(block != b) for b in np.unique(block)), strict=True)
+    for name, value, left_out in zip(names, values, without, strict=True):
+        told[name] = {"value": value, "error": standard_error(left_out)}
     return told
 
 
@@ -161,12 +186,3 @@ def _size(weights: Reals, spread: Reals, beta: float) -> float:
 def _residual(values: Reals, weights: Reals, square: float, spread: Reals, beta: float) -> float:
     fitted = 2 * beta * (weights / spread).sum() - beta**2 * (values * weights / spread**2).sum()
     return max(float(square - fitted), 0.0)
-
-
-def _between(rows: Reals, labels: Labels) -> Reals:
-    """Returns the covariance of the class means, each class weighted by its images, of centred rows."""
-    result = np.zeros((rows.shape[1], rows.shape[1]))
-    for k in np.unique(labels):
-        mean = rows[labels == k].mean(axis=0)
-        result += (labels == k).mean() * np.outer(mean, mean)
-    return result
