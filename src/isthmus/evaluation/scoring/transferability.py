@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from isthmus.evaluation.jackknife import blocks, standard_error
 from isthmus.evaluation.metrics import entropy
@@ -70,6 +69,8 @@ def shrunk_h_score(features: Reals, labels: Labels) -> float:
     level = np.trace(covariance) / width
     if level == 0:
         return 0.0
+    from sklearn.covariance import ledoit_wolf_shrinkage  # a second of start-up that `isthmus check` does without
+
     shrinkage = float(ledoit_wolf_shrinkage(rows, assume_centered=True))
     shrunk = (1 - shrinkage) * covariance + shrinkage * level * np.eye(width)
     return float(np.trace(np.linalg.pinv(shrunk, hermitian=True) @ ((1 - shrinkage) * _between(rows, labels))))
