@@ -22,6 +22,7 @@ from isthmus.registry.promotion.promotion import promote
 from isthmus.registry.publish.publish import publish
 from isthmus.registry.store.stores import open_store
 from isthmus.serving.predict import predict
+from isthmus.training import extents
 from tests.mask_project import CLASSES, SIDE, build_project, record, run_stages
 from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 
@@ -44,11 +45,13 @@ def pipelines_boxes(project: Path) -> dict[str, Detections]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose stages have run."""
+    """A project whose stages have run; boxes are learnt for a few steps, as no accuracy is asked for."""
     project = build_project(tmp_path_factory.mktemp("detection") / "project", "detection")
     params = yaml.safe_load((project / "params.yaml").read_text()) | {"gates": GATES}
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    return run_stages(project)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extents, "_STEPS", 20)
+        return run_stages(project)
 
 
 @pytest.mark.slow  # every stage once

@@ -153,6 +153,7 @@ def ask_hub(content: bytes, cache: Path) -> subprocess.CompletedProcess[str]:
         server.server_close()
 
 
+@pytest.mark.slow
 def test_weights_come_from_a_hub_that_has_them_and_are_kept(tmp_path: Path) -> None:
     import timm
 
@@ -166,6 +167,7 @@ def test_weights_come_from_a_hub_that_has_them_and_are_kept(tmp_path: Path) -> N
     assert (tmp_path / "weights" / f"{full}-hub.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_a_hub_that_has_none_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     asked = ask_hub(b"", tmp_path)
 

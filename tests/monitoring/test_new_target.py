@@ -1,7 +1,5 @@
 """Bringing a batch in as the new target: nothing is lost, twice is once, and what stands in the way is said first."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,7 @@ from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import sha256_file
 from isthmus.data.ingest.scan import find_images
 from isthmus.monitoring.new_target import bring_in, read_incoming
+from tests.pipelines.tiny_project import init_without_git
 from tests.raw_folders import CLASSES, pixels, scenario, write_raw
 
 SECTION = {"kind": "natural", "raw": "data/raw/demo", "source": ["line_a"], "target": "line_b", "classes": CLASSES}
@@ -36,7 +35,7 @@ def project(tmp_path: Path) -> Path:
     folder = tmp_path / "project"
     write_raw(folder / "data/raw/demo", each=4)
     (folder / "params.yaml").write_text(PARAMS.format(labels="folders"))
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=folder, check=True)
+    init_without_git(folder)
     return folder
 
 

@@ -15,7 +15,13 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_record(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the server that stays up keeps its record of runs."""
+    return tmp_path_factory.mktemp("server")
+
+
+@pytest.fixture(scope="session")
+def prefect_api(prefect_record: Path) -> Iterator[str]:
     """The address of a server that stays up: a flow ends in half the time where how it starts is not what is tested."""
-    with running_prefect(tmp_path_factory.mktemp("server")) as address:
+    with running_prefect(prefect_record) as address:
         yield address

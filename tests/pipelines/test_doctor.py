@@ -158,6 +158,7 @@ def test_an_engine_must_be_known_installed_and_answer(project: Path, monkeypatch
         assert finding.state == state and text in finding.text
 
 
+@pytest.mark.slow
 def test_weights_are_looked_for_without_a_download(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setattr("urllib.request.getproxies", dict)

@@ -33,9 +33,9 @@ def hospital(tmp_path: Path) -> Path:
     return folder
 
 
-def start(folder: Path, prefect_home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def start(folder: Path, prefect_home: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "pipelines.transfer", "demo", *arguments]
-    return subprocess.run(command, cwd=folder, env=environment(prefect_home), capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=environment(prefect_home) | extra, capture_output=True, text=True)
 
 
 def holding(*folders: Path) -> Iterator[Path]:
@@ -52,16 +52,19 @@ def set_limit(folder: Path, share: float) -> None:
     (folder / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
 
 
-def test_a_flow_that_fails_on_medical_files_names_none_in_its_record(hospital: Path, prefect_home: Path) -> None:
+def test_a_flow_that_fails_on_medical_files_names_none_in_its_record(
+    hospital: Path, tmp_path: Path, prefect_record: Path, prefect_api: str
+) -> None:
     set_limit(hospital, 0.0)
 
-    done = start(hospital, prefect_home, "--no-check", "--no-publish")
+    done = start(hospital, tmp_path / "prefect", "--no-check", "--no-publish", PREFECT_API_URL=prefect_api)
 
     assert done.returncode == 2
     assert "3 of 99 files cannot be used" in done.stderr
     assert "file 49: file is empty (0 bytes)" in done.stderr
     assert NAME.decode().casefold() not in f"{done.stdout}{done.stderr}".casefold()
-    assert list(holding(prefect_home, hospital / ".isthmus")) == []
+    assert list(holding(prefect_record, tmp_path / "prefect", hospital / ".isthmus")) == []
+    assert b"cannot be used" in b"".join(path.read_bytes() for path in prefect_record.glob("prefect.db*"))
 
 
 @pytest.mark.soak

@@ -28,6 +28,7 @@ def start_runner(project: Path, address: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], cwd=project, env=environment, stdout=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_a_stage_runs_once_and_then_is_cached(tmp_path: Path) -> None:
     project = write_project(tmp_path)
 
@@ -76,6 +77,7 @@ def test_an_unknown_stage_fails_with_dvcs_words(tmp_path: Path) -> None:
     assert "thirst: Stage 'thirst' not found" in outcome.message
 
 
+@pytest.mark.slow
 def test_a_stage_over_its_time_is_stopped_with_all_its_processes(tmp_path: Path) -> None:
     project = write_project(tmp_path, seconds=600)
     run_stage(project, "first", silent)

@@ -33,14 +33,16 @@ def lock_of(project: Path) -> object:
     return yaml.safe_load((project / "dvc.lock").read_text())
 
 
-def test_the_flow_gives_the_same_lock_as_dvc_repro_and_then_all_is_cached(tmp_path: Path, prefect_home: Path) -> None:
+def test_the_flow_gives_the_same_lock_as_dvc_repro_and_then_all_is_cached(
+    tmp_path: Path, prefect_home: Path, prefect_api: str
+) -> None:
     by_flow, by_dvc = write_project(tmp_path / "flow"), write_project(tmp_path / "dvc")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     repro = [sys.executable, "-m", "dvc", "repro", "-q", "report@tiny"]
     subprocess.run(repro, cwd=by_dvc, env=os.environ | {"PATH": path}, check=True)
 
     first = run(by_flow, prefect_home, *GRAPH_ALONE)
-    second = run(by_flow, prefect_home, *GRAPH_ALONE)
+    second = run(by_flow, prefect_home, *GRAPH_ALONE, PREFECT_API_URL=prefect_api)
 
     assert first.returncode == 0, first.stderr
     assert lock_of(by_flow) == lock_of(by_dvc)

@@ -1,17 +1,23 @@
-"""What starts often starts without torch, which takes over a second."""
+"""What starts often starts without the packages that take a second or two to import."""
 
 import subprocess
 import sys
 
 import pytest
 
-WITHOUT_TORCH = ("ingest", "labels", "prepare", "select", "explain", "robustness", "report", "code")
+NAMES = ("ingest", "labels", "prepare", "select", "explain", "robustness", "report", "code")
+STAGES = [f"isthmus.stages.{name}" for name in NAMES]
+REGISTRY = [f"isthmus.registry.{name}" for name in ("gate.score", "gate.decision", "promotion.promotion")]
+COMMANDS = ["isthmus.cli", "pipelines.transfer"]
 
 
 @pytest.mark.slow
-def test_stages_that_compute_nothing_and_the_flow_start_without_torch() -> None:
-    names = [*(f"isthmus.stages.{stage}" for stage in WITHOUT_TORCH), "isthmus.cli", "pipelines.transfer"]
-    script = f"import sys, {', '.join(names)}; print('torch' in sys.modules)"
+@pytest.mark.parametrize(
+    ("package", "modules"),
+    [("torch", [*STAGES, *REGISTRY, *COMMANDS]), ("mlflow", COMMANDS), ("sklearn", ["isthmus.checks"])],
+)
+def test_what_starts_often_starts_without_a_package_that_it_does_not_need(package: str, modules: list[str]) -> None:
+    script = f"import sys, {', '.join(modules)}; print({package!r} in sys.modules)"
 
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
 

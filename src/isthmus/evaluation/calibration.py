@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from sklearn.linear_model import LogisticRegression
 
 from isthmus.evaluation.metrics import Predictions, Reals, interval
 
@@ -155,6 +154,8 @@ def domain_weights(
         source: `[S, B]` of the source images to weigh.
         target: `[T, B]` of the target images to weigh.
     """
+    from sklearn.linear_model import LogisticRegression  # a second of start-up that reports do without
+
     fit = np.concatenate([source_fit, target_fit]).astype(np.float64)
     centre, spread = fit.mean(axis=0), fit.std(axis=0)
     scale = np.where(spread > 0, spread, 1.0)

@@ -1,6 +1,3 @@
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +6,7 @@ import yaml
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.data.add.register import add_section, dvc_add, has_section
+from tests.pipelines.tiny_project import init_without_git
 
 TEXT = """# the head
 scenarios: # one a pair
@@ -23,8 +21,7 @@ SECTION = {"kind": "industrial", "source": ["a"], "classes": ["0", "no", "x y"],
 
 
 def project(folder: Path) -> Path:
-    environment = {**os.environ, "DVC_NO_ANALYTICS": "1"}
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--no-scm", "-q"], cwd=folder, env=environment, check=True)
+    init_without_git(folder)
     return folder
 
 

@@ -7,6 +7,7 @@ installed, and runs none of them: torch is not loaded. A project's own plugins c
 """
 
 import ast
+import functools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,6 @@ ALL_PLUGINS = {
     "report": ["report.tasks"],
 }
 _BODIES = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-_NAMING = (ast.Call, ast.Import, ast.ImportFrom)
 _LOOK_UPS = {"load", "names", "plugin"}  # of core/plugins.py and core/config.py: their first argument is a folder
 
 
@@ -124,30 +124,50 @@ class Code:
         path = self.file(name)
         source = path.read_bytes()
         try:
-            tree = ast.parse(source)
+            tree = _read_tree(source)
         except (SyntaxError, ValueError):  # it cannot be imported either: whoever imports it reports that
             return Module(sha256_bytes(source), frozenset())
-        nodes = _without_docstrings(tree)
-        texts = {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
-        data = hash_files(_data_beside(path, texts))
-        imports = frozenset(found for node in nodes if isinstance(node, _NAMING) for found in self._named(node))
-        return Module(sha256_bytes(f"{ast.dump(tree)} {data}".encode()), imports)
+        data = hash_files(_data_beside(path, tree.texts))
+        imports = tree.modules | {module for module in tree.perhaps if self.file(module).is_file()}
+        return Module(sha256_bytes(f"{tree.dump} {data}".encode()), imports)
 
-    def _named(self, node: ast.AST) -> Iterator[str]:
-        """Yields the modules and packages of ours that an import or a look-up of a plugin folder names."""
+
+@dataclass(frozen=True)
+class _Tree:
+    """What counts of a module's source.
+
+    Attributes:
+        dump: the tree without docstrings.
+        texts: all strings in it.
+        modules: those of ours that imports name.
+        perhaps: names that are modules or packages of ours where there is a file: taken from one of these modules, or
+            looked up as a plugin folder.
+    """
+
+    dump: str
+    texts: frozenset[str]
+    modules: frozenset[str]
+    perhaps: frozenset[str]
+
+
+@functools.cache  # by content: a process that runs several stages parses each module once
+def _read_tree(source: bytes) -> _Tree:
+    tree = ast.parse(source)
+    nodes = _without_docstrings(tree)
+    texts = frozenset(n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str))
+    modules, perhaps = set(), set()
+    for node in nodes:
         if isinstance(node, ast.Call):
             called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
             first = node.args[0] if node.args else None
             if called in _LOOK_UPS and isinstance(first, ast.Constant) and isinstance(first.value, str):
-                yield from filter(self._exists, [f"isthmus.{first.value}"])
-            return
+                perhaps.add(f"isthmus.{first.value}")
+            continue
         for module, attributes in import_statements(node):
             if module.partition(".")[0] == "isthmus":
-                yield module
-                yield from filter(self._exists, (f"{module}.{attribute}" for attribute in attributes))
-
-    def _exists(self, module: str) -> bool:
-        return self.file(module).is_file()
+                modules.add(module)
+                perhaps |= {f"{module}.{attribute}" for attribute in attributes}
+    return _Tree(ast.dump(tree), texts, frozenset(modules), frozenset(perhaps))
 
 
 def import_statements(node: ast.AST) -> Iterator[tuple[str, list[str]]]:
@@ -176,7 +196,7 @@ def _is_text(statement: ast.stmt) -> bool:
     )
 
 
-def _data_beside(path: Path, texts: set[str]) -> list[Path]:
+def _data_beside(path: Path, texts: frozenset[str]) -> list[Path]:
     """Returns files and folders without code beside a module whose names it holds, alone or before a '/'."""
     firsts = {text.partition("/")[0] for text in texts} - {"__pycache__"}
     beside = sorted(other for other in path.parent.iterdir() if other.name in firsts and other.suffix != ".py")

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.covariance import ledoit_wolf_shrinkage
 
 from isthmus.evaluation.jackknife import blocks, standard_error
 from isthmus.evaluation.metrics import entropy
@@ -78,6 +77,8 @@ def _h_scores(features: Reals, labels: Labels) -> tuple[float, float]:
         between += (labels == k).mean() * (rows[labels == k].mean(axis=0) @ vectors) ** 2
     variances = values / len(rows)
     level = variances.sum() / rows.shape[1]
+    from sklearn.covariance import ledoit_wolf_shrinkage  # a second of start-up that `isthmus check` does without
+
     shrinkage = float(ledoit_wolf_shrinkage(rows, assume_centered=True))
     shrunk = (1 - shrinkage) * between / ((1 - shrinkage) * variances + shrinkage * level)
     return float((between / variances).sum()), float(shrunk.sum())

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize, nnls
 from scipy.spatial.distance import cdist
-from sklearn.linear_model import LogisticRegression
 
 from isthmus.core.accuracy import balanced_accuracy
 from isthmus.evaluation.metrics import INTERVAL, softmax
@@ -54,6 +53,8 @@ def probe_scores(source: Reals, labels: Labels, *others: Reals, classes: int) ->
     Columns have unit spread: dividing by sqrt(D) makes rows of unit length, so that C means the same for any D. A
     class that is not among `labels` gets a logit that no other can fall under.
     """
+    from sklearn.linear_model import LogisticRegression  # a second of start-up that `isthmus check` does without
+
     scale = np.sqrt(source.shape[1])
     model = LogisticRegression(C=10.0, max_iter=1000).fit(source / scale, labels)
     results = []

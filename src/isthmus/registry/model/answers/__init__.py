@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pandas as pd
 from numpy.typing import NDArray
@@ -12,7 +12,9 @@ from isthmus.data.image import Image
 from isthmus.data.kinds import Kind
 from isthmus.data.tiles import Tiles
 from isthmus.evaluation.shift.membership import Typicality
-from isthmus.models.trained import TrainedClassifier
+
+if TYPE_CHECKING:
+    from isthmus.models.trained import TrainedClassifier  # torch: two seconds that the gate and promotion do without
 
 _TYPES = {"string": "object", "double": "float64", "long": "int64", "boolean": "bool"}  # MLflow's -> numpy's
 Decode = Callable[[object], Image]  # bytes, path or array -> pixels, within the limits of a call
@@ -36,7 +38,7 @@ class ModelParts:
     fitted: dict[str, dict[str, Any]]
     tiles: Tiles | None
     typicality: Mapping[str, Typicality]
-    classifier: TrainedClassifier
+    classifier: "TrainedClassifier"
 
     def role(self, domain: str) -> str:
         """Returns whether a domain is the target or a source."""
