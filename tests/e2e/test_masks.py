@@ -38,10 +38,24 @@ pytestmark = MLFLOW_ON_PANDAS_3
 GATES = {"no_negative_transfer": {"margin": 1.0}, "loads_alone": {}, "compatible": {}, "retrievable": {}}
 
 
-def made(folder: Path, task: str) -> Path:
+UNET = {
+    "mode": "full",
+    "backbone": {"name": "monai", "architecture": "BasicUNet", "options": {"features": [8, 8, 8, 16, 16, 8]}},
+    "head": "linear",
+    "backbone_rate": 1.0,
+    "learning_rate": 0.01,
+    "batch_size": 4,
+    "epochs": 10,
+    "min_steps": 60,
+    "views": 1,
+}
+
+
+def made(folder: Path, task: str, model: dict | None = None, side: int = SIDE) -> Path:
     """Runs every stage and records the results; the gate asks for no accuracy, which random features have not."""
-    project = build_project(folder, task)
+    project = build_project(folder, task, preprocess={"image_size": side})
     params = yaml.safe_load((project / "params.yaml").read_text()) | {"gates": GATES}
+    params["models"]["cells"] = model or params["models"]["cells"]
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return record(run_stages(project))
 
@@ -112,21 +126,7 @@ def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it
 
 @pytest.mark.slow
 def test_a_unet_learns_masks_from_whole_images_and_is_served_as_the_pipeline_evaluated_it(tmp_path: Path) -> None:
-    project = build_project(tmp_path / "project", preprocess={"image_size": 96})
-    params = yaml.safe_load((project / "params.yaml").read_text()) | {"gates": GATES}
-    params["models"]["cells"] = {
-        "mode": "full",
-        "backbone": {"name": "monai", "architecture": "BasicUNet", "options": {"features": [8, 8, 8, 16, 16, 8]}},
-        "head": "linear",
-        "backbone_rate": 1.0,
-        "learning_rate": 0.01,
-        "batch_size": 4,
-        "epochs": 10,
-        "min_steps": 60,
-        "views": 1,
-    }
-    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
-    record(run_stages(project))
+    project = made(tmp_path / "project", "segmentation", UNET, 96)
     out = project / "out" / "demo"
 
     why = "it looks at target images, and with mode: full masks are learnt from the source's alone"
@@ -151,8 +151,14 @@ def test_a_unet_learns_masks_from_whole_images_and_is_served_as_the_pipeline_eva
 
 @pytest.mark.slow
 @pytest.mark.soak
-def test_a_model_of_change_compares_two_images_and_gives_masks_the_coordinates_of_the_first(tmp_path: Path) -> None:
-    project = made(tmp_path / "project", "change")
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("model", "side", "grid"), [(None, SIDE, 3), (UNET, 96, 24)], ids=["cells", "unet"])
+def test_a_model_of_change_compares_two_images_and_gives_masks_the_coordinates_of_the_first(
+    model: dict | None, side: int, grid: int, tmp_path: Path
+) -> None:
+    project = made(tmp_path / "project", "change", model, side)
+    # of the file's own size; the U-Net's prepared images are twice as large
+    expected = pipelines_masks(project, grid, side)["images/night/00.png"][:: side // SIDE, :: side // SIDE]
     publish(project, "demo")
     raw, pairs = project / "data" / "raw" / "demo", tmp_path / "pairs"
     for name, folder in (("a", "images"), ("b", "later")):
@@ -170,7 +176,7 @@ def test_a_model_of_change_compares_two_images_and_gives_masks_the_coordinates_o
     (row,) = pd.read_parquet(tmp_path / "answers.parquet").itertuples()
     with rasterio.open(row.mask) as written:
         assert (written.crs.to_epsg(), written.transform.e, written.nodata) == (32633, -10, 255)
-        np.testing.assert_array_equal(written.read(1), pipelines_masks(project)["images/night/00.png"])
+        assert (written.read(1) == expected).mean() > (0.97 if model else 0.9999)
     assert done.exit_status == 5
     bad = json.loads((tmp_path / "answers.parquet.bad.json").read_text())
     assert [line["reason"] for line in bad] == ["no file of its name lies in 'b'"]
@@ -186,4 +192,4 @@ def test_a_model_of_change_compares_two_images_and_gives_masks_the_coordinates_o
     worker = Worker(mlflow.pyfunc.load_model("models:/isthmus-demo@candidate"), 2, 10**7)
     status, (served,) = worker.answer(body)
     assert status == 200
-    np.testing.assert_array_equal(from_text(served["mask"]), pipelines_masks(project)["images/night/00.png"])
+    assert (from_text(served["mask"]) == expected).mean() > (0.97 if model else 0.9999)

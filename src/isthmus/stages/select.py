@@ -32,8 +32,9 @@ class SelectConfig(Guards):
 
     average: list[str] | dict[str, list[str]] = Field(
         default_factory=dict,
-        description="[methods] whose mean answers, all adapted ones where none is under methods; or source_only alone:"
-        " a list for every task, or a list a task; what is not named is as the task's module says",
+        description="[methods] whose mean answers, all adapted ones where none is under methods; source_only can be one"
+        " of them, or answer alone: a list for every task, or a list a task; what is not named is as the task's module"
+        " says",
     )
     max_images: int = Field(2000, ge=2, description="[image, or cell] of each split that candidates are measured on")
     validators: dict[str, SerializeAsAny[ValidatorConfig]] = Field(
@@ -46,12 +47,10 @@ class SelectConfig(Guards):
         tasks = plugins.names("evaluation.guards")
         if isinstance(given, dict) and (wrong := [name for name in given if name not in tasks]):
             raise ValueError(f"{', '.join(wrong)}: no such task. Allowed: {', '.join(tasks)}")
-        allowed = [name for name in plugins.names("adapt.methods") if name != SOURCE_ONLY]
+        allowed = plugins.names("adapt.methods")
         for values in given.values() if isinstance(given, dict) else [given]:
-            if values != [SOURCE_ONLY] and (wrong := [name for name in values if name not in allowed]):
-                raise ValueError(
-                    f"{', '.join(wrong)}: no such adapted method. Allowed: {', '.join(allowed)}; or {SOURCE_ONLY} alone"
-                )
+            if wrong := [name for name in values if name not in allowed]:
+                raise ValueError(f"{', '.join(wrong)}: no such method. Allowed: {', '.join(allowed)}")
         return given
 
     def average_of(self, task: str, default: Sequence[str]) -> list[str]:

@@ -76,6 +76,14 @@ def test_source_only_is_never_refused_and_answers_where_all_others_are() -> None
     assert choice.why.startswith("The guards refused every adapted method that would answer (collapse 2)")
 
 
+def test_source_only_is_averaged_with_the_others_where_it_is_named_and_one_of_them_is_left() -> None:
+    choice = choose(POOL, ["mcc", "source_only"])
+
+    assert choice.average == ["source_only", "mcc"]
+    assert choice.why.startswith("The mean of source_only and mcc: fixed in advance")
+    assert choose([replace(c, collapsed=True) for c in POOL], ["mcc", "source_only"]).average == []
+
+
 def test_all_adapted_methods_are_averaged_where_none_of_the_named_is_trained() -> None:
     choice = choose(POOL[:2], ["mcc", "shot"])
 

@@ -70,7 +70,7 @@ DENSE = [
             "task": "change",
             "classes": ["unchanged", "changed"],
             "tiles": {"size": 50, "blocks": 8},  # one scene a city: strips of it are the groups
-            "model": "dense",
+            "model": "pixels",
             "preprocess": {"image_size": 224, "bands": ["red", "green", "blue"]},
         },
         urls=dict.fromkeys(

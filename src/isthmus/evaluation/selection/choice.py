@@ -95,7 +95,7 @@ def choose(candidates: Sequence[Candidate], average: Sequence[str], labels: int 
 
     Args:
         candidates: one a method; source-only must be among them and is never refused.
-        average: methods whose mean is the answer; source-only alone is an answer too.
+        average: methods whose mean is the answer; source-only can be one of them, and alone is an answer too.
         labels: target images whose labels these methods were trained with.
 
     Raises:
@@ -109,6 +109,8 @@ def choose(candidates: Sequence[Candidate], average: Sequence[str], labels: int 
     adapted = held[1:]
     named = [c for c in adapted if c.method in average] or adapted
     passed = [c.method for c in named if not c.refused]
+    if passed and SOURCE_ONLY in average:
+        passed = [SOURCE_ONLY, *passed]
     return Choice(passed, _why(passed, named, labels), held)
 
 
