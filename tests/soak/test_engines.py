@@ -36,13 +36,19 @@ HEAD = """| on two workers | workers killed | files compared with `local` | that
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with raw images, and in `local` what the stages make of them without an engine."""
-    folder = tmp_path_factory.mktemp("engines")
-    write_raw(folder / "raw", IMAGES)
-    (folder / "raw" / "a" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    run_line(folder / "local", "local")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images."""
+    folder = tmp_path_factory.mktemp("engines") / "raw"
+    write_raw(folder, IMAGES)
+    (folder / "a" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     return folder
+
+
+@pytest.fixture(scope="module")
+def line(raw: Path) -> Path:
+    """The folder of `raw`, and in `local` what the stages make of it without an engine."""
+    run_line(raw.parent / "local", "local")
+    return raw.parent
 
 
 @pytest.fixture
@@ -147,21 +153,21 @@ def test_ctrl_c_ends_a_stage_with_one_line_and_leaves_no_process(line: Path, tmp
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("killed", [0, 1])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_predict_answers_the_same_rows_on_each_engine_also_with_a_worker_killed(
-    line: Path, published: tuple[Path, Any], tmp_path: Path, found: list[str], engine: str
+    raw: Path, published: tuple[Path, Any], tmp_path: Path, found: list[str], engine: str, killed: int
 ) -> None:
     project, model = published
     folder = tmp_path / "photos"
-    shutil.copytree(line / "raw", folder, copy_function=os.link)  # two units
-    local = predicted(project, model.model, folder, "local")[0]
+    shutil.copytree(raw, folder, copy_function=os.link)  # two units
+    local, _ = predicted(project, model.model, folder, "local")
 
-    for kill in (0, 1):
-        answers, killed = predicted(project, model.model, folder, engine, kill > 0)
+    answers, ended = predicted(project, model.model, folder, engine, killed > 0)
 
-        found.append(row_of(engine, "`predict`", killed, 1, int(answers != local)))
-        assert killed == kill
-        assert answers == local
+    found.append(row_of(engine, "`predict`", ended, 1, int(answers != local)))
+    assert ended == killed
+    assert answers == local
 
 
 def predicted(project: Path, model: str, photos: Path, engine: str, kill: bool = False) -> tuple[bytes, int]:
