@@ -189,15 +189,22 @@ def grown(counts: list[int], out: Path, engines: dict[str, tuple[str, int]], nam
 
 
 def growth_table(found: dict[str, dict[str, Used]]) -> str:
-    """Returns the table; the last column is what each further image costs, between the two largest counts."""
-    counts = sorted(map(int, next(iter(found.values()))))
+    """Returns the table; the last column is what each further image costs, between a stage's two largest counts."""
+    counts = sorted({int(count) for by_count in found.values() for count in by_count})
     rows: list[tuple[str, ...]] = [("stage", *(f"{count:,} images" for count in counts), "each image more")]
     for stage, by_count in found.items():
-        low, high, more = by_count[str(counts[-2])], by_count[str(counts[-1])], counts[-1] - counts[-2]
-        time_more, memory_more = (high["cpu"] - low["cpu"]) / more, (high["peak_mb"] - low["peak_mb"]) / more
-        last = f"{1000 * time_more:.1f} ms, {1000 * memory_more:.1f} kB"
-        rows.append((f"`{stage}`", *(_shown(by_count[str(count)]) for count in counts), last))
+        cells = [_shown(by_count[str(count)]) if str(count) in by_count else "" for count in counts]
+        rows.append((f"`{stage}`", *cells, _each_more(by_count)))
     return table(*rows)
+
+
+def _each_more(by_count: dict[str, Used]) -> str:
+    if len(by_count) < 2:
+        return ""
+    low, high = sorted(by_count, key=int)[-2:]
+    more = int(high) - int(low)
+    time_more, memory_more = (1000 * (by_count[high][key] - by_count[low][key]) / more for key in ("cpu", "peak_mb"))
+    return f"{time_more:.1f} ms, {memory_more:.1f} kB"
 
 
 def engine_table(found: dict[str, dict[str, Used]], count: int) -> str:

@@ -26,6 +26,12 @@ def test_the_last_column_is_what_one_more_image_costs() -> None:
     ]
 
 
+def test_a_count_that_a_stage_was_not_measured_at_is_empty() -> None:
+    found = FOUND | {"predict": {"1000": {"cpu": 11.0, "peak_mb": 500.0}}}
+
+    assert growth_table(found).splitlines()[-1] == "| `predict` | 11 s, 500 MB |  |  |"
+
+
 def test_the_table_by_engine_has_a_column_for_each() -> None:
     found = {"embed": {name: {"cpu": float(n), "peak_mb": 100.0} for n, name in enumerate(growth.ENGINES)}}
 
