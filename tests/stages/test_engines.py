@@ -17,10 +17,10 @@ STAGES = {"dask": "prepare", "ray": "embed"}  # each engine one: a cluster takes
 
 @pytest.fixture(scope="module")
 def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of 64 images, with what the stages make of them without an engine."""
+    """A project of 128 images, with what the stages make of them without an engine."""
     project = tmp_path_factory.mktemp("line") / "project"
     write_project(project)
-    write_raw(project / "raw", 64)
+    write_raw(project / "raw", 128)
     for stage in ("ingest", "prepare", "embed"):
         run(project, stage, "local")
     return project
