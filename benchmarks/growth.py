@@ -1,20 +1,23 @@
-"""How time and memory of the stages grow with the images: writes the table of docs/scale.md.
+"""How time and memory of the stages grow with the images: writes tables and plot of docs/scale.md.
 
-python -m benchmarks.growth [--images 1000 10000 30000] [--folder DIR] [--write .]
+python -m benchmarks.growth --out DIR [--images 1000 10000 30000] [--engines-at 3000] [--write .]
 
 Made photographs of 96 x 96 pixels in two domains and two classes go through ingest, prepare, embed (a tiny network with
-random weights) and shift, each stage a process of its own, as `dvc repro` starts it. Time is that of the processor, of
-all processes of a stage, which other work on the machine changes little; memory is the anonymous memory of all of them
-together.
+random weights) and shift, each stage a process of its own, as `dvc repro` starts it. Then `isthmus predict` answers for
+all of them, with a model that a project of 300 such images published. Time is that of the processor, of all processes
+of a stage, which other work on the machine changes little; memory is the anonymous memory of all of them together,
+where pages that forked workers share count once for each. `--engines-at` measures one count by engine too. What is in
+DIR is not measured again.
 """
 
 import argparse
 import io
 import os
+import shutil
 import subprocess
 import sys
-import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,12 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from benchmarks.growth_plot import plot
 from benchmarks.ingest import used_by
-from benchmarks.sections import write_section
+from benchmarks.sections import table, write_section
+from isthmus.core.files import read_json, write_json
+
+Used = dict[str, float]  # `seconds`, `cpu` [s], `peak_mb`
 
 PARAMS: dict[str, Any] = {
     "scenarios": {
@@ -68,7 +75,16 @@ STAGES = {
     "train": "--method coral --manifest out/manifest.parquet --prepared out/prepared --features out/features"
     " --labels-train out/labels_train.parquet --checkpoints checkpoints --trained out/train/coral",
 }
-_MEASURED = ("ingest", "prepare", "embed", "shift")
+_MEASURED = ("ingest", "prepare", "embed", "shift", "predict")
+ENGINES = {  # name -> ISTHMUS_ENGINE, and the processors that the stage sees, of which `local` makes its workers
+    "local, 1 worker": ("local", 1),
+    "local, 2 workers": ("local", 2),
+    "dask, 2 workers": ("dask workers=2 memory=3", 2),
+    "ray, 2 workers": ("ray workers=2", 2),
+}
+_LEARNED = 300  # images that the predicting model learned from
+_MODEL = "isthmus-demo@candidate"
+PLOT = "images/growth.svg"
 
 
 def command(stage: str) -> list[str]:
@@ -77,10 +93,10 @@ def command(stage: str) -> list[str]:
     return [*start, *STAGES[stage].split()]
 
 
-def write_project(folder: Path) -> None:
-    """Writes `params.yaml` and what else the stages ask for."""
+def write_project(folder: Path, workers: int = 2) -> None:
+    """Writes `params.yaml` and what else the stages ask for; `workers` are of `ingest` without an engine."""
     (folder / "labels").mkdir(parents=True)
-    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS))
+    (folder / "params.yaml").write_text(yaml.safe_dump(PARAMS | {"ingest": {"workers": workers}}))
 
 
 def write_raw(raw: Path, count: int) -> None:
@@ -98,59 +114,129 @@ def write_raw(raw: Path, count: int) -> None:
         (place / f"{number:07d}.jpg").write_bytes(stream.getvalue())
 
 
-def measured(stage: str, folder: Path) -> dict[str, float]:
-    """Runs a stage; returns wall time and processor time [s] and the largest memory [MB]."""
-    start = time.perf_counter()
-    environment = os.environ | {"OMP_WAIT_POLICY": "PASSIVE"}
-    with subprocess.Popen(command(stage), cwd=folder, env=environment, stderr=subprocess.PIPE, text=True) as child:
-        assert child.stderr is not None
+def published(project: Path) -> Path:
+    """Makes a project, runs all its stages and registers the model of its scenario `demo`; returns the project."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    run = partial(subprocess.run, check=True, env=environment, stdout=sys.stderr)
+    isthmus = [sys.executable, "-m", "isthmus.cli"]
+    run([*isthmus, "init", str(project)])
+    write_raw(project / "data" / "raw" / "demo", _LEARNED)
+    document = yaml.safe_load((project / "params.yaml").read_text())
+    document["scenarios"] = {"demo": PARAMS["scenarios"]["demo"] | {"raw": "data/raw/demo"}}
+    document |= {"models": PARAMS["models"], "train": PARAMS["train"], "methods": {"source_only": {}, "zscore": {}}}
+    (project / "params.yaml").write_text(yaml.safe_dump(document))
+    run([sys.executable, "-m", "dvc", "repro", "-q", "report@demo"], cwd=project)
+    run([*isthmus, "publish", "demo"], cwd=project)
+    return project
+
+
+def measured(stage: str, folder: Path, model: Path, engine: str = "local", processors: int = 2) -> Used:
+    """Runs a stage, or `predict`; returns wall time and processor time [s] and the largest memory [MB].
+
+    Args:
+        stage: its name.
+        folder: with `raw`, `params.yaml` and what earlier stages wrote.
+        model: project that published a model.
+        engine: as ISTHMUS_ENGINE has it.
+        processors: which the stage may use, at most.
+    """
+    raw, answers = str(folder / "raw"), str(folder / "answers.parquet")
+    predict = [sys.executable, "-m", "isthmus.cli", "predict", _MODEL, raw, "--out", answers]
+    seen = sorted(os.sched_getaffinity(0))[:processors]
+    with (
+        (folder / f"{stage}.log").open("w+") as said,
+        subprocess.Popen(
+            predict if stage == "predict" else command(stage),
+            cwd=model if stage == "predict" else folder,
+            env=os.environ | {"OMP_WAIT_POLICY": "PASSIVE", "ISTHMUS_ENGINE": engine},
+            stdout=subprocess.DEVNULL,
+            stderr=said,
+            text=True,
+            preexec_fn=partial(os.sched_setaffinity, 0, seen),
+        ) as child,
+    ):
+        start = time.perf_counter()
         used = used_by(child)
         if child.returncode:
-            raise RuntimeError(f"{stage}: {child.stderr.read()[-2000:]}")
+            said.seek(0)
+            raise RuntimeError(f"{stage}: {said.read()[-2000:]}")
     return {"seconds": time.perf_counter() - start} | used
 
 
-def grown(counts: list[int], folder: Path) -> dict[str, dict[int, dict[str, float]]]:
-    """Returns stage -> images -> what `measured` says."""
-    found: dict[str, dict[int, dict[str, float]]] = {stage: {} for stage in _MEASURED}
+def grown(counts: list[int], out: Path, engines: dict[str, tuple[str, int]], name: str) -> dict[str, dict[str, Used]]:
+    """Returns stage -> images (of several engines: engine) -> what `measured` says; kept in `out` under a name."""
+    kept = out / f"{name}.json"
+    found: dict[str, dict[str, Used]] = read_json(kept) if kept.is_file() else {stage: {} for stage in _MEASURED}
+    model = out / "model"
+    if not (model / "mlflow.db").is_file():
+        shutil.rmtree(model, ignore_errors=True)
+        published(model)
     for count in counts:
-        project = folder / str(count)
-        write_project(project)
-        write_raw(project / "raw", count)
-        for stage in _MEASURED:
-            found[stage][count] = measured(stage, project)
-            print(count, stage, {name: round(value, 1) for name, value in found[stage][count].items()}, flush=True)
+        for label, (engine, processors) in engines.items():
+            key = str(count) if len(engines) == 1 else label
+            if all(key in by_key for by_key in found.values()):
+                continue
+            project = out / "project"
+            shutil.rmtree(project, ignore_errors=True)
+            write_project(project, processors)
+            write_raw(project / "raw", count)
+            for stage in _MEASURED:
+                found[stage][key] = measured(stage, project, model, engine, processors)
+                print(count, label, stage, {k: round(v, 1) for k, v in found[stage][key].items()}, flush=True)
+            write_json(kept, found)
+            shutil.rmtree(project)
     return found
 
 
-def table(found: dict[str, dict[int, dict[str, float]]]) -> str:
-    """Returns the table; the last column is what each further image costs, between the two largest counts."""
-    counts = sorted(next(iter(found.values())))
-    head = [f"{count:,} images" for count in counts]
-    lines = [
-        f"| stage | {' | '.join(head)} | each image more |",
-        f"| --- | {' | '.join(['---:'] * len(counts))} | ---: |",
-    ]
+def growth_table(found: dict[str, dict[str, Used]]) -> str:
+    """Returns the table; the last column is what each further image costs, between a stage's two largest counts."""
+    counts = sorted({int(count) for by_count in found.values() for count in by_count})
+    rows: list[tuple[str, ...]] = [("stage", *(f"{count:,} images" for count in counts), "each image more")]
     for stage, by_count in found.items():
-        cells = [f"{row['cpu']:.0f} s, {row['peak_mb']:.0f} MB" for row in (by_count[count] for count in counts)]
-        low, high, more = by_count[counts[-2]], by_count[counts[-1]], counts[-1] - counts[-2]
-        time_more, memory_more = (high["cpu"] - low["cpu"]) / more, (high["peak_mb"] - low["peak_mb"]) / more
-        lines.append(f"| `{stage}` | {' | '.join(cells)} | {1000 * time_more:.1f} ms, {1000 * memory_more:.1f} kB |")
-    return "\n".join(lines)
+        cells = [_shown(by_count[str(count)]) if str(count) in by_count else "" for count in counts]
+        rows.append((f"`{stage}`", *cells, _each_more(by_count)))
+    return table(*rows)
+
+
+def _each_more(by_count: dict[str, Used]) -> str:
+    if len(by_count) < 2:
+        return ""
+    low, high = sorted(by_count, key=int)[-2:]
+    more = int(high) - int(low)
+    time_more, memory_more = (1000 * (by_count[high][key] - by_count[low][key]) / more for key in ("cpu", "peak_mb"))
+    return f"{time_more:.1f} ms, {memory_more:.1f} kB"
+
+
+def engine_table(found: dict[str, dict[str, Used]], count: int) -> str:
+    """Returns the table of one count by engine."""
+    rows = [("stage", *ENGINES), *((f"`{stage}`", *map(_shown, by.values())) for stage, by in found.items())]
+    return f"{count:,} images:\n\n{table(*rows)}"
+
+
+def _shown(used: Used) -> str:
+    return f"{used['cpu']:.0f} s, {used['peak_mb']:.0f} MB"
 
 
 def main() -> None:
-    """Prints the table, and writes it into docs/scale.md of `--write`."""
-    parser = argparse.ArgumentParser()
+    """Prints the tables, and writes them and the plot into docs of `--write`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
     parser.add_argument("--images", type=int, nargs="+", default=[1_000, 10_000, 30_000])
-    parser.add_argument("--folder", type=Path)
-    parser.add_argument("--write", type=Path)
+    parser.add_argument("--engines-at", type=int, help="number of images; without it engines are not measured")
+    parser.add_argument("--out", type=Path, required=True, help="working folder; what is there is not done again")
+    parser.add_argument("--write", type=Path, help="folder of the repository")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        text = table(grown(given.images, Path(folder)))
-    print(text)
+    out = given.out.absolute()
+    found = grown(given.images, out, {"local": ("local", 2)}, "growth")
+    sections = {"growth": f"{growth_table(found)}\n\n![Processor time and memory for each image]({PLOT})"}
+    if given.engines_at:
+        by_engine = grown([given.engines_at], out, ENGINES, f"engines-{given.engines_at}")
+        sections["engines"] = engine_table(by_engine, given.engines_at)
+    for name, text in sections.items():
+        print(text)
+        if given.write:
+            write_section(given.write / "docs" / "scale.md", name, text)
     if given.write:
-        write_section(given.write / "docs" / "scale.md", "growth", text)
+        (given.write / "docs" / PLOT).write_text(plot(found), encoding="utf-8")
 
 
 if __name__ == "__main__":

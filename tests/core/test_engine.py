@@ -185,6 +185,20 @@ def test_an_address_where_nothing_listens_is_reported_at_once(monkeypatch: pytes
     assert time.monotonic() - start < 10
 
 
+@pytest.mark.usefixtures("no_cluster")
+def test_a_ray_that_does_not_start_here_in_time_is_reported_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
+
+    def init(*_: object, **__: object) -> None:
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("ISTHMUS_ENGINE", "ray workers=1")
+
+    with pytest.raises(MachineError, match=r"Ray could not be started .*timed out.*Run the same command again"):
+        list(in_order(double, [1]))
+
+
 def test_the_first_import_of_the_engine_loads_neither_dask_nor_ray() -> None:
     script = "import sys, isthmus.data.workers; print({'dask', 'distributed', 'ray'} & set(sys.modules))"
 

@@ -102,6 +102,24 @@ def test_the_fork_server_imports_what_workers_need_once_and_for_all(tmp_path: Pa
     assert len((tmp_path / "imports").read_text().split()) == 2  # the parent and the server, no worker
 
 
+def test_workers_of_a_stage_that_has_looked_at_a_model_import_no_torch() -> None:
+    script = """
+import subprocess, sys
+import isthmus.models.backbones.timm  # imports torch
+from isthmus.data.preprocess.prepare import prepare
+from isthmus.data.workers import _modules
+sys.modules["__main__"].__spec__ = type("Spec", (), {"name": "isthmus.stages.prepare"})
+names = _modules(prepare)
+assert "torch" in sys.modules and "isthmus.data.shards" in names
+again = f"import sys, {', '.join(names)}; print('torch' in sys.modules)"
+print(subprocess.run([sys.executable, "-c", again], capture_output=True, text=True, check=True).stdout.strip())
+"""
+
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+
+    assert (done.stdout, done.stderr) == ("False\n", "")
+
+
 def test_few_items_need_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "ProcessPoolExecutor", None)
 

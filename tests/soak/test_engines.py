@@ -1,4 +1,7 @@
-"""The same bytes on every engine: stages as processes of their own, on 600 images, undisturbed and with kills."""
+"""The same bytes on every engine: stages as processes of their own, on 2,000 images, undisturbed and with kills.
+
+The table is written to docs/reliability.md; 128 images run in every test run (tests/stages/test_engines.py).
+"""
 
 import os
 import shutil
@@ -6,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +20,50 @@ from benchmarks.growth import command, write_project, write_raw
 from isthmus.core.files import hash_files
 from tests.pipelines.tiny_project import default_signals
 from tests.registry.project_files import MLFLOW_ON_PANDAS_3
+from tests.soak.reliability import rows_of, write_section
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800), MLFLOW_ON_PANDAS_3]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), MLFLOW_ON_PANDAS_3]
 
-IMAGES = 600
+IMAGES = 2000
 ENGINES = ("dask workers=2 memory=3", "ray workers=2")
 MADE = ("ingest", "labels", "prepare", "embed", "train")
+TITLE = "Engines"
+HOW = f"""{IMAGES:,} made images in two domains and one broken file. Each stage is a process of its own: first without
+an engine, then on a cluster that it starts with two workers, then on such a cluster of which one worker is killed
+(SIGKILL) while it computes. Files are compared byte for byte."""
+HEAD = """| on two workers | workers killed | files compared with `local` | that differ |
+| --- | ---: | ---: | ---: |"""
 
 
 @pytest.fixture(scope="module")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with raw images, and in `local` what the stages make of them without an engine."""
-    folder = tmp_path_factory.mktemp("engines")
-    write_raw(folder / "raw", IMAGES)
-    (folder / "raw" / "a" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    run_line(folder / "local", "local")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with images."""
+    folder = tmp_path_factory.mktemp("engines") / "raw"
+    write_raw(folder, IMAGES)
+    (folder / "a" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     return folder
+
+
+@pytest.fixture(scope="module")
+def line(raw: Path) -> Path:
+    """The folder of `raw`, and in `local` what the stages make of it without an engine."""
+    run_line(raw.parent / "local", "local")
+    return raw.parent
+
+
+@pytest.fixture
+def found() -> Iterator[list[str]]:
+    """Rows of the table, written to the page whatever became of them."""
+    rows: list[str] = []
+    yield rows
+    by_name = {row.split("|")[1].strip(): row for row in rows}
+    write_section(TITLE, "\n".join([f"{HOW}\n\n{HEAD}", *sorted((rows_of(TITLE) | by_name).values())]))
+
+
+def row_of(engine: str, what: str, killed: int, compared: int, differing: int) -> str:
+    """Returns a row of the table; its first cell is its name."""
+    name = f"{engine.partition(' ')[0]}{', killed' if killed else ''}: {what}"
+    return f"| {name} | {killed} | {compared} | {differing} |"
 
 
 def run_line(project: Path, engine: str, kill: bool = False) -> int:
@@ -49,7 +81,7 @@ def run_line(project: Path, engine: str, kill: bool = False) -> int:
         if kill and stage != "labels":
             killed += kill_a_worker(started)
         family = started.children(recursive=True)
-        said = child.communicate(timeout=300)[1]
+        said = child.communicate(timeout=900)[1]
         print(f"{engine}, {stage}: {time.monotonic() - start:.1f} s")
         assert child.returncode == 0, said
         assert psutil.wait_procs(family, 30)[1] == [], f"{stage} on {engine} left processes"
@@ -86,22 +118,18 @@ def _computes(process: psutil.Process, since: dict[int, float]) -> bool:
     return spent - since.setdefault(process.pid, spent) > 0.2
 
 
+@pytest.mark.parametrize("killed", [0, 4])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_each_engine_makes_the_bytes_of_local(line: Path, engine: str) -> None:
-    project = line / engine.partition(" ")[0]
+def test_each_engine_makes_the_bytes_of_local_also_with_a_worker_killed_in_each_stage(
+    line: Path, found: list[str], engine: str, killed: int
+) -> None:
+    project = line / f"{engine.partition(' ')[0]}-{killed}"
 
-    run_line(project, engine)
+    assert run_line(project, engine, kill=killed > 0) == killed
 
-    assert differences(line / "local", project) == []
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_with_a_worker_killed_in_each_stage_the_bytes_are_the_same(line: Path, engine: str) -> None:
-    project = line / f"killed-{engine.partition(' ')[0]}"
-
-    assert run_line(project, engine, kill=True) == 4
-
-    assert differences(line / "local", project) == []
+    compared, differing = differences(line / "local", project)
+    found.append(row_of(engine, "`ingest`, `prepare`, `embed`, `train`", killed, compared, len(differing)))
+    assert differing == []
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -125,33 +153,41 @@ def test_ctrl_c_ends_a_stage_with_one_line_and_leaves_no_process(line: Path, tmp
     assert "Traceback" not in said
 
 
+@pytest.mark.parametrize("killed", [0, 1])
 @pytest.mark.parametrize("engine", ENGINES)
-def test_predict_answers_the_same_rows_on_each_engine(
-    line: Path, published: tuple[Path, Any], tmp_path: Path, engine: str
+def test_predict_answers_the_same_rows_on_each_engine_also_with_a_worker_killed(
+    raw: Path, published: tuple[Path, Any], tmp_path: Path, found: list[str], engine: str, killed: int
 ) -> None:
     project, model = published
-    photos = sorted((line / "raw").rglob("*.jpg"))
     folder = tmp_path / "photos"
-    for number in range(1_100):  # two units
-        folder.mkdir(exist_ok=True)
-        os.link(photos[number % len(photos)], folder / f"{number}.jpg")
+    shutil.copytree(raw, folder, copy_function=os.link)  # two units
+    local, _ = predicted(project, model.model, folder, "local")
 
-    for name in ("local", engine):
-        out = tmp_path / f"{name.partition(' ')[0]}.parquet"
-        command = [sys.executable, "-m", "isthmus.cli", "predict", f"{model.model}@candidate", str(folder)]
-        command += ["--out", str(out)]
-        environment = os.environ | {"ISTHMUS_ENGINE": name, "OMP_WAIT_POLICY": "PASSIVE"}
-        done = subprocess.run(
-            [*command, "--out", str(out)], cwd=project, env=environment, capture_output=True, text=True
-        )
-        assert done.returncode in (0, 5), done.stderr
+    answers, ended = predicted(project, model.model, folder, engine, killed > 0)
 
-    answers = [path.read_bytes() for path in sorted(tmp_path.glob("*.parquet"))]
-    assert len(answers) == 2 and answers[0] == answers[1]
+    found.append(row_of(engine, "`predict`", ended, 1, int(answers != local)))
+    assert ended == killed
+    assert answers == local
 
 
-def differences(one: Path, other: Path) -> list[str]:
+def predicted(project: Path, model: str, photos: Path, engine: str, kill: bool = False) -> tuple[bytes, int]:
+    """Returns the bytes of the answers' file, and how many workers were killed."""
+    out = photos.with_name("answers.parquet")
+    out.unlink(missing_ok=True)
+    child = subprocess.Popen(
+        [sys.executable, "-m", "isthmus.cli", "predict", f"{model}@candidate", str(photos), "--out", str(out)],
+        cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"ISTHMUS_ENGINE": engine, "OMP_WAIT_POLICY": "PASSIVE"},
+    )  # fmt: skip
+    killed = int(kill and kill_a_worker(psutil.Process(child.pid)))
+    said = child.communicate(timeout=900)[1]
+    assert child.returncode in (0, 5), said
+    return out.read_bytes(), killed
+
+
+def differences(one: Path, other: Path) -> tuple[int, list[str]]:
+    """Returns how many files were compared, and those that differ."""
     files = {path.relative_to(one) for path in (one / "out").rglob("*") if path.is_file()}
     assert len(files) > 20
     assert files == {path.relative_to(other) for path in (other / "out").rglob("*") if path.is_file()}
-    return [str(path) for path in sorted(files) if hash_files([one / path]) != hash_files([other / path])]
+    return len(files), [str(path) for path in sorted(files) if hash_files([one / path]) != hash_files([other / path])]

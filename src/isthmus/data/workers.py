@@ -18,6 +18,7 @@ from isthmus.core.errors import DataError
 T = TypeVar("T")
 R = TypeVar("R")
 _WORTH_A_POOL = 256  # items; below it a pool takes longer to start than to work
+_NETWORKS = "isthmus.models."
 
 
 def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk: int = 16) -> Iterator[R]:
@@ -86,13 +87,15 @@ def _modules(function: Callable[[T], R]) -> list[str]:
 
     Each worker runs that module once more, as multiprocessing does with every main module. Left to itself the server
     imports none of it, and each worker all; were the module itself among these, `runpy` would warn of it each time.
+    Modules of `models` stay out: functions of `data` cannot use them, and torch would be 120 MB in each process.
     """
     called = function.func if isinstance(function, partial) else function
     package = called.__module__.partition(".")[0]
     started = getattr(sys.modules["__main__"], "__spec__", None)
     if started is None or not started.name.startswith(f"{package}."):
         return [called.__module__]
-    return [called.__module__, *sorted(name for name in sys.modules if name.startswith(f"{package}."))]
+    own = (name for name in sys.modules if name.startswith(f"{package}.") and not f"{name}.".startswith(_NETWORKS))
+    return [called.__module__, *sorted(own)]
 
 
 def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -6,8 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from typing import Any
 
-from isthmus.core.engine import RETRIES, EngineConfig, killed, processors, run_unit, unreachable
-from isthmus.core.errors import ConfigError
+from isthmus.core.engine import RETRIES, VARIABLE, EngineConfig, killed, processors, run_unit, unreachable
+from isthmus.core.errors import ConfigError, MachineError
 from isthmus.core.plugins import install_command
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -35,11 +35,18 @@ class Engine:
             count = config.workers or processors()
             self._folder = tempfile.mkdtemp(prefix="isthmus-ray-")
             memory = _RESULTS if config.memory is None else int(config.memory * 2**30)
-            ray.init(
-                "local", num_cpus=count, object_store_memory=memory * count, include_dashboard=False,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=self._folder, **shown,
-            )  # fmt: skip
+            try:
+                ray.init(
+                    "local", num_cpus=count, object_store_memory=memory * count, include_dashboard=False,
+                    _node_ip_address="127.0.0.1",
+                    _temp_dir=self._folder, **shown,
+                )  # fmt: skip
+            except Exception as error:  # Ray raises no class of its own where its processes take too long
+                self.close()
+                raise MachineError(
+                    f"{VARIABLE}: Ray could not be started on this machine ({' '.join(str(error).split())[:200]})."
+                    f" Run the same command again when the machine is less busy, or unset {VARIABLE}"
+                ) from None
         self.workers = max(1, int(ray.cluster_resources().get("CPU", 1)))
         self._run = ray.remote(max_retries=RETRIES)(run_unit)
 
