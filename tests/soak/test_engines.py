@@ -1,6 +1,6 @@
 """The same bytes on every engine: stages as processes of their own, on 2,000 images, undisturbed and with kills.
 
-The table is written to docs/reliability.md; 128 images run in every test run (tests/stages/test_engines.py).
+The table is written to docs/reliability.md; tests/stages/test_engines.py has 128 images.
 """
 
 import os

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.growth import command, write_project, write_raw
 from isthmus.core.files import hash_files
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(300)]
 
 STAGES = {"dask": "prepare", "ray": "embed"}  # each engine one: a cluster takes seconds to start
 
