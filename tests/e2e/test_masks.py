@@ -100,6 +100,7 @@ def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it
         "too few images", 10, 10,
     )  # fmt: skip
     assert watched.as_json()["classes"]["blob"] == pytest.approx(rows["share_blob"].mean())
+    assert watched.as_json()["answered"] is None
 
     colours = np.stack(
         [np.asarray(Image.open(night / f"0{n}.png")) for n in (0, 1)]

@@ -78,7 +78,7 @@ class Watched:
         """Returns every number, threshold and reason as JSON types."""
         batches, images = self.seen.batches, max(self.drift.images, 1)
         classes = sum((Counter(batch.classes) for batch in batches), Counter[str]())
-        means = {name: sum((getattr(b, name) or 0) * b.count for b in batches) / images for name in _MEANS}
+        means = {name: _mean(batches, name) for name in _MEANS}
         bad = [{"path": path, "reason": reason} for path, reason in sorted(self.seen.bad.items())]
         return asdict(self.drift) | {
             "scenario": self.scenario, "model": self.champion.model, "version": self.champion.version,
@@ -213,6 +213,12 @@ def _kept(file: Path, champion: Address, config: WatchConfig, moment: datetime) 
     since = (moment - timedelta(hours=config.hours)).strftime("%Y-%m-%dT%H:%M:%SZ")
     mine = [batch for batch in batches if batch.model_id == champion.model_id and batch.time >= since]
     return Seen(mine, [], {}, since)
+
+
+def _mean(batches: list[BatchStatistics], name: str) -> float | None:
+    """Returns the mean over the images of a field that batches have a mean of; None where none has it."""
+    known = [(getattr(batch, name), batch.count) for batch in batches if getattr(batch, name) is not None]
+    return sum(value * count for value, count in known) / sum(count for _, count in known) if known else None
 
 
 def _summed(batches: list[BatchStatistics]) -> list[int]:
