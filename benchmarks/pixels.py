@@ -132,9 +132,10 @@ def report(results: list[dict[str, Any]]) -> str:
         rows.append((r["scenario"], str(r["images"]), skewness, "yes" if r["exchanges"] else "no", first, *shown[1:]))
     head = ("scenario", "images", "skewness of source, target", "exchanges", *ANSWERS)
     return (
-        f"IoU of the foreground on the target's TRAINING masks, seeds averaged: {results[0]['seeds']}; in brackets the"
-        " 95% interval by group of the difference to source-only. `exchanges`: what the skewness of grey values asks"
-        f" for.\n\n{table(head, *rows)}"
+        "IoU of the foreground on the target's TRAINING masks, from the mean of the probabilities over"
+        f" {results[0]['seeds']} seed(s). In brackets: 95% interval, bootstrap by group, of the difference to"
+        f" source-only. `exchanges`: whether light and dark are exchanged, by the skewness of grey values."
+        f"\n\n{table(head, *rows)}"
     )
 
 

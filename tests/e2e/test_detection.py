@@ -45,7 +45,7 @@ def pipelines_boxes(project: Path) -> dict[str, Detections]:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose stages have run; boxes are learnt for a few steps, as no accuracy is asked for."""
+    """A project whose stages have run; extents train for few steps, since the tests check no accuracy."""
     project = build_project(tmp_path_factory.mktemp("detection") / "project", "detection")
     params = yaml.safe_load((project / "params.yaml").read_text()) | {"gates": GATES}
     (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))

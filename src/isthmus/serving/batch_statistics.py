@@ -75,7 +75,7 @@ def summarise(rows: Sequence[dict[str, Any]], model_id: str, version: str, time:
         version,
         histogram([float(row["domain_score"]) for row in rows]),
         dict(sorted(classes.items())),
-        sum(map(_confidence, rows)) / len(rows),
+        sum(map(confidence, rows)) / len(rows),
         sum(answered) / len(answered) if answered else None,
     )
 
@@ -87,7 +87,14 @@ def _classes(row: dict[str, Any]) -> dict[str, Any]:
     return {name.partition("_")[2]: value for name, value in row.items() if name.startswith(kinds)}
 
 
-def _confidence(row: dict[str, Any]) -> float:
+def confidence(row: dict[str, Any]) -> float:
+    """Returns the confidence that an answer states, or its largest probability.
+
+    >>> confidence({"probability_good": 0.75, "probability_pit": 0.25})
+    0.75
+    >>> confidence({"share_crack": 0.5, "confidence": 0.8})
+    0.8
+    """
     if "confidence" in row:
         return float(row["confidence"])
     return max(float(value) for name, value in row.items() if name.startswith("probability_"))

@@ -30,7 +30,7 @@ from isthmus.registry.model.model_files import read_spec
 from isthmus.registry.publish.model_reference import Address, resolve
 from isthmus.registry.store.stores import open_store
 from isthmus.serving import prediction_process
-from isthmus.serving.batch_statistics import keep, summarise
+from isthmus.serving.batch_statistics import confidence, keep, summarise
 from isthmus.serving.box_files import BoxFile
 from isthmus.serving.mask_files import MaskFiles
 
@@ -354,8 +354,7 @@ def _with_mask(row: dict[str, Any], path: Path, files: MaskFiles) -> dict[str, A
 def _with_confidence(row: dict[str, Any]) -> dict[str, Any]:
     if "class" not in row:
         return row
-    confidence = max(value for name, value in row.items() if name.startswith("probability_"))
-    return {"class": row["class"], "confidence": confidence} | row
+    return {"class": row["class"], "confidence": confidence(row)} | row
 
 
 class _Table:

@@ -39,12 +39,12 @@ def log_me(features: Reals, labels: Labels) -> float:
     found, vectors = _spectrum(features)
     none = np.zeros(features.shape[1] - len(found))
     values = np.concatenate([found, none])
-    told = []
+    scores = []
     for k in np.unique(labels):
         column = (labels == k).astype(np.float64)
         weights: Reals = np.concatenate([(vectors.T @ (features.T @ column)) ** 2, none])
-        told.append(_evidence(values, weights, float(column @ column), len(features)))
-    return float(np.mean(told))
+        scores.append(_evidence(values, weights, float(column @ column), len(features)))
+    return float(np.mean(scores))
 
 
 def h_score(features: Reals, labels: Labels) -> float:
@@ -131,10 +131,10 @@ def transferability(features: Reals, labels: Labels, groups: NDArray[Any], seed:
         groups: `[N]`, what is left out as one.
         seed: deals groups out to blocks.
     """
-    told: dict[str, Any] = {"images": len(labels), "leep": None, "leep_why": NO_HEAD}
+    scores: dict[str, Any] = {"images": len(labels), "leep": None, "leep_why": NO_HEAD}
     names = ("log_me", "h_score", "h_score_shrunk")
     if len(np.unique(labels)) < 2:
-        return told | {name: {"value": None, "error": None} for name in names}
+        return scores | {name: {"value": None, "error": None} for name in names}
 
     def measured(kept: NDArray[np.bool_]) -> tuple[float, ...]:
         return log_me(features[kept], labels[kept]), *_h_scores(features[kept], labels[kept])
@@ -143,8 +143,8 @@ def transferability(features: Reals, labels: Labels, groups: NDArray[Any], seed:
     values = measured(np.ones(len(labels), np.bool_))
     without = zip(*(measured(block != b) for b in np.unique(block)), strict=True)
     for name, value, left_out in zip(names, values, without, strict=True):
-        told[name] = {"value": value, "error": standard_error(left_out)}
-    return told
+        scores[name] = {"value": value, "error": standard_error(left_out)}
+    return scores
 
 
 def _evidence(values: Reals, weights: Reals, square: float, count: int) -> float:
