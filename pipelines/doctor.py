@@ -1,14 +1,10 @@
 """Examines what a project needs on this machine, and says for each fault which command mends it. It changes nothing.
 
-    python -m pipelines.doctor [--json]        what `isthmus doctor` starts
-
-Exit status: 0 no fault; 1 at least one; 2 no project.
+`isthmus doctor` starts it.
 """
 
-import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, requires, version
@@ -26,8 +22,7 @@ from isthmus.core.code import code_lock
 from isthmus.core.config import read_yaml
 from isthmus.core.errors import IsthmusError, WeightsError
 from isthmus.core.locks import DVC_LOCK, flocked
-from isthmus.core.process import command
-from isthmus.core.project import check_repository, find_project, stage_path, work_in
+from isthmus.core.project import check_repository, stage_path, work_in
 from isthmus.registry.ledger.consistency import disagreement
 from isthmus.registry.ledger.ledger import last_done
 from isthmus.registry.lineage.dvc_remote import default_remote
@@ -252,15 +247,3 @@ def table(found: Sequence[Finding]) -> str:
         lines += [f"{'':<17}to do: {one.mend}"] if one.mend else []
     faults = sum(one.state == "fault" for one in found)
     return "\n".join([*lines, f"{faults} fault{'' if faults == 1 else 's'}"])
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Examines the project around the current folder; returns the exit status."""
-    given = sys.argv[1:] if arguments is None else list(arguments)
-    found = examine(find_project())
-    print(json.dumps([one._asdict() for one in found], indent=2) if "--json" in given else table(found))
-    return int(any(one.state == "fault" for one in found))
-
-
-if __name__ == "__main__":
-    sys.exit(command.run(main, "isthmus doctor"))

@@ -1,13 +1,9 @@
 """The flow `promote`: runs the gate on the published version of a scenario and promotes it if the gate says yes.
 
-    python -m pipelines.promote steel
-
-Exit status: 0 promoted; 3 the gate says no; 4 a person must decide; 1 or 2 an error; 130 interrupted.
+It is for schedules (`isthmus schedule NAME --flow promote`); a person runs `isthmus gate` and `isthmus promote`.
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,12 +13,9 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from isthmus.core.errors import IsthmusError
-from isthmus.core.process import command
-from isthmus.core.project import find_project, work_in
 from isthmus.registry.gate import decision, score
 from isthmus.registry.promotion import promotion
-from pipelines.tasks import CLOSED, error_of, last_words, state_of
+from pipelines.tasks import CLOSED, error_of, state_of
 
 
 @task(task_run_name="score {scenario}", cache_policy=NO_CACHE, persist_result=False)
@@ -73,28 +66,3 @@ def own_state(end: State[Any]) -> State[Any]:
     if end.is_completed():
         return Completed(name=end.name, message=end.message)
     return Failed(message=end.message, data=error_of(end))
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the flow under a supervisor, so that it and all it starts die with this process's parent."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.promote", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("scenario", metavar="NAME", help="a scenario of params.yaml")
-    parser.add_argument("--approve", metavar="PERSON", help="person who approves where the gate asks for one")
-    given = parser.parse_args(arguments)
-    work_in(find_project())
-    return command.run(lambda: _run(given.scenario, given.approve), "promote")
-
-
-def _run(scenario: str, approve: str | None) -> int:
-    end = promote(scenario, approve, return_state=True)
-    closed = {name: status for status, name in CLOSED.items()}
-    if end.is_completed():
-        last_words(end.message or "")
-        return closed.get(end.name or "", 0)
-    error = error_of(end)
-    last_words(f"error: {error or end.message}")
-    return error.exit_status if isinstance(error, IsthmusError) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,12 +1,6 @@
-"""Schedules of flows: the deployments of `prefect.yaml`. Lines are added and taken out; all others stay as they are.
+"""Schedules of flows: the deployments of `prefect.yaml`. Lines are added and taken out; all others stay as they are."""
 
-python -m pipelines.schedule press --cron "0 2 * * *"        what `isthmus schedule press --cron ...` starts
-"""
-
-import argparse
 import re
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +13,6 @@ from isthmus.core.names import read_params
 from isthmus.core.params.params_copy import NAME
 from isthmus.core.params.yaml_file import read_yaml
 from isthmus.core.plugins import did_you_mean
-from isthmus.core.process.failures import one_message
-from isthmus.core.project import find_project, work_in
 from isthmus.data.scenario_names import scenario_names
 
 FILE = Path("prefect.yaml")
@@ -184,40 +176,33 @@ def _check_time(cron: str, timezone: str) -> None:
             raise ConfigError(f"{option} '{given}': is not understood. Allowed: {wanted}") from None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Lists, adds or removes deployments of the current project; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="isthmus schedule", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("scenario", nargs="?")
-    parser.add_argument("--flow", default="transfer")
-    parser.add_argument("--cron")
-    parser.add_argument("--timezone", default="UTC")
-    parser.add_argument("--remove", action="store_true")
-    given = parser.parse_args(arguments)
-    work_in(find_project())
-    with one_message("schedule"):
-        print("\n".join(_done(given)))
-    return 0
+def change(scenario: str | None, cron: str | None, flow: str, timezone: str, gone: bool) -> list[str]:
+    """Lists, adds or removes deployments of the current project; returns what was done.
 
+    Args:
+        scenario: its name; None: list what is scheduled.
+        cron: when it runs.
+        flow: a name of `FLOWS`.
+        timezone: of `cron`.
+        gone: remove the deployment.
 
-def _done(given: argparse.Namespace) -> list[str]:
-    if given.flow not in FLOWS:
-        near = did_you_mean(given.flow, list(FLOWS))
-        raise ConfigError(f"--flow '{given.flow}': no such flow.{near} Allowed: {', '.join(FLOWS)}")
-    if given.scenario is None:
-        if given.cron or given.remove:
+    Raises:
+        ConfigError: the flow, the scenario or the time is not known, or the file cannot be changed.
+    """
+    if flow not in FLOWS:
+        near = did_you_mean(flow, list(FLOWS))
+        raise ConfigError(f"--flow '{flow}': no such flow.{near} Allowed: {', '.join(FLOWS)}")
+    if scenario is None:
+        if cron or gone:
             raise ConfigError("which scenario? 'isthmus schedule NAME --cron ...', 'isthmus schedule NAME --remove'")
         return listed(FILE) or [
             f"{FILE}: nothing is scheduled. 'isthmus schedule NAME --cron \"0 2 * * *\"' adds a run"
         ]
-    if given.remove:
-        gone = remove(FILE, given.scenario, given.flow)
-        return [f"{FILE}: removed {gone}. On a server: prefect deployment delete {given.flow}/{gone}"]
-    if not given.cron:
-        raise ConfigError(f"when? 'isthmus schedule {given.scenario} --cron \"0 2 * * *\"' runs it each night at two")
-    scenario_names(read_params(Path(NAME)), [given.scenario], Path(NAME))
-    made = add(FILE, given.scenario, given.flow, given.cron, given.timezone)
+    if gone:
+        name = remove(FILE, scenario, flow)
+        return [f"{FILE}: removed {name}. On a server: prefect deployment delete {flow}/{name}"]
+    if not cron:
+        raise ConfigError(f"when? 'isthmus schedule {scenario} --cron \"0 2 * * *\"' runs it each night at two")
+    scenario_names(read_params(Path(NAME)), [scenario], Path(NAME))
+    made = add(FILE, scenario, flow, cron, timezone)
     return [f"{FILE}: added {made}. To a server: prefect --no-prompt deploy --name {made}"]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

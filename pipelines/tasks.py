@@ -19,7 +19,6 @@ from isthmus.core.errors import IsthmusError
 from isthmus.core.process.failures import in_our_words, other_words
 from pipelines.runner import Outcome, last_error, run_command, run_stage
 
-_PUBLISH = Path(__file__).with_name("publish.py")  # started and not imported: MLflow takes two seconds
 _BUSY_DELAYS = [1.0, 2.0, 4.0, 8.0, 15.0, *[30.0] * 25]  # [s], a quarter of an hour in all
 _TRANSIENT_TRIES = 3
 CLOSED = {3: "Refused", 4: "NeedsApproval"}  # exit status -> name of Prefect's state: a closed gate is a result
@@ -92,7 +91,8 @@ def publish_results(scenario: str, flow_run_id: str | None, extra: dict[str, str
     """Feeds the tracking store from a finished scenario's files; an artifact shows the verdict, with links."""
     with tempfile.TemporaryDirectory() as folder:
         note = Path(folder) / "note.md"
-        command = [sys.executable, "-P", str(_PUBLISH), scenario, "--note", str(note)]
+        # started and not imported: MLflow takes two seconds, and two models with different code cannot share a process
+        command = [sys.executable, "-P", "-m", "isthmus.cli", "publish", scenario, "--note", str(note)]
         command += ["--flow-run-id", flow_run_id] if flow_run_id else []
         status, lines = run_command(Path.cwd(), command, get_run_logger().info, extra=extra)
         text = note.read_text(encoding="utf-8") if note.exists() else ""

@@ -1,11 +1,9 @@
 """The flow `transfer`: checks the configuration, runs DVC's graph of each scenario stage by stage, publishes.
 
-    python -m pipelines.transfer steel        what `isthmus run steel` starts
-
-Exit status: 0 done; 1 a stage, publishing or the server failed; 2 the user can put it right; 130 interrupted.
+`isthmus run` starts it. Exit status: 0 done; 1 a stage, publishing or the server failed; 2 the user can put it right;
+130 interrupted.
 """
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import httpx
@@ -30,8 +28,6 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from isthmus.core.errors import IsthmusError
 from isthmus.core.names import read_params
 from isthmus.core.params.params_copy import NAME, VARIABLE
-from isthmus.core.process import command
-from isthmus.core.project import find_project, work_in
 from isthmus.data.scenario_names import scenario_names
 from pipelines.brief import show_briefly
 from pipelines.graph import StageNode, read_graph
@@ -42,6 +38,7 @@ from pipelines.running import check_free, running
 from pipelines.task_runner import task_runner
 from pipelines.tasks import StageFailedError, error_of, last_words, publish_results, stage, state_of
 
+Terminal = Literal["everything", "stages", "warnings"]
 AT_ONCE = 2  # stages side by side; each uses one thread, and two such runs beat one with two threads
 _THREADS: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
 # What the command began to look at before the flow. Not part of the flow itself, which task runners pickle.
@@ -193,38 +190,26 @@ def _ended(name: str, message: str) -> State[Any]:
     return Failed(name=name, message=message.partition("\n")[0], data=error)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the flow under a supervisor, so that it and all it starts die with this process's parent."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.transfer", description=(__doc__ or "").partition("\n")[0]
-    )
-    parser.add_argument("scenarios", nargs="*", metavar="NAME", help="scenarios of params.yaml")
-    parser.add_argument("--all", action="store_true", help="every scenario of params.yaml")
-    parser.add_argument("--no-publish", action="store_true", help="do not publish to MLflow")
-    parser.add_argument("--no-check", action="store_true", help="do not check params.yaml and the raw data first")
-    parser.add_argument("--brief", action="store_true", help="print one line a stage")
-    parser.add_argument("--quiet", action="store_true", help="print warnings and errors alone")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="longest time for one stage")
-    given = parser.parse_args(arguments)
-    if bool(given.scenarios) == given.all:
-        parser.error("name one scenario or more, or --all")
-    if given.timeout is not None and given.timeout <= 0:
-        parser.error(f"--timeout: must be more than 0 seconds (got {given.timeout:g})")
-    work_in(find_project())
-    return command.run(lambda: _run(given), "transfer")
+def main(names: Sequence[str], publish: bool, check: bool, timeout: float | None, terminal: Terminal) -> int:
+    """Runs the flow in the current project; returns the exit status.
 
-
-def _run(given: argparse.Namespace) -> int:
-    if given.brief or given.quiet:
-        show_briefly(given.quiet)
+    Args:
+        names: scenarios; none: all.
+        publish: to MLflow afterwards.
+        check: look at params.yaml and the raw data first.
+        timeout: longest time for one stage [s]; None: no limit.
+        terminal: what a person sees of it.
+    """
+    if terminal != "everything":
+        show_briefly(quiet=terminal == "warnings")
     # What a person can put right is told before Prefect's server comes up.
-    names = scenario_names(read_params(Path(NAME)), given.scenarios, Path(NAME))
+    names = scenario_names(read_params(Path(NAME)), names, Path(NAME))
     check_free(Path.cwd(), names)
     runs = transfer.with_options(task_runner=task_runner(AT_ONCE))
     # beside the start of Prefect's server: seconds of a run with nothing to do
-    _LOOKED.set(look(names, not given.no_check))
+    _LOOKED.set(look(names, check))
     try:
-        end = runs(names, not given.no_publish, given.timeout, not given.no_check, return_state=True)
+        end = runs(names, publish, timeout, check, return_state=True)
     except RuntimeError as error:  # what Prefect raises when its API cannot be reached, before the flow begins
         server = os.environ.get("PREFECT_API_URL")
         hint = f"Start the server at {server}, or unset PREFECT_API_URL" if server else "Run the same command again"
@@ -238,15 +223,9 @@ def _run(given: argparse.Namespace) -> int:
         sys.stderr.flush()
         os._exit(1)  # else Prefect tries for seconds to send each message that is left, and prints it whole
     if end.is_completed():
-        if not given.quiet:
+        if terminal != "warnings":
             last_words(str(end.result()))
         return 0
     wrong = error_of(end)
     last_words(f"error: {wrong or end.message}")
     return wrong.exit_status if isinstance(wrong, IsthmusError) else 1
-
-
-if __name__ == "__main__":
-    from pipelines import transfer as named  # by this name a task runner's workers find the flow
-
-    sys.exit(named.main())

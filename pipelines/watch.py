@@ -1,14 +1,10 @@
 """The flow `watch`: does a batch still look like what the champion was adapted to? If not, adapts to it where asked.
 
-    python -m pipelines.watch steel incoming/ --adapt        what `isthmus watch steel incoming/ --adapt` starts
-
-Exit status: 0 no drift; 3 drift; 4 too few images to tell; 1 or 2 an error; 130 interrupted. With --adapt and drift:
-0 a new model was promoted; 3 the gate says no to it; 4 a person must decide.
+`isthmus watch` starts it. Exit status: 0 no drift; 3 drift; 4 too few images to tell; 1 or 2 an error; 130 interrupted.
+With --adapt and drift: 0 a new model was promoted; 3 the gate says no to it; 4 a person must decide.
 """
 
-import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,8 +17,6 @@ from prefect.states import Completed, Failed
 from isthmus.core.errors import ConfigError, IsthmusError
 from isthmus.core.names import read_params
 from isthmus.core.params.params_copy import NAME
-from isthmus.core.process import command
-from isthmus.core.project import find_project, work_in
 from isthmus.data.scenario_names import scenario_names
 from isthmus.monitoring import new_target
 from isthmus.monitoring.watch import EXIT, Watched, find_champion
@@ -103,31 +97,16 @@ def _plan(scenario: str, batch: Watched) -> list[str]:
     return [f"isthmus watch {scenario} {batch.place} --adapt would:", *(f"  {line}" for line in plan)]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the flow under a supervisor, so that it and all it starts die with this process's parent."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.watch", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("scenario", metavar="NAME", help="a scenario of params.yaml")
-    parser.add_argument("place", metavar="FOLDER", nargs="?", help="images, or a file of statistics")
-    parser.add_argument("--adapt", action="store_true", help="on drift, adapt to the images and run the gate")
-    given = parser.parse_args(arguments)
-    place = str(Path(given.place).absolute()) if given.place else None
-    work_in(find_project())
-    return command.run(lambda: _run(given.scenario, place, given.adapt), "watch", [place] if place else [])
-
-
-def _run(scenario: str, place: str | None, adapt: bool) -> int:
+def main(scenario: str, place: Path | None, adapt: bool) -> int:
+    """Runs the flow in the current project; returns the exit status. Arguments: as those of the flow."""
     # Errors that the user can fix are reported before Prefect's server starts.
     scenario_names(read_params(Path(NAME)), [scenario], Path(NAME))
     find_champion(Path.cwd(), scenario)
     show_briefly()  # else Prefect logs a task's error three times before it is printed here
-    end = watch(scenario, place, adapt, return_state=True)
+    end = watch(scenario, str(place.absolute()) if place else None, adapt, return_state=True)
     if end.is_completed():
         last_words(end.message or "")
         return _STATUS.get(end.name or "", 0)
     error = error_of(end)
     last_words(f"error: {error or end.message}")
     return error.exit_status if isinstance(error, IsthmusError) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())

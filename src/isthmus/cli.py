@@ -4,10 +4,11 @@ import csv
 import importlib
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, Optional
+from typing import Annotated, Any, Optional
 
 import typer
 
+from isthmus.core.files import write_text
 from isthmus.core.process import command
 from isthmus.core.process.environment import settle_environment
 from isthmus.core.process.failures import one_message
@@ -143,7 +144,10 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Examines packages, DVC, stores, servers, disk and weights; says what mends a fault. Exit status: 0, 1 faults."""
-    _flow("pipelines.doctor", *(["--json"] if as_json else []))
+    flows, project = _flows("doctor"), find_project()
+    found = flows.examine(project)
+    _show(flows.table(found), [one._asdict() for one in found], as_json)
+    raise typer.Exit(int(any(one.state == "fault" for one in found)))
 
 
 @app.command()
@@ -174,11 +178,18 @@ def run(
         bool, typer.Option("--verbose", help="print what the stages print, not one line a stage")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print warnings and errors alone")] = False,
+    check_first: Annotated[
+        bool, typer.Option("--check/--no-check", help="check params.yaml and the raw data first")
+    ] = True,
+    timeout: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(min=1, metavar="SECONDS", help="longest time for one stage; default: no limit"),
+    ] = None,
 ) -> None:
     """Runs the pipeline as a Prefect flow, stage by stage, then publishes to MLflow."""
-    shown = "--quiet" if quiet else "" if verbose else "--brief"
-    flags = [*([] if publish_results else ["--no-publish"]), *([shown] if shown else [])]
-    _flow("pipelines.transfer", *(names or ["--all"]), *flags)
+    terminal = "warnings" if quiet else "everything" if verbose else "stages"
+    _project(versioned=True)
+    raise typer.Exit(_flows("transfer").main(names or [], publish_results, check_first, timeout, terminal))
 
 
 @app.command()
@@ -193,9 +204,8 @@ def schedule(
     remove: Annotated[bool, typer.Option("--remove", help="take the schedule out again")] = False,
 ) -> None:
     """Writes a schedule of a scenario into prefect.yaml, lists all, or removes one; others stay as they are."""
-    when = ["--cron", cron] if cron else []
-    words = [*([scenario] if scenario else []), *when, "--flow", flow, "--timezone", timezone]
-    _flow("pipelines.schedule", *words, *(["--remove"] if remove else []))
+    _project(versioned=True)
+    typer.echo("\n".join(_flows("schedule").change(scenario, cron, flow, timezone, remove)))
 
 
 @app.command()
@@ -309,11 +319,24 @@ def where(
 
 
 @app.command()
-def publish(scenario: ScenarioName, as_json: AsJson = False) -> None:
+def publish(
+    scenario: ScenarioName,
+    note: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="write verdict and links to this file too, as Markdown"),
+    ] = None,
+    flow_run_id: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="the Prefect run that made the results, for the lineage"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Logs the results to MLflow and registers the chosen model as candidate; idempotent."""
     from isthmus.registry.publish.publish import publish as run_publish
 
-    done = run_publish(_project(versioned=True), scenario)
+    done = run_publish(_project(versioned=True), scenario, flow_run_id)
+    if note:
+        write_text(_given(note), done.note())
     _show("\n".join(done.places()), done.as_json(), as_json)
 
 
@@ -463,7 +486,7 @@ def watch(
 ) -> None:
     """Tests a batch of images for drift. Exit status: 0 no drift, 3 drift, 4 too few images."""
     _project(versioned=True)
-    _flow("pipelines.watch", scenario, *([str(_given(place))] if place else []), *(["--adapt"] if adapt else []))
+    raise typer.Exit(_flows("watch").main(scenario, _given(place) if place else None, adapt))
 
 
 @app.command()
@@ -615,13 +638,9 @@ def _given(path: Path) -> Path:
     return path if _started is None else _started / path
 
 
-def _flow(module: str, *arguments: str) -> NoReturn:
-    """Runs a flow in the project and ends with its exit status.
-
-    By its name only: flows stand above this file, and importing Prefect takes seconds.
-    """
-    _project(versioned=True)
-    raise typer.Exit(importlib.import_module(module).main(list(arguments)))
+def _flows(module: str) -> Any:
+    """Returns a module of flows, by its name only: they stand above this file, and importing Prefect takes seconds."""
+    return importlib.import_module(f"pipelines.{module}")
 
 
 def _run_app() -> int:
@@ -639,7 +658,7 @@ def main() -> None:
     ):  # starts nothing; `serve` and `ui` become another program
         with one_message(f"isthmus {verb}".strip(), hidden):
             app()
-    raise SystemExit(command.run(_run_app, f"isthmus {verb}", hidden, watch_parent=False))
+    raise SystemExit(command.run(_run_app, f"isthmus {verb}", hidden))
 
 
 if __name__ == "__main__":

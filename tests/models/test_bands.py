@@ -11,7 +11,7 @@ from isthmus.models.backbones import timm as timm_backbone
 from isthmus.models.bands import colour_shares, inflated, moved, rgb_places
 from isthmus.models.embedding import store_backbone, stored_encoder
 
-TINY = "vit_tiny_patch16_224"
+TINY = "test_vit"
 SENTINEL = [490.0, 560.0, 665.0, 842.0, 1610.0, None]  # blue, green, red, nir, swir, an index
 
 

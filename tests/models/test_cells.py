@@ -16,7 +16,7 @@ from isthmus.models.upsampling import upsampled
 def encoder(images: int = 1, layer: int | None = None) -> CellEncoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Timm(architecture="vit_tiny_patch16_224", weights="random", image_size=32).skeleton(3, 32)
+        network = Timm(architecture="test_vit", weights="random", image_size=32).skeleton(3, 32)
         for parameter in network.parameters():
             torch.nn.init.normal_(parameter, std=0.05)
     pixels = Standardise(same_for_all([0.5] * 3, 1), same_for_all([0.25] * 3, 1))
@@ -33,7 +33,7 @@ def test_an_image_has_a_row_of_features_for_each_cell_of_its_grid() -> None:
     found = encode(given, pixels(3), torch.device("cpu"))
 
     assert given.grid == (2, 2)
-    assert (found.shape, found.dtype) == ((3, 4, 192), np.float16)
+    assert (found.shape, found.dtype) == ((3, 4, 64), np.float16)
     assert not np.allclose(found[:, 0], found[:, 3])
 
 
@@ -47,8 +47,8 @@ def test_two_images_of_a_place_give_their_difference_and_their_mean(layer: int |
         encode(encoder(1, layer), both[..., first : first + 3], torch.device("cpu")).astype(np.float32)
         for first in (0, 3)
     )
-    np.testing.assert_allclose(found[..., :192], np.abs(one - other), atol=4e-3)
-    np.testing.assert_allclose(found[..., 192:], (one + other) / 2, atol=4e-3)
+    np.testing.assert_allclose(found[..., :64], np.abs(one - other), atol=4e-3)
+    np.testing.assert_allclose(found[..., 64:], (one + other) / 2, atol=4e-3)
 
 
 def test_the_same_image_twice_has_no_difference() -> None:
@@ -56,7 +56,7 @@ def test_the_same_image_twice_has_no_difference() -> None:
 
     found = encode(encoder(2), np.concatenate([once, once], axis=3), torch.device("cpu"))
 
-    assert not found[..., :192].any()
+    assert not found[..., :64].any()
 
 
 def test_logits_of_pixels_are_those_of_the_cells_at_their_centres_and_in_order() -> None:

@@ -16,7 +16,7 @@ from isthmus.models.classifier import Encoder, Standardise, same_for_all
 from isthmus.models.embedding import encode, frozen_encoder, read_facts, store_backbone
 
 CPU = torch.device("cpu")
-BACKBONE = {"name": "timm", "architecture": "vit_tiny_patch16_224", "weights": "random", "image_size": 32}
+BACKBONE = {"name": "timm", "architecture": "test_vit", "weights": "random", "image_size": 32}
 
 
 def images(count: int = 9) -> np.ndarray:
@@ -27,7 +27,7 @@ def images(count: int = 9) -> np.ndarray:
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a backbone whose blocks change its features; with random weights of timm they hardly do."""
     folder = tmp_path_factory.mktemp("features")
-    built = Timm(architecture="vit_tiny_patch16_224", weights="random", image_size=32).build(3, 32, folder)
+    built = Timm(architecture="test_vit", weights="random", image_size=32).build(3, 32, folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         for parameter in built.network.parameters():

@@ -12,14 +12,16 @@ from threading import Thread
 import prefect
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from isthmus.cli import app
 from isthmus.core.code import code_lock
 from isthmus.core.errors import WeightsError
 from isthmus.core.files import write_text
 from isthmus.core.locks import DVC_LOCK, flocked
 from isthmus.models.weights.sources import at_hand
 from pipelines import doctor
-from pipelines.doctor import EXAMINED, main
+from pipelines.doctor import EXAMINED
 
 
 def found(what: str, project: Path) -> list[tuple]:
@@ -42,28 +44,26 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_new_project_has_no_fault_and_is_told_what_is_not_there_yet(
-    project: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_new_project_has_no_fault_and_is_told_what_is_not_there_yet(project: Path) -> None:
     before = sorted(path for path in project.rglob("*") if ".git" not in path.parts)
 
-    status, table = main([]), capsys.readouterr().out
+    done = CliRunner().invoke(app, ["doctor"])
+    table = done.stdout
 
-    assert status == 0 and table.endswith("0 faults\n")
+    assert done.exit_code == 0 and table.endswith("0 faults\n")
     assert "note   settings  params.yaml has no scenario yet\n" + 17 * " " + "to do: isthmus add NAME" in table
     assert "note   DVC       no remote" in table and "note   registry  nothing was published yet" in table
     assert [line.split()[1] for line in table.splitlines() if line.startswith("ok ")].count("Prefect") == 1
     assert sorted(path for path in project.rglob("*") if ".git" not in path.parts) == before
 
 
-def test_faults_end_with_1_and_programs_get_them_as_json(
-    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_faults_end_with_1_and_programs_get_them_as_json(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LEAST_FREE", 1e9)
 
-    assert main(["--json"]) == 1
+    done = CliRunner().invoke(app, ["doctor", "--json"])
 
-    (fault,) = (one for one in json.loads(capsys.readouterr().out) if one["state"] == "fault")
+    assert done.exit_code == 1
+    (fault,) = (one for one in json.loads(done.stdout) if one["state"] == "fault")
     assert fault["what"] == "disk" and "1000000000 GB are wanted" in fault["text"]
     assert fault["mend"] == "dvc gc --workspace, or free some space"
 

@@ -35,7 +35,7 @@ def nameless(project: Path, *command: str, **extra: str) -> subprocess.Completed
 def test_a_nameless_user_without_a_home_behind_a_dead_proxy_runs_the_line(tmp_path: Path, prefect_api: str) -> None:
     project = write_project(tmp_path / "project")
 
-    done = nameless(project, "pipelines.transfer", "tiny", "--no-check", "--no-publish", PREFECT_API_URL=prefect_api)
+    done = nameless(project, "isthmus.cli", "run", "tiny", "--no-check", "--no-publish", PREFECT_API_URL=prefect_api)
 
     assert done.returncode == 0, done.stderr
     assert (project / "tiny.md").read_text() == "1a1b"

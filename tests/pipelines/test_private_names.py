@@ -34,7 +34,7 @@ def hospital(tmp_path: Path) -> Path:
 
 
 def start(folder: Path, prefect_home: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pipelines.transfer", "demo", *arguments]
+    command = [sys.executable, "-m", "isthmus.cli", "run", "demo", *arguments]
     return subprocess.run(command, cwd=folder, env=environment(prefect_home) | extra, capture_output=True, text=True)
 
 

@@ -130,8 +130,12 @@ def test_a_stage_that_another_runner_is_at_work_on_is_busy_and_not_run_twice(tmp
 @pytest.mark.parametrize(
     ("victim", "number"),
     [
-        *((victim, number) for victim in MARKS for number in (signal.SIGKILL, signal.SIGTERM)),
-        *((victim, signal.SIGINT) for victim in ("runner", "supervisor", "stage")),  # dvc ignores it while a stage runs
+        *((victim, signal.SIGKILL) for victim in MARKS),
+        # in `make soak`, with the campaign of kills
+        *(pytest.param(victim, signal.SIGTERM, marks=pytest.mark.soak) for victim in MARKS),
+        *(  # dvc ignores it while a stage runs
+            pytest.param(victim, signal.SIGINT, marks=pytest.mark.soak) for victim in ("runner", "supervisor", "stage")
+        ),
     ],
 )
 def test_whoever_is_killed_nothing_lives_on_and_the_next_run_comes_right(

@@ -1,5 +1,6 @@
 """Deployments are added to `prefect.yaml` and taken out of it, and nothing else in it changes."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import yaml
 
 from isthmus.core.errors import ConfigError
 from isthmus.new_project import template
-from pipelines.schedule import add, listed, remove
+from pipelines.schedule import add, change, listed, remove
 from pipelines.transfer import transfer
 from tests.repo import REPOSITORY
 
@@ -109,31 +110,25 @@ def test_a_mistake_changes_nothing_and_is_named(file: Path, tmp_path: Path) -> N
 
 
 def test_the_command_wants_a_scenario_that_is_there_a_time_and_a_known_flow(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from pipelines.schedule import main
-
     monkeypatch.chdir(tmp_path)
     (tmp_path / "params.yaml").write_text("scenarios: {press: {}}\n")
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (tmp_path / "prefect.yaml").write_text("deployments: []\n")
-    for words, told in (
-        (["pres", "--cron", NIGHT], "no scenario 'pres'. Did you mean 'press'?"),
-        (["press"], "when? 'isthmus schedule press --cron"),
-        (["--cron", NIGHT], "which scenario? 'isthmus schedule NAME --cron"),
-        (
-            ["press", "--cron", NIGHT, "--flow", "wach"],
-            "--flow 'wach': no such flow. Did you mean 'watch'? Allowed: tra",
-        ),
+    for scenario, cron, flow, told in (
+        ("pres", NIGHT, "transfer", "no scenario 'pres'. Did you mean 'press'?"),
+        ("press", None, "transfer", "when? 'isthmus schedule press --cron"),
+        (None, NIGHT, "transfer", "which scenario? 'isthmus schedule NAME --cron"),
+        ("press", NIGHT, "wach", "--flow 'wach': no such flow. Did you mean 'watch'? Allowed: tra"),
     ):
-        with pytest.raises(SystemExit) as ended:
-            main(words)
-        assert ended.value.code == 2 and told in capsys.readouterr().err
+        with pytest.raises(ConfigError, match=re.escape(told)):
+            change(scenario, cron, flow, "UTC", gone=False)
 
-    assert main([]) == 0 and "nothing is scheduled" in capsys.readouterr().out
-    assert main(["press", "--cron", NIGHT]) == 0
-    assert capsys.readouterr().out == (
-        "prefect.yaml: added transfer-press. To a server: prefect --no-prompt deploy --name transfer-press\n"
-    )
-    assert main(["press", "--remove"]) == 0
-    assert "removed transfer-press. On a server: prefect deployment delete transfer/" in capsys.readouterr().out
+    (line,) = change(None, None, "transfer", "UTC", gone=False)
+    assert "nothing is scheduled" in line
+    assert change("press", NIGHT, "transfer", "UTC", gone=False) == [
+        "prefect.yaml: added transfer-press. To a server: prefect --no-prompt deploy --name transfer-press"
+    ]
+    (line,) = change("press", None, "transfer", "UTC", gone=True)
+    assert "removed transfer-press. On a server: prefect deployment delete transfer/" in line

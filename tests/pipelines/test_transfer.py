@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.transfer import main
 from tests.pipelines.tiny_project import REPOSITORY, locks_in, processes_in, runs, wait_until, write_project
 
-TRANSFER = [sys.executable, "-m", "pipelines.transfer"]
+TRANSFER = [sys.executable, "-m", "isthmus.cli", "run"]
 GRAPH_ALONE = ["tiny", "--no-check", "--no-publish"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -41,7 +40,7 @@ def test_the_flow_gives_the_same_lock_as_dvc_repro_and_then_all_is_cached(
     repro = [sys.executable, "-m", "dvc", "repro", "-q", "report@tiny"]
     subprocess.run(repro, cwd=by_dvc, env=os.environ | {"PATH": path}, check=True)
 
-    first = run(by_flow, prefect_home, *GRAPH_ALONE)
+    first = run(by_flow, prefect_home, *GRAPH_ALONE, "--verbose")
     second = run(by_flow, prefect_home, *GRAPH_ALONE, PREFECT_API_URL=prefect_api)
 
     assert first.returncode == 0, first.stderr
@@ -61,7 +60,7 @@ def test_a_failed_stage_ends_the_flow_and_what_does_not_need_it_still_runs(
     stage = (project / "stage.py").read_text()
     (project / "stage.py").write_text(stage.replace("print(", "if name == 'a': raise RuntimeError('no light')\nprint("))
 
-    done = run(project, prefect_home, *GRAPH_ALONE, "--brief", PREFECT_API_URL=prefect_api)
+    done = run(project, prefect_home, *GRAPH_ALONE, PREFECT_API_URL=prefect_api)
 
     assert done.returncode == 1
     begin, _, end = done.stderr.partition("\nerror: train@tiny-a")
@@ -193,31 +192,22 @@ def test_a_server_that_does_not_answer_is_named(tmp_path: Path, prefect_home: Pa
     "victim",
     [
         # in `make soak`, with the campaign of kills: half a minute each
-        *(pytest.param(who, marks=pytest.mark.soak) for who in ("parent", "dvc", "stage", "transfer", "flow")),
+        *(pytest.param(who, marks=pytest.mark.soak) for who in ("dvc", "stage", "command", "flow")),
     ],
 )
 def test_a_killed_run_leaves_nothing_and_the_next_one_ends_the_same(
     tmp_path: Path, prefect_home: Path, victim: str
 ) -> None:
     project = write_project(tmp_path / "project", seconds=60)
-    # the parent waits as `isthmus run` does
-    parent = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            f"import subprocess, sys; sys.exit(subprocess.run({[*TRANSFER, *GRAPH_ALONE]!r}).returncode)",
-        ],
-        cwd=project,
-        env=environment(prefect_home),
-        stderr=subprocess.DEVNULL,
+    command = subprocess.Popen(
+        [*TRANSFER, *GRAPH_ALONE], cwd=project, env=environment(prefect_home), stderr=subprocess.DEVNULL
     )
     wait_until(lambda: (project / "started_a").exists() and (project / "started_b").exists(), "both stages", 120)
     lines = sorted(processes_in(project), key=lambda line: int(line.split()[0]))
-    # of the processes that bear the command line of `transfer` the oldest is the supervisor, the youngest the flow
-    own = [line for line in lines if "-m pipelines.transfer" in line and "-c import" not in line]
+    # of the processes that bear the command line of `isthmus run` the oldest is the supervisor, the youngest the flow
+    own = [line for line in lines if "-m isthmus.cli run" in line]
     chosen = {
-        "parent": str(parent.pid),
-        "transfer": own[0],
+        "command": own[0],
         "flow": own[-1],
         "dvc": next(line for line in lines if "dvc_process.py" in line and "supervisor.py" not in line),
         "stage": next(line for line in lines if "stage.py a" in line),
@@ -227,7 +217,7 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_ends_the_same(
     if victim in ("dvc", "stage"):
         (project / "go").touch()  # the other stage goes on: it need not be waited out
 
-    assert parent.wait(60) != 0
+    assert command.wait(60) != 0
     wait_until(lambda: processes_in(project) == [], f"nothing to be left after {chosen}", 15)
     (project / "go").touch()
     again = run(project, prefect_home, *GRAPH_ALONE)
@@ -235,11 +225,3 @@ def test_a_killed_run_leaves_nothing_and_the_next_one_ends_the_same(
     assert (project / "tiny.md").read_text() == "1a1b"
     assert not locks_in(project)
     assert processes_in(project) == []
-
-
-@pytest.mark.parametrize("arguments", [[], ["tiny", "--all"], ["tiny", "--timeout", "0"]])
-def test_a_wrong_command_line_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit, match="2"):
-        main(arguments)
-
-    assert "name one scenario or more, or --all" in (said := capsys.readouterr().err) or "more than 0 seconds" in said

@@ -24,7 +24,10 @@ def test_without_a_champion_the_command_ends_with_2_and_one_clear_line(
         "PREFECT_HOME": str(tmp_path / "prefect"),
     }
     before = [sys.executable, "-m", "isthmus.cli", "watch", "demo", str(tmp_path)]
-    code = "import pipelines.watch as w; w.find_champion = lambda *_: None; raise SystemExit(w.main(['demo', '.']))"
+    code = (
+        "import pathlib, pipelines.watch as w; w.find_champion = lambda *_: None;"
+        "raise SystemExit(w.main('demo', pathlib.Path(), False))"
+    )
 
     done = subprocess.run(
         before, cwd=project, env=environment | {"PREFECT_API_URL": "http://127.0.0.1:9/api"}, capture_output=True,

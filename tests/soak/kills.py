@@ -94,7 +94,7 @@ def each_process_each_signal(folder: Path) -> Iterator[Kill]:
 
 
 def _one_kill(folder: Path, api: str, victim: str, number: signal.Signals) -> Kill:
-    command = [sys.executable, "-m", "pipelines.transfer", "tiny", "--no-check", "--no-publish"]
+    command = [sys.executable, "-m", "isthmus.cli", "run", "tiny", "--no-check", "--no-publish"]
     project = write_project(folder / "project", seconds=600)
     # a server that is up saves time; the flow has one of its own only where that is what is killed
     server = {} if victim == "server" else {"PREFECT_API_URL": api}

@@ -62,7 +62,7 @@ def run(files: ScenarioFiles) -> Path:
 @pytest.mark.slow
 def test_twelve_target_images_get_two_maps_each_and_the_same_files_the_same_bytes(tmp_path: Path) -> None:
     pytest.importorskip("timm")
-    files = made(tmp_path, {"name": "timm", "architecture": "vit_tiny_patch16_224", "weights": "random"}, 32)
+    files = made(tmp_path, {"name": "timm", "architecture": "test_vit", "weights": "random"}, 32)
 
     folder = run(files)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
@@ -88,7 +88,7 @@ MEAN = {"chosen": {"method": "ensemble", "epoch": 4, "seed": 0}, "ensemble": {"s
 @pytest.mark.slow
 def test_of_an_ensemble_the_one_frozen_network_is_looked_into(tmp_path: Path) -> None:
     pytest.importorskip("timm")
-    backbone = {"name": "timm", "architecture": "vit_tiny_patch16_224", "weights": "random"}
+    backbone = {"name": "timm", "architecture": "test_vit", "weights": "random"}
     files = made(tmp_path, backbone, 32, "coral")
     alone = np.load(run(files) / "maps.npy")
     write_json(tmp_path / "choice.json", read_json(tmp_path / "choice.json") | MEAN)

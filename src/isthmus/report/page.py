@@ -3,6 +3,7 @@
 import importlib.resources
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,12 @@ from isthmus.report.verdict import judge
 
 def render(template: str, **view: Any) -> str:
     """Fills one of the package's templates; a name the view lacks is an error, and a `.html.jinja` is escaped."""
+    return _environment().get_template(template).render(**view)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    """Returns the templates; one object for the process, as compiling them takes longer than filling them."""
     folder = importlib.resources.files("isthmus.report") / "templates"
     environment = jinja2.Environment(
         autoescape=jinja2.select_autoescape(["html.jinja"]),
@@ -35,7 +42,7 @@ def render(template: str, **view: Any) -> str:
     )
     environment.filters |= {"share": share, "points": points, "number": number, "fixed": fixed}
     environment.filters |= {"words": words, "cell": markdown_cell}
-    return environment.get_template(template).render(**view)
+    return environment
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 
 from isthmus.core.process import supervisor
 from isthmus.core.process.supervisor import descendants
-from tests.pipelines.tiny_project import REPOSITORY, processes_in, wait_until
+from tests.pipelines.tiny_project import processes_in, wait_until
 
 SUPERVISOR = [sys.executable, "-P", supervisor.__file__]
 # three generations, the youngest in a session of its own and deaf to INT and TERM
@@ -148,27 +148,6 @@ def test_a_killed_owner_that_holds_the_lifeline_leaves_nothing(tmp_path: Path) -
 
     owner.kill()
     owner.wait()
-
-    wait_until(lambda: processes_in(tmp_path) == [], "all to be gone", 10)
-
-
-def test_a_killed_parent_is_noticed_without_a_lifeline(tmp_path: Path) -> None:
-    code = (
-        "import os; from isthmus.core.process.supervisor import supervise;"
-        "supervise(lambda: os.execvp('sleep', ['sleep', '600']))"
-    )
-    # waits for its child as `isthmus run` does
-    parent = subprocess.Popen(
-        [sys.executable, "-c", f"import subprocess, sys; subprocess.run([sys.executable, '-c', {code!r}])"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
-    )
-    wait_until(
-        lambda: any("sleep 600" in line and "python" not in line for line in processes_in(tmp_path)), "the program"
-    )
-
-    parent.kill()
-    parent.wait()
 
     wait_until(lambda: processes_in(tmp_path) == [], "all to be gone", 10)
 

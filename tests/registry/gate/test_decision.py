@@ -33,7 +33,12 @@ def test_the_gate_binds_its_answer_to_version_evidence_thresholds_and_champion(p
 @MLFLOW_ON_PANDAS_3
 @pytest.mark.parametrize(
     ("values", "verdict", "status"),
-    [(truth(0.4, 0.5), "no", 3), (truth(0.5, 0.6), "no", 3), ({"available": False}, "person", 4)],
+    [
+        (truth(0.4, 0.5), "no", 3),
+        # the rules have tests of their own
+        pytest.param(truth(0.5, 0.6), "no", 3, marks=pytest.mark.soak),
+        pytest.param({"available": False}, "person", 4, marks=pytest.mark.soak),
+    ],
 )
 def test_a_low_score_or_negative_transfer_is_a_no_and_missing_labels_need_a_person(
     published, tmp_path, values, verdict, status

@@ -5,20 +5,19 @@ import sys
 from collections.abc import Callable, Sequence
 
 from isthmus.core.process.failures import INTERRUPTED, one_message
-from isthmus.core.process.supervisor import is_supervised, supervise
+from isthmus.core.process.supervisor import supervise
 
 _GRACE = 4.0  # [s] to clean up after Ctrl-C, and again after TERM
 _STOPPED = (128 + signal.SIGHUP, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
-def run(program: Callable[[], int], name: str, hidden: Sequence[str] = (), watch_parent: bool = True) -> int:
+def run(program: Callable[[], int], name: str, hidden: Sequence[str] = ()) -> int:
     """Runs a command in a process of its own and returns its exit status.
 
     Args:
         program: returns the exit status.
         name: of the command.
         hidden: folders of which no file may be named.
-        watch_parent: False where the parent is a shell, whose end is not the command's.
     """
 
     def told() -> int:
@@ -29,9 +28,7 @@ def run(program: Callable[[], int], name: str, hidden: Sequence[str] = (), watch
                 return 128 + signal.SIGINT
         raise AssertionError("one_message() ends the process when the block fails")
 
-    if is_supervised():
-        return program()
-    status = supervise(told, grace=_GRACE, watch_parent=watch_parent)
+    status = supervise(told, grace=_GRACE)
     if status in _STOPPED:
         print(INTERRUPTED, file=sys.stderr)
     return status

@@ -6,7 +6,7 @@ The lifeline is a pipe whose other end only the owner holds: it ends when the ow
 
 | who dies | who notices | what happens |
 | --- | --- | --- |
-| owner | supervisor, by the end of the lifeline (without one: its parent's id changes) | descendants: INT, TERM, KILL |
+| owner | supervisor, by the end of the lifeline (without one: nobody) | descendants: INT, TERM, KILL |
 | supervisor asked to stop (TERM, INT, HUP) | itself | the same |
 | program, with children left behind | supervisor, which adopts them when the guard ends | the same |
 | guard, by SIGKILL | supervisor, which adopts the program | the same |
@@ -34,28 +34,19 @@ from typing import NoReturn
 
 _PR_SET_CHILD_SUBREAPER = 36
 _STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_SECONDS_BETWEEN_LOOKS = 0.5  # at the parent's id; everything else wakes the supervisor at once
-_supervised = False  # in the program of a supervisor
 
 
-def supervise(
-    program: Callable[[], int], lifeline: int | None = None, grace: float = 2.0, watch_parent: bool = True
-) -> int:
+def supervise(program: Callable[[], int], lifeline: int | None = None, grace: float = 2.0) -> int:
     """Forks, runs `program` in a grandchild and returns its exit status; 128 + signal when one ended it.
 
     Call it from the main thread, before any other thread runs. In the grandchild `program` may replace the process
-    (`os.execvp`) or return its exit status; standard input is empty there. A program that calls this again is
-    supervised already, and only runs.
+    (`os.execvp`) or return its exit status; standard input is empty there.
 
     Args:
         program: what to run.
-        lifeline: file descriptor whose end means that the owner is gone; None: watch the parent's id.
+        lifeline: file descriptor whose end means that the owner is gone; None: the owner is a shell, which may end.
         grace: time between INT and TERM, and between TERM and KILL [s]; each further signal to stop shortens it.
-        watch_parent: without a lifeline: False where the parent is a shell, whose end is not the program's.
     """
-    if _supervised:
-        return program()
-    owner = os.getppid()
     sys.stdout.flush()
     sys.stderr.flush()
     _adopt_orphans()
@@ -73,24 +64,15 @@ def supervise(
     try:
         while status is None and not asked:
             watched = [wake] if lifeline is None else [wake, lifeline]
-            readable = select.select(watched, [], [], _SECONDS_BETWEEN_LOOKS)[0]
+            readable = select.select(watched, [], [])[0]
             if wake in readable:
                 os.read(wake, 512)
             status = _reap(guard)
-            if lifeline is None:
-                owner_gone = watch_parent and os.getppid() != owner
-            else:
-                owner_gone = lifeline in readable and not os.read(lifeline, 512)
-            if owner_gone:
+            if lifeline in readable and not os.read(lifeline, 512):
                 asked.append(signal.SIGTERM)
     finally:
         _end_descendants(guard, grace, asked)
     return status if status is not None and not asked else 128 + asked[0]
-
-
-def is_supervised() -> bool:
-    """Returns whether this process is the program of a supervisor."""
-    return _supervised
 
 
 def descendants(pid: int) -> dict[int, int]:
@@ -149,8 +131,6 @@ def _guard(program: Callable[[], int], end: int) -> NoReturn:
 
 
 def _become_program() -> None:
-    global _supervised
-    _supervised = True
     signal.set_wakeup_fd(-1)
     for number in (*_STOP, signal.SIGCHLD):
         if signal.getsignal(number) != signal.SIG_IGN:
