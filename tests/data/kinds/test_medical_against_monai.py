@@ -15,8 +15,9 @@ pydicom = pytest.importorskip("pydicom")
 from pydicom.dataset import Dataset  # noqa: E402
 
 from isthmus.core.monai_import import monai_import  # noqa: E402
+from isthmus.data.imaging.dicom_window import window  # noqa: E402
 from isthmus.data.imaging.resample import resampled  # noqa: E402
-from isthmus.data.kinds.medical import Medical, window  # noqa: E402
+from isthmus.data.kinds.medical import Medical  # noqa: E402
 from isthmus.data.readers import reader_for  # noqa: E402
 from tests.data.readers.test_dicom import write as write_dicom  # noqa: E402
 from tests.data.readers.test_nifti import as_dicom  # noqa: E402

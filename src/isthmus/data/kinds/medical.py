@@ -1,10 +1,7 @@
 """Medical images: window in [HU] or the file's own, polarity, one [mm/pixel], stain normalisation of microscopy.
 
-Order: burned-in annotation, stain or window, inversion, resampling, channels. A window is DICOM PS3.3, C.11.2.1.2:
-    LINEAR        y = (x - (c - 0.5)) / (w - 1) + 0.5
-    LINEAR_EXACT  y = (x - c) / w + 0.5
-    SIGMOID       y = 1 / (1 + exp(-4 (x - c) / w))
-clipped to [0, 1]. Statistics (the range of images without a window, stains) are of a domain's training images alone.
+Order: burned-in annotation, stain or window (`imaging.dicom_window`), inversion, resampling, channels. Statistics (the
+range of images without a window, stains) are of a domain's training images alone.
 Text that was burned into the pixels may name the patient: an image that says so, or of a modality that carries such
 text and says nothing, is refused, and nothing is fitted on it. MONAI's `ScaleIntensityRange` and `Spacing` are what the
 tests compare with and are not used: their import quadruples the memory of each worker, and `Spacing` skips pixels when
@@ -12,7 +9,7 @@ it shrinks an image (docs/decisions/0024-monai.md).
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +17,7 @@ from pydantic import Field
 
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
+from isthmus.data.imaging.dicom_window import looked_up, window
 from isthmus.data.imaging.pixels import DepthFit, as_seen, to_eight_bit, with_channels
 from isthmus.data.imaging.resample import around_middle, middle, resampled
 from isthmus.data.imaging.stain import StainFit, normalised
@@ -149,33 +147,10 @@ class Medical(Kind):
             return window(image.pixels, centre, width, "LINEAR_EXACT")
         if image.pixels.shape[2] == 1 and self.window == "file":
             if table := image.facts.get("voi_lut"):
-                return _looked_up(image.pixels, table)
+                return looked_up(image.pixels, table)
             if found := image.facts.get("window"):
                 return window(image.pixels, found[0], found[1], image.facts["window_function"])
         return to_eight_bit(image.pixels, fitted.get("range", {}), image.valid) / 255.0
-
-
-def window(values: NDArray[Any], centre: float, width: float, function: str) -> NDArray[np.float64]:
-    """Returns values in [0, 1]: the window of DICOM PS3.3, C.11.2.1.2.
-
-    >>> window(np.array([-160.0, 40.0, 240.0]), 40, 400, "LINEAR_EXACT").tolist()
-    [0.0, 0.5, 1.0]
-    """
-    x = values.astype(np.float64)
-    if function == "SIGMOID":
-        out = 1 / (1 + np.exp(np.clip(-4 * (x - centre) / width, -500, 500)))
-    elif function == "LINEAR" and width > 1:
-        out = (x - (centre - 0.5)) / (width - 1) + 0.5
-    else:  # LINEAR_EXACT, and the step that LINEAR is at a width of one
-        out = (x - centre) / width + 0.5
-    return np.clip(np.nan_to_num(out), 0, 1)
-
-
-def _looked_up(values: NDArray[Any], table: dict[str, Any]) -> NDArray[np.float64]:
-    """Returns values in [0, 1]: a VOI LUT, DICOM PS3.3, C.11.2.1.1; what lies beyond it takes its first or last."""
-    entries = np.asarray(table["values"], np.float64) / (2.0 ** table["bits"] - 1)
-    place = np.clip(np.rint(np.nan_to_num(values) - table["first"]), 0, len(entries) - 1).astype(np.intp)
-    return np.clip(entries[place], 0, 1)
 
 
 def _is_eight_bit_rgb(image: Image) -> bool:
