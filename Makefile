@@ -31,8 +31,8 @@ test: install-dev check ## Installs, then all checks and tests
 check: install-dev ## Format, lint, types, import floors
 	@ruff format --check -q . || (echo "run: ruff format ." && exit 1)
 	@ruff check -q .
-	@mypy
-	@lint-imports --no-cache > $(VENV)/lint-imports.log 2>&1 || (cat $(VENV)/lint-imports.log && exit 1)
+	@lint-imports --no-cache > $(VENV)/lint-imports.log 2>&1 & floors=$$!; mypy; types=$$?; \
+		wait $$floors || { cat $(VENV)/lint-imports.log; exit 1; }; exit $$types
 
 fast: install-dev ## The tests that take seconds
 	@pytest -n 2 -m "not slow and not soak" -q

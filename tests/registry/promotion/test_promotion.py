@@ -36,6 +36,7 @@ setattr(kind, method, killed)
 getattr(promotion, action)(project, "demo")
 """
 STEPS = [("Ledger", "intend", 1), ("Store", "set_alias", 1), ("Store", "set_alias", 2), ("Ledger", "conclude", 1)]
+IN_SOAK = [pytest.param(step, marks=pytest.mark.soak) for step in STEPS]
 
 PROMOTER = """
 import sys
@@ -314,7 +315,7 @@ def test_a_champion_moved_by_hand_overtakes_an_unfinished_promotion(second):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", [IN_SOAK[0], STEPS[1], *IN_SOAK[2:]])
 def test_a_killed_promotion_is_finished_by_the_next(second, step):
     decide(second, add_version(second), "1")
     _kill(second, "promote", *step)
@@ -328,7 +329,7 @@ def test_a_killed_promotion_is_finished_by_the_next(second, step):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("step", STEPS[:3])
+@pytest.mark.parametrize("step", [STEPS[0], *IN_SOAK[1:3]])
 def test_a_killed_rollback_is_finished_by_the_next_and_not_swapped_again(second, step):
     promote(second, "demo")
     _kill(second, "rollback", *step)

@@ -176,7 +176,9 @@ sqlite3.connect({str(whole)!r}).backup(connection)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "delay"), [(signal.SIGKILL, 2.5), (signal.SIGINT, 3.5)])
+@pytest.mark.parametrize(
+    ("number", "delay"), [(signal.SIGKILL, 2.5), pytest.param(signal.SIGINT, 3.5, marks=pytest.mark.soak)]
+)
 def test_a_kill_while_the_tables_are_made_leaves_no_store_or_a_whole_one(
     tmp_path: Path, number: int, delay: float
 ) -> None:

@@ -129,10 +129,10 @@ def test_a_file_that_is_no_database_is_a_clear_error(tmp_path):
 
 
 @pytest.mark.slow
-def test_four_processes_at_once_can_open_a_fresh_store(tmp_path):
+def test_processes_at_once_can_open_a_fresh_store(tmp_path):
     children = [
         subprocess.Popen([sys.executable, "-c", OPEN, str(tmp_path)], stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
+        for _ in range(2)
     ]
 
-    assert [(child.communicate()[1], child.returncode) for child in children] == [("", 0)] * 4
+    assert [(child.communicate()[1], child.returncode) for child in children] == [("", 0)] * 2

@@ -76,7 +76,10 @@ def test_raw_images_that_dvc_never_kept_cannot_be_had_again_and_the_worktree_is_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGTERM, *(pytest.param(number, marks=pytest.mark.soak) for number in (signal.SIGINT, signal.SIGKILL))],
+)
 def test_whoever_ends_it_no_process_of_it_lives_on_and_its_worktree_goes(tmp_path: Path, number: int) -> None:
     project = slow_project(tmp_path / "project", seconds=600)
     command = [sys.executable, "-m", "isthmus.cli", "reproduce", "demo/1"]
