@@ -130,8 +130,10 @@ def run_stages(folder: Path, last: str = "report", raw: str = "data/raw/demo") -
 
 
 def record(folder: Path) -> Path:
-    """Makes git and DVC know what the stages wrote, as `dvc repro` would have left it."""
-    (folder / ".gitignore").write_text("out\n.isthmus\nmlflow.db*\nmlartifacts\nsrc\n")
+    """Makes git and DVC know what the stages wrote, as `dvc repro` would have left it, with code of its own."""
+    (folder / "src").unlink()
+    shutil.copytree(ROOT / "src" / "isthmus", folder / "src" / "isthmus", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".gitignore").write_text("out\n.isthmus\nmlflow.db*\nmlartifacts\n__pycache__\n")
     for command in (
         "git init -q",
         "python -m dvc init -q",

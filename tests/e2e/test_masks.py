@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import yaml
 from PIL import Image
 from rasterio import Affine
 
-from isthmus.core.files import read_json
+from isthmus.core.files import read_json, write_json
 from isthmus.data.manifest import INDEX, LOCATIONS, read_table
 from isthmus.evaluation.masks import predicted_masks
 from isthmus.evaluation.selection.ensemble import open_compared
@@ -26,17 +27,20 @@ from isthmus.registry.model.mask_text import from_text
 from isthmus.registry.promotion.promotion import promote, rollback
 from isthmus.registry.publish.publish import publish
 from isthmus.registry.store.stores import open_store
+from isthmus.registry.trace import reproduce
 from isthmus.registry.trace.compare import compare
 from isthmus.registry.trace.trace import trace
 from isthmus.serving.predict import predict
 from isthmus.serving.serving_process import Worker
 from tests.mask_project import CLASSES, SIDE, build_project, record, run_stages
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3
+from tests.registry.project_files import MLFLOW_ON_PANDAS_3, dvc
 
 pytestmark = MLFLOW_ON_PANDAS_3
 
 GATES = {"no_negative_transfer": {"margin": 1.0}, "loads_alone": {}, "compatible": {}, "retrievable": {}}
-
+INSTEAD = {
+    "repro": ("checkout", "-q", "--with-deps", "report@demo")
+}  # of the stages, what DVC has of them in its cache
 
 UNET = {
     "mode": "full",
@@ -54,10 +58,18 @@ UNET = {
 def made(folder: Path, task: str, model: dict | None = None, side: int = SIDE) -> Path:
     """Runs every stage and records the results; the gate asks for no accuracy, which random features have not."""
     project = build_project(folder, task, preprocess={"image_size": side})
-    params = yaml.safe_load((project / "params.yaml").read_text()) | {"gates": GATES}
-    params["models"]["cells"] = model or params["models"]["cells"]
-    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    change_params(project, gates=GATES, **({"models": {"cells": model}} if model else {}))
     return record(run_stages(project))
+
+
+def change_params(project: Path, **sections: object) -> None:
+    params = yaml.safe_load((project / "params.yaml").read_text()) | sections
+    (project / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def check_reproduced(found: reproduce.Reproduction) -> None:
+    assert found.reproduced and found.outputs[0] == found.outputs[1] > 20, found.text()
+    assert {"source_test_mean_iou", "truth.methods.mmd.mean_iou.low"} <= {number.name for number in found.numbers}
 
 
 def pipelines_masks(project: Path, grid: int = 3, side: int = SIDE) -> dict[str, np.ndarray]:
@@ -71,14 +83,24 @@ def pipelines_masks(project: Path, grid: int = 3, side: int = SIDE) -> dict[str,
     return {paths[image_id]: mask for image_id, mask in zip(index["image_id"], masks, strict=True)}
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("masks") / "project", "segmentation")
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    """A finished project of masks, nothing of it registered."""
+    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("store", ["sqlite", pytest.param("postgres", marks=[pytest.mark.soak])])
 def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it_and_withdrawn(
-    store: str, tmp_path: Path, use_server: Callable[[], str]
+    store: str, project: Path, tmp_path: Path, use_server: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if store == "postgres":
         use_server()
-    project = made(tmp_path / "project", "segmentation")
 
     version = publish(project, "demo").version
     score(project, "demo")
@@ -88,41 +110,80 @@ def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it
     assert open_store(project).aliases("isthmus-demo")["champion"] == version
 
     night = project / "data" / "raw" / "demo" / "images" / "night"
-    done = predict(project, "demo@champion", [night], tmp_path / "answers.parquet", tmp_path / "kept.jsonl")
-    rows, expected = pd.read_parquet(tmp_path / "answers.parquet"), pipelines_masks(project)
-    assert (done.count, done.exit_status) == (10, 0)
-    for row in rows.itertuples():
-        mask = np.asarray(Image.open(row.mask))
-        np.testing.assert_array_equal(mask, expected[f"images/night/{Path(row.path).name}"])
-        assert (mask == 1).mean() == pytest.approx(row.share_blob)
-    watched = watch(project, "demo", tmp_path / "kept.jsonl")
-    assert (watched.drift.verdict, watched.drift.images, sum(watched.as_json()["domain_score"])) == (
-        "too few images", 10, 10,
-    )  # fmt: skip
-    assert watched.as_json()["classes"]["blob"] == pytest.approx(rows["share_blob"].mean())
-    assert watched.as_json()["answered"] is None
-
     colours = np.stack(
         [np.asarray(Image.open(night / f"0{n}.png")) for n in (0, 1)]
     )  # as slices, each turned as RAS is
     turned = np.ascontiguousarray(colours[:, ::-1, ::-1].transpose(2, 1, 0, 3))
     slices = turned.view([(c, "u1") for c in "RGB"])[..., 0]
     nibabel.Nifti1Image(slices, np.diag([1.0, 1, 5, 1])).to_filename(tmp_path / "volume.nii.gz")
-    predict(project, "demo@champion", [tmp_path / "volume.nii.gz"], tmp_path / "volume.parquet")
-    (row,) = pd.read_parquet(tmp_path / "volume.parquet").itertuples()
+    given = [night, tmp_path / "volume.nii.gz"]
+    done = predict(project, "demo@champion", given, tmp_path / "answers.parquet", tmp_path / "kept.jsonl")
+    rows, expected = pd.read_parquet(tmp_path / "answers.parquet"), pipelines_masks(project)
+    assert (done.count, done.exit_status, len(rows)) == (11, 0, 11)
+    for row in rows[:10].itertuples():
+        mask = np.asarray(Image.open(row.mask))
+        np.testing.assert_array_equal(mask, expected[f"images/night/{Path(row.path).name}"])
+        assert (mask == 1).mean() == pytest.approx(row.share_blob)
+    (row,) = rows[10:].itertuples()
     written = nibabel.load(row.mask)
     assert (written.shape, written.header.get_zooms()) == (slices.shape, (1, 1, 5))
     for n in (0, 1):
         mask = np.asarray(written.dataobj)[..., n].T[::-1, ::-1]
         np.testing.assert_array_equal(mask, expected[f"images/night/0{n}.png"])
     assert row.share_blob == pytest.approx((np.asarray(written.dataobj) == 1).mean())
+    watched = watch(project, "demo", tmp_path / "kept.jsonl")
+    assert (watched.drift.verdict, watched.drift.images, sum(watched.as_json()["domain_score"])) == (
+        "too few images", 11, 11,
+    )  # fmt: skip
+    assert watched.as_json()["classes"]["blob"] == pytest.approx(rows["share_blob"].mean())
+    assert watched.as_json()["answered"] is None
+
+    mlflow.set_tracking_uri(open_store(project).uri)
+    worker = Worker(mlflow.pyfunc.load_model("models:/isthmus-demo@champion"), 2, 10**7)
+    text = base64.b64encode((night / "00.png").read_bytes()).decode()
+    status, (served,) = worker.answer(json.dumps({"dataframe_records": [{"image": text}]}).encode())
+    assert status == 200
+    np.testing.assert_array_equal(from_text(served["mask"]), expected["images/night/00.png"])
 
     assert trace(project, "demo@champion").lineage["scenario"] == "demo"
     both = compare(project, "demo@champion", "HEAD")  # from the files of its run, and from what DVC has of the commit
     assert both.first.scores == both.second.scores == read_json(project / "out" / "demo" / "scores.json")
     assert not any(both.differences(what) for what in ("settings", "data", "code"))
+    run = reproduce._run
+    monkeypatch.setattr(reproduce, "_run", lambda tree, *words, **how: run(tree, *INSTEAD.get(words[0], words), **how))
+    again = reproduce.reproduce(project, "demo@champion", tolerance=0)
+    check_reproduced(again)
     rollback(project, "demo", withdraw=True)
     assert "champion" not in open_store(project).aliases("isthmus-demo")
+
+
+@pytest.mark.slow
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
+def test_a_model_of_masks_is_rolled_back_to_the_one_before_it_whose_results_come_out_the_same_again(
+    store: str, project: Path, use_server: Callable[[], str]
+) -> None:
+    if store == "postgres":
+        use_server()
+    change_params(project, gates={"no_negative_transfer": {"margin": 1.0}})  # no rule that asks the models
+    first = publish(project, "demo")
+    assert gate(project, "demo").verdict == "yes"
+    promote(project, "demo")
+    out = project / "out" / "demo"
+    truth = read_json(out / "truth.json")
+    write_json(out / "truth.json", truth | {"count": truth["count"] + 1})  # no stage would give this
+    dvc(project, "commit", "-q", "-f", "evaluate@demo", "report@demo")
+    second = publish(project, "demo")
+    assert gate(project, "demo").verdict == "yes"
+    promote(project, "demo")
+
+    back = rollback(project, "demo")
+
+    assert (back.champion, back.previous) == (first.version, second.version) == ("1", "2")
+    traced = trace(project, "demo@champion").lineage
+    assert (traced["snapshot"], traced["raw"]["path"]) == (first.snapshot, "data/raw/demo")
+    check_reproduced(reproduce.reproduce(project, "demo@champion", tolerance=0))
 
 
 @pytest.mark.slow
