@@ -7,10 +7,14 @@ development: no test mask is read. Every answer is the mean of the probabilities
 
 `python -m benchmarks.pixels --finished PROJECT/out/NAME...` prints the same scores of what the stage `train` left,
 mean IoU and IoU of the foreground, and trains nothing.
+
+`python -m benchmarks.pixels --precision bf16 --seeds 2 --out FOLDER PROJECT/out/NAME...` trains both methods again with
+this precision of the forward pass, and compares IoU of the foreground with what the stage `train` left.
 """
 
 import argparse
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +40,7 @@ from isthmus.models.embedding import read_facts
 from isthmus.stages import train
 
 RESAMPLES = 1000
+METHODS = [SOURCE_ONLY, "domain_randomisation"]
 ANSWERS = {"source-only": None, "views": 0.0, "views, half exchanged": EXCHANGED}  # -> share exchanged, None: no views
 
 
@@ -71,9 +76,65 @@ def _compared(folder: Path, seeds: int) -> dict[str, Any]:
         counts = _counts(folder, found, masks, rows, classes)
         drawn[answer] = mean_defined(class_iou(resampled_counts(counts, weights)[:, 0])[..., 1:])
         apart = drawn[answer] - drawn["source-only"]
-        score = float(mean_defined(class_iou(counts[0].sum(axis=0))[1:]))
-        scores[answer] = [score, *interval(apart[~np.isnan(apart)])]
+        scores[answer] = [_foreground(counts), *interval(apart[~np.isnan(apart)])]
     return {"images": len(rows), "skewness": skewed, "exchanges": opposite(*skewed), "scores": scores}
+
+
+def at_precision(folder: Path, out: Path, seeds: int, precision: str) -> dict[str, dict[str, list[float]]]:
+    """Trains both methods again at a precision; what is in `out` already is not done again.
+
+    Args:
+        folder: `out/S` of a project, trained with the seeds 0 to `seeds` - 1 at least.
+        out: for logits of the target's training images.
+        seeds: how many.
+        precision: as in `models: precision`.
+
+    Returns:
+        method -> IoU of the foreground on the target's TRAINING masks by seed, `stored` and `again`; `means`: both, of
+        the mean of the probabilities over seeds; `apart`: 95% interval by group of their difference; `seconds` of
+        processor time by seed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    return {method: _again(folder, out, seeds, precision, method) for method in METHODS}
+
+
+def _again(folder: Path, out: Path, seeds: int, precision: str, method: str) -> dict[str, list[float]]:
+    params = params_of(train.Params, folder.parents[1] / "params.yaml", scenario=folder.name, method=method)
+    params = params.model_copy(update={"model": params.model.model_copy(update={"precision": precision})})
+    with tempfile.TemporaryDirectory() as work:
+        data = train.read_data(
+            params, folder / "manifest.parquet", folder / "prepared", folder / "features", no_labels(Path(work))
+        )
+    samples, classes = read_samples(folder / "manifest.parquet", folder / "prepared"), params.scenario.classes
+    masks = TrueMasks(folder / "prepared", folder / "masks_target")
+    rows = data.target_train[masks.scored(data.target_train)]
+    cells = cells_of(rows, data.cells)
+    run = open_trained(folder / "train", [method], classes, len(samples.label))[method]
+    logits: dict[str, list[NDArray[np.float32]]] = {"stored": [], "again": []}
+    seconds = []
+    for seed in range(seeds):
+        kept = out / f"{folder.name}-{method}-{seed}-{precision}.npy"
+        if not kept.is_file():
+            start = time.process_time()
+            np.save(kept, trained(params, data, folder, seed, method)[cells])
+            write_json(kept.with_suffix(".json"), {"seconds": time.process_time() - start})
+        seconds.append(float(read_json(kept.with_suffix(".json"))["seconds"]))
+        logits["stored"].append(run.logits(seed, run.facts.epochs[-1])[cells])
+        logits["again"].append(np.load(kept))
+    weights = group_weights(samples.group[rows], RESAMPLES, 0)
+    result, means, drawn = {}, [], []
+    for when, found in logits.items():
+        result[when] = [_foreground(_counts(folder, [one], masks, rows, len(classes))) for one in found]
+        counts = _counts(folder, found, masks, rows, len(classes))
+        means.append(_foreground(counts))
+        drawn.append(mean_defined(class_iou(resampled_counts(counts, weights)[:, 0])[..., 1:]))
+    apart = drawn[1] - drawn[0]
+    return result | {"means": means, "apart": [*interval(apart[~np.isnan(apart)])], "seconds": seconds}
+
+
+def _foreground(counts: NDArray[np.int64]) -> float:
+    """Returns the IoU of the foreground of counts `[1, images, K, K]`."""
+    return float(mean_defined(class_iou(counts[0].sum(axis=0))[1:]))
 
 
 def _counts(
@@ -107,9 +168,9 @@ def finished(folder: Path) -> dict[str, list[float]]:
     rows = samples.rows([scenario.target], "train")
     rows = rows[masks.scored(rows)]
     weights = group_weights(samples.group[rows], RESAMPLES, 0)
-    runs = open_trained(folder / "train", [SOURCE_ONLY, "domain_randomisation"], scenario.classes, len(samples.label))
+    runs = open_trained(folder / "train", METHODS, scenario.classes, len(samples.label))
     drawn, scores = {}, {}
-    for method in (SOURCE_ONLY, "domain_randomisation"):
+    for method in METHODS:
         facts = runs[method].facts
         cells = cells_of(rows, facts.cells)
         found = [runs[method].logits(seed, facts.epochs[-1])[cells] for seed in facts.seeds]
@@ -117,7 +178,7 @@ def finished(folder: Path) -> dict[str, list[float]]:
         drawn[method] = mean_iou(resampled_counts(counts, weights)[:, 0])
         apart, total = drawn[method] - drawn[SOURCE_ONLY], counts[0].sum(axis=0)
         scores[method] = [
-            float(mean_iou(total)), float(mean_defined(class_iou(total)[1:])), *interval(apart[~np.isnan(apart)]),
+            float(mean_iou(total)), _foreground(counts), *interval(apart[~np.isnan(apart)]),
         ]  # fmt: skip
     return scores
 
@@ -144,6 +205,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pixels", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/pixels"), help="folder for results")
     parser.add_argument("--finished", action="store_true", help="score what was trained; trains nothing")
+    parser.add_argument("--precision", help="train both methods again in this precision, and compare")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--write", type=Path, help="folder of the repository: docs/benchmarks.md gets the table")
     parser.add_argument("folders", nargs="+", type=Path, metavar="PROJECT/out/NAME")
@@ -152,6 +214,12 @@ def main() -> None:
         for folder in given.folders:
             for method, found in finished(folder.resolve()).items():
                 print(folder.name, method, *(f"{value:.3f}" for value in found), flush=True)
+        return
+    if given.precision:
+        for folder in given.folders:
+            for method, found in at_precision(folder.resolve(), given.out, given.seeds, given.precision).items():
+                told = {name: [round(value, 3) for value in values] for name, values in found.items()}
+                print(folder.name, method, told, flush=True)
         return
     results = []
     for folder in given.folders:

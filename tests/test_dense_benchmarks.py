@@ -72,6 +72,10 @@ def test_views_for_a_unet_are_compared_on_the_targets_training_masks(tmp_path: P
     trained = pixels.finished(folder)
     assert trained["source_only"][2:] == [0, 0]
     assert 0 < trained["domain_randomisation"][1] < trained["domain_randomisation"][0] < 1
+    for precision, same in (("none", True), ("bf16", False)):
+        again = pixels.at_precision(folder, tmp_path / "again", 1, precision)["domain_randomisation"]
+        assert (again["stored"] == again["again"], again["apart"] == [0, 0]) == (same, same)
+        assert 0 < again["again"][0] < 1 and again["seconds"][0] > 0
 
 
 def result(scenario: str, source_only: float, half: float, none: float, **facts: bool) -> dict:

@@ -25,7 +25,7 @@ from isthmus.training.data import TrainingData
 from tests.scenario_files import CLASSES, ScenarioFiles, write_scenario
 
 
-def place(root: Path, precision: str = "float32", **changes: object) -> ScenarioFiles:
+def place(root: Path, embed_precision: str = "float32", **changes: object) -> ScenarioFiles:
     """Writes a scenario whose model is small and quick; `changes` go into its model section."""
     files = write_scenario(root, {"source_only": 0.5}, images=160)
     document = yaml.safe_load(files.params.read_text())
@@ -33,7 +33,7 @@ def place(root: Path, precision: str = "float32", **changes: object) -> Scenario
     document["models"]["small_cnn"] = model
     document["methods"] = {name: {} for name in ("source_only", "zscore", "dann", "mmd", "coral")}
     document["train"] = {"seeds": [0, 1], "batch_size": 16, "keep": 2}
-    document["embed"] = {"batch_size": 16, "precision": precision}
+    document["embed"] = {"batch_size": 16, "precision": embed_precision}
     files.params.write_text(yaml.safe_dump(document))
     run_embed(files)
     return files
@@ -320,7 +320,11 @@ def test_every_training_option_reaches_the_stage(tmp_path: Path) -> None:
     assert len(seen) == 1 + len(changes)
 
 
-@pytest.mark.parametrize("changes", [{"mode": "frozen"}, {"mode": "full"}, {"head": "knn", "epochs": 1}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [{"mode": "frozen"}, {"mode": "full"}, {"mode": "full", "precision": "bf16"}, {"head": "knn", "epochs": 1}],
+    ids=str,
+)
 def test_an_exported_mean_of_methods_answers_as_the_mean_of_what_they_answered(tmp_path: Path, changes: dict) -> None:
     files, epoch = place(tmp_path, **changes), changes.get("epochs", 4)
     parts = [Part(method, seed, epoch) for method in ("source_only", "zscore") for seed in (0, 1)]
