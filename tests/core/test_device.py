@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from isthmus.core.device import pick_device
+from isthmus.core import device
+from isthmus.core.device import pick_device, training_precision
 from isthmus.core.errors import ConfigError
 
 
@@ -14,3 +15,14 @@ def test_auto_takes_what_is_there() -> None:
 def test_a_gpu_that_is_not_there_is_said() -> None:
     with pytest.raises(ConfigError, match="device: 'cuda' was asked for but this machine has no usable GPU"):
         pick_device("cuda")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_training_takes_bfloat16_by_itself_only_where_the_device_has_it(
+    there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device, "has_bfloat16", lambda _: there)
+    cpu = torch.device("cpu")
+
+    assert training_precision("auto", cpu) == ("bf16" if there else "none")
+    assert [training_precision(asked, cpu) for asked in ("none", "bf16", "fp16")] == ["none", "bf16", "fp16"]

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from isthmus.core.config import load_params
+from isthmus.core.device import pick_device, training_precision
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import hash_files, read_json, write_json
 from isthmus.evaluation.selection.choice import Part
@@ -318,6 +319,15 @@ def test_every_training_option_reaches_the_stage(tmp_path: Path) -> None:
         seen.add(hash_files([folder / "seeds"]))
 
     assert len(seen) == 1 + len(changes)
+
+
+def test_the_precision_that_training_took_by_itself_is_recorded(tmp_path: Path) -> None:
+    files = place(tmp_path, precision="auto")
+
+    run = read_json(trained(files, "source_only") / "run.json")
+
+    assert run["precision"] == training_precision("auto", pick_device("auto"))
+    assert run["config"]["model"]["precision"] == "auto"
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,11 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
+def training_precision(asked: str, device: torch.device) -> str:
+    """Returns the precision of training for a name: `auto` is `bf16` where the device has instructions, else `none`."""
+    return asked if asked != "auto" else "bf16" if has_bfloat16(device) else "none"
+
+
 def make_deterministic(threads: int) -> None:
     """Fixes thread count and kernels, so that the same inputs and seed give the same bytes on one machine.
 

@@ -72,8 +72,10 @@ class ModelConfig(Config):
     optimiser: Optimiser = Field(Optimiser(), description="of the shared step")
     schedule: Schedule = Field(Schedule(), description="of the learning rate")
     accumulate: int = Field(1, ge=1, description="[batch] whose gradients make one optimiser step")
-    precision: Literal["none", "bf16", "fp16"] = Field(
-        "none", description="of the forward pass in training; losses and all stored outputs are float32"
+    precision: Literal["none", "auto", "bf16", "fp16"] = Field(
+        "none",
+        description="of the forward pass in training; losses, stored outputs and served answers are float32. auto: bf16"
+        " where processor or GPU has instructions for it, else none",
     )
     average: float = Field(
         0.0,

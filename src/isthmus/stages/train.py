@@ -31,7 +31,7 @@ from isthmus.adapt import Method, MethodConfig, Shape
 from isthmus.core import engine
 from isthmus.core.code.fingerprint import Code
 from isthmus.core.config import Config, plugin
-from isthmus.core.device import DeviceName, make_deterministic, pick_device
+from isthmus.core.device import DeviceName, make_deterministic, pick_device, training_precision
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, read_json, write_json
 from isthmus.core.progress import log
@@ -439,6 +439,8 @@ def _facts(params: Params, scenario: str, name: str, data: TrainingData) -> dict
         more = {"false_alarms": params.model.memory.false_alarms}
     if data.looks and method.views:
         more |= {"exchanged": data.exchanged}
+    if params.model.precision == "auto":
+        more |= {"precision": training_precision("auto", pick_device(params.train.device))}
     if method.sees_target and len(data.target_labelled):
         more |= {"target_labels": len(data.target_labelled)}
     return more | {

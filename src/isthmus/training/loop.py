@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from isthmus.adapt import Method, Stateful
 from isthmus.adapt.teachers import Teacher
 from isthmus.core.accuracy import balanced_accuracy
+from isthmus.core.device import training_precision
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import atomic_file
 from isthmus.core.progress import log
@@ -179,7 +180,8 @@ class LoopSession:
         check_early_stop(config.early_stop, self.method, self._name)
         for group in self.optimiser.param_groups:
             group["plain_step"] = _is_plain(config)  # `adapt.alternating` refuses to stand beside another
-        self.model.precision = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.precision]
+        short = training_precision(config.precision, self.device)
+        self.model.precision = {"none": None, "bf16": torch.bfloat16, "fp16": torch.float16}[short]
         self._scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "fp16")
         self._average = Teacher(config.average) if config.average else None
         if config.precision == "fp16":
