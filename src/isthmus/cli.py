@@ -463,16 +463,23 @@ def export(
     model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION or NAME (its champion)")],
     images: Annotated[list[Path], typer.Option(help="files or folders of target images to check the answers on")],
     out: Annotated[Optional[Path], typer.Option(help="folder; default: export/MODEL-VERSION")] = None,  # noqa: UP045
-    int8: Annotated[bool, typer.Option("--int8", help="write a file with int8 weights too")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="write a file with int8 weights too, judged by the gate's rules")
+    ] = False,
 ) -> None:
-    """Writes a registered model as ONNX, for devices without Python, and checks its answers against the model's."""
+    """Writes a registered model as ONNX and checks its answers against the model's.
+
+    Exit status: 0; with --int8 that of the gate on its file: 0 yes, 3 no, 4 a person must decide.
+    """
     from isthmus.data.readers import require
 
     require("onnxruntime", "export")
     from isthmus.serving.export import export as run_export
 
     project, given = _project(), [_given(path) for path in images]
-    typer.echo("\n".join(run_export(project, model, _given(out) if out else None, given, int8).lines()))
+    done = run_export(project, model, _given(out) if out else None, given, int8)
+    typer.echo("\n".join(done.lines()))
+    raise typer.Exit(done.exit_status)
 
 
 @app.command()

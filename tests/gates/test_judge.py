@@ -1,14 +1,16 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from isthmus.core import plugins
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import sha256_file, write_json
 from isthmus.gates import Evidence
-from isthmus.gates.judge import Judgement, judge, read_rules
-from tests.gates.evidence import evidence, without_labels
+from isthmus.gates.judge import Judgement, judge, judge_file, read_rules
+from tests.gates.evidence import answers, evidence, scored, without_labels
 
 BOTH = {"absolute_floor": {}, "no_negative_transfer": None}
 
@@ -69,6 +71,34 @@ def test_missing_evidence_is_an_error_and_not_a_verdict(tmp_path):
 
     with pytest.raises(DataError, match=r"metrics.json: no such file"):
         judge(params, metrics=tmp_path / "metrics.json", truth=tmp_path / "t.json", choice=tmp_path / "c.json")
+
+
+def test_a_file_is_judged_by_the_rules_of_answers_alone_and_on_the_target_alone(tmp_path):
+    params = _params(tmp_path, {"gates": {name: {} for name in plugins.names("gates.rules")}})
+    images = scored().images.query("role == 'target'").reset_index(drop=True)
+    given = replace(
+        scored(), images=images, roles=("target",), candidate=answers(images), champion=answers(images, version="1")
+    )  # fmt: skip
+
+    found = judge_file(params, given, {"params": params})
+
+    assert (found.verdict, found.exit_status) == ("yes", 0), found.reasons
+    assert set(found.rules) == {
+        "not_worse_than_champion", "per_class_floor", "calibration", "within_budget", "same_data",
+    }  # fmt: skip
+    assert not [reason for reason in found.reasons if "source" in reason["text"]]
+    assert found.evidence == {"params": sha256_file(params)}
+
+    found = judge_file(params, replace(given, candidate=answers(images, right=0.7)), {})
+    assert (found.verdict, found.exit_status) == ("no", 3)
+    assert {r["rule"] for r in found.reasons if r["verdict"] == "refuse"} == {"calibration", "not_worse_than_champion"}
+
+
+def test_a_file_that_no_named_rule_judges_is_for_a_person_to_decide(tmp_path):
+    found = judge_file(_params(tmp_path, {"gates": BOTH}), scored(), {})
+
+    assert (found.verdict, found.exit_status) == ("person", 4)
+    assert "params.yaml judges it" in found.reasons[0]["text"]
 
 
 def _judge(folder: Path, gates: dict[str, Any], given: Evidence) -> Judgement:

@@ -59,7 +59,7 @@ def photos(tmp_path: Path) -> Path:
 def test_the_onnx_files_answer_as_the_registered_model_does_for_any_number_of_images(
     folder: Path, photos: Path, tmp_path: Path
 ) -> None:
-    done = export.export_folder(folder, ADDRESS, tmp_path / "out", [photos], int8=True)
+    done = export.export_folder(tmp_path, folder, ADDRESS, tmp_path / "out", [photos], int8=True)
 
     predictor = Predictor(folder)
     files = sorted(photos.iterdir())
@@ -77,6 +77,9 @@ def test_the_onnx_files_answer_as_the_registered_model_does_for_any_number_of_im
     assert facts["checks"]["model.onnx"]["equal"] == 1
     assert facts["checks"]["model.int8.onnx"]["largest_difference"] < 0.1
     assert facts["checks"]["model.int8.onnx"]["megabytes"] < facts["checks"]["model.onnx"]["megabytes"]
+    assert facts["gate"]["model.int8.onnx"]["verdict"] == "person"  # there are no results here that it could answer
+    assert done.exit_status == 4
+    assert done.lines()[-1] == "model.int8.onnx as candidate against version 3: a person must decide"
     assert done.lines()[0].startswith(f"{tmp_path / 'out' / 'model.onnx'}: ")
     assert "on 5 images 100.0% of the predictions are the model's" in done.lines()[0]
 
@@ -90,7 +93,7 @@ def test_a_file_whose_answers_differ_is_not_kept(
     with pytest.raises(
         StoreError, match=r"differ from the model's by 0.02 .*80.0% of the predictions are equal; nothing"
     ):
-        export.export_folder(folder, ADDRESS, tmp_path / "out", [photos], int8=False)
+        export.export_folder(tmp_path, folder, ADDRESS, tmp_path / "out", [photos], int8=False)
 
     assert not (tmp_path / "out").exists()
 
@@ -106,7 +109,7 @@ def test_an_operator_that_onnx_lacks_is_named(
     monkeypatch.setattr(torch.onnx, "export", refuse)
 
     with pytest.raises(StoreError, match=r"isthmus-demo: its network cannot be written as ONNX: .*aten::strange"):
-        export.export_folder(folder, ADDRESS, tmp_path / "out", [photos], int8=False)
+        export.export_folder(tmp_path, folder, ADDRESS, tmp_path / "out", [photos], int8=False)
 
 
 def test_other_tasks_broken_images_and_folders_of_other_things_are_refused(
@@ -114,12 +117,12 @@ def test_other_tasks_broken_images_and_folders_of_other_things_are_refused(
 ) -> None:
     (photos / "bad.png").write_bytes(b"no image")
     with pytest.raises(DataError, match=r"--images .*bad.png: "):
-        export.export_folder(folder, ADDRESS, tmp_path / "out", [photos], int8=False)
+        export.export_folder(tmp_path, folder, ADDRESS, tmp_path / "out", [photos], int8=False)
 
     spec = read_json(folder / SPEC)
     monkeypatch.setattr(export.Predictor, "__init__", lambda self, _: setattr(self, "parts", _Parts(spec)))
     with pytest.raises(StoreError, match="isthmus-demo: task segmentation is not exported. Allowed: models of"):
-        export.export_folder(folder, ADDRESS, tmp_path / "out", [photos], int8=False)
+        export.export_folder(tmp_path, folder, ADDRESS, tmp_path / "out", [photos], int8=False)
 
     monkeypatch.setattr(export, "open_store", lambda _: None)
     monkeypatch.setattr(export, "resolve", lambda *_: ADDRESS)

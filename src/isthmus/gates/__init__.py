@@ -82,6 +82,7 @@ class Rule(Config, ABC):
     """A final class `Config(Rule)` stands in each module of `gates/rules/`; its fields are the thresholds."""
 
     needs_answers: ClassVar[bool] = False  # True: it reads what `isthmus score` wrote
+    judges_files: ClassVar[bool] = False  # True: it reads answers alone, so that it judges an exported file too
 
     @abstractmethod
     def reasons(self, evidence: Evidence) -> list[Reason]:

@@ -9,9 +9,10 @@ from isthmus.core.config import Config, load_params, validated
 from isthmus.core.errors import ConfigError
 from isthmus.core.files import read_json, sha256_file
 from isthmus.gates import Evidence, Reason, Rule
-from isthmus.gates.scored import read_scored
+from isthmus.gates.scored import Scored, read_scored
 
 FOLDER = "gates.rules"
+EXIT = {"yes": 0, "no": 3, "person": 4}  # verdict -> exit status
 
 
 class _Params(Config):
@@ -34,6 +35,11 @@ class Judgement:
     rules: dict[str, dict[str, Any]]
     evidence: dict[str, str]
 
+    @property
+    def exit_status(self) -> int:
+        """0 yes, 3 no, 4 a person must decide."""
+        return EXIT[self.verdict]
+
 
 def judge(
     params: Path, *, metrics: Path, truth: Path, choice: Path, scored: Path | None = None, set_md5: str = ""
@@ -55,12 +61,36 @@ def judge(
     rules = read_rules(params)
     answers = None if scored is None else read_scored(scored, set_md5)
     evidence = Evidence(read_json(metrics), read_json(truth), read_json(choice), answers)
+    return _judged(rules, evidence, _files(metrics, truth, choice, scored))
+
+
+def judge_file(params: Path, answers: Scored, files: dict[str, Path]) -> Judgement:
+    """Returns what those rules say of an exported file that can judge one: they read answers alone.
+
+    Args:
+        params: `params.yaml`.
+        answers: the file's as the candidate's, and of the model that it was made from as the champion's.
+        files: what the findings rest on, by name.
+
+    Raises:
+        ConfigError: as `judge`.
+    """
+    rules = {name: rule for name, rule in read_rules(params).items() if rule.judges_files}
+    return _judged(rules, Evidence({}, {}, {}, answers), files) if rules else unjudged(f"no rule in {params} judges it")
+
+
+def unjudged(why: str) -> Judgement:
+    """Returns the judgement of a file that no rule could look at: a person must decide."""
+    return Judgement("person", [Reason("-", "person", None, None, f"not evaluated: {why}").as_json()], {}, {})
+
+
+def _judged(rules: dict[str, Rule], evidence: Evidence, files: dict[str, Path]) -> Judgement:
     reasons = [reason for rule in rules.values() for reason in rule.reasons(evidence)]
     return Judgement(
         _verdict(reasons),
         [reason.as_json() for reason in reasons],
         {name: rule.model_dump(mode="json") for name, rule in rules.items()},
-        {name: sha256_file(path) for name, path in _files(metrics, truth, choice, scored).items()},
+        {name: sha256_file(path) for name, path in files.items()},
     )
 
 

@@ -111,6 +111,7 @@ class Scored:
         acceptance: how often the labelled target sample was asked: `choices`, `runner_up_of`, `labelled`.
         origin: whether data and snapshot can be had again: `data`, `snapshot`, each `place`, `found`, `missing`.
         seen: model -> how many images of the set it was trained on.
+        roles: whose images were asked; an exported file answers the target's alone.
     """
 
     images: pd.DataFrame
@@ -122,6 +123,7 @@ class Scored:
     acceptance: dict[str, Any]
     origin: dict[str, Any]
     seen: dict[str, int | None]
+    roles: tuple[str, ...] = (TARGET, SOURCE)
 
     @property
     def metric(self) -> str:

@@ -2,8 +2,9 @@
 
 `model.onnx` takes prepared images `[N, H, W, C]` and answers `probabilities` float32 `[N, K]`, calibrated as the
 registered model's, and `features` float32 `[N, B]`. `model.int8.onnx` is the same with int8 weights (dynamic
-quantisation: activations are quantised as they come). `model.json` says which model it is, its classes, how an image is
-prepared, and how far the files' answers were from the model's. Preparing an image is the caller's work.
+quantisation: activations are quantised as they come), judged by the gate's rules (`export_gate.py`). `model.json` says
+which model it is, its classes, how an image is prepared, how far the files' answers were from the model's, and what the
+gate says. Preparing an image is the caller's work.
 """
 
 import logging
@@ -11,7 +12,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,13 +26,16 @@ from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_folder, write_json
 from isthmus.core.progress import track
 from isthmus.data.names import as_text
+from isthmus.gates.judge import Judgement
 from isthmus.models.classifier import Encoder
 from isthmus.models.trained import FACTS, WEIGHTS, TrainedClassifier
+from isthmus.registry.gate.decision import MEANING, findings
 from isthmus.registry.model.answers import ModelParts
 from isthmus.registry.model.model_files import FOLDER, SPEC, TYPICALITY
 from isthmus.registry.model.served import Predictor
 from isthmus.registry.publish.model_reference import Address, resolve
 from isthmus.registry.store.stores import open_store
+from isthmus.serving.export_gate import judge_exported, open_session
 from isthmus.serving.predict import list_files
 
 OPSET = 17
@@ -50,20 +54,33 @@ class Exported:
         checks: file -> `images`, `largest_difference` [probability], `equal` [share of predictions],
             `milliseconds` an image on one thread, and `megabytes`.
         model_milliseconds: an image by the model itself, in PyTorch on one thread.
+        version: of the model.
+        gate: what the gate's rules say of the int8 file; None where none was written.
     """
 
     folder: Path
     checks: dict[str, dict[str, float]]
     model_milliseconds: float
+    version: str = ""
+    gate: Judgement | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """0; of an int8 file as the gate's: 3 no, 4 a person must decide."""
+        return 0 if self.gate is None else self.gate.exit_status
 
     def lines(self) -> list[str]:
         """Returns what a person reads."""
-        return [
+        found = [
             f"{self.folder / name}: {check['megabytes']:.1f} MB, {check['milliseconds']:.1f} ms an image (the model:"
             f" {self.model_milliseconds:.1f}); on {check['images']} images {100 * check['equal']:.1f}% of the"
             f" predictions are the model's, probabilities at most {check['largest_difference']:.2g} off"
             for name, check in self.checks.items()
         ]
+        if self.gate is None:
+            return found
+        verdict = f"{INT8} as candidate against version {self.version}: {MEANING[self.gate.verdict]}"
+        return [*found, findings(self.gate.reasons), verdict]
 
 
 def export(project: Path, given: str, out: Path | None, images: Sequence[Path], int8: bool) -> Exported:
@@ -74,7 +91,7 @@ def export(project: Path, given: str, out: Path | None, images: Sequence[Path], 
         given: `NAME@ALIAS`, `NAME/VERSION` or `NAME`.
         out: the folder; None: `export/<registered name>-<version>`.
         images: files and folders of the target's images, on which the answers are checked.
-        int8: write the file with int8 weights too.
+        int8: write the file with int8 weights too, judged by the gate. What it says refuses no file: it is a result.
 
     Raises:
         ConfigError: `given` names no model, or `out` holds something else.
@@ -91,10 +108,12 @@ def export(project: Path, given: str, out: Path | None, images: Sequence[Path], 
             if store.fetch_model_file(address.model_id, f"{FOLDER}/{name}", Path(folder)) is None:
                 raise StoreError(f"{given}: version {address.version} has no file '{name}'. Publish the scenario again")
         found = next(Path(folder).rglob(SPEC)).parent
-        return export_folder(found, address, out, images, int8)
+        return export_folder(project, found, address, out, images, int8)
 
 
-def export_folder(folder: Path, address: Address, out: Path, images: Sequence[Path], int8: bool) -> Exported:
+def export_folder(
+    project: Path, folder: Path, address: Address, out: Path, images: Sequence[Path], int8: bool
+) -> Exported:
     """Writes the files of a model whose own files lie in a folder; arguments and exceptions as of `export`."""
     predictor = Predictor(folder)
     parts = predictor.parts
@@ -122,10 +141,12 @@ def export_folder(folder: Path, address: Address, out: Path, images: Sequence[Pa
                 f" {check['largest_difference']:.2g} (allowed: {_TOLERANCE:g}), {100 * check['equal']:.1f}% of the"
                 " predictions are equal; nothing was written"
             )
-        write_json(written / DESCRIPTION, _description(address, parts, prepared, checks))
+        gate = judge_exported(project, address, predictor, written / INT8) if int8 else None
+        write_json(written / DESCRIPTION, _description(address, parts, prepared, checks, gate))
     torch.set_num_threads(1)
     with torch.no_grad():
-        return Exported(out, checks, _milliseconds(lambda row: network(torch.from_numpy(row)), prepared))
+        milliseconds = _milliseconds(lambda row: network(torch.from_numpy(row)), prepared)
+    return Exported(out, checks, milliseconds, address.version, gate)
 
 
 class _Exported(nn.Module):
@@ -194,11 +215,7 @@ def _quantise(full: Path, to: Path) -> None:
 
 def _check(path: Path, prepared: NDArray[Any], wanted: NDArray[np.float32]) -> dict[str, float]:
     """Returns how far a file's answers are from the model's, and what an image costs; see `Exported`."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = open_session(path)
     found = np.concatenate([session.run(["probabilities"], {"images": rows})[0] for rows in _batches(prepared)])
     return {
         "images": len(found),
@@ -224,7 +241,11 @@ def _milliseconds(answer: Callable[[NDArray[Any]], object], prepared: NDArray[An
 
 
 def _description(
-    address: Address, parts: ModelParts, prepared: NDArray[Any], checks: dict[str, dict[str, float]]
+    address: Address,
+    parts: ModelParts,
+    prepared: NDArray[Any],
+    checks: dict[str, dict[str, float]],
+    gate: Judgement | None,
 ) -> dict[str, Any]:
     spec = parts.spec
     return {
@@ -242,4 +263,5 @@ def _description(
             "fitted": spec["fitted"][parts.target],
         },
         "checks": checks,
+        "gate": {} if gate is None else {INT8: asdict(gate)},
     }

@@ -12,7 +12,7 @@ from isthmus.core.seeds import derive_seed
 from isthmus.evaluation.calibration import calibration_error
 from isthmus.evaluation.metrics import group_weights
 from isthmus.gates import Evidence, Reason, Rule, Verdict
-from isthmus.gates.scored import NO_LABELS, SOURCE, TARGET
+from isthmus.gates.scored import NO_LABELS
 
 NAME = "calibration"
 
@@ -21,6 +21,7 @@ class Config(Rule):
     """The limit holds on the target where it is labelled, and on the source."""
 
     needs_answers: ClassVar[bool] = True
+    judges_files: ClassVar[bool] = True
 
     max_error: float = Field(0.2, ge=0, le=1, description="[share] expected calibration error")
     resamples: int = Field(1000, ge=100, description="bootstrap resamples, by group, for the interval")
@@ -33,7 +34,7 @@ class Config(Rule):
         if evidence.answers.candidate.counts is not None:
             text = "the calibration of pixels is not measured: this rule says nothing of masks"
             return [Reason(NAME, "pass", None, self.max_error, text)]
-        return evidence.silence(NAME) or [self._of_role(evidence, role) for role in (TARGET, SOURCE)]
+        return evidence.silence(NAME) or [self._of_role(evidence, role) for role in evidence.answers.roles]
 
     def _of_role(self, evidence: Evidence, role: str) -> Reason:
         scored = evidence.answers

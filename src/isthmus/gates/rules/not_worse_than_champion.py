@@ -19,6 +19,7 @@ class Config(Rule):
     """Two ways to fail: the whole interval lies below zero, or the mean does by more than the margin."""
 
     needs_answers: ClassVar[bool] = True
+    judges_files: ClassVar[bool] = True
 
     margin: float = Field(0.02, ge=0, le=1, description="[share] of balanced accuracy that the mean may lose")
     resamples: int = Field(1000, ge=100, description="bootstrap resamples, by group")

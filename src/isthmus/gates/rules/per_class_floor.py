@@ -14,7 +14,7 @@ from pydantic import Field
 from isthmus.evaluation.scoring.boxes import Matches
 from isthmus.evaluation.scoring.masks import pixel_accuracy
 from isthmus.gates import Evidence, Reason, Rule, Verdict
-from isthmus.gates.scored import NO_LABELS, SOURCE, TARGET, Scored
+from isthmus.gates.scored import NO_LABELS, Scored
 
 NAME = "per_class_floor"
 
@@ -23,6 +23,7 @@ class Config(Rule):
     """Recall of every class and accuracy of every slice; what has too few images is not judged."""
 
     needs_answers: ClassVar[bool] = True
+    judges_files: ClassVar[bool] = True
 
     min_recall: float = Field(0.2, ge=0, le=1, description="[share] of each class, in each role")
     min_slice_accuracy: float = Field(0.2, ge=0, le=1, description="[share] of each domain and each group")
@@ -31,7 +32,7 @@ class Config(Rule):
     def reasons(self, evidence: Evidence) -> list[Reason]:
         """Returns the worst class and the worst slice of each role, and each that is below its floor."""
         return evidence.silence(NAME) or [
-            reason for role in (TARGET, SOURCE) for reason in self._of_role(evidence, role)
+            reason for role in evidence.answers.roles for reason in self._of_role(evidence, role)
         ]
 
     def _of_role(self, evidence: Evidence, role: str) -> list[Reason]:

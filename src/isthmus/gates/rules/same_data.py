@@ -14,6 +14,7 @@ class Config(Rule):
     """One frozen evaluation set for all, known by the bytes of its images and by its labels."""
 
     needs_answers: ClassVar[bool] = True
+    judges_files: ClassVar[bool] = True
 
     max_seen: int = Field(0, ge=0, description="images of the set that a model may have been trained on")
 

@@ -18,6 +18,7 @@ class Config(Rule):
     """Limits that hold for every candidate, and one against the champion."""
 
     needs_answers: ClassVar[bool] = True
+    judges_files: ClassVar[bool] = True
 
     max_seconds: float = Field(2.0, gt=0, description="[s] median for one image, from file to answer")
     max_times_champion: float = Field(1.5, ge=1, description="fastest call as a multiple of the champion's")

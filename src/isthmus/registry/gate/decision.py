@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import read_json, sha256_bytes, write_json
-from isthmus.gates.judge import judge, needs_answers
+from isthmus.gates.judge import EXIT, judge, needs_answers
 from isthmus.gates.scored import set_md5
 from isthmus.registry.gate.evaluation_log import choice_of, refuse
 from isthmus.registry.gate.score import check_champion, check_unchanged, current_set, evidence_folder
@@ -20,8 +20,8 @@ from isthmus.registry.publish.publish import find_published
 from isthmus.registry.store.tracking import Store
 
 FOLDER = Path(".isthmus") / "decisions"
+MEANING = {"yes": "yes", "no": "no", "person": "a person must decide"}  # of a verdict
 DECISION = "isthmus.decision"  # tag of a version: sha256 of the decision that the gate made last
-_EXIT = {"yes": 0, "no": 3, "person": 4}
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Decision:
     @property
     def exit_status(self) -> int:
         """0 yes, 3 no, 4 a person must decide."""
-        return _EXIT[self.verdict]
+        return EXIT[self.verdict]
 
     @property
     def sha256(self) -> str:
@@ -66,17 +66,20 @@ class Decision:
 
     def table(self) -> str:
         """Returns the decision as text for a person: one line a finding, then the verdict."""
-        rows = [("rule", "says", "number", "threshold", "")]
-        rows += [
-            (r["rule"], r["verdict"], _number(r["number"]), _number(r["threshold"]), r["text"]) for r in self.reasons
-        ]
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = ["  ".join([*(row[c].ljust(widths[c]) for c in range(4)), row[4]]).rstrip() for row in rows]
         against = (
             f"champion {self.expected_champion}" if self.expected_champion else "no champion yet: a first promotion"
         )
-        meaning = {"yes": "yes", "no": "no", "person": "a person must decide"}[self.verdict]
-        return "\n".join([*lines, f"{self.model} version {self.version} ({against}): {meaning}"])
+        return "\n".join(
+            [findings(self.reasons), f"{self.model} version {self.version} ({against}): {MEANING[self.verdict]}"]
+        )
+
+
+def findings(reasons: list[dict[str, Any]]) -> str:
+    """Returns the findings of rules as text, one line a finding below a line of heads."""
+    rows = [("rule", "says", "number", "threshold", "")]
+    rows += [(r["rule"], r["verdict"], _number(r["number"]), _number(r["threshold"]), r["text"]) for r in reasons]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    return "\n".join("  ".join([*(row[c].ljust(widths[c]) for c in range(4)), row[4]]).rstrip() for row in rows)
 
 
 def gate(project: Path, scenario: str) -> Decision:
@@ -147,7 +150,7 @@ def read_decision(project: Path, scenario: str, version: str, model_id: str) -> 
         decision = Decision(**read_json(path))
     except (TypeError, DataError):
         decision = None
-    if decision is None or decision.verdict not in _EXIT:
+    if decision is None or decision.verdict not in EXIT:
         raise StoreError(f"{path}: not a decision of this version of Isthmus. Run 'isthmus gate {scenario}' again")
     return decision
 

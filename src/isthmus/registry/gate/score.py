@@ -120,7 +120,25 @@ def _schema_of(images: pd.DataFrame) -> pa.Schema:
 
 
 def _job(lineage: Lineage, images: pd.DataFrame, store: Store) -> dict[str, Any]:
-    """Returns what the scorer is told; the raw files must still be those of the manifest."""
+    """Returns what the scorer is told."""
+    files = [
+        [str(path.resolve()), part, domain]
+        for path, part, domain in zip(raw_files(lineage, images), images["part"], images["domain"], strict=True)
+    ]
+    if scenario_of(lineage).annotation_config().second:
+        raw = lineage.project / lineage.raw[0]
+        beside = read_table(lineage.path("ingest", "companions"), COMPANIONS).set_index("image_id")["second"]
+        later = [str((raw / beside[image_id]).resolve()) for image_id in images["image_id"]]
+        files = [[*file, second] for file, second in zip(files, later, strict=True)]
+    return {"tracking_uri": store.uri, "files": files, "ids": list(images["image_id"]), "timed": TIMED}
+
+
+def raw_files(lineage: Lineage, images: pd.DataFrame) -> list[Path]:
+    """Returns the raw file of each image of an evaluation set.
+
+    Raises:
+        DataError: a file is missing, or no longer that of the manifest.
+    """
     raw = lineage.project / lineage.raw[0]
     places = read_table(lineage.path("ingest", "locations"), LOCATIONS).set_index("image_id")["path"]
     paths = [raw / places[image_id] for image_id in images["image_id"]]
@@ -131,15 +149,7 @@ def _job(lineage: Lineage, images: pd.DataFrame, store: Store) -> dict[str, Any]
             f"{raw}: {len(wrong)} of {len(paths)} raw images are missing or changed (first: image {wrong[0]})."
             f" Restore them with 'dvc checkout', or run 'dvc repro report@{lineage.scenario}' and publish again"
         )
-    files = [
-        [str(path.resolve()), part, domain]
-        for path, part, domain in zip(paths, images["part"], images["domain"], strict=True)
-    ]
-    if scenario_of(lineage).annotation_config().second:
-        beside = read_table(lineage.path("ingest", "companions"), COMPANIONS).set_index("image_id")["second"]
-        later = [str((raw / beside[image_id]).resolve()) for image_id in images["image_id"]]
-        files = [[*file, second] for file, second in zip(files, later, strict=True)]
-    return {"tracking_uri": store.uri, "files": files, "ids": list(images["image_id"]), "timed": TIMED}
+    return paths
 
 
 def _ask(

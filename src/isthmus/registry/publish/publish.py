@@ -154,6 +154,15 @@ def model_name(scenario: str) -> str:
     return f"isthmus-{scenario}"
 
 
+def scenario_name(model: str) -> str:
+    """Returns the scenario whose models are registered under a name.
+
+    >>> scenario_name(model_name("steel"))
+    'steel'
+    """
+    return model.removeprefix("isthmus-")
+
+
 def _published(record: Publication, lineage: Lineage, store: Store, new: bool) -> Published:
     return Published(
         record.scenario, model_name(record.scenario), record.version, record.model_id, record.runs[PARENT],
