@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image as Pillow
@@ -77,6 +78,10 @@ def test_the_onnx_files_answer_as_the_registered_model_does_for_any_number_of_im
     assert facts["checks"]["model.onnx"]["equal"] == 1
     assert facts["checks"]["model.int8.onnx"]["largest_difference"] < 0.1
     assert facts["checks"]["model.int8.onnx"]["megabytes"] < facts["checks"]["model.onnx"]["megabytes"]
+    kinds = {node.op_type for node in onnx.load(str(tmp_path / "out" / "model.int8.onnx")).graph.node}
+    assert "MatMulInteger" in kinds
+    assert "Conv" in kinds
+    assert "ConvInteger" not in kinds  # with which a convolutional network answers one class for all
     assert facts["gate"]["model.int8.onnx"]["verdict"] == "person"  # there are no results here that it could answer
     assert done.exit_status == 4
     assert done.lines()[-1] == "model.int8.onnx as candidate against version 3: a person must decide"
