@@ -208,7 +208,7 @@ def _quantise(full: Path, to: Path) -> None:
     level = logging.getLogger().level
     logging.getLogger().setLevel(logging.ERROR)  # it logs advice on the root logger
     try:
-        # Convolutions stay float32: quantised so, MobileNetV2 answers one class for all, and takes twice the time.
+        # Convolutions stay float32: quantised so, MobileNetV2 answers one class for all, in seven times the time.
         quantize_dynamic(
             str(full),
             str(to),
