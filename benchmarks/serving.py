@@ -1,11 +1,12 @@
 """How long a client waits for `isthmus serve`, by the number of clients, and how much of it is the model.
 
-python -m benchmarks.serving [MODEL@ALIAS] [--image FILE] [--clients 1,4,16,64] [--seconds 20] [--write REPOSITORY]
+python -m benchmarks.serving [MODEL@ALIAS] [--images FOLDER] [--clients 1,4,16,64] [--seconds 20] [--write REPOSITORY]
 
 Run in a project that has the model, such as after `make demo`. Each client sends one image, waits for the answer and
 sends again, on a connection that it keeps. The model alone is MLflow's `predict` on the same bytes in a process of its
 own, in the same environment, by turns with the server. 503 is counted apart: the server reports at once that it is
 full, and the client repeats its request after `Retry-After`. Start-up is from the command to the first 200 of `/ping`.
+Batches are those of `isthmus predict`, from the first answer on, by turns with decoding alone and the network alone.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -25,12 +27,18 @@ from typing import NamedTuple
 
 from benchmarks.performance import DOCUMENT, Row, facts, goals
 from benchmarks.sections import table, write_section
-from isthmus.registry.publish.model_reference import resolve
+from isthmus.core import plugins
+from isthmus.registry.model.served import Predictor
+from isthmus.registry.publish.model_reference import Address, resolve
 from isthmus.registry.store.stores import open_store
-from isthmus.serving.predict import model_environment
+from isthmus.registry.store.tracking import Store
+from isthmus.serving.export import fetch_model
+from isthmus.serving.predict import BATCH, answers, list_files, model_environment
 
 _PAIRS = 30
 _MODEL = 0.9  # [share] of the server's time for one image
+_BATCH = 0.9  # [share] of the slower of decoding and network, that batches reach
+_FILES = 512
 _ALONE = """
 import sys, time
 import mlflow, pandas as pd
@@ -138,16 +146,41 @@ def in_turns(tracking_uri: str, model_id: str, image: Path, port: int, body: byt
     return 1000 * median(pair[0] for pair in pairs[2:]), 1000 * median(pair[1] for pair in pairs[2:])
 
 
+def in_batches(store: Store, address: Address, files: list[Path], rounds: int = 3) -> dict[str, float]:
+    """Returns images a second of decoding alone, of the network alone, and of batches from files: medians of rounds."""
+    with tempfile.TemporaryDirectory() as folder:
+        predictor = Predictor(fetch_model(store, address, Path(folder)))
+    parts, answers_of = predictor.parts, plugins.load("registry.model.answers", predictor.parts.spec["task"]).Answers()
+    batches = [files[first : first + BATCH] for first in range(0, len(files), BATCH)]
+    found: dict[str, list[float]] = {"decoding": [], "network": [], "batches": []}
+    for _ in range(rounds):
+        start = time.perf_counter()
+        prepared = [[predictor.prepared(path) for path in batch] for batch in batches]
+        found["decoding"].append(len(files) / (time.perf_counter() - start))
+        start = time.perf_counter()
+        for batch in prepared:
+            answers_of.answer(parts, batch, parts.target)
+        found["network"].append(len(files) / (time.perf_counter() - start))
+        answered = answers(store.uri, address, [*files[:BATCH], *files], "predict")
+        next(answered)  # by then the model is loaded
+        start = time.perf_counter()
+        count = sum(len(rows) for rows, _ in answered)
+        found["batches"].append(count / (time.perf_counter() - start))
+    return {name: median(rates) for name, rates in found.items()}
+
+
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="isthmus-industrial@candidate")
-    parser.add_argument("--image", type=Path, help="default: the first of data/raw/industrial")
+    parser.add_argument("--images", type=Path, default=Path("data/raw/industrial"), help="folder; the server gets one")
     parser.add_argument("--clients", default="1,4,16,64")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--write", type=Path, help="folder of the repository: docs/performance.md gets the tables")
     given = parser.parse_args()
-    image = given.image or min(Path("data/raw/industrial").glob("*/*/*"))
+    files = list_files([given.images]).files
+    files = (files * -(-_FILES // len(files)))[:_FILES]
+    image = files[0]
     store = open_store(Path.cwd())
     address = resolve(store, given.model)
     body = json.dumps({"dataframe_records": [{"image": base64.b64encode(image.read_bytes()).decode()}]}).encode()
@@ -157,6 +190,8 @@ def main() -> None:
     with serving(given.model, port) as start:
         model, one = in_turns(store.uri, address.model_id, image, port, body)
         rounds = {count: measured(port, body, count, given.seconds) for count in map(int, given.clients.split(","))}
+    rates = in_batches(store, address, files)
+    floor = min(rates["decoding"], rates["network"])
     share = model / one
     rows = [
         Row(
@@ -165,7 +200,15 @@ def main() -> None:
             "at least 0.9",
             f"{share:.2f}",
             share >= _MODEL,
-        )
+        ),
+        Row(
+            f"batches of {BATCH} files, against the slower of decoding ({rates['decoding']:.0f} images/s) and network"
+            f" ({rates['network']:.0f})",
+            f"{rates['batches']:.0f} images/s",
+            f"at least {_BATCH}",
+            f"{rates['batches'] / floor:.2f}",
+            rates["batches"] >= _BATCH * floor,
+        ),
     ]
     waits = [
         (

@@ -35,6 +35,7 @@ from isthmus.registry.model.model_files import FOLDER, SPEC, TYPICALITY
 from isthmus.registry.model.served import Predictor
 from isthmus.registry.publish.model_reference import Address, resolve
 from isthmus.registry.store.stores import open_store
+from isthmus.registry.store.tracking import Store
 from isthmus.serving.export_gate import judge_exported, open_session
 from isthmus.serving.predict import list_files
 
@@ -104,11 +105,21 @@ def export(project: Path, given: str, out: Path | None, images: Sequence[Path], 
     if out.exists() and not (out / DESCRIPTION).is_file():
         raise ConfigError(f"--out {out}: holds something else than an export. Name a folder that is not there")
     with tempfile.TemporaryDirectory() as folder:
-        for name in (FACTS, WEIGHTS, SPEC, TYPICALITY):
-            if store.fetch_model_file(address.model_id, f"{FOLDER}/{name}", Path(folder)) is None:
-                raise StoreError(f"{given}: version {address.version} has no file '{name}'. Publish the scenario again")
-        found = next(Path(folder).rglob(SPEC)).parent
-        return export_folder(project, found, address, out, images, int8)
+        return export_folder(project, fetch_model(store, address, Path(folder)), address, out, images, int8)
+
+
+def fetch_model(store: Store, address: Address, into: Path) -> Path:
+    """Copies the files of a registered model below a folder; returns where they lie.
+
+    Raises:
+        StoreError: the version lacks one.
+    """
+    for name in (FACTS, WEIGHTS, SPEC, TYPICALITY):
+        if store.fetch_model_file(address.model_id, f"{FOLDER}/{name}", into) is None:
+            raise StoreError(
+                f"{address.model}: version {address.version} has no file '{name}'. Publish the scenario again"
+            )
+    return next(into.rglob(SPEC)).parent
 
 
 def export_folder(
