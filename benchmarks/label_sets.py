@@ -1,7 +1,8 @@
-"""Targets with other classes than the source: partial (half of the classes are absent) and open (half are unknown).
+"""Targets with other classes than the source, partial or open (half of them absent or unknown), and uneven sources.
 
 `python -m benchmarks.label_sets --mirror MIRROR --out out/choice steel office` drops the second half of the classes, in
-alphabetical order, from the target (partial) or from the source (open) of the first two directions of each data set,
+alphabetical order, from the target (partial) or from the source (open) of the first two directions of each data set, or
+keeps of the source's classes fewer and fewer images, of the last a ninth (`--kind imbalanced`). It
 trains with the shipped settings, and prints balanced accuracy over the known classes, what the choice gains over
 source-only with its 95% interval (paired bootstrap by group), and how well the confidence of the answer separates
 images of known classes from unknown ones (AUROC; .5: not at all). `--out` may be that of `benchmarks.choice`, whose
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from numpy.typing import NDArray
 
 from benchmarks.choice import train_and_choose
 from benchmarks.methods import params_of
@@ -35,12 +37,13 @@ from isthmus.stages import select
 METHODS = (SOURCE_ONLY, "zscore", "mcc")
 SPLITS = ("train", "test")
 RESAMPLES = 1000
-KINDS = ("partial", "open")
+KINDS = ("partial", "open", "imbalanced")
+LAST = 1 / 9  # [share] of the last class that an imbalanced source keeps
 DIRECTIONS = 2  # of each data set
 
 
 def variant(pair: Pair, kind: str, out: Path) -> Pair:
-    """Writes a pair whose target lacks half of the classes (partial), or whose source does (open)."""
+    """Writes a pair whose target lacks half of the classes (partial), whose source does (open) or has few of some."""
     folder = out / f"{pair.name}_{kind}"
     document = yaml.safe_load((pair.folder / "params.yaml").read_text())
     scenario = document["scenarios"].pop(pair.name)
@@ -49,6 +52,8 @@ def variant(pair: Pair, kind: str, out: Path) -> Pair:
     labels = labels_of(pair, rows["image_id"].to_numpy())
     reduced = scenario["target"] if kind == "partial" else scenario["source"][0]
     stays = (rows["domain"].to_numpy() != reduced) | (labels < kept)
+    if kind == "imbalanced":
+        stays = (rows["domain"].to_numpy() != reduced) | _long_tailed(labels, len(scenario["classes"]))
     if kind == "open":
         scenario["classes"] = scenario["classes"][:kept]
     document["scenarios"][folder.name] = scenario
@@ -65,6 +70,13 @@ def variant(pair: Pair, kind: str, out: Path) -> Pair:
         if not (folder / link).is_symlink():
             (folder / link).symlink_to((pair.folder / link).resolve())
     return Pair(folder.name, pair.family, folder)
+
+
+def _long_tailed(labels: NDArray[np.int64], classes: int) -> NDArray[np.bool_]:
+    """Returns which images stay, drawn at random: all of the first class, `LAST` of the last, between them evenly."""
+    share = LAST ** (np.arange(classes) / (classes - 1))
+    stays: NDArray[np.bool_] = np.random.default_rng(0).random(len(labels)) < share[labels]
+    return stays
 
 
 def scored(pair: Pair) -> tuple[Any, ...]:
@@ -108,6 +120,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="working folder; what is there is not done again")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--write", type=Path, help="folder of the repository: docs/benchmarks.md gets the table")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="default: partial and open")
     parser.add_argument("sets", nargs="+", metavar="DATA_SET", help=f"of {', '.join(DATA_SETS)}")
     given = parser.parse_args()
     gains = (f"chosen - source_only, {split}" for split in SPLITS)
@@ -115,7 +128,7 @@ def main() -> None:
     out = given.out.resolve()
     for name in given.sets:
         for pair in islice(pairs(given.mirror.resolve(), out, given.params.resolve(), [name]), DIRECTIONS):
-            for kind in KINDS:
+            for kind in given.kind or KINDS[:2]:
                 with Path(os.devnull).open("w", encoding="utf-8") as silent, contextlib.redirect_stdout(silent):
                     made = variant(pair, kind, out)
                     train_and_choose(made, METHODS)

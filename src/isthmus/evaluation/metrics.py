@@ -1,5 +1,6 @@
 """Numbers that judge predictions: with labels (accuracy, recall, intervals) and without (entropy, agreement)."""
 
+from math import exp, lgamma
 from typing import Any, TypedDict
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 Predictions = NDArray[np.int64]
 Reals = NDArray[np.float64]
+PERMUTATIONS = 999  # of the labels, in a test
 INTERVAL = (2.5, 97.5)  # percentiles of a 95% interval
 ONE_CLASS = 1.05  # effective classes of the hard predictions: under it, over 99% of the images are of one class
 
@@ -60,21 +62,31 @@ def collapsed(predicted: Predictions, classes: int, limit: float = ONE_CLASS) ->
     return float(np.mean([effective_classes(np.eye(classes)[row]) for row in predicted])) < limit
 
 
-def above_guessing(accuracy: float, labels: Predictions, significance: float) -> tuple[bool, float]:
-    """Says whether an accuracy is shown to be better than always naming the most frequent class, and the p-value.
+def above_chance(predicted: Predictions, labels: Predictions, significance: float) -> tuple[bool, float]:
+    """Says whether balanced accuracy is shown to be better than by chance, whatever the shares of the classes.
 
-    One-sided exact binomial test. True too where so few images could not show it if all of them were right.
+    One-sided permutation test (Ojala and Garriga, Permutation tests for studying
+    classifier performance, JMLR 2010, test 1). True too where so few images could not show it if all were right.
 
     Args:
-        accuracy: share of right predictions, mean over seeds.
+        predicted: int64 `[R, N]`, one row a seed; their mean is tested.
         labels: int64 `[N]`.
-        significance: [p-value].
-    """
-    from scipy.stats import binom  # 0.5 s of start-up that those who read constants do without
+        significance: [p-value], above 0.001.
 
-    count, guess = len(labels), float(np.bincount(labels).max() / len(labels))
-    p_value = float(binom.sf(round(accuracy * count) - 1, count, guess))
-    return p_value < significance or guess**count >= significance, p_value
+    Returns:
+        Whether it is, and the p-value.
+    """
+    counts, generator = np.bincount(labels), np.random.default_rng(0)
+    weight = 1 / np.maximum(counts, 1)
+
+    def recall(of: Predictions) -> float:  # sum over classes, which balanced accuracy is the mean of
+        return float(((predicted == of) * weight[of]).sum(axis=1).mean())
+
+    found = recall(labels) - 1e-9
+    by_chance = sum(recall(generator.permutation(labels)) >= found for _ in range(PERMUTATIONS))
+    p_value = (1 + by_chance) / (1 + PERMUTATIONS)
+    orders = lgamma(len(labels) + 1) - sum(lgamma(count + 1) for count in counts)  # log of how many there are
+    return p_value < significance or exp(-orders) >= significance, p_value
 
 
 def pairwise_agreement(predicted: Predictions) -> float:

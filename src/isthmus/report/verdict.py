@@ -148,8 +148,8 @@ def _refused(findings: Findings) -> Verdict | None:
             "bad",
             "Source not learned",
             f"{method} has not learned the source.",
-            "On source images that it was not trained on it is not shown to be better than always naming the most"
-            " frequent class. Labels that do not belong to their images look like this.",
+            "On source images that it was not trained on it is not shown to tell the classes apart better than by"
+            " chance. Labels that do not belong to their images look like this.",
             [
                 Step(
                     "", "Do not promote this model. Check the labels of the source: folders, table, order of classes."

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from isthmus.core.errors import DataError
-from isthmus.evaluation.metrics import above_guessing, collapsed
+from isthmus.evaluation.metrics import above_chance, collapsed
 from isthmus.evaluation.selection.choice import Candidate, choose, curve_faults, parts
 
 
@@ -52,8 +53,7 @@ def test_scores_and_lost_source_accuracy_change_nothing() -> None:
         ({"collapsed": True}, "nearly all of the target is predicted as one class"),
         (
             {"learned": (False, 0.4), "source_val_accuracy": 0.3},
-            "source validation accuracy 0.300 is not shown to be better than always naming the most frequent class"
-            " (p = 0.4)",
+            "source validation images are not shown to be told apart better than by chance (accuracy 0.300, p = 0.4)",
         ),
     ],
 )
@@ -131,7 +131,21 @@ def test_collapse_is_one_class_for_over_99_percent_and_not_for_less() -> None:
     ("right", "count", "shown"),
     [(15, 20, True), (13, 20, False), (4, 4, True), (0, 4, True), (500, 1000, False), (540, 1000, True)],
 )
-def test_guessing_is_tested_exactly_and_a_tiny_split_refuses_nothing(right: int, count: int, shown: bool) -> None:
+def test_guessing_is_tested_and_a_tiny_split_refuses_nothing(right: int, count: int, shown: bool) -> None:
     labels = np.arange(count) % 2
+    predicted = labels.copy()
+    predicted[right:] = 1 - labels[right:]
 
-    assert above_guessing(right / count, labels, 0.05)[0] is shown
+    found, p_value = above_chance(predicted[None], labels, 0.05)
+
+    assert found is shown and above_chance(predicted[None], labels, 0.05)[1] == p_value
+    exact = binomtest(right, count, 0.5, alternative="greater").pvalue  # near it where classes are even
+    assert p_value == pytest.approx(exact, abs=0.12)
+
+
+def test_a_rare_class_that_is_found_is_learned_though_naming_the_frequent_one_is_right_more_often() -> None:
+    labels = np.repeat([0, 1], [90, 10])
+    found = np.concatenate([np.repeat([0, 1], [72, 18]), np.repeat([0, 1], [2, 8])])  # 80 of 100 right
+
+    assert above_chance(found[None], labels, 0.05)[0]
+    assert above_chance(np.zeros((3, 100), dtype=np.int64), labels, 0.05) == (False, 1.0)

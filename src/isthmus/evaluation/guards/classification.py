@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from isthmus.evaluation.guards import TaskGuards
-from isthmus.evaluation.metrics import Predictions, above_guessing, accuracy, collapsed
+from isthmus.evaluation.metrics import Predictions, above_chance, collapsed
 from isthmus.evaluation.trained import Samples, Trained
 
 
@@ -20,9 +18,8 @@ class Guards(TaskGuards):
         return samples
 
     def learned(self, predicted: Predictions, labels: Predictions, significance: float) -> tuple[bool, float]:
-        """Says whether they are better than naming the most frequent class always."""
-        right = float(np.mean([accuracy(row, labels) for row in predicted]))
-        return above_guessing(right, labels, significance)
+        """Says whether balanced accuracy is better than by chance: an uneven source has rare classes to learn too."""
+        return above_chance(predicted, labels, significance)
 
     def collapsed(self, predicted: Predictions, source_labels: Predictions, classes: int) -> bool:
         """Says whether over 99% of the images get one class."""

@@ -8,8 +8,8 @@ methods are averaged. On 21 real pairs no rule that ranks methods by label-free 
 - training failed: a loss or an output is not finite, or the supervised loss is exactly zero over a whole epoch, in any
   seed;
 - it collapsed: over 99% of the target images get one class (of cells: see `evaluation/mask_guards.py`);
-- it did not learn: on the source's validation split it is not shown to be better than naming the most frequent class
-  (one-sided exact binomial test at `significance`), where the split is large enough to show it.
+- it did not learn: on the source's validation split its balanced accuracy is not shown to be better than by chance
+  (one-sided permutation test at `significance`), where the split is large enough to show it.
 Lost source accuracy, uneven predictions and seeds that disagree refuse nothing: on the same pairs they refused more
 methods that gained than methods that lost.
 
@@ -36,7 +36,7 @@ class Guards(Config):
     """Limits that a method must keep."""
 
     significance: float = Field(
-        0.05, gt=0, lt=1, description="[p-value] under which a method is better than naming the most frequent class"
+        0.05, gt=0.001, lt=1, description="[p-value] under which a method is better than chance"
     )
 
 
@@ -55,7 +55,7 @@ class Candidate:
     Attributes:
         scores: validator -> score, higher is better; None where it is not finite. Reported, not used.
         source_val_accuracy: [share].
-        learned: whether that is shown to be better than naming the most frequent class, and the p-value.
+        learned: whether classes are shown to be told apart better than by chance there, and the p-value.
         effective_classes: exp(H(mean p)) on the target's training split; None where it is not finite.
         collapsed: whether nearly all target images get one class.
         seed_disagreement: [share] of target images.
@@ -159,8 +159,8 @@ def refusals(candidate: Candidate) -> dict[str, str]:
     shown, p_value = candidate.learned
     if not shown:
         out["not learned"] = (
-            f"source validation accuracy {candidate.source_val_accuracy:.3f} is not shown to be better than always"
-            f" naming the most frequent class (p = {p_value:.2g})"
+            f"source validation images are not shown to be told apart better than by chance (accuracy"
+            f" {candidate.source_val_accuracy:.3f}, p = {p_value:.2g})"
         )
     return out
 
