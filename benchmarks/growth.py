@@ -185,7 +185,7 @@ def grown(counts: list[int], out: Path, engines: dict[str, tuple[str, int]], nam
                 print(count, label, stage, {k: round(v, 1) for k, v in found[stage][key].items()}, flush=True)
             write_json(kept, found)
             shutil.rmtree(project)
-    return found
+    return {stage: found[stage] for stage in _MEASURED}
 
 
 def growth_table(found: dict[str, dict[str, Used]]) -> str:
@@ -209,8 +209,8 @@ def _each_more(by_count: dict[str, Used]) -> str:
 
 def engine_table(found: dict[str, dict[str, Used]], count: int) -> str:
     """Returns the table of one count by engine."""
-    rows = [("stage", *ENGINES), *((f"`{stage}`", *map(_shown, by.values())) for stage, by in found.items())]
-    return f"{count:,} images:\n\n{table(*rows)}"
+    rows = [(f"`{stage}`", *(_shown(by_engine[label]) for label in ENGINES)) for stage, by_engine in found.items()]
+    return f"{count:,} images:\n\n{table(('stage', *ENGINES), *rows)}"
 
 
 def _shown(used: Used) -> str:
