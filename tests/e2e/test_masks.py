@@ -138,7 +138,7 @@ def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it
     assert watched.as_json()["classes"]["blob"] == pytest.approx(rows["share_blob"].mean())
     assert watched.as_json()["answered"] is None
 
-    mlflow.set_tracking_uri(open_store(project).uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", open_store(project).uri)
     worker = Worker(mlflow.pyfunc.load_model("models:/isthmus-demo@champion"), 2, 10**7)
     text = base64.b64encode((night / "00.png").read_bytes()).decode()
     status, (served,) = worker.answer(json.dumps({"dataframe_records": [{"image": text}]}).encode())
@@ -216,7 +216,7 @@ def test_a_unet_learns_masks_from_whole_images_and_is_served_as_the_pipeline_eva
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("model", "side", "grid"), [(None, SIDE, 3), (UNET, 96, 24)], ids=["cells", "unet"])
 def test_a_model_of_change_compares_two_images_and_gives_masks_the_coordinates_of_the_first(
-    model: dict | None, side: int, grid: int, tmp_path: Path
+    model: dict | None, side: int, grid: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     project = made(tmp_path / "project", "change", model, side)
     # of the file's own size; the U-Net's prepared images are twice as large
@@ -250,7 +250,7 @@ def test_a_model_of_change_compares_two_images_and_gives_masks_the_coordinates_o
 
     texts = [base64.b64encode((pairs / name / "00.tif").read_bytes()).decode() for name in ("a", "b")]
     body = json.dumps({"dataframe_records": [{"image": texts[0], "image_b": texts[1]}]}).encode()
-    mlflow.set_tracking_uri(open_store(project).uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", open_store(project).uri)
     worker = Worker(mlflow.pyfunc.load_model("models:/isthmus-demo@candidate"), 2, 10**7)
     status, (served,) = worker.answer(body)
     assert status == 200
