@@ -14,7 +14,8 @@ LONGEST = (
     "tests/registry/",
     "tests/serving/",
     "tests/monitoring/",
-)  # a test of these can take a minute
+    "tests/stages/",
+)  # their tests run stages, servers or stores; one can take a minute
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,10 @@ def _no_plugins_of_another_test() -> Iterator[None]:
     plugins.use(None)
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest first, so that no worker is left alone with one at the end."""
+    """Puts the longest first, so that no worker is left alone with one at the end; `make fast` leaves them out."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    for item in items:
+        if item.nodeid.startswith(LONGEST):
+            item.add_marker("slow")
