@@ -77,8 +77,8 @@ class Distilled(Method):
     def losses(self, model: Model, batch: Batch, progress: float) -> dict[str, Tensor]:
         """Returns both losses."""
         source, target = model(batch.inputs, batch.domains).split(batch.source_count)
-        told = self.teacher[batch.target_index]
-        learnt = -(told * full_precision(target.logits).log_softmax(dim=1)).sum(dim=1).mean()
+        probabilities = self.teacher[batch.target_index]
+        learnt = -(probabilities * full_precision(target.logits).log_softmax(dim=1)).sum(dim=1).mean()
         return {"source": self.source * source_loss(source.logits, batch), "teacher": learnt}
 
 
@@ -115,17 +115,17 @@ def teacher(pair: Pair, to: Path) -> Path:
     return to
 
 
-def learn(pair: Pair, told: Path, source: float, name: str, seeds: Sequence[int]) -> Path:
+def learn(pair: Pair, probabilities: Path, source: float, name: str, seeds: Sequence[int]) -> Path:
     """Trains students of a teacher's probabilities by the stage `train`; returns its folder of methods."""
     folder = pair.folder / name
     if not (folder / "mcc" / "run.json").is_file():
         own = params_of(train.Params, pair.folder / "params.yaml", scenario=pair.name, method="mcc")
         changed = own.train.model_copy(update={"seeds": list(seeds), "keep": 1})
-        own = own.model_copy(update={"method": Config(teacher=str(told), source=source), "train": changed})
+        own = own.model_copy(update={"method": Config(teacher=str(probabilities), source=source), "train": changed})
         train.run(
             own,
             scenario=pair.name,
-            method="mcc",  # the stage's fingerprint of code asks for a method that ships
+            method="mcc",  # the fingerprint of the code needs the name of a shipped method
             manifest=pair.folder / "manifest.parquet",
             prepared=pair.folder / "prepared",
             features=pair.folder / "features",
@@ -190,7 +190,7 @@ def forms(mirror: Path, out: Path, params: Path, family: str, full: bool) -> tup
     """Makes all forms of a pair's model; what is there already is not made again."""
     vit = the_pair(mirror, out / "vit", params, family)
     train_and_choose(vit, METHODS)
-    told = teacher(vit, vit.folder / "teacher.npy")
+    probabilities = teacher(vit, vit.folder / "teacher.npy")
     small = _student(vit, mirror, out / "small", with_model(params, {"backbone": SMALL}, out / "small.yaml"), family)
     train_and_choose(small, METHODS)
     files = out / "onnx" / vit.name
@@ -198,9 +198,9 @@ def forms(mirror: Path, out: Path, params: Path, family: str, full: bool) -> tup
     found = [Form("ViT-S/14", made), _in_int8("ViT-S/14", made)]
     made = written(small, small.folder / "train", chosen_parts(small), files / "small.onnx")
     found.append(Form("MobileNetV2, adapted without a teacher", made))
-    for weight, told_on in ((1.0, "target, and the source's labels"), (0.0, "target")):
-        folder = learn(small, told, weight, f"distilled_{weight:g}", (0, 1, 2))
-        name, made = f"MobileNetV2, head distilled: {told_on}", files / f"head_{weight:g}.onnx"
+    for weight, learnt_on in ((1.0, "target, and the source's labels"), (0.0, "target")):
+        folder = learn(small, probabilities, weight, f"distilled_{weight:g}", (0, 1, 2))
+        name, made = f"MobileNetV2, head distilled: {learnt_on}", files / f"head_{weight:g}.onnx"
         found.append(Form(name, written(small, folder, student_parts(folder), made)))
     found.append(_in_int8(found[-1].name, found[-1].file))
     if full:
@@ -208,7 +208,7 @@ def forms(mirror: Path, out: Path, params: Path, family: str, full: bool) -> tup
         # the pairs are their data sets' own direction, so that mean and std by domain are theirs too
         facts_of = out / "full" / "data" / family / "prepared" / "facts.json"
         write_json(whole.folder / "prepared" / "facts.json", read_json(facts_of))
-        folder = learn(whole, told, 0.0, "distilled", (0,))
+        folder = learn(whole, probabilities, 0.0, "distilled", (0,))
         made = written(whole, folder, student_parts(folder), files / "full.onnx")
         found.append(Form(f"MobileNetV2, all weights distilled: target, {FULL['max_steps']} steps", made))
     return vit, found

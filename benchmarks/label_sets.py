@@ -37,7 +37,8 @@ from isthmus.stages import select
 METHODS = (SOURCE_ONLY, "zscore", "mcc")
 SPLITS = ("train", "test")
 RESAMPLES = 1000
-KINDS = ("partial", "open", "imbalanced")
+OTHER_CLASSES = ("partial", "open")
+KINDS = (*OTHER_CLASSES, "imbalanced")
 LAST = 1 / 9  # [share] of the last class that an imbalanced source keeps
 DIRECTIONS = 2  # of each data set
 
@@ -51,9 +52,8 @@ def variant(pair: Pair, kind: str, out: Path) -> Pair:
     rows = read_table(pair.folder / "manifest.parquet", MANIFEST)
     labels = labels_of(pair, rows["image_id"].to_numpy())
     reduced = scenario["target"] if kind == "partial" else scenario["source"][0]
-    stays = (rows["domain"].to_numpy() != reduced) | (labels < kept)
-    if kind == "imbalanced":
-        stays = (rows["domain"].to_numpy() != reduced) | _long_tailed(labels, len(scenario["classes"]))
+    within = _long_tailed(labels, len(scenario["classes"])) if kind == "imbalanced" else labels < kept
+    stays = (rows["domain"].to_numpy() != reduced) | within
     if kind == "open":
         scenario["classes"] = scenario["classes"][:kept]
     document["scenarios"][folder.name] = scenario
@@ -128,7 +128,7 @@ def main() -> None:
     out = given.out.resolve()
     for name in given.sets:
         for pair in islice(pairs(given.mirror.resolve(), out, given.params.resolve(), [name]), DIRECTIONS):
-            for kind in given.kind or KINDS[:2]:
+            for kind in given.kind or OTHER_CLASSES:
                 with Path(os.devnull).open("w", encoding="utf-8") as silent, contextlib.redirect_stdout(silent):
                     made = variant(pair, kind, out)
                     train_and_choose(made, METHODS)

@@ -218,8 +218,8 @@ def main() -> None:
     if given.precision:
         for folder in given.folders:
             for method, found in at_precision(folder.resolve(), given.out, given.seeds, given.precision).items():
-                told = {name: [round(value, 3) for value in values] for name, values in found.items()}
-                print(folder.name, method, told, flush=True)
+                rounded = {name: [round(value, 3) for value in values] for name, values in found.items()}
+                print(folder.name, method, rounded, flush=True)
         return
     results = []
     for folder in given.folders:

@@ -553,3 +553,9 @@ def test_ui_serves_mlflows_page_on_the_projects_store_and_names_a_server_that_ha
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert "MLFLOW_TRACKING_URI names a server: open http://127.0.0.1:9 in a browser" in named.stderr
+
+
+def test_a_time_of_nothing_for_a_stage_is_refused() -> None:
+    done = CliRunner().invoke(cli.app, ["run", "demo", "--timeout", "0"])
+
+    assert done.exit_code == 2 and "Invalid value for '--timeout': " in done.output

@@ -144,8 +144,8 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Examines packages, DVC, stores, servers, disk and weights; says what mends a fault. Exit status: 0, 1 faults."""
-    flows, project = _flows("doctor"), find_project()
-    found = flows.examine(project)
+    flows = _flows("doctor")
+    found = flows.examine(_project())
     _show(flows.table(found), [one._asdict() for one in found], as_json)
     raise typer.Exit(int(any(one.state == "fault" for one in found)))
 

@@ -34,7 +34,9 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def training_precision(asked: str, device: torch.device) -> str:
     """Returns the precision of training for a name: `auto` is `bf16` where the device has instructions, else `none`."""
-    return asked if asked != "auto" else "bf16" if has_bfloat16(device) else "none"
+    if asked != "auto":
+        return asked
+    return "bf16" if has_bfloat16(device) else "none"
 
 
 def make_deterministic(threads: int) -> None:

@@ -65,8 +65,8 @@ def collapsed(predicted: Predictions, classes: int, limit: float = ONE_CLASS) ->
 def above_chance(predicted: Predictions, labels: Predictions, significance: float) -> tuple[bool, float]:
     """Says whether balanced accuracy is shown to be better than by chance, whatever the shares of the classes.
 
-    One-sided permutation test (Ojala and Garriga, Permutation tests for studying
-    classifier performance, JMLR 2010, test 1). True too where so few images could not show it if all were right.
+    One-sided permutation test (Ojala and Garriga, Permutation tests for studying classifier performance, JMLR 2010,
+    test 1). True too where so few images could not show it if all were right.
 
     Args:
         predicted: int64 `[R, N]`, one row a seed; their mean is tested.

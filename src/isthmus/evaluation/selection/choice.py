@@ -55,7 +55,7 @@ class Candidate:
     Attributes:
         scores: validator -> score, higher is better; None where it is not finite. Reported, not used.
         source_val_accuracy: [share].
-        learned: whether classes are shown to be told apart better than by chance there, and the p-value.
+        learned: whether balanced accuracy there is shown to be better than by chance, and the p-value.
         effective_classes: exp(H(mean p)) on the target's training split; None where it is not finite.
         collapsed: whether nearly all target images get one class.
         seed_disagreement: [share] of target images.
