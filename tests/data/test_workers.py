@@ -140,6 +140,11 @@ def test_a_killed_worker_is_reported_with_the_way_out() -> None:
         list(in_order(die, range(500), 2))
 
 
+def test_a_killed_worker_is_reported_with_the_setting_of_what_it_did() -> None:
+    with pytest.raises(DataError, match=r"a worker process was killed.*'train\.workers: 1'"):
+        list(in_order(die, range(60), 2, worth=2, setting="train.workers"))
+
+
 def test_a_worker_killed_while_another_starts_is_reported_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
     submit = workers.ProcessPoolExecutor.submit
 

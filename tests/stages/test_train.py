@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from isthmus.core.config import load_params
 from isthmus.core.device import pick_device, training_precision
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import hash_files, read_json, write_json
+from isthmus.data.workers import _submitted
 from isthmus.evaluation.selection.choice import Part
 from isthmus.evaluation.selection.ensemble import Ensemble
 from isthmus.evaluation.trained import open_trained
@@ -33,7 +35,7 @@ def place(root: Path, embed_precision: str = "float32", **changes: object) -> Sc
     model = {"mode": "frozen", "backbone": {"name": "small_cnn", "width": 4}, "epochs": 4, "bottleneck": 8, **changes}
     document["models"]["small_cnn"] = model
     document["methods"] = {name: {} for name in ("source_only", "zscore", "dann", "mmd", "coral")}
-    document["train"] = {"seeds": [0, 1], "batch_size": 16, "keep": 2}
+    document["train"] = {"seeds": [0, 1], "batch_size": 16, "keep": 2, "workers": 1}
     document["embed"] = {"batch_size": 16, "precision": embed_precision}
     files.params.write_text(yaml.safe_dump(document))
     run_embed(files)
@@ -113,6 +115,33 @@ def test_the_same_inputs_and_seeds_give_the_same_bytes(tmp_path: Path, mode: str
     second = trained(files, "dann", tmp_path / "second")
 
     assert hash_files([first]) == hash_files([second])
+
+
+class WaitsForWorkers(ThreadPoolExecutor):
+    """Has `in_order` hand over all items: its first worker is there before an item is computed in this process."""
+
+    def submit(self, *arguments: Any) -> Future:
+        future = super().submit(*arguments)
+        wait([future])
+        return future
+
+
+def test_seeds_that_train_side_by_side_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, handed = place(tmp_path, mode="full"), []
+    document = yaml.safe_load(files.params.read_text())
+
+    def go(workers: int) -> Path:
+        document["train"]["workers"] = workers
+        files.params.write_text(yaml.safe_dump(document))
+        return trained(files, "dann", tmp_path / str(workers)) / "seeds"
+
+    alone = go(1)
+    monkeypatch.setattr("isthmus.data.workers.ThreadPoolExecutor", WaitsForWorkers)
+    monkeypatch.setattr("isthmus.data.workers._submitted", lambda *given: handed.append(given) or _submitted(*given))
+    together = go(2)
+
+    assert [given[-1] for given in handed] == [[0], [1]]
+    assert hash_files([alone]) == hash_files([together])
 
 
 def test_source_only_has_the_same_weights_when_the_target_is_noise(tmp_path: Path) -> None:

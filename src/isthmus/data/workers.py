@@ -17,16 +17,31 @@ from isthmus.core.errors import DataError
 
 T = TypeVar("T")
 R = TypeVar("R")
-_WORTH_A_POOL = 256  # items; below it a pool takes longer to start than to work
+_WORTH_A_POOL = 256  # [image]; below it a pool takes longer to start than to work
 _NETWORKS = "isthmus.models."
 
 
-def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk: int = 16) -> Iterator[R]:
+def in_order(
+    function: Callable[[T], R],
+    items: Sequence[T],
+    workers: int,
+    chunk: int = 16,
+    worth: int | None = None,
+    setting: str = "ingest.workers",
+) -> Iterator[R]:
     """Yields `function(item)` of each item in the items' order, computed by several processes.
 
     Until the first worker is there, a second or so, this very process computes. At most three chunks a worker are under
     way or waiting, however slow the reader is. One worker, or few items, run in this very process: the results are the
     same. Where ISTHMUS_ENGINE names a distributed engine, its workers compute all (`core/engine.py`).
+
+    Args:
+        function: of an item; it and its results are pickled.
+        items: in order.
+        workers: processes.
+        chunk: items that a worker gets at once.
+        worth: number of items from which on processes are started; None: that of images.
+        setting: of `params.yaml`, which says how many workers there are.
 
     Raises:
         DataError: a worker was killed, probably out of memory.
@@ -34,7 +49,7 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
     if not engine.is_local():
         yield from engine.in_order(function, items, chunk)
         return
-    if workers == 1 or len(items) < _WORTH_A_POOL:
+    if workers == 1 or len(items) < (worth or _WORTH_A_POOL):
         yield from map(function, items)
         return
     # Not fork: the parent has threads (Arrow, BLAS), and a forked child can hang on a lock that one of them held.
@@ -60,7 +75,7 @@ def in_order(function: Callable[[T], R], items: Sequence[T], workers: int, chunk
             yield from pending.popleft().result()
     except BrokenProcessPool:
         raise DataError(
-            "a worker process was killed, probably out of memory. Set 'ingest.workers: 1' or free some memory"
+            f"a worker process was killed, probably out of memory. Set '{setting}: 1' or free some memory"
         ) from None
     finally:
         starter.shutdown(wait=True)
@@ -87,7 +102,7 @@ def _modules(function: Callable[[T], R]) -> list[str]:
 
     Each worker runs that module once more, as multiprocessing does with every main module. Left to itself the server
     imports none of it, and each worker all; were the module itself among these, `runpy` would warn of it each time.
-    Modules of `models` stay out: functions of `data` cannot use them, and torch would be 120 MB in each process.
+    Modules of `models` stay out unless that one imports them: torch would be 120 MB in each process that decodes.
     """
     called = function.func if isinstance(function, partial) else function
     package = called.__module__.partition(".")[0]

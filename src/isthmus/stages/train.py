@@ -28,7 +28,6 @@ from pydantic import Field
 from torch import nn
 
 from isthmus.adapt import Method, MethodConfig, Shape
-from isthmus.core import engine
 from isthmus.core.code.fingerprint import Code
 from isthmus.core.config import Config, plugin
 from isthmus.core.device import DeviceName, make_deterministic, pick_device, training_precision
@@ -43,6 +42,7 @@ from isthmus.data.manifest import BOXES, INDEX, MANIFEST, read_table
 from isthmus.data.masks import CellShares, source_cells
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import CellRows, Rows
+from isthmus.data.workers import in_order
 from isthmus.models import ModelConfig
 from isthmus.models.classifier import Classifier, Encoder, Features, Standardise
 from isthmus.models.embedding import read_facts, stored_encoder, view_prefix
@@ -74,7 +74,10 @@ class TrainConfig(Config):
     )
     batch_size: int = Field(64, ge=2, description="source rows a step, and as many target rows")
     keep: int = Field(4, ge=1, description="epochs that are stored, evenly spaced; the last is the candidate")
-    threads: int = Field(1, ge=1, description="of the CPU; one is fastest for frozen mode")
+    threads: int = Field(1, ge=1, description="of the CPU, for each seed; one is fastest for frozen mode")
+    workers: int = Field(
+        2, ge=1, le=64, description="processes that train seeds side by side, in full mode on a CPU; memory for each"
+    )
     device: DeviceName = "auto"
     processes: int = Field(
         1, ge=1, description="one a device; they share the backbone's work in full mode. Frozen mode needs one"
@@ -126,8 +129,11 @@ def run(
     work = checkpoints / key_of_run(facts, manifest, prepared, features, labels_train)
     same = Params.model_construct(**dict(params))  # of a class that another process finds: `load_params` made its own
     train = partial(_train_seed, same, method, data, prepared, features, work, devices)
+    side_by_side = params.model.mode == "full" and pick_device(params.train.device).type == "cpu"
+    workers = params.train.workers if side_by_side else 1
     # torchrun has shared out the work already
-    shares = engine.in_order(train, facts["seeds"]) if devices is None else map(train, facts["seeds"])
+    of_seeds = map if devices else partial(in_order, workers=workers, chunk=1, worth=2, setting="train.workers")
+    shares = of_seeds(train, facts["seeds"])
     facts["trained_share"] = [round(share, 4) for share in shares][-1]
     if devices is not None and not devices.leads:
         return  # one process writes
