@@ -1,6 +1,7 @@
 """The order of the tests, and the fixtures that several folders share."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -25,10 +26,50 @@ def _no_plugins_of_another_test() -> Iterator[None]:
     plugins.use(None)
 
 
+class Slow:
+    """What `make fast` leaves out: tests, or files whose fixtures, took longer than LIMIT when all were last run.
+
+    Without such a record, tests of the folders in LONGEST. A run that leaves tests out records nothing: who runs first
+    in a process pays for the imports of the others.
+    """
+
+    LIMIT = 0.3  # [s]
+    _KEY = "isthmus/slow"
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._records = "slow" not in config.option.markexpr and not hasattr(config, "workerinput")
+        self._last: list[str] = config.cache.get(self._KEY, []) if config.cache is not None else []
+        self._found: dict[str, bool] = {}
+
+    def __contains__(self, item: pytest.Item) -> bool:
+        if not self._last:
+            return item.nodeid.startswith(LONGEST)
+        return item.nodeid in self._last or item.nodeid.partition("::")[0] in self._last
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Notes how long a step of a test took."""
+        name = report.nodeid if report.when == "call" else report.nodeid.partition("::")[0]
+        self._found[name] = self._found.get(name, False) or report.duration > self.LIMIT
+
+    def pytest_sessionfinish(self) -> None:
+        """Keeps what was noted, and of tests that did not run what was noted before."""
+        if self._records and self._config.cache is not None:
+            kept = [name for name in self._last if name not in self._found]
+            self._config.cache.set(self._KEY, sorted([*kept, *(name for name, slow in self._found.items() if slow)]))
+
+
+@pytest.hookimpl(trylast=True)  # after pytest's cache
+def pytest_configure(config: pytest.Config) -> None:
+    """Has slow tests noted."""
+    config.pluginmanager.register(Slow(config), "slow")
+
+
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Puts the longest first, so that no worker is left alone with one at the end; `make fast` leaves them out."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Puts the longest first, so that no worker is left alone with one at the end; `make fast` leaves slow ones out."""
+    slow: Any = config.pluginmanager.get_plugin("slow")
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
     for item in items:
-        if item.nodeid.startswith(LONGEST):
+        if item in slow:
             item.add_marker("slow")
