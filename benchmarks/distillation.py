@@ -154,8 +154,8 @@ def written(pair: Pair, trained: Path, of: Parts, to: Path) -> Path:
     if not to.is_file():
         classifier = load_candidate(trained, of, pair.folder / "features", of[0][1])
         to.parent.mkdir(parents=True, exist_ok=True)
-        export._write(
-            export._Exported(classifier, params.scenario.target, 1.0).eval(), _images(pair, "train")[:2], to, to.stem
+        export.write_onnx(
+            export.Calibrated(classifier, params.scenario.target, 1.0).eval(), _images(pair, "train")[:2], to, to.stem
         )
     return to
 
@@ -224,7 +224,7 @@ def _student(vit: Pair, mirror: Path, out: Path, params: Path, family: str) -> P
 def _in_int8(name: str, file: Path) -> Form:
     small = file.with_suffix(".int8.onnx")
     if not small.is_file():
-        export._quantise(file, small)
+        export.quantise(file, small)
     return Form(f"{name}; int8", small)
 
 

@@ -137,11 +137,11 @@ def export_folder(
     for encoder in [module for module in classifier.modules() if isinstance(module, Encoder)]:
         encoder.at("float32")  # ONNX Runtime has no bfloat16 on a CPU
     prepared = _prepared(predictor, images)
-    network = _Exported(classifier, parts.target, parts.spec["promise"]["temperature"]["target"]).eval()
+    network = Calibrated(classifier, parts.target, parts.spec["promise"]["temperature"]["target"]).eval()
     with atomic_folder(out) as written:
-        _write(network, prepared[:2], written / FULL, address.model)
+        write_onnx(network, prepared[:2], written / FULL, address.model)
         if int8:
-            _quantise(written / FULL, written / INT8)
+            quantise(written / FULL, written / INT8)
         with torch.no_grad():
             wanted = np.concatenate([network(torch.from_numpy(rows))[0].numpy() for rows in _batches(prepared)])
         checks = {name: _check(written / name, prepared, wanted) for name in ([FULL, INT8] if int8 else [FULL])}
@@ -160,8 +160,8 @@ def export_folder(
     return Exported(out, checks, milliseconds, address.version, gate)
 
 
-class _Exported(nn.Module):
-    """Prepared images `[N, H, W, C]` of one domain -> calibrated probabilities and features."""
+class Calibrated(nn.Module):
+    """A trained model as one network, for the images of one domain."""
 
     def __init__(self, classifier: TrainedClassifier, domain: str, temperature: float) -> None:
         super().__init__()
@@ -170,6 +170,7 @@ class _Exported(nn.Module):
         self.temperature = temperature
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Prepared images `[N, H, W, C]` -> calibrated probabilities `[N, K]` and features `[N, D]`."""
         pixels = images.permute(0, 3, 1, 2)
         domains = torch.full((pixels.shape[0],), self.place, dtype=torch.int64)
         found = self.classifier(pixels, domains)
@@ -188,7 +189,18 @@ def _prepared(predictor: Predictor, images: Sequence[Path]) -> NDArray[Any]:
     return np.stack(found)
 
 
-def _write(network: nn.Module, example: NDArray[Any], path: Path, model: str) -> None:
+def write_onnx(network: nn.Module, example: NDArray[Any], path: Path, model: str) -> None:
+    """Writes a network of prepared images as an ONNX file with outputs `probabilities` and `features`.
+
+    Args:
+        network: such as `Calibrated`, in evaluation mode.
+        example: images `[N, H, W, C]`; files take any number of images of this size.
+        path: of the new file.
+        model: its name in messages.
+
+    Raises:
+        StoreError: an operator of the network has no ONNX form.
+    """
     side = example.shape[1:3]
     for module in network.modules():
         if getattr(
@@ -213,7 +225,8 @@ def _write(network: nn.Module, example: NDArray[Any], path: Path, model: str) ->
         raise StoreError(f"{model}: its network cannot be written as ONNX: {str(error).splitlines()[0]}") from error
 
 
-def _quantise(full: Path, to: Path) -> None:
+def quantise(full: Path, to: Path) -> None:
+    """Writes an ONNX file with int8 weights in all but convolutions."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     level = logging.getLogger().level
