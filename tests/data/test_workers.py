@@ -17,12 +17,11 @@ from isthmus.data import workers
 from isthmus.data.workers import in_order
 
 CHILD = """
-import time
 from pathlib import Path
 from isthmus.data.workers import in_order
 from tests.data.test_workers import note_and_sleep
 if __name__ == "__main__":
-    list(in_order(note_and_sleep, [FOLDER] * 600, 2, 1))
+    list(in_order(note_and_sleep, [FOLDER] * 600, 2, 1, LONG))
 """
 
 NEEDED = """
@@ -71,7 +70,7 @@ def process(value: int) -> int:
 def note_and_sleep(folder: str) -> None:
     if is_worker():
         (Path(folder) / f"{os.getpid()}.worker").touch()
-    time.sleep(0.5)
+    time.sleep(600 if is_worker() else 0.5)
 
 
 def alive(pid: int) -> bool:
@@ -135,6 +134,12 @@ def test_the_calling_process_computes_until_a_worker_is_there() -> None:
     assert len(set(processes) - {os.getpid()}) == 2
 
 
+def test_long_items_are_all_computed_by_workers() -> None:
+    processes = list(in_order(process, range(2), 2, 1, long=True))
+
+    assert os.getpid() not in processes
+
+
 def test_a_killed_worker_is_reported_with_the_way_out() -> None:
     with pytest.raises(DataError, match=r"a worker process was killed.*'ingest\.workers: 1'"):
         list(in_order(die, range(500), 2))
@@ -142,7 +147,7 @@ def test_a_killed_worker_is_reported_with_the_way_out() -> None:
 
 def test_a_killed_worker_is_reported_with_the_setting_of_what_it_did() -> None:
     with pytest.raises(DataError, match=r"a worker process was killed.*'train\.workers: 1'"):
-        list(in_order(die, range(60), 2, worth=2, setting="train.workers"))
+        list(in_order(die, [0, 1], 2, long=True, setting="train.workers"))
 
 
 def test_a_worker_killed_while_another_starts_is_reported_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,20 +174,40 @@ def test_a_worker_that_the_system_cannot_start_is_reported_as_the_system_does(mo
         list(in_order(slowly, range(2000), 2))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_workers_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
-    script = tmp_path / "child.py"
-    script.write_text(CHILD.replace("FOLDER", repr(str(tmp_path))))
+def child_with_two_workers(folder: Path, long: bool) -> tuple[subprocess.Popen, list[int]]:
+    """Starts a process with two workers; returns it and their process ids."""
+    script = folder / "child.py"
+    script.write_text(CHILD.replace("FOLDER", repr(str(folder))).replace("LONG", str(long)))
     child = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     limit = time.monotonic() + 60
-    while len(seen := list(tmp_path.glob("*.worker"))) < 2 and time.monotonic() < limit:
+    while len(seen := list(folder.glob("*.worker"))) < 2 and time.monotonic() < limit:
         time.sleep(0.05)
+    assert len(seen) == 2
+    return child, [int(path.stem) for path in seen]
+
+
+def ended(pids: list[int]) -> bool:
+    limit = time.monotonic() + 30
+    while any(map(alive, pids)) and time.monotonic() < limit:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_workers_die_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    child, pids = child_with_two_workers(tmp_path, long=False)
 
     child.kill()
     child.wait()
 
-    pids = [int(p.stem) for p in seen]
-    assert len(pids) == 2
-    while any(map(alive, pids)) and time.monotonic() < limit:
-        time.sleep(0.05)
-    assert not any(map(alive, pids))
+    assert ended(pids)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_an_interrupt_does_not_wait_for_long_items(tmp_path: Path) -> None:
+    child, pids = child_with_two_workers(tmp_path, long=True)  # which would take minutes
+
+    child.send_signal(signal.SIGINT)
+
+    assert child.wait(30) != 0
+    assert ended(pids)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -117,15 +116,6 @@ def test_the_same_inputs_and_seeds_give_the_same_bytes(tmp_path: Path, mode: str
     assert hash_files([first]) == hash_files([second])
 
 
-class WaitsForWorkers(ThreadPoolExecutor):
-    """Has `in_order` hand over all items: its first worker is there before an item is computed in this process."""
-
-    def submit(self, *arguments: Any) -> Future:
-        future = super().submit(*arguments)
-        wait([future])
-        return future
-
-
 def test_seeds_that_train_side_by_side_give_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, handed = place(tmp_path, mode="full"), []
     document = yaml.safe_load(files.params.read_text())
@@ -136,7 +126,6 @@ def test_seeds_that_train_side_by_side_give_the_same_bytes(tmp_path: Path, monke
         return trained(files, "dann", tmp_path / str(workers)) / "seeds"
 
     alone = go(1)
-    monkeypatch.setattr("isthmus.data.workers.ThreadPoolExecutor", WaitsForWorkers)
     monkeypatch.setattr("isthmus.data.workers._submitted", lambda *given: handed.append(given) or _submitted(*given))
     together = go(2)
 

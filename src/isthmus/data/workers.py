@@ -26,7 +26,7 @@ def in_order(
     items: Sequence[T],
     workers: int,
     chunk: int = 16,
-    worth: int | None = None,
+    long: bool = False,
     setting: str = "ingest.workers",
 ) -> Iterator[R]:
     """Yields `function(item)` of each item in the items' order, computed by several processes.
@@ -40,7 +40,7 @@ def in_order(
         items: in order.
         workers: processes.
         chunk: items that a worker gets at once.
-        worth: number of items from which on processes are started; None: that of images.
+        long: each item takes so long that two of them are worth processes, and this one computes none.
         setting: of `params.yaml`, which says how many workers there are.
 
     Raises:
@@ -49,7 +49,7 @@ def in_order(
     if not engine.is_local():
         yield from engine.in_order(function, items, chunk)
         return
-    if workers == 1 or len(items) < (worth or _WORTH_A_POOL):
+    if workers == 1 or len(items) < (2 if long else _WORTH_A_POOL):
         yield from map(function, items)
         return
     # Not fork: the parent has threads (Arrow, BLAS), and a forked child can hang on a lock that one of them held.
@@ -63,7 +63,7 @@ def in_order(
     done = 0
     try:
         ready = starter.submit(lambda: pool.submit(int).result())
-        while done < len(items) and not ready.done():
+        while not long and done < len(items) and not ready.done():
             yield function(items[done])
             done += 1
         ready.result()
@@ -77,6 +77,10 @@ def in_order(
         raise DataError(
             f"a worker process was killed, probably out of memory. Set '{setting}: 1' or free some memory"
         ) from None
+    except BaseException:
+        for child in multiprocessing.active_children() if long else []:
+            child.terminate()  # else an interrupt of this process alone, or an error, would wait for what they compute
+        raise
     finally:
         starter.shutdown(wait=True)
         pool.shutdown(wait=True, cancel_futures=True)
