@@ -1,4 +1,4 @@
-"""What training costs beside its arithmetic: our loop against one written by hand, and against pytorch-adapt's hooks.
+"""What training costs beside its arithmetic: our loop against one by hand, pytorch-adapt's hooks and skada's networks.
 
 `python -m benchmarks.training [--write .]`
 
@@ -7,13 +7,15 @@ features of 384 numbers, with all that `train` does in them (validation each epo
 embeddings of all images, curves). *Full*: steps of 16 + 16 images of 98 pixels through a ViT-S/14 in bfloat16, without
 what ends an epoch; source_only sends as many source images. The loop by hand has the same network, loss and clipping,
 torch's AdamW as it stands (ours is fused), draws rows by `randint` and does nothing else. pytorch-adapt's hooks have
-its own losses and one optimiser a network. shot has a loop of its own and is left out; zscore and domain_randomisation
-are source_only with other inputs.
+its own losses and one optimiser a network; skada's networks have skorch's loop, their own losses and their own, smaller
+discriminators. shot has a loop of its own and is left out; zscore and domain_randomisation are source_only with other
+inputs.
 """
 
 import argparse
 import tempfile
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -24,6 +26,7 @@ import timm
 import torch
 from numpy.typing import NDArray
 from pytorch_adapt import hooks, models
+from skada import deep
 from torch import nn
 
 from benchmarks.performance import DOCUMENT, Row, by_turns, facts, goals, ratio
@@ -153,6 +156,32 @@ def by_pytorch_adapt(name: str, data: TrainingData, steps: int, size: int) -> No
         hook({**parts, **given, "src_domain": torch.zeros(size), "target_domain": torch.ones(size)})
 
 
+def by_skada(name: str, data: TrainingData, steps: int, size: int) -> None:
+    """Trains heads by skada's network of the same method."""
+    model = new_model(False)
+    options: dict[str, Any] = {
+        "module": nn.Sequential(OrderedDict(bottleneck=model.bottleneck, head=model.head)),
+        "layer_name": "bottleneck",
+        "optimizer": torch.optim.AdamW,
+        "optimizer__weight_decay": 0.01,
+        "lr": RATE,
+        "batch_size": size,  # of each domain
+        "max_epochs": steps * size // len(data.target_train),
+        "train_split": None,
+        "verbose": 0,
+    }
+    made = {SOURCE_ONLY: deep.SourceOnly, "mmd": deep.DAN, "coral": deep.DeepCoral, "mcc": deep.MCC}
+    if name == "dann":
+        network = deep.DANN(num_features=WIDTH, **options)
+    elif name == "cdan":
+        network = deep.CDAN(num_features=WIDTH, n_classes=CLASSES, **options)
+    else:
+        network = made[name](**options)
+    rows = np.concatenate([*data.source_train, data.target_train])
+    domains = np.where(data.domains[rows] == 0, 1, -2)  # negative: a target
+    network.fit(data.inputs.take(rows), np.where(domains > 0, data.labels[rows], -1), sample_domain=domains)
+
+
 def full_by_ours(name: str, data: TrainingData, size: int) -> float:
     """Trains an epoch of whole images; returns the seconds of its steps, without what ends the epoch."""
     with tempfile.TemporaryDirectory() as folder:
@@ -175,6 +204,7 @@ def heads(rounds: int, steps: int) -> str:
         runs[f"{name}, by hand"] = lambda name=name: by_hand(name, data, steps, 64)
         if name in theirs:
             runs[f"{name}, pytorch-adapt"] = lambda name=name: by_pytorch_adapt(name, data, steps, 64)
+        runs[f"{name}, skada"] = lambda name=name: by_skada(name, data, steps, 64)
     found = by_turns(runs, rounds)
     rows = []
     for name in HEADS:
@@ -183,6 +213,7 @@ def heads(rounds: int, steps: int) -> str:
         measured = f"{median(ours):.2f} s, by hand {median(hand):.2f} s"
         if name in theirs:
             measured += f", pytorch-adapt {median(found[f'{name}, pytorch-adapt']):.2f} s"
+        measured += f", skada {median(found[f'{name}, skada']):.2f} s"
         row = (f"{name} on features, {steps} steps, against a loop by hand", measured, f"at most {_BY_HAND}")
         rows.append(Row(*row, f"{against:.2f}", against <= _BY_HAND))
     return goals(rows)
@@ -218,7 +249,7 @@ def main() -> None:
     given = parser.parse_args()
     make_deterministic(1)
     tables = [heads(given.rounds, 200), full(max(3, given.rounds // 2), 4, 16)]
-    text = "\n\n".join([f"{facts('torch', 'timm', 'pytorch-adapt')} Processor time of one thread.", *tables])
+    text = "\n\n".join([f"{facts('torch', 'timm', 'pytorch-adapt', 'skada')} Processor time of one thread.", *tables])
     print(text)
     if given.write:
         write_section(given.write / DOCUMENT, "training", text)
