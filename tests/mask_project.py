@@ -102,7 +102,7 @@ def build_project(folder: Path, task: str = "segmentation", **scenario: object) 
         "methods": methods,
         "pairs": {"digits": {}},
     }
-    document["train"] |= {"seeds": [0, 1], "batch_size": 16}
+    document["train"] |= {"seeds": [0, 1], "batch_size": 16, "workers": 1}
     document["evaluate"] |= {"bootstrap": 100}
     (folder / "params.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
     return folder

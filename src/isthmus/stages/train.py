@@ -76,7 +76,7 @@ class TrainConfig(Config):
     keep: int = Field(4, ge=1, description="epochs that are stored, evenly spaced; the last is the candidate")
     threads: int = Field(1, ge=1, description="of the CPU, for each seed; one is fastest for frozen mode")
     workers: int = Field(
-        2, ge=1, le=64, description="processes that train seeds side by side, in full mode on a CPU; memory for each"
+        3, ge=1, le=64, description="processes that train seeds side by side on a CPU, in full mode and for cells"
     )
     device: DeviceName = "auto"
     processes: int = Field(
@@ -129,7 +129,8 @@ def run(
     work = checkpoints / key_of_run(facts, manifest, prepared, features, labels_train)
     same = Params.model_construct(**dict(params))  # of a class that another process finds: `load_params` made its own
     train = partial(_train_seed, same, method, data, prepared, features, work, devices)
-    side_by_side = params.model.mode == "full" and pick_device(params.train.device).type == "cpu"
+    takes_long = params.model.mode == "full" or data.cells > 1
+    side_by_side = takes_long and pick_device(params.train.device).type == "cpu"
     workers = params.train.workers if side_by_side else 1
     # torchrun has shared out the work already
     of_seeds = map if devices else partial(in_order, workers=workers, chunk=1, long=True, setting="train.workers")
