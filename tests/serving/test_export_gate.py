@@ -56,7 +56,7 @@ def test_an_int8_file_answers_the_targets_part_of_the_evaluation_set_and_passes(
 def test_an_int8_file_that_mixes_up_two_classes_is_refused_and_kept_with_the_reasons(scored, monkeypatch):
     project, address, _ = scored
     monkeypatch.chdir(project)
-    monkeypatch.setattr(export, "_quantise", _with_two_classes_exchanged)
+    monkeypatch.setattr(export, "quantise", _with_two_classes_exchanged)
 
     done = CliRunner().invoke(app, ["export", address, "--images", str(RAW / "line_b"), "--int8"])
 
