@@ -23,23 +23,26 @@ from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 pytestmark = [pytest.mark.slow, MLFLOW_ON_PANDAS_3, pytest.mark.timeout(900)]
 
 
-@pytest.fixture
-def scored(project: Path) -> tuple[Path, str, str]:
-    """A project whose published model was scored; the model's address and its id."""
+@pytest.fixture(scope="module")
+def scored(built: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A project whose published model was scored; the model's address and its id. Tests leave it as it is."""
+    project = Path(shutil.copytree(built, tmp_path_factory.mktemp("scored") / "project", symlinks=True))
     name_all_rules(project)
     found = publish(project, "demo")
     score(project, "demo")
     return project, f"{found.model}/{found.version}", found.model_id
 
 
-def test_an_int8_file_answers_the_targets_part_of_the_evaluation_set_and_passes(scored, monkeypatch):
+def test_an_int8_file_answers_the_targets_part_of_the_evaluation_set_and_passes(scored, tmp_path, monkeypatch):
     project, address, model_id = scored
     monkeypatch.chdir(project)
 
-    done = CliRunner().invoke(app, ["export", address, "--images", str(RAW / "line_b"), "--int8"])
+    done = CliRunner().invoke(
+        app, ["export", address, "--images", str(RAW / "line_b"), "--int8", "--out", str(tmp_path / "out")]
+    )
 
     assert done.exit_code == 0, done.output
-    (facts,) = read_json(next(project.glob("export/*/model.json")))["gate"].values()
+    (facts,) = read_json(tmp_path / "out" / "model.json")["gate"].values()
     assert facts["verdict"] == "yes"
     assert {r["rule"] for r in facts["reasons"]} == {
         "not_worse_than_champion", "per_class_floor", "calibration", "within_budget", "same_data",
@@ -49,28 +52,31 @@ def test_an_int8_file_answers_the_targets_part_of_the_evaluation_set_and_passes(
     images = int(next(r["text"] for r in facts["reasons"] if "evaluation set" in r["text"]).split(", ")[1].split()[0])
     assert 0 < images < len(target)
     assert facts["evidence"]["scored"] == sha256_file(folder / "evidence.json")
-    assert facts["evidence"]["model.int8.onnx"] == sha256_file(next(project.glob("export/*/model.int8.onnx")))
+    assert facts["evidence"]["model.int8.onnx"] == sha256_file(tmp_path / "out" / "model.int8.onnx")
     assert f"model.int8.onnx as candidate against version {address[-1]}: yes" in done.output
 
 
-def test_an_int8_file_that_mixes_up_two_classes_is_refused_and_kept_with_the_reasons(scored, monkeypatch):
+def test_an_int8_file_that_mixes_up_two_classes_is_refused_and_kept_with_the_reasons(scored, tmp_path, monkeypatch):
     project, address, _ = scored
     monkeypatch.chdir(project)
     monkeypatch.setattr(export, "quantise", _with_two_classes_exchanged)
 
-    done = CliRunner().invoke(app, ["export", address, "--images", str(RAW / "line_b"), "--int8"])
+    done = CliRunner().invoke(
+        app, ["export", address, "--images", str(RAW / "line_b"), "--int8", "--out", str(tmp_path / "out")]
+    )
 
     assert done.exit_code == 3, done.output
-    (facts,) = read_json(next(project.glob("export/*/model.json")))["gate"].values()
+    (facts,) = read_json(tmp_path / "out" / "model.json")["gate"].values()
     assert facts["verdict"] == "no"
     refused = {reason["rule"] for reason in facts["reasons"] if reason["verdict"] == "refuse"}
     assert {"not_worse_than_champion", "per_class_floor"} <= refused
-    assert next(project.glob("export/*/model.int8.onnx")).is_file()
+    assert (tmp_path / "out" / "model.int8.onnx").is_file()
     assert "the whole interval lies below zero" in done.output
 
 
 def test_without_answers_of_the_model_on_the_set_of_now_a_person_must_decide(scored, tmp_path):
     project, address, model_id = scored
+    project = Path(shutil.copytree(project, tmp_path / "project", symlinks=True))
     name, version = address.split("/")
     other = judge_exported(project, Address(name, "7", "m-other"), None, tmp_path)
     assert other.exit_status == 4
