@@ -21,9 +21,14 @@ from sklearn.preprocessing import StandardScaler
 
 from benchmarks.sections import table, write_section
 from isthmus.core.device import make_deterministic
-from isthmus.data.manifest import INDEX, MANIFEST, read_table
-from isthmus.data.masks import cell_shares
-from isthmus.data.shards import open_shard
+from isthmus.core.files import read_json
+from isthmus.data.manifest import INDEX, read_table
+from isthmus.data.masks import IGNORED, cell_shares
+from isthmus.data.shards import Rows
+from isthmus.evaluation.masks import TrueMasks
+from isthmus.evaluation.scoring.masks import class_iou, confusions
+from isthmus.evaluation.selection.choice import SOURCE_ONLY
+from isthmus.evaluation.trained import read_samples
 from isthmus.models.backbones import timm
 from isthmus.models.tokens import tokens
 
@@ -44,24 +49,21 @@ class Prepared:
     """The images and masks that a scenario's stages left."""
 
     def __init__(self, out: Path, cache: Path) -> None:
-        self._out = out
-        index = read_table(out / "prepared" / "index.parquet", INDEX)
-        manifest = read_table(out / "manifest.parquet", MANIFEST).set_index("image_id")
-        self._index = index.assign(split=manifest.loc[index["image_id"], "split"].to_numpy())
-        self.target = {path.stem for path in (out / "masks_target").glob("*.npy")}
-        side = open_shard(out / "prepared" / "shards" / f"{min(self.target)}.npy").shape[1]
+        self._samples = read_samples(out / "manifest.parquet", out / "prepared")
+        self._images = Rows(out / "prepared" / "shards", read_table(out / "prepared" / "index.parquet", INDEX))
+        self._masks = TrueMasks(out / "prepared", out / "masks_target")
+        self._domains = read_json(out / "train" / SOURCE_ONLY / "run.json")["domains"]  # the target is the last
+        side = self._masks.side
         backbone = timm.Config(architecture="vit_small_patch14_dinov2", weights="auto").build(3, side, cache)
         self._network = backbone.network.eval()
         self._mean, self._std = (torch.tensor(each).view(3, 1, 1) for each in (backbone.mean, backbone.std))
 
     def split(self, target: bool, name: str) -> Split:
         """Returns up to MOST images of a split of the target, or of the source."""
-        rows = self._index[(self._index["shard"].isin(self.target) == target) & (self._index["split"] == name)][:MOST]
-        folder = self._out / "masks_target" if target else self._out / "prepared" / "masks"
-        places = list(zip(rows["shard"], rows["row"], strict=True))
-        images = np.stack([open_shard(self._out / "prepared" / "shards" / f"{s}.npy")[row] for s, row in places])
-        masks = np.stack([open_shard(folder / f"{s}.npy")[row] for s, row in places])
-        found, grid = self._tokens(images)
+        domains = self._domains[-1:] if target else self._domains[:-1]
+        rows = self._samples.rows(domains, name)[:MOST]
+        masks = self._masks.take(rows)
+        found, grid = self._tokens(self._images.take(rows))
         shares, scored = cell_shares(masks, *grid, 2)
         return Split(found, shares[..., 1].reshape(-1), scored.reshape(-1) > 0, masks)
 
@@ -84,16 +86,15 @@ def intersection_over_union(predicted: NDArray[np.bool_], test: Split, least: fl
         test: what is true.
         least: share of a cell above which it is of the second class.
     """
-    cells = _iou(predicted[test.scored], test.share[test.scored] > least)
+    cells = np.where(test.scored, test.share > least, IGNORED).astype(np.uint8)
     side = round((len(predicted) / len(test.masks)) ** 0.5)
     place = np.arange(test.masks.shape[1]) * side // test.masks.shape[1]
-    pixels = predicted.reshape(-1, side, side)[:, place][:, :, place]
-    scored = test.masks < 2
-    return cells, _iou(pixels[scored], test.masks[scored] == 1)
+    answers = predicted.astype(np.uint8).reshape(-1, side, side)
+    return _foreground(answers, cells.reshape(answers.shape)), _foreground(answers[:, place][:, :, place], test.masks)
 
 
-def _iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    return float((one & other).sum() / max(1, (one | other).sum()))
+def _foreground(predicted: NDArray[np.uint8], truth: NDArray[np.uint8]) -> float:
+    return float(class_iou(confusions(predicted, truth, 2).sum(axis=0))[1])
 
 
 def probed(out: Path, cache: Path) -> list[tuple[str, ...]]:

@@ -32,10 +32,10 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
-def training_precision(asked: str, device: torch.device) -> str:
-    """Returns the precision of training for a name: `auto` is `bf16` where the device has instructions, else `none`."""
-    if asked != "auto":
-        return asked
+def training_precision(setting: str, device: torch.device) -> str:
+    """Returns the precision of training; `auto` is `bf16` where the device has instructions, else `none`."""
+    if setting != "auto":
+        return setting
     return "bf16" if has_bfloat16(device) else "none"
 
 

@@ -133,8 +133,8 @@ def run(
     side_by_side = takes_long and pick_device(params.train.device).type == "cpu"
     workers = params.train.workers if side_by_side else 1
     # torchrun has shared out the work already
-    of_seeds = map if devices else partial(in_order, workers=workers, chunk=1, long=True, setting="train.workers")
-    shares = of_seeds(train, facts["seeds"])
+    of_seeds = partial(in_order, workers=workers, chunk=1, long=True, setting="train.workers")
+    shares = of_seeds(train, facts["seeds"]) if devices is None else map(train, facts["seeds"])
     facts["trained_share"] = [round(share, 4) for share in shares][-1]
     if devices is not None and not devices.leads:
         return  # one process writes
