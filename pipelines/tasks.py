@@ -46,7 +46,8 @@ def state_of(call: Callable[[], Any]) -> State[Any]:
     except IsthmusError as error:
         if error.exit_status in CLOSED:
             return Completed(name=CLOSED[error.exit_status], message=str(error))
-        return Failed(message=str(error).partition("\n")[0], data=error)
+        name = "Mistake" if error.exit_status == 2 else "Failed"
+        return Failed(name=name, message=str(error).partition("\n")[0], data=error)
     except Exception as error:
         told = in_our_words(error, "flow", ["data/raw"])
         return Failed(message=str(told).partition("\n")[0], data=told)

@@ -25,7 +25,7 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from isthmus.core.errors import IsthmusError
+from isthmus.core.errors import ConfigError, IsthmusError
 from isthmus.core.names import read_params
 from isthmus.core.params.params_copy import NAME, VARIABLE
 from isthmus.data.scenario_names import scenario_names
@@ -53,35 +53,46 @@ class RunError(IsthmusError):
 
 @dataclass(frozen=True)
 class Look:
-    """What a run looks at before its first stage; each comes with `result()`.
+    """What a run looks at before its first stage.
 
     Attributes:
         params: what `params.yaml` held.
-        check: exit status and lines of `isthmus check`; None: not wanted.
         graph: what was cleared of killed processes, and the stages, of `read_graph`.
     """
 
     params: bytes
-    check: Future[tuple[int | None, list[str]]] | None
     graph: Future[tuple[list[str], list[StageNode]]]
 
 
 def look(scenarios: Sequence[str], check: bool) -> Look:
-    """Starts the check and reads the graph, beside what comes next."""
-    checking = [sys.executable, "-m", "isthmus.cli", "check", *scenarios]
-    pool = ThreadPoolExecutor(max_workers=2)
+    """Reads the graph and checks what is to run, beside what comes next."""
+    pool = ThreadPoolExecutor(max_workers=1)
     params = (Path.cwd() / NAME).read_bytes()
     try:
-        checked = pool.submit(run_command, Path.cwd(), checking, lambda line: None) if check else None
-        return Look(params, checked, pool.submit(_graph, Path.cwd(), scenarios))
+        return Look(params, pool.submit(_graph, Path.cwd(), scenarios, check))
     finally:
         pool.shutdown(wait=False)
 
 
-def _graph(project: Path, scenarios: Sequence[str]) -> tuple[list[str], list[StageNode]]:
+def _graph(project: Path, scenarios: Sequence[str], check: bool) -> tuple[list[str], list[StageNode]]:
     # first: dvc refuses to read the graph at all beside a half-written file of a killed one
     cleared = clear_leftovers(project)
-    return cleared, read_graph(project, [f"report@{name}" for name in scenarios])
+    try:
+        nodes = read_graph(project, [f"report@{name}" for name in scenarios])
+    except ConfigError:
+        if check:
+            _check(project, scenarios)  # finds more mistakes than DVC's first
+        raise
+    if check and any(node.status == "changed" for node in nodes):
+        _check(project, scenarios)
+    return cleared, nodes
+
+
+def _check(project: Path, scenarios: Sequence[str]) -> None:
+    command = [sys.executable, "-m", "isthmus.cli", "check", *scenarios]
+    status, lines = run_command(project, command, lambda line: None)
+    if status != 0:
+        raise (ConfigError if status == 2 else RunError)("\n".join(lines).removeprefix("error: "))
 
 
 @flow(name="transfer", persist_result=False, task_runner=_THREADS)
@@ -94,7 +105,7 @@ def transfer(
         scenarios: names under `scenarios:` in params.yaml; none: all of them.
         publish: feed the tracking store afterwards.
         timeout: longest time for one stage [s].
-        check: check params.yaml and the raw data first; False: run the graph as it stands.
+        check: check params.yaml and the raw data first where a stage is to run; False: run the graph as it stands.
     """
     return _state(scenarios, publish, timeout, check, _LOOKED.get())
 
@@ -113,10 +124,6 @@ def _transfer(scenarios: list[str], publish: bool, timeout: float | None, check:
         extra = {VARIABLE: str(copy)}
         if seen is None or seen.params != copy.read_bytes():
             seen = look(scenarios, check)
-        if seen.check is not None:
-            status, lines = seen.check.result()
-            if status != 0:
-                return _ended("Mistake" if status == 2 else "Failed", "\n".join(lines).removeprefix("error: "))
         cleared, nodes = seen.graph.result()
         for line in cleared:
             get_run_logger().info(f"cleared: {line}")
@@ -196,7 +203,7 @@ def main(names: Sequence[str], publish: bool, check: bool, timeout: float | None
     Args:
         names: scenarios; none: all.
         publish: to MLflow afterwards.
-        check: look at params.yaml and the raw data first.
+        check: check params.yaml and the raw data first where a stage is to run.
         timeout: longest time for one stage [s]; None: no limit.
         terminal: what a person sees of it.
     """

@@ -179,7 +179,7 @@ def run(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="print warnings and errors alone")] = False,
     check_first: Annotated[
-        bool, typer.Option("--check/--no-check", help="check params.yaml and the raw data first")
+        bool, typer.Option("--check/--no-check", help="check params.yaml and the raw data first, if a stage is to run")
     ] = True,
     timeout: Annotated[
         Optional[float],  # noqa: UP045
@@ -332,9 +332,15 @@ def publish(
     as_json: AsJson = False,
 ) -> None:
     """Logs the results to MLflow and registers the chosen model as candidate; idempotent."""
-    from isthmus.registry.publish.publish import publish as run_publish
+    from concurrent.futures import ThreadPoolExecutor
 
-    done = run_publish(_project(versioned=True), scenario, flow_run_id)
+    from isthmus.registry.lineage.lineage import read_lineage
+
+    project = _project(versioned=True)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_lineage, project, scenario)  # beside the import of MLflow; each takes two seconds
+        from isthmus.registry.publish.publish import publish_lineage
+    done = publish_lineage(reading.result(), flow_run_id)
     if note:
         write_text(_given(note), done.note())
     _show("\n".join(done.places()), done.as_json(), as_json)

