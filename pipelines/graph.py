@@ -1,25 +1,27 @@
 """Reads DVC's graph: which stages lead to a target, in which order, and which are unchanged.
 
-The only file that touches dvc's Python API. It only reads: stages run in child processes (`runner.py`), since
-reproducing inside threads of one process is not safe.
+    python -P -m pipelines.graph report@steel ...
+
+prints the stages of the current folder's project as JSON, for a process that does not import DVC. The only file that
+touches dvc's Python API. It only reads: stages run in child processes (`runner.py`), since reproducing inside threads
+of one process is not safe.
 """
 
+import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-import networkx
-from dvc.exceptions import DvcException, NotDvcRepoError
-from dvc.repo import Repo
-from dvc.scm import SCMError
-from dvc.stage.exceptions import StageNotFound
-from dvc.utils.serialize import ParseError
+from typing import TYPE_CHECKING, Any, Literal
 
 from isthmus.core.errors import ConfigError
+from isthmus.core.process.failures import one_message
 from isthmus.core.project import no_repository
 from isthmus.data.add.register import hidden_pointer
+
+if TYPE_CHECKING:
+    from dvc.repo import Repo
 
 _TRIES, _SECONDS_BETWEEN_TRIES = 5, 0.3
 
@@ -47,6 +49,11 @@ def read_graph(project: Path, targets: Sequence[str]) -> list[StageNode]:
     Raises:
         ConfigError: there is no such stage, no DVC project, or `dvc.yaml` cannot be read.
     """
+    from dvc.exceptions import DvcException, NotDvcRepoError
+    from dvc.scm import SCMError
+    from dvc.stage.exceptions import StageNotFound
+    from dvc.utils.serialize import ParseError
+
     for tried in range(_TRIES):
         try:
             return _read(project, targets)
@@ -68,6 +75,8 @@ def read_graph(project: Path, targets: Sequence[str]) -> list[StageNode]:
 
 
 def _read(project: Path, targets: Sequence[str]) -> list[StageNode]:
+    from dvc.repo import Repo
+
     with Repo(str(project), _wait_for_lock=True) as repo:
         found = {str(stage.path) for stage in repo.index.stages}
         for pointer in sorted((project / "data" / "raw").glob("*.dvc")):
@@ -87,7 +96,9 @@ def _read(project: Path, targets: Sequence[str]) -> list[StageNode]:
     return list(nodes.values())
 
 
-def _in_order(repo: Repo, targets: Sequence[str]) -> Iterator[Any]:
+def _in_order(repo: "Repo", targets: Sequence[str]) -> Iterator[Any]:
+    import networkx
+
     graph = repo.index.graph
     seen: set[Any] = set()
     for target in targets:
@@ -98,15 +109,36 @@ def _in_order(repo: Repo, targets: Sequence[str]) -> Iterator[Any]:
                     yield stage
 
 
-def _place(repo: Repo, target: str) -> str:
+def _place(repo: "Repo", target: str) -> str:
     """With the file named, since dvc looks for a bare name in the current folder, which may hold another project."""
     return str(Path(repo.root_dir) / (target if target.endswith(".dvc") else f"dvc.yaml:{target}"))
 
 
-def _address(repo: Repo, stage: Any) -> str:
+def _address(repo: "Repo", stage: Any) -> str:
     """dvc's own `addressing` is relative to the current folder; this one always to the project."""
     place = Path(stage.path).relative_to(repo.root_dir).as_posix()
     name = getattr(stage, "name", None)
     if name is None:
         return place
     return name if place == "dvc.yaml" else f"{place}:{name}"
+
+
+def as_json(nodes: Sequence[StageNode]) -> str:
+    """Returns stages as a line of text, for `from_json`."""
+    return json.dumps([asdict(node) for node in nodes])
+
+
+def from_json(lines: Sequence[str]) -> list[StageNode]:
+    """Returns the stages of the output of a process that printed `as_json`, among warnings perhaps.
+
+    >>> nodes = [StageNode("ingest@steel", (), "cached"), StageNode("prepare@steel", ("ingest@steel",), "changed")]
+    >>> from_json(["a warning", as_json(nodes), "another"]) == nodes
+    True
+    """
+    found = next(line for line in reversed(lines) if line.startswith("["))
+    return [StageNode(one["address"], tuple(one["dependencies"]), one["status"]) for one in json.loads(found)]
+
+
+if __name__ == "__main__":
+    with one_message("graph"):
+        print(as_json(read_graph(Path.cwd(), sys.argv[1:])))

@@ -30,7 +30,7 @@ from isthmus.core.names import read_params
 from isthmus.core.params.params_copy import NAME, VARIABLE
 from isthmus.data.scenario_names import scenario_names
 from pipelines.brief import show_briefly
-from pipelines.graph import StageNode, read_graph
+from pipelines.graph import StageNode, from_json
 from pipelines.leftovers import clear_leftovers
 from pipelines.progress import Progress
 from pipelines.runner import Outcome, end_commands, run_command
@@ -38,6 +38,7 @@ from pipelines.running import check_free, running
 from pipelines.task_runner import task_runner
 from pipelines.tasks import StageFailedError, error_of, last_words, publish_results, stage, state_of
 
+_CHECK = ("isthmus.cli", "check")
 Terminal = Literal["everything", "stages", "warnings"]
 AT_ONCE = 2  # stages side by side; each uses one thread, and two such runs beat one with two threads
 _THREADS: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=AT_ONCE)
@@ -78,21 +79,22 @@ def _graph(project: Path, scenarios: Sequence[str], check: bool) -> tuple[list[s
     # first: dvc refuses to read the graph at all beside a half-written file of a killed one
     cleared = clear_leftovers(project)
     try:
-        nodes = read_graph(project, [f"report@{name}" for name in scenarios])
+        nodes = from_json(_child(project, "pipelines.graph", *(f"report@{name}" for name in scenarios)))
     except ConfigError:
         if check:
-            _check(project, scenarios)  # finds more mistakes than DVC's first
+            _child(project, *_CHECK, *scenarios)  # finds more mistakes than DVC's first
         raise
     if check and any(node.status == "changed" for node in nodes):
-        _check(project, scenarios)
+        _child(project, *_CHECK, *scenarios)
     return cleared, nodes
 
 
-def _check(project: Path, scenarios: Sequence[str]) -> None:
-    command = [sys.executable, "-m", "isthmus.cli", "check", *scenarios]
-    status, lines = run_command(project, command, lambda line: None)
+def _child(project: Path, module: str, *arguments: str) -> list[str]:
+    # a process of its own: imports in a thread here would hold up the start of Prefect's client
+    status, lines = run_command(project, [sys.executable, "-P", "-m", module, *arguments], lambda line: None)
     if status != 0:
         raise (ConfigError if status == 2 else RunError)("\n".join(lines).removeprefix("error: "))
+    return lines
 
 
 @flow(name="transfer", persist_result=False, task_runner=_THREADS)
