@@ -37,9 +37,9 @@ class Slow:
     _KEY = "isthmus/slow"
 
     def __init__(self, config: pytest.Config) -> None:
-        self._config = config
         self._records = "slow" not in config.option.markexpr and not hasattr(config, "workerinput")
-        self._last: list[str] = config.cache.get(self._KEY, []) if config.cache is not None else []
+        self._cache = getattr(config, "cache", None)  # none with `-p no:cacheprovider`
+        self._last: list[str] = self._cache.get(self._KEY, []) if self._cache else []
         self._found: dict[str, bool] = {}
 
     def __contains__(self, item: pytest.Item) -> bool:
@@ -54,9 +54,9 @@ class Slow:
 
     def pytest_sessionfinish(self) -> None:
         """Keeps what was noted, and of tests that did not run what was noted before."""
-        if self._records and self._config.cache is not None:
+        if self._records and self._cache:
             kept = [name for name in self._last if name not in self._found]
-            self._config.cache.set(self._KEY, sorted([*kept, *(name for name, slow in self._found.items() if slow)]))
+            self._cache.set(self._KEY, sorted([*kept, *(name for name, slow in self._found.items() if slow)]))
 
 
 @pytest.hookimpl(trylast=True)  # after pytest's cache
