@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from isthmus.core.errors import ConfigError
 from tests.pipelines.tiny_project import REPOSITORY, locks_in, processes_in, runs, wait_until, write_project
 
 TRANSFER = [sys.executable, "-m", "isthmus.cli", "run"]
@@ -98,13 +99,25 @@ def test_an_unknown_scenario_is_one_message_and_status_2(tmp_path: Path, prefect
     )
 
 
-@pytest.mark.parametrize("dvc_yaml", ["whole", "broken"])
+def test_a_graph_that_dvc_cannot_read_is_reported_with_every_other_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipelines.transfer import look  # Prefect takes a second, which collecting need not
+
+    monkeypatch.chdir(write_project(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    Path("dvc.yaml").write_text("stages: {report: {}}\n")
+
+    with pytest.raises(ConfigError, match="params.yaml: section"):
+        look(["tiny"], check=True).graph.result()
+    with pytest.raises(ConfigError, match="dvc.yaml"):
+        look(["tiny"], check=False).graph.result()
+
+
 def test_the_check_comes_first_and_stops_the_flow_with_its_own_message(
-    dvc_yaml: str, tmp_path: Path, prefect_home: Path, prefect_api: str
+    tmp_path: Path, prefect_home: Path, prefect_api: str
 ) -> None:
     project = write_project(tmp_path)
-    if dvc_yaml == "broken":
-        (project / "dvc.yaml").write_text("stages: {report: {}}\n")
 
     done = run(project, prefect_home, "tiny", "--no-publish", PREFECT_API_URL=prefect_api)
 
