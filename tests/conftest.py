@@ -33,7 +33,7 @@ class Slow:
     in a process pays for the imports of the others.
     """
 
-    LIMIT = 0.3  # [s]
+    LIMIT = 0.1  # [s]
     _KEY = "isthmus/slow"
 
     def __init__(self, config: pytest.Config) -> None:
