@@ -154,6 +154,7 @@ def _check_sample(raw: Path, scenario: Scenario, seen: Scanned, domain: str, key
     If none can, the run cannot go on; if no mask of the target can be used, nothing can be evaluated.
     """
     files = [found for found in seen.found if found.domain == domain]
+    files = [found for found in files if found.mask is not None] or files  # a target may be answered in part
     sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
     reasons: list[str] = []
     without: list[str] = []

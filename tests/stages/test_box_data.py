@@ -114,6 +114,20 @@ def test_boxes_of_every_form_lie_beside_the_shards_and_those_of_the_target_apart
     assert not (out / "prepared" / "masks").exists()
 
 
+@pytest.mark.parametrize("form", ["coco", "voc", "yolo"])
+def test_capital_suffixes_and_accents_that_are_written_apart_change_nothing(form: str, tmp_path: Path) -> None:
+    raw = write(tmp_path / "raw", form)
+    for path in sorted(raw.rglob("*.json" if form == "coco" else "*.*")):
+        start = "" if form == "coco" else "e\u0301"
+        path.rename(path.with_name(f"{start}{path.stem}{path.suffix.upper()}"))
+    (raw / "one").rename(raw / "e\u0301in")
+
+    out = both(raw, tmp_path / "out", boxed(source=["\u00e9in"]))
+
+    assert sorted(found(out, "masks_target").values()) == sorted(expected("two").values())
+    assert reasons(out) == {}
+
+
 def test_without_target_labels_the_targets_boxes_are_not_looked_at(tmp_path: Path) -> None:
     raw = write(tmp_path / "raw")
     (raw / "two" / "boxes.json").write_text("no JSON")

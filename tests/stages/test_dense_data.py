@@ -456,3 +456,29 @@ def test_check_refuses_a_domain_of_whose_masks_none_can_be_used(raw: Path) -> No
         _check_sample(raw, scenario, seen, "one", None, Bounds())
     with pytest.raises(DataError, match=r"'two': none of 3 masks that were tried can be used: .*'target_labels: none'"):
         _check_sample(raw, scenario, seen, "two", None, Bounds())
+
+
+def test_check_takes_a_target_of_which_a_few_images_have_masks(raw: Path) -> None:
+    for path in sorted((raw / "two" / "masks").iterdir())[2:]:
+        path.unlink()
+    scenario = dense()
+
+    _check_sample(raw, scenario, scan(raw, scenario), "two", None, Bounds())
+    for path in (raw / "two" / "masks").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="none of 3 masks that were tried can be used"):
+        _check_sample(raw, scenario, scan(raw, scenario), "two", None, Bounds())
+
+
+def test_a_mask_may_be_called_like_its_image_and_mask(raw: Path, tmp_path: Path) -> None:
+    plain = both(raw, tmp_path / "plain")
+    for domain in ("one", "two"):
+        for path in sorted((raw / domain / "masks").iterdir()):
+            path.rename(path.with_name(f"{path.stem}_mask.png"))
+
+    named = both(raw, tmp_path / "named")
+
+    assert reasons(named) == {}
+    assert (named / "manifest.parquet").read_bytes() == (plain / "manifest.parquet").read_bytes()
+    for shard in (plain / "masks_target").glob("*.npy"):
+        assert (named / "masks_target" / shard.name).read_bytes() == shard.read_bytes()

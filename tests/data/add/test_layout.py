@@ -209,6 +209,17 @@ def test_validation_images_of_a_target_test_where_no_others_do(tmp_path: Path) -
     assert "splits as given: test 2, train 2" in text(two)
 
 
+@pytest.mark.parametrize("split", ["train", "val", "TEST"])
+def test_a_split_without_another_is_a_folder_like_any_other(split: str, tmp_path: Path) -> None:
+    made = plan(
+        source(tmp_path, *images(f"{split}/crack", f"{split}/good")), put(tmp_path / "new", images(f"{split}/good"))
+    )
+
+    assert made.section["classes"] == ["crack", "good"]
+    assert not made.table and f"{split}: the only split, so 'ingest' divides its images" in text(made)
+    assert "splits as given" not in text(made)
+
+
 def test_a_class_that_is_called_train_stays_one(tmp_path: Path) -> None:
     made = plan(source(tmp_path, *images("train", "car", "bus")), target(tmp_path))
 

@@ -9,6 +9,7 @@ from isthmus.core.errors import DataError
 from isthmus.data.audit.summary import Bad
 from isthmus.data.ingest.scan import find_images, image_id, read_image_facts, scan
 from isthmus.data.ingest.table import Found
+from tests.dense_folders import dense, write_dense
 from tests.raw_folders import CLASSES, scenario, write_raw
 
 
@@ -130,6 +131,17 @@ def test_a_domain_of_one_image_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(DataError, match=r"domain 'line_b', named by 'target' .*: 1 images \(0 refused\)\. At least 2"):
         find_images(raw, scenario())
+
+
+def test_a_domain_whose_images_are_all_refused_is_told_why(tmp_path: Path) -> None:
+    raw = write_dense(tmp_path / "raw", each=3)
+    for path in (raw / "one" / "masks").iterdir():
+        path.rename(path.with_name(f"mask of {path.name}"))
+
+    with pytest.raises(
+        DataError, match=r"domain 'one', .*: 0 images \(6 refused, most because: no file of its name lies in 'masks'\)"
+    ):
+        find_images(raw, dense())
 
 
 def test_a_group_that_no_file_name_holds_is_refused(tmp_path: Path) -> None:

@@ -197,8 +197,10 @@ def _unwrapped(folder: Path, walked: Walked, known: set[str]) -> tuple[list[_Ste
         names = {s.rest[0] for s in steps}
         splits = {name for name in names if name.casefold() in SPLITS and not _match(readable(name), list(known))}
         if splits == names and steps[0].split is None:
-            notes.append(f"{_few(sorted(names))}: splits, used as given")
-            steps = [_Step(s.path, SPLITS[s.rest[0].casefold()], s.rest[1:]) for s in steps]
+            several = len({SPLITS[name.casefold()] for name in names}) > 1
+            how = "splits, used as given" if several else "the only split, so 'ingest' divides its images"
+            notes.append(f"{_few(sorted(names))}: {how}")
+            steps = [_Step(s.path, SPLITS[s.rest[0].casefold()] if several else None, s.rest[1:]) for s in steps]
             continue
         _ask_about_splits(folder, steps, splits)
         only = readable(next(iter(names)))

@@ -17,7 +17,7 @@ from isthmus.data.boxes import BoxConfig, Marked, as_text, box_counts, cut
 from isthmus.data.formats.box_files import CLASSES, read_boxes, read_coco
 from isthmus.data.image import Box, Image
 from isthmus.data.ingest.walk import refusal
-from isthmus.data.names import is_text, shown_name
+from isthmus.data.names import is_text, nfc, shown_name
 
 IMAGES = "images"
 TABLE_BOXES = "annotations.json"
@@ -35,17 +35,17 @@ class Boxed(NamedTuple):
     without: str = ""
 
 
-def boxed(raw: Path, domain: str, files: Sequence[str], target: bool, read: bool) -> tuple[list[Boxed], list[Bad]]:
+def boxed(folder: Path, domain: str, files: Sequence[str], target: bool, read: bool) -> tuple[list[Boxed], list[Bad]]:
     """Returns the images of a domain with the file of their boxes, and the files that cannot be used.
 
     Args:
-        raw: the folder that paths are relative to.
-        domain: its folder.
+        folder: of the domain; paths are relative to the one above it.
+        domain: its name.
         files: images below the raw folder, `<domain>/images/...`.
         target: whether it is the target, whose images are used without boxes too.
         read: whether boxes are read at all.
     """
-    there = _annotations(raw, domain) if read else {}
+    there = _annotations(folder) if read else {}
     found: list[Boxed] = []
     bad: list[Bad] = []
     used: set[str] = set()
@@ -55,7 +55,7 @@ def boxed(raw: Path, domain: str, files: Sequence[str], target: bool, read: bool
             bad.append(Bad(path, domain, f"lies outside of {domain}/{IMAGES}/, where the images of this task lie"))
             continue
         inside = "/".join(parts[2:])
-        names = [*there.get("", []), *there.get(str(PurePosixPath(inside).with_suffix("")), [])]
+        names = [*there.get("", []), *there.get(nfc(str(PurePosixPath(inside).with_suffix(""))), [])]
         used.update(names)
         why = "" if len(names) == 1 or not read else _why(names)
         if why and not target:
@@ -92,18 +92,18 @@ def coco_faults(raw: Path, name: str, domain: str, images: Sequence[str], kind: 
     return [Bad(name, domain, reason) for reason in reasons]
 
 
-def _annotations(raw: Path, domain: str) -> dict[str, list[str]]:
+def _annotations(folder: Path) -> dict[str, list[str]]:
     """Returns name of an image without suffix -> files with its boxes; "": of all images."""
     found: dict[str, list[str]] = {}
-    folder = raw / domain
-    for path in sorted(folder.glob("*.json")):
-        if not path.name.startswith(".") and is_text(path.name):
-            found.setdefault("", []).append(f"{domain}/{path.name}")
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() == ".json" and not path.name.startswith(".") and is_text(path.name):
+            found.setdefault("", []).append(f"{folder.name}/{path.name}")
     for name, suffix in _FOLDERS.items():
-        for path in sorted((folder / name).rglob(f"*{suffix}")):
+        for path in sorted((folder / name).rglob("*.*")):
             inside = path.relative_to(folder / name).as_posix()
-            if is_text(inside) and path.name != CLASSES:
-                found.setdefault(inside.removesuffix(suffix), []).append(f"{domain}/{name}/{inside}")
+            if path.suffix.lower() == suffix and is_text(inside) and path.name != CLASSES:
+                image = nfc(inside[: -len(suffix)])
+                found.setdefault(image, []).append(f"{folder.name}/{name}/{inside}")
     return found
 
 

@@ -1,17 +1,20 @@
 """Folders of a task whose answers lie beside the images: images, masks and, for change, the later images.
 
 `<domain>/images/NAME` with `<domain>/masks/NAME`, or `<domain>/a/NAME` and `<domain>/b/NAME` with
-`<domain>/masks/NAME`: files belong together by their path below these folders, less the suffix.
+`<domain>/masks/NAME`: files belong together by their path below these folders, less the suffix. A mask may be called
+`NAME_mask`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from isthmus.data.audit.summary import Bad
+from isthmus.data.names import nfc
 from isthmus.data.tasks import AnnotationConfig
 
 MASKS = "masks"
+_MASK = "_mask"  # at the end of a mask's name
 
 
 class Paired(NamedTuple):
@@ -47,7 +50,8 @@ def paired(
             allowed = ", ".join(f"{domain}/{name}/" for name in by_folder if name)
             bad.append(Bad(path, domain, f"lies in none of the folders of this task. Allowed: {allowed}"))
             continue
-        by_folder[parts[1]].setdefault("/".join([*parts[2:-1], _stem(parts[-1])]), []).append(path)
+        by_folder[parts[1]].setdefault(nfc("/".join([*parts[2:-1], _stem(parts[-1])])), []).append(path)
+    by_folder[MASKS] = _by_image(by_folder[MASKS], by_folder[first])
     found: list[Paired] = []
     for stem, paths in by_folder[first].items():
         mask, no_mask = _one(by_folder[MASKS].get(stem, []), MASKS) if read else (None, "")
@@ -61,6 +65,15 @@ def paired(
         for stem in by_folder[folder].keys() - by_folder[first].keys():
             bad += [Bad(path, domain, f"no image of its name lies in '{first}'") for path in by_folder[folder][stem]]
     return found, bad
+
+
+def _by_image(masks: dict[str, list[str]], images: Container[str]) -> dict[str, list[str]]:
+    """Returns the masks by the image that they belong to: `NAME_mask` to NAME, where no image is called NAME_mask."""
+    found: dict[str, list[str]] = {}
+    for stem, paths in masks.items():
+        plain = stem.removesuffix(_MASK)
+        found.setdefault(plain if plain in images and stem not in images else stem, []).extend(paths)
+    return found
 
 
 def folders_of(answers: AnnotationConfig) -> Iterator[str]:
@@ -82,7 +95,7 @@ def apart(files: list[str]) -> tuple[list[str], dict[str, str]]:
     masks = {}
     for path in sorted(set(files) - set(images)):
         domain, _, inside = path.split("/", 2)
-        masks[f"{domain}/{without_suffix(inside).removesuffix('_mask')}"] = path
+        masks[f"{domain}/{without_suffix(inside).removesuffix(_MASK)}"] = path
     return images, masks
 
 

@@ -24,7 +24,7 @@ from isthmus.data.ingest.paired import MASKS, apart, folders_of, paired, without
 from isthmus.data.ingest.table import Found, from_table
 from isthmus.data.ingest.walk import ANNOTATIONS, Walked, refusal, walk
 from isthmus.data.masks import Mask, check_mask, class_pixels
-from isthmus.data.names import is_text, nfc, readable, shown_name
+from isthmus.data.names import is_text, nfc, private_reason, readable, shown_name
 from isthmus.data.preprocess.tiling import block_of, box_of, images_in
 from isthmus.data.readers import reader_for
 from isthmus.data.scenario import Scenario
@@ -420,7 +420,7 @@ def _from_folders(
             if IMAGES not in walked.folders:
                 problems.append(f"{raw / domain}: no folder {IMAGES}, which task {scenario.task} needs {where}")
             in_text = [p for p in walked.files if is_text(p)]
-            marked, odd = boxed(raw, domain, in_text, target, labelled)
+            marked, odd = boxed(_domain_folder(raw, domain), domain, in_text, target, labelled)
             bad += [Bad(p, domain, _NOT_TEXT) for p in walked.files if not is_text(p)] + odd
             found += [
                 Found(path, domain, None, entity(path.rpartition("/")[2], scenario.group), None, boxes, None, without)
@@ -518,9 +518,10 @@ def _check_domains(found: list[Found], bad: list[Bad], scenario: Scenario, where
         count = sum(f.domain == domain for f in found)
         if count < (2 if scenario.tiles is None else 1):  # one frame has many tiles
             key = "target" if domain == scenario.target else "source"
-            refused = sum(b.domain == domain for b in bad)
+            refused = [private_reason(b.reason, b.path, scenario.kind) for b in bad if b.domain == domain]
+            why = f", most because: {max(refused, key=refused.count)}" if refused else ""
             problems.append(
-                f"domain '{domain}', named by '{key}' {where}: {count} images ({refused} refused)."
+                f"domain '{domain}', named by '{key}' {where}: {count} images ({len(refused)} refused{why})."
                 " At least 2 are needed"
             )
     labels, answers = {f.label for f in found if f.domain != scenario.target}, scenario.annotation_config()
