@@ -5,6 +5,7 @@ where there is one, and `evidence.json`, which bears the hash of each of them an
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -227,8 +228,9 @@ def read_answers(folder: Path, who: str) -> Answers:
     probabilities = rows[columns].to_numpy(dtype=np.float64).reshape(len(rows), -1)
     counts = None
     if "counts" in rows:
-        size = len(facts["classes"])
-        counts = np.stack(rows["counts"].to_list()).astype(np.int64).reshape(len(rows), size, size)
+        flat = np.stack(rows["counts"].to_list()).astype(np.int64)
+        size = math.isqrt(flat.shape[1])  # classes of the scenario: those of the model may be others
+        counts = flat.reshape(len(rows), size, size)
     matches = _matches(rows) if "true_boxes" in rows else None
     return Answers(
         **facts,

@@ -1,5 +1,6 @@
 """Compares the boxes that a registered model answered with the true ones, in pixels of the raw images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 
 from isthmus.data.boxes import from_text
 from isthmus.data.manifest import COMPANIONS, read_table
-from isthmus.evaluation.scoring.boxes import Boxes, Matches, match_boxes
+from isthmus.evaluation.scoring.boxes import Boxes, Detections, Matches, match_boxes
 from isthmus.registry.lineage.lineage import Lineage
 from isthmus.registry.model.box_answers import boxes_of_text
 from isthmus.registry.publish.packaging import scenario_of
@@ -28,18 +29,26 @@ class AnsweredBoxes:
     texts: list[str]
     classes: list[str]
 
-    def count(self, path: Path) -> None:
+    def count(self, path: Path, classes: Sequence[str]) -> None:
         """Replaces the column `boxes` of a scorer's answers by what they are worth at an IoU of .5.
 
-        Columns `scores`, `classes`, `right` (a list an image, a place a box) and `true_boxes` (by class).
+        Boxes of a class of the model that the scenario does not have are left out. Columns `scores`, `classes`,
+        `right` (a list an image, a place a box) and `true_boxes` (by class).
         """
         rows = pd.read_parquet(path)
-        found = [boxes_of_text(text, self.classes) for text in rows["boxes"]]
+        found = [_as_ours(boxes_of_text(text, classes), classes, self.classes) for text in rows["boxes"]]
         truth = [from_text(text or "[]") for text in self.texts]
         matches = match_boxes(
             found, [Boxes(boxes[:, 1:], boxes[:, 0].astype(np.int64)) for boxes in truth], len(self.classes)
         )
         pq.write_table(_table(rows, matches), path)
+
+
+def _as_ours(found: Detections, theirs: Sequence[str], ours: Sequence[str]) -> Detections:
+    """Returns the boxes whose class the scenario has, with its numbers."""
+    number = np.array([ours.index(name) if name in ours else -1 for name in theirs], np.int64)[found.classes]
+    known = number >= 0
+    return Detections(found.corners[known], number[known], found.scores[known])
 
 
 def _table(rows: pd.DataFrame, matches: Matches) -> pa.Table:

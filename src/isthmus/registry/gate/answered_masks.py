@@ -1,5 +1,6 @@
 """Compares the masks that a registered model answered with the true ones, at the size of the raw images."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,14 +36,20 @@ class AnsweredMasks:
     answers: AnnotationConfig
     classes: list[str]
 
-    def count(self, path: Path) -> None:
+    def count(self, path: Path, classes: Sequence[str]) -> None:
         """Replaces the column `mask` of a scorer's answers by `counts`, pixels by true and answered class.
+
+        Args:
+            path: of the answers.
+            classes: of the model. A pixel of one that the scenario does not have counts as one of its other classes.
 
         Raises:
             DataError: a true mask is missing or was changed.
         """
         rows = pd.read_parquet(path)
-        counts = [self._of(text, row) for text, row in zip(rows["mask"], self.images.itertuples(), strict=True)]
+        counts = [
+            self._of(text, row, classes) for text, row in zip(rows["mask"], self.images.itertuples(), strict=True)
+        ]
         table = pa.table(
             {
                 "image_id": list(rows["image_id"]),
@@ -52,7 +59,7 @@ class AnsweredMasks:
         )
         pq.write_table(table, path)
 
-    def _of(self, text: str, row: Any) -> list[int]:
+    def _of(self, text: str, row: Any, classes: Sequence[str]) -> list[int]:
         size = len(self.classes)
         if pd.isna(row.label):
             return [0] * size**2
@@ -63,7 +70,15 @@ class AnsweredMasks:
                 f" an image of {' x '.join(map(str, truth.shape))}"
             )
         truth = np.where(answered == IGNORED, np.uint8(IGNORED), truth)  # outside of what the model looks at
+        answered = self._as_ours(answered, truth, classes)
         return [int(value) for value in confusions(answered[None], truth[None], size).ravel()]
+
+    def _as_ours(self, answered: Mask, truth: Mask, classes: Sequence[str]) -> Mask:
+        """Returns the model's classes as those of the scenario."""
+        ours = np.full(256, IGNORED, np.uint8)
+        ours[: len(classes)] = [self.classes.index(c) if c in self.classes else IGNORED for c in classes]
+        named = ours[answered]
+        return np.where((named == IGNORED) & (answered != IGNORED), (truth == 0).astype(np.uint8), named)
 
     def _truth(self, row: Any) -> Mask:
         path = self.raw / row.mask

@@ -164,7 +164,7 @@ def _ask(
     """Writes `<out>.json` and `<out>.parquet`, unless this very model was asked about this very set."""
     model_id = store.model_of(model, version) or ""
     asked = out.with_suffix(".asked.json")
-    key = {"model_id": model_id, "set_md5": identity}
+    key = {"model_id": model_id, "set_md5": identity} | ({} if truth is None else {"classes": truth.classes})
     facts_file, rows_file = out.with_suffix(".json"), out.with_suffix(".parquet")
     if asked.exists() and read_json(asked) == key and facts_file.exists() and rows_file.exists():
         return
@@ -177,7 +177,7 @@ def _ask(
         facts = run_scorer(job | more, place)
         if not facts["failure"]:
             if truth is not None:
-                truth.count(place / "answers.parquet")
+                truth.count(place / "answers.parquet", facts["classes"])
             with atomic_file(rows_file) as partial:
                 partial.write_bytes((place / "answers.parquet").read_bytes())
     write_json(facts_file, facts | {"model_id": model_id, "version": version})
