@@ -230,9 +230,15 @@ def add(
     source: Annotated[list[Path], typer.Option(help="folder of labelled images; may be given several times")],
     target: Annotated[Path, typer.Option(help="folder with images, labelled or not")],
     kind: Annotated[str, typer.Option(help="kind of imagery: industrial, medical, natural, remote_sensing, ...")],
+    task: Annotated[
+        str, typer.Option(help="classification, segmentation, change, anomaly or detection")
+    ] = "classification",
     classes: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(help="comma-separated; other folders are ignored; default: all classes of the sources"),
+        typer.Option(
+            help="comma-separated; other folders are ignored; default: all classes of the sources. Of masks: in the"
+            " order of their values"
+        ),
     ] = None,
     target_labels: Annotated[
         Optional[str],  # noqa: UP045
@@ -261,6 +267,7 @@ def add(
         kind,
         names,
         _one_of("--target-labels", target_labels, ("folders", "table", "none")),
+        task=task,
         group=group,
         contradictions=_one_of("--contradictions", contradictions, ("refuse", "keep")),
         dry_run=dry_run,

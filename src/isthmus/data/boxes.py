@@ -44,6 +44,7 @@ class BoxConfig(AnnotationConfig):
 
     boxes: ClassVar[bool] = True
     noun: ClassVar[str] = "boxes"
+    ships_with: ClassVar[str] = "dense"
 
     names: dict[str, str | None] = Field(
         default_factory=dict,

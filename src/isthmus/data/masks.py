@@ -32,6 +32,7 @@ class MaskConfig(AnnotationConfig):
     """Values of mask files."""
 
     masks: ClassVar[bool] = True
+    ships_with: ClassVar[str] = "pixels"
 
     values: tuple[int, ...] | None = Field(
         None, description="value of each class in the mask files, in the order of classes; none: 0, 1, 2, ..."

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from isthmus.core.errors import ConfigError, DataError, StoreError
 from isthmus.core.files import atomic_folder, write_text
 from isthmus.core.names import CODE, NAME_PATTERN
 from isthmus.core.progress import log, track
+from isthmus.data.add.dense_plan import CLASSIFICATION, DensePlan, make_dense_plan
 from isthmus.data.add.layout import TargetLabels
 from isthmus.data.add.plan import (
     TABLE,
@@ -22,9 +24,10 @@ from isthmus.data.add.plan import (
     make_plan,
 )
 from isthmus.data.add.register import add_section, dvc_add, has_section, with_section
-from isthmus.data.ingest.scan import find_images
+from isthmus.data.audit.summary import Bad, check_bad_share
+from isthmus.data.ingest.scan import find_images, scan
 from isthmus.data.ingest.tables import IngestConfig
-from isthmus.data.names import shown_name
+from isthmus.data.names import private_reason, shown_name
 
 
 class _IngestParams(Config):
@@ -40,6 +43,7 @@ def add_pair(
     classes: list[str] | None = None,
     target_labels: TargetLabels | None = None,
     *,
+    task: str = CLASSIFICATION,
     group: str | None = None,
     contradictions: Contradictions = "refuse",
     dry_run: bool = False,
@@ -54,6 +58,8 @@ def add_pair(
         kind: a module of `data/kinds`.
         classes: that are wanted, others are left out; None: all of the sources.
         target_labels: None: what is found.
+        task: a module of `data/tasks`; of other tasks than classification the folders are taken as they are, in the
+            layouts of docs/contracts.md.
         group: what crosses no splits: `folder`, `none`, a column of a table or an entity of file names; None: what is
             found.
         contradictions: what to do where the same bytes have two classes, or lie in source and target.
@@ -67,19 +73,20 @@ def add_pair(
     params, raw = project / "params.yaml", project / "data" / "raw" / name
     _check_name(params, raw, name)
     config = load_params(_IngestParams, params, {}).ingest
-    plan = make_plan(name, sources, target, kind, classes, target_labels, group)
+    plan = _plan(name, sources, target, kind, classes, target_labels, group, task)
     with_section(params, name, plan.section)  # before anything is copied: can the section be written at all?
-    if classes is None:
+    if classes is None and isinstance(plan, Plan):
         check_folders_are_classes(plan)
     log("\n".join(plan.lines()))
-    people = check_readable(plan, config.max_bad_share, config.files)
-    if people and config.identity_key is None and "group" not in plan.section:
-        log(
-            "  files name patients: before the first run set 'ingest.identity_key' in params.yaml to a key file outside"
-            " git, under which they become groups, or give groups with --group"
-        )
-    for line in check_contradictions(plan, contradictions):
-        log(line)
+    if isinstance(plan, Plan):
+        people = check_readable(plan, config.max_bad_share, config.files)
+        if people and config.identity_key is None and "group" not in plan.section:
+            log(
+                "  files name patients: before the first run set 'ingest.identity_key' in params.yaml to a key file"
+                " outside git, under which they become groups, or give groups with --group"
+            )
+        for line in check_contradictions(plan, contradictions):
+            log(line)
     if dry_run:
         log(f"{name}: a dry run, nothing was done")
         return raw
@@ -88,14 +95,40 @@ def add_pair(
     try:
         with atomic_folder(raw) as folder:
             _copy(plan, folder)
-            _check_copied(folder, plan)
+            if isinstance(plan, Plan):
+                _check_copied(folder, plan)
+            else:
+                _check_answers(folder, plan, config.max_bad_share)
         _versioned(project, raw.relative_to(project), kind)
         add_section(params, name, plan.section)
     except BaseException:
         kept.restore()
         raise
-    log(f"{raw}: ready. Next: isthmus run {name}")
+    first = "" if isinstance(plan, Plan) else f"isthmus check {name}, which reads some of the answers, then "
+    log(f"{raw}: ready. Next: {first}isthmus run {name}")
     return raw
+
+
+def _plan(
+    name: str,
+    sources: list[Path],
+    target: Path,
+    kind: str,
+    classes: list[str] | None,
+    target_labels: TargetLabels | None,
+    group: str | None,
+    task: str,
+) -> Plan | DensePlan:
+    if task == CLASSIFICATION:
+        return make_plan(name, sources, target, kind, classes, target_labels, group)
+    if target_labels == "table" or group == "folder":
+        given = "--target-labels table" if target_labels == "table" else "--group folder"
+        raise ConfigError(
+            f"{given}: cannot be combined with --task {task}, whose folders are taken as they are. Put the images into"
+            f" data/raw/{name} with a table images.csv (docs/contracts.md), run 'dvc add' on it and write the section"
+        )
+    labelled = None if target_labels is None else target_labels == "folders"
+    return make_dense_plan(name, sources, target, kind, task, classes, labelled, group)
 
 
 def _check_name(params: Path, raw: Path, name: str) -> None:
@@ -109,8 +142,8 @@ def _check_name(params: Path, raw: Path, name: str) -> None:
         raise DataError(f"{raw}: already exists. Choose another name, or move the folder and its .dvc file away")
 
 
-def _check_room(plan: Plan, project: Path) -> None:
-    needed = sum(layout.walked.files[f.path] for layout in plan.layouts.values() for f in layout.files)
+def _check_room(plan: Plan | DensePlan, project: Path) -> None:
+    needed = sum(copy.origin.stat().st_size for copy in plan.copies())
     free = shutil.disk_usage(project).free
     if needed > free:
         raise DataError(
@@ -118,7 +151,7 @@ def _check_room(plan: Plan, project: Path) -> None:
         )
 
 
-def _copy(plan: Plan, folder: Path) -> None:
+def _copy(plan: Plan | DensePlan, folder: Path) -> None:
     copies = list(plan.copies())
     made: set[Path] = set()
     for number, copy in enumerate(track(copies, f"copy to {plan.section['raw']}", len(copies), "file"), 1):
@@ -130,11 +163,11 @@ def _copy(plan: Plan, folder: Path) -> None:
             shutil.copyfile(copy.origin, to, follow_symlinks=False)
         except OSError as error:
             raise DataError(_not_copied(copy, number, plan, error)) from None
-    if plan.table:
+    if isinstance(plan, Plan) and plan.table:
         write_text(folder / TABLE, plan.table_text())
 
 
-def _not_copied(copy: Copy, number: int, plan: Plan, error: OSError) -> str:
+def _not_copied(copy: Copy, number: int, plan: Plan | DensePlan, error: OSError) -> str:
     shown = shown_name(str(copy.origin), plan.scenario.kind, f"image {number} of {plan.name}")
     return f"{shown}: cannot be copied to {plan.section['raw']} ({error.strerror}). Nothing was added"
 
@@ -145,6 +178,18 @@ def _check_copied(folder: Path, plan: Plan) -> None:
     planned = sum(len(layout.files) for layout in plan.layouts.values())
     if bad or len(found) != planned:
         raise DataError(f"{plan.name}: {len(found)} of {planned} images can be found again ({len(bad)} refused)")
+
+
+def _check_answers(folder: Path, plan: DensePlan, allowed: float) -> None:
+    """Reads the raw folder as `ingest` will: which images have no answers, and which answers no image."""
+    seen = scan(folder, plan.scenario, "of the new scenario")
+    bad = [Bad(seen.names[b.path], b.domain, private_reason(b.reason, b.path, plan.scenario.kind)) for b in seen.bad]
+    check_bad_share(bad, len(seen.found) + len(bad), allowed)
+    for reason, count in sorted(Counter(b.reason for b in bad).items()):
+        log(f"  will not be used: {count}: {reason}")
+    without = sum(bool(found.without_mask) for found in seen.found)
+    if without:
+        log(f"  target images without answers, used to train: {without}")
 
 
 def _versioned(project: Path, raw: Path, kind: str) -> None:

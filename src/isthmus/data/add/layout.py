@@ -217,10 +217,9 @@ def _refuse_masks(folder: Path, steps: list[_Step], classes: Sequence[str]) -> N
         for task, wanted in (("segmentation", ("images", "masks")), ("change", ("a", "b", "masks"))):
             if names >= set(wanted):
                 raise DataError(
-                    f"{folder}: holds {', '.join(f'{name}/' for name in wanted)}: images with masks, and 'isthmus add'"
-                    " takes images with classes alone. Put each domain below data/raw/NAME, run 'dvc add' on it"
-                    f" and write a scenario with 'task: {task}' in params.yaml; if these are classes, name them with"
-                    " --classes"
+                    f"{folder}: holds {', '.join(f'{name}/' for name in wanted)}: images with masks. Add '--task {task}"
+                    " --classes NAMES', with the names in the order of the masks' values; if these folders are classes,"
+                    " name them with --classes alone"
                 )
 
 
@@ -231,9 +230,8 @@ def _refuse_boxes(layout: Layout, classes: Sequence[str]) -> None:
     beside += [readable(path.name) for path in sorted(folder.glob("*.json"))[:1]]
     if "images" in walked.folders and beside and "images" not in classes:
         raise DataError(
-            f"{folder}: holds images/ and {beside[0]}: images with boxes, and 'isthmus add' takes images with classes"
-            " alone. Put each domain below data/raw/NAME, run 'dvc add' on it and write a scenario with"
-            " 'task: detection' in params.yaml; if 'images' is a class, name the classes with --classes"
+            f"{folder}: holds images/ and {beside[0]}: images with boxes. Add '--task detection'; if 'images' is a"
+            " class, name the classes with --classes"
         )
 
 

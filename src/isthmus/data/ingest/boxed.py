@@ -5,7 +5,7 @@ with `<domain>/labels/NAME.txt` (YOLO). In a table the column `boxes` names the 
 table holds all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -92,18 +92,25 @@ def coco_faults(raw: Path, name: str, domain: str, images: Sequence[str], kind: 
     return [Bad(name, domain, reason) for reason in reasons]
 
 
+def annotation_files(folder: Path) -> Iterator[str]:
+    """Yields the files of a domain's folder that may hold boxes, below it, and the `classes.txt` of YOLO."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() == ".json" and not path.name.startswith(".") and is_text(path.name):
+            yield path.name
+    for name, suffix in _FOLDERS.items():
+        for path in sorted((folder / name).rglob("*.*")):
+            if path.suffix.lower() == suffix and is_text(path.relative_to(folder).as_posix()):
+                yield path.relative_to(folder).as_posix()
+
+
 def _annotations(folder: Path) -> dict[str, list[str]]:
     """Returns name of an image without suffix -> files with its boxes; "": of all images."""
     found: dict[str, list[str]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() == ".json" and not path.name.startswith(".") and is_text(path.name):
-            found.setdefault("", []).append(f"{folder.name}/{path.name}")
-    for name, suffix in _FOLDERS.items():
-        for path in sorted((folder / name).rglob("*.*")):
-            inside = path.relative_to(folder / name).as_posix()
-            if path.suffix.lower() == suffix and is_text(inside) and path.name != CLASSES:
-                image = nfc(inside[: -len(suffix)])
-                found.setdefault(image, []).append(f"{folder.name}/{name}/{inside}")
+    for path in annotation_files(folder):
+        inside = path.partition("/")[2]
+        if inside.rpartition("/")[2] != CLASSES:
+            image = nfc(inside.rpartition(".")[0])
+            found.setdefault(image, []).append(f"{folder.name}/{path}")
     return found
 
 

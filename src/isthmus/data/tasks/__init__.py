@@ -20,6 +20,7 @@ class AnnotationConfig(Config):
         second: an example is two images of one place, the later one in a file of its own.
         boxes: each image has boxes around its objects, in a file of its own or of many images.
         noun: what lies beside an image, in messages.
+        ships_with: section of `models` in the shipped params.yaml that is for this task.
     """
 
     labelled: ClassVar[bool] = False
@@ -28,6 +29,7 @@ class AnnotationConfig(Config):
     second: ClassVar[bool] = False
     boxes: ClassVar[bool] = False
     noun: ClassVar[str] = "mask"
+    ships_with: ClassVar[str] = "vit"
 
     @property
     def cells(self) -> bool:

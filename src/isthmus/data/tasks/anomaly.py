@@ -22,6 +22,7 @@ class Config(AnnotationConfig):
 
     labelled: ClassVar[bool] = True
     regions: ClassVar[bool] = True
+    ships_with: ClassVar[str] = "anomaly"
 
     ignore: int | None = Field(None, description="value of mask pixels that are not scored; none: all are scored")
 

@@ -1,0 +1,183 @@
+"""A user's images with masks, boxes or defects become a scenario that `ingest` takes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from isthmus.core.errors import ConfigError, DataError
+from isthmus.data.add.add import add_pair
+from isthmus.data.scenario import Scenario
+from tests.data.add.test_add import home, nothing_was_done  # noqa: F401 - a fixture
+from tests.dense_folders import write_dense
+from tests.stages.test_box_data import write
+from tests.stages.test_dense_data import reasons, take
+
+BOTH = ["ground", "spot"]
+
+
+def taken(
+    project: Path, raw: Path, task: str, classes: list[str] | None = None, **more: Any
+) -> tuple[Path, dict[str, Any]]:
+    """Adds a pair and returns its raw folder and its section."""
+    folder = add_pair(project, "mine_too", [raw / "one"], raw / "two", "natural", classes, task=task, **more)
+    return folder, yaml.safe_load((project / "params.yaml").read_text())["scenarios"]["mine_too"]
+
+
+def changed(folder: Path, values: dict[int, int]) -> None:
+    """Exchanges the values of all masks below a folder."""
+    for path in folder.rglob("masks/*.png"):
+        mask = np.asarray(Image.open(path))
+        new = mask.copy()
+        for old, value in values.items():
+            new[mask == old] = value
+        Image.fromarray(new).save(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "annotations"),
+    [
+        ({200: 1}, None),
+        ({200: 255}, {"values": [0, 255], "ignore": None}),
+        ({}, {"values": [0, 200]}),
+    ],
+    ids=["numbers", "black and white", "others"],
+)
+@pytest.mark.parametrize("task", ["segmentation", "change"])
+def test_masks_are_taken_with_the_values_that_they_have(
+    task: str,
+    values: dict[int, int],
+    annotations: dict[str, Any] | None,
+    home: Path,
+    tmp_path: Path,
+) -> None:
+    images = write_dense(tmp_path / "images", change=task == "change")
+    changed(images, values)
+
+    raw, section = taken(home, images, task, BOTH)
+
+    assert section.get("annotations") == annotations
+    assert (section["task"], section["model"], section["target_labels"]) == (task, "pixels", "folders")
+    scenario = Scenario.model_validate(section | {"preprocess": {"image_size": 20}})
+    assert reasons(take(raw, tmp_path / "out", scenario)) == {}
+
+
+def test_a_target_without_masks_has_no_labels_and_one_with_a_few_has(home: Path, tmp_path: Path) -> None:  # noqa: F811
+    images = write_dense(tmp_path / "images")
+    for path in sorted((images / "two" / "masks").iterdir())[2:]:
+        path.unlink()
+    _, section = taken(home, images, "segmentation", BOTH)
+    assert section["target_labels"] == "folders"
+
+    for path in (images / "two" / "masks").iterdir():
+        path.unlink()
+    add_pair(home, "again", [images / "one"], images / "two", "natural", BOTH, task="segmentation")
+
+    assert yaml.safe_load((home / "params.yaml").read_text())["scenarios"]["again"]["target_labels"] == "none"
+
+
+@pytest.mark.parametrize("form", ["coco", "voc", "yolo"])
+def test_boxes_are_taken_with_the_names_in_their_files(form: str, home: Path, tmp_path: Path) -> None:  # noqa: F811
+    images = write(tmp_path / "images", form)
+
+    raw, section = taken(home, images, "detection", ["background", "spot"] if form == "yolo" else None)
+
+    assert section["classes"] == ["background", "spot"]
+    assert section.get("annotations") == ({"numbers": ["spot"]} if form == "yolo" else None)
+    assert (section["model"], section["target_labels"]) == ("dense", "folders")
+    scenario = Scenario.model_validate(section | {"preprocess": {"image_size": 20}})
+    assert reasons(take(raw, tmp_path / "out", scenario)) == {}
+
+
+def test_boxes_of_classes_that_are_not_wanted_are_left_out(home: Path, tmp_path: Path) -> None:  # noqa: F811
+    images = write(tmp_path / "images")
+    for domain in ("one", "two"):
+        path = images / domain / "boxes.json"
+        document = json.loads(path.read_text())
+        document["categories"].append({"id": 7, "name": "dust"})
+        document["annotations"][0]["category_id"] = 7
+        path.write_text(json.dumps(document))
+
+    _, section = taken(home, images, "detection", ["background", "spot"])
+
+    assert section["annotations"] == {"names": {"dust": None}}
+
+
+def test_defects_are_taken_by_their_folders(home: Path, tmp_path: Path) -> None:  # noqa: F811
+    rng = np.random.default_rng(0)
+    for place in ("one/good", "two/good", "two/scratch"):
+        (tmp_path / "images" / place).mkdir(parents=True)
+        for number in range(16):
+            pixels = rng.integers(0, 256, (20, 20, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / place / f"{number}.png")
+
+    raw, section = taken(home, tmp_path / "images", "anomaly")
+
+    assert (section["classes"], section["model"]) == (["good", "defect"], "anomaly")
+    scenario = Scenario.model_validate(section | {"preprocess": {"image_size": 20}})
+    assert reasons(take(raw, tmp_path / "out", scenario)) == {}
+
+
+@pytest.mark.parametrize(
+    ("task", "classes", "more", "error", "message"),
+    [
+        ("segmentation", None, {}, ConfigError, r"--classes: task segmentation needs .*values found: 0, 200"),
+        ("segmentation", ["a", "b", "c"], {}, DataError, r"masks have the values 0, 200, and --classes names 3 \(a, b"),
+        ("change", BOTH, {}, DataError, r"one: no folder a, b, which task change needs\. There are: images, masks"),
+        ("detection", None, {}, DataError, r"one: no boxes: neither a COCO file"),
+        ("segmentation", BOTH, {"group": "folder"}, ConfigError, r"--group folder: cannot be combined with --task seg"),
+        ("segmentation", BOTH, {"target_labels": "table"}, ConfigError, r"--target-labels table: cannot be combined"),
+        ("painting", BOTH, {}, ConfigError, r"painting"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_and_nothing_is_done(
+    task: str,
+    classes: list[str] | None,
+    more: dict[str, Any],
+    error: type[Exception],
+    message: str,
+    home: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    images = write_dense(tmp_path / "images", each=4)
+
+    with pytest.raises(error, match=message):
+        taken(home, images, task, classes, **more)
+
+    assert nothing_was_done(home)
+
+
+def test_yolo_files_without_names_and_annotations_without_a_box_are_refused(
+    home: Path,
+    tmp_path: Path,
+) -> None:
+    yolo, empty = write(tmp_path / "yolo", "yolo"), write(tmp_path / "empty")
+    for domain in ("one", "two"):
+        path = empty / domain / "boxes.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"annotations": []}))
+
+    with pytest.raises(ConfigError, match=r"the YOLO files number their classes \(found: 0\), and no classes\.txt"):
+        taken(home, yolo, "detection")
+    with pytest.raises(DataError, match=r"no box in the files of one"):
+        taken(home, empty, "detection")
+
+
+def test_images_without_a_mask_are_counted_with_the_reason_or_refused(
+    home: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    images = write_dense(tmp_path / "images")
+    (images / "one" / "masks" / "003.png").unlink()
+    taken(home, images, "segmentation", BOTH)
+    assert "will not be used: 1: no file of its name lies in 'masks'" in capsys.readouterr().err
+
+    for path in sorted((images / "one" / "masks").iterdir())[4:]:
+        path.unlink()
+    with pytest.raises(DataError, match=r"files cannot be used .*'ingest\.max_bad_share'"):
+        add_pair(home, "again", [images / "one"], images / "two", "natural", BOTH, task="segmentation")
+    assert not (home / "data" / "raw" / "again").exists()
