@@ -54,7 +54,7 @@ def add_pair(
         kind: a module of `data/kinds`.
         classes: that are wanted, others are left out; None: all of the sources.
         target_labels: None: what is found.
-        group: what crosses no splits: `folder`, `none`, a column of a table or an entity of file names; None: what is
+        group: what crosses no splits: `folder`, `none`, a column of a table or a key in file names; None: what is
             found.
         contradictions: what to do where the same bytes have two classes, or lie in source and target.
         dry_run: report what would be done, and change nothing.
