@@ -113,7 +113,7 @@ def test_a_good_project_is_said_to_be_in_order(tmp_path: Path) -> None:
         (
             "raw: data/raw/mine",
             "raw: data/raw/nowhere",
-            ["no folder 'data/raw/nowhere'. Put the images there and run 'dvc add data/raw/nowhere', or name an existing"],
+            ["no folder 'data/raw/nowhere'. Put the images there and run 'dvc add data/raw/nowhere'"],
         ),
         ("raw: data/raw/mine", "raw: ../elsewhere", ["must be a path inside the project, without '..'"]),
         ("source_only: {}", "zscore2: {}", ["source_only"]),
