@@ -46,7 +46,7 @@ bench: install-dev ## Measures speed against its goals; writes docs/performance.
 bench-gpu: install-dev ## Measures embed and full training on a GPU against its peak; writes docs/performance.md
 	@python -m benchmarks.gpu --write .
 
-soak: install-dev ## The heavy lists: chaos, kills, races, 20,000 images; writes docs/reliability.md
+soak: install-dev ## The long tests: chaos, kills, races, 20,000 images; writes docs/reliability.md
 	@pytest -m soak -q --timeout 3600
 
 docs: install-dev ## Builds the documentation's site, dist/docs/index.html

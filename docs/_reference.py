@@ -79,11 +79,12 @@ def index() -> str:
 - [Commands](commands.md): every command with its options.
 - [Exit statuses](statuses.md): what a script can ask.
 - [Plugins](plugins.md): every method, kind, task, rule, pair, validator, backbone and reader that is shipped.
+- [Interfaces](interfaces.md): what plugins derive from and are given.
 - [Files](../contracts.md): what each stage reads and writes, with columns, shapes and dtypes.
 - [Formats](../formats.md) of images, [weights](../weights.md) that load, [packages](../packages.md), and the
   [glossary](../glossary.md).
 
-The first four pages are written from the code, so they say what this version does.
+The first five pages are written from the code, so they say what this version does.
 """
 
 

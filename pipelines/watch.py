@@ -50,7 +50,7 @@ def watch(scenario: str, place: str | None = None, adapt: bool = False) -> State
     Args:
         scenario: a name under `scenarios:` in params.yaml.
         place: folder of images, or file of kept statistics; None: what servers of the champion kept here.
-        adapt: on drift, make the batch the target, run the line, and promote what comes out if the gate says yes.
+        adapt: on drift, make the batch the target, run the pipeline, and promote what comes out if the gate says yes.
     """
     end = look(scenario, Path(place) if place else None, adapt, return_state=True)
     if not end.is_completed():

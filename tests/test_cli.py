@@ -113,7 +113,7 @@ def test_a_good_project_is_said_to_be_in_order(tmp_path: Path) -> None:
         (
             "raw: data/raw/mine",
             "raw: data/raw/nowhere",
-            ["no folder 'data/raw/nowhere'. Get it with 'isthmus fetch mine'"],
+            ["no folder 'data/raw/nowhere'. Put the images there and run 'dvc add data/raw/nowhere'"],
         ),
         ("raw: data/raw/mine", "raw: ../elsewhere", ["must be a path inside the project, without '..'"]),
         ("source_only: {}", "zscore2: {}", ["source_only"]),
@@ -129,6 +129,17 @@ def test_each_mistake_is_one_clear_message_with_status_2_and_no_traceback(
     assert error.startswith("error: ")
     for message in messages:
         assert message in error
+
+
+def test_fetch_is_proposed_for_the_missing_folder_of_a_public_pair(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = edited(edited(project(tmp_path), "mine:", "steel:"), "raw: data/raw/mine", "raw: data/raw/steel")
+
+    status, error = told(made, capsys, "check", "steel")
+
+    assert status == 2
+    assert "no folder 'data/raw/steel'. Get it with 'isthmus fetch steel', or name an existing folder" in error
 
 
 def test_an_unknown_scenario_names_the_known_ones_and_how_to_bring_one(

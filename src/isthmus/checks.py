@@ -15,6 +15,7 @@ from isthmus.core.errors import ConfigError, DataError, IsthmusError
 from isthmus.core.project import stage_path
 from isthmus.data.audit.summary import Bad, plural
 from isthmus.data.bounds import Bounds
+from isthmus.data.catalog.pairs import PAIRS
 from isthmus.data.image import Image
 from isthmus.data.ingest.identity import read_key
 from isthmus.data.ingest.scan import Scanned, read_image_facts, scan
@@ -134,10 +135,14 @@ def _check_raw(project: Path, document: dict[str, Any], name: str) -> None:
             return  # `simulate` writes it
         pointer = project / f"{scenario.raw}.dvc"
         pull = f"'dvc pull {scenario.raw}.dvc' or 'dvc checkout {scenario.raw}.dvc'"
-        bring = pull if pointer.is_file() else f"'isthmus fetch {name}'"
+        if pointer.is_file():
+            bring = f"Get it with {pull}"
+        elif name in PAIRS:
+            bring = f"Get it with 'isthmus fetch {name}'"
+        else:
+            bring = f"Put the images there and run 'dvc add {scenario.raw}'"
         raise DataError(
-            f"params.yaml: scenarios.{name}.raw: no folder '{scenario.raw}'. Get it with {bring}, or name an existing"
-            " folder"
+            f"params.yaml: scenarios.{name}.raw: no folder '{scenario.raw}'. {bring}, or name an existing folder"
         )
     key = None if config.identity_key is None else read_key(config.identity_key)
     seen = scan(raw, scenario, f"of scenarios.{name} in params.yaml")

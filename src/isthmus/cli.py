@@ -143,7 +143,7 @@ def status(as_json: AsJson = False) -> None:
 def doctor(
     as_json: AsJson = False,
 ) -> None:
-    """Examines packages, DVC, stores, servers, disk and weights; says what mends a fault. Exit status: 0, 1 faults."""
+    """Examines packages, DVC, stores, servers, disk and weights; says how to fix a fault. Exit status: 0, 1 faults."""
     flows = _flows("doctor")
     found = flows.examine(_project())
     _show(flows.table(found), [one._asdict() for one in found], as_json)
@@ -247,7 +247,8 @@ def add(
     group: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="what must stay in one split: folder, none, an entity of file names (lot), a column of a table"
+            help="what must stay in one split: folder (sub-folders of a class), none, a key in file names"
+            " (`lot` of `lot-12_0001.png`), a column of a table"
         ),
     ] = None,
     contradictions: Annotated[
@@ -502,7 +503,9 @@ def watch(
         Optional[Path],  # noqa: UP045
         typer.Argument(help="folder of images, or file of statistics; default: the statistics of 'isthmus serve'"),
     ] = None,
-    adapt: Annotated[bool, typer.Option(help="on drift, adapt to the folder's images and run the gate")] = False,
+    adapt: Annotated[
+        bool, typer.Option(help="on drift, adapt to the folder's images; promote if the gate says yes")
+    ] = False,
 ) -> None:
     """Tests a batch of images for drift. Exit status: 0 no drift, 3 drift, 4 too few images."""
     _project(versioned=True)

@@ -13,16 +13,7 @@ from isthmus.data.add import add, register
 from isthmus.data.add.add import add_pair
 from isthmus.data.ingest.tables import IngestConfig, ingest
 from isthmus.data.scenario import Scenario
-from tests.data.add.test_register import project
 from tests.raw_folders import write_raw
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "params.yaml").write_text("scenarios: # mine\n  own: {kind: natural}\nseed: 0\n")
-    return project(folder)
 
 
 @pytest.fixture

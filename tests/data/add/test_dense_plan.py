@@ -12,7 +12,7 @@ from PIL import Image
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.data.add.add import add_pair
 from isthmus.data.scenario import Scenario
-from tests.data.add.test_add import home, nothing_was_done  # noqa: F401 - a fixture
+from tests.data.add.test_add import nothing_was_done
 from tests.dense_folders import write_dense
 from tests.stages.test_box_data import write
 from tests.stages.test_dense_data import reasons, take
@@ -39,15 +39,13 @@ def changed(folder: Path, values: dict[int, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "annotations"),
+    ("task", "values", "annotations"),
     [
-        ({200: 1}, None),
-        ({200: 255}, {"values": [0, 255], "ignore": None}),
-        ({}, {"values": [0, 200]}),
+        ("segmentation", {200: 1}, None),
+        ("segmentation", {200: 255}, {"values": [0, 255], "ignore": None}),
+        ("change", {}, {"values": [0, 200]}),
     ],
-    ids=["numbers", "black and white", "others"],
 )
-@pytest.mark.parametrize("task", ["segmentation", "change"])
 def test_masks_are_taken_with_the_values_that_they_have(
     task: str,
     values: dict[int, int],
@@ -66,7 +64,7 @@ def test_masks_are_taken_with_the_values_that_they_have(
     assert reasons(take(raw, tmp_path / "out", scenario)) == {}
 
 
-def test_a_target_without_masks_has_no_labels_and_one_with_a_few_has(home: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_target_without_masks_has_no_labels_and_one_with_a_few_has(home: Path, tmp_path: Path) -> None:
     images = write_dense(tmp_path / "images")
     for path in sorted((images / "two" / "masks").iterdir())[2:]:
         path.unlink()
@@ -81,7 +79,7 @@ def test_a_target_without_masks_has_no_labels_and_one_with_a_few_has(home: Path,
 
 
 @pytest.mark.parametrize("form", ["coco", "voc", "yolo"])
-def test_boxes_are_taken_with_the_names_in_their_files(form: str, home: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_boxes_are_taken_with_the_names_in_their_files(form: str, home: Path, tmp_path: Path) -> None:
     images = write(tmp_path / "images", form)
 
     raw, section = taken(home, images, "detection", ["background", "spot"] if form == "yolo" else None)
@@ -93,7 +91,7 @@ def test_boxes_are_taken_with_the_names_in_their_files(form: str, home: Path, tm
     assert reasons(take(raw, tmp_path / "out", scenario)) == {}
 
 
-def test_boxes_of_classes_that_are_not_wanted_are_left_out(home: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_boxes_of_classes_that_are_not_wanted_are_left_out(home: Path, tmp_path: Path) -> None:
     images = write(tmp_path / "images")
     for domain in ("one", "two"):
         path = images / domain / "boxes.json"
@@ -107,7 +105,7 @@ def test_boxes_of_classes_that_are_not_wanted_are_left_out(home: Path, tmp_path:
     assert section["annotations"] == {"names": {"dust": None}}
 
 
-def test_defects_are_taken_by_their_folders(home: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_defects_are_taken_by_their_folders(home: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for place in ("one/good", "two/good", "two/scratch"):
         (tmp_path / "images" / place).mkdir(parents=True)
@@ -140,7 +138,7 @@ def test_what_cannot_be_taken_is_refused_and_nothing_is_done(
     more: dict[str, Any],
     error: type[Exception],
     message: str,
-    home: Path,  # noqa: F811
+    home: Path,
     tmp_path: Path,
 ) -> None:
     images = write_dense(tmp_path / "images", each=4)

@@ -60,7 +60,7 @@ def add_pair(
         target_labels: None: what is found.
         task: a module of `data/tasks`; of other tasks than classification the folders are taken as they are, in the
             layouts of docs/contracts.md.
-        group: what crosses no splits: `folder`, `none`, a column of a table or an entity of file names; None: what is
+        group: what crosses no splits: `folder`, `none`, a column of a table or a key in file names; None: what is
             found.
         contradictions: what to do where the same bytes have two classes, or lie in source and target.
         dry_run: report what would be done, and change nothing.

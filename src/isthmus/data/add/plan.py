@@ -398,7 +398,8 @@ def _no_groups(group: str, layouts: dict[str, Layout]) -> str:
         return f"'--group folder', but no image of {folders} lies in a sub-folder beside that of its class"
     return (
         f"'--group {group}', but no file name in {folders} holds '{group}-<value>_', and no table there has a column"
-        f" '{group}'. Allowed: folder, none, an entity of file names, or a column"
+        f" '{group}'. Allowed: folder (sub-folders of a class), none, a key in file names (`lot` of"
+        " `lot-12_0001.png`), or a column"
     )
 
 
