@@ -50,3 +50,15 @@ def test_class_weights_give_torchs_weighted_mean_of_hard_labels_and_the_formula_
     assert source_loss(values, alike, 0.1).item() == pytest.approx(
         functional.cross_entropy(values, labels, label_smoothing=0.1).item()
     )
+
+
+@pytest.mark.parametrize("weights", [None, torch.ones(3)])
+def test_a_batch_of_cells_without_a_scored_pixel_has_no_loss_and_finite_gradients(weights: torch.Tensor | None) -> None:
+    values, labels = logits(4).float().requires_grad_(), torch.zeros(4, dtype=torch.int64)
+    batch = Batch(values, labels, labels, labels[:0], None, torch.zeros(4, 3), weights, overlap=True)
+
+    loss = source_loss(values, batch)
+    loss.backward()
+
+    assert loss.item() == 0
+    assert values.grad is not None and torch.equal(values.grad, torch.zeros(4, 3))

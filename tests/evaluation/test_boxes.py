@@ -1,6 +1,7 @@
 """Boxes from cells, and what boxes are worth, against plain counts."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,15 @@ from isthmus.data.boxes import cell_extents, cell_labels
 from isthmus.data.manifest import BOXES, INDEX, write_table
 from isthmus.evaluation.boxes import LEAST_SCORE, TrueBoxes, detections
 from isthmus.evaluation.scoring.box_truth import best_threshold, build_box_truth, image_scores
-from isthmus.evaluation.scoring.boxes import Boxes, Detections, box_iou, match_boxes
+from isthmus.evaluation.scoring.boxes import (
+    Boxes,
+    Detections,
+    Matches,
+    ap50,
+    average_precisions,
+    box_iou,
+    match_boxes,
+)
 
 GRID, SIDE = (8, 8), 64
 TRUE = np.array([[1, 4.0, 4, 28, 20], [2, 30, 30, 60, 62], [1, 34, 2, 50, 18]])
@@ -135,3 +144,26 @@ def test_an_image_without_an_object_scores_by_whether_a_box_is_answered() -> Non
 
     assert image_scores(matches, 0.5).tolist() == pytest.approx([1, 1, 1, 0])
     assert image_scores(matches, 0.65).tolist() == pytest.approx([1, 1, 1, 1])
+
+
+def test_each_image_is_scored_as_in_a_resample_of_itself_in_memory_that_does_not_grow_with_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    images, detections = 3000, 9000
+    of = np.sort(rng.integers(0, images, detections))
+    scores = rng.integers(1, 20, detections) / 20  # many are equal
+    true = rng.integers(0, 3, (images, 3)) * (rng.random((images, 1)) < 0.8)
+    matches = Matches(of, rng.integers(1, 3, detections), scores, rng.random((10, detections)) < 0.3, true)
+    few = of < 300
+    small = Matches(of[few], matches.classes[few], scores[few], matches.right[:, few], true[:300])
+
+    tracemalloc.start()
+    found = image_scores(matches, 0.5)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    shown = small.true_boxes.any(axis=1)
+    by_itself = ap50(average_precisions(small, np.eye(300)))
+    np.testing.assert_allclose(found[:300][shown], by_itself[shown], rtol=1e-15)  # the last bit: the order of a sum
+    np.testing.assert_array_equal(found[:300][shown].astype(np.float32), by_itself[shown].astype(np.float32))
+    assert shown.sum() > 100 and len(set(by_itself[shown])) > 20
+    assert peak < 5e6  # one number for each pair of images would be 7.2e7 bytes

@@ -1,8 +1,10 @@
 """Each rule that reads the models' answers: what it passes, what it refuses in which words, what a person decides."""
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from isthmus.core import plugins
@@ -115,6 +117,26 @@ def test_one_class_or_one_group_below_its_floor_is_refused_by_name_whatever_the_
     name = asked.images["group"].iloc[-1]
     assert f"accuracy of group '{name}' 0.000" in refused("per_class_floor", evidence(asked=group), min_images=4)
     assert refused("per_class_floor", evidence(asked=group)) == ""  # four images are too few to be judged
+
+
+def test_many_groups_of_few_images_are_counted_without_a_mask_for_each():
+    asked, times = scored(), 50
+    images = pd.concat([asked.images] * times, ignore_index=True)
+    images["group"] = [f"{place:016x}" for place in range(len(images))]
+    images.loc[images.index[-12:], "group"] = "z" * 16
+    shown = np.tile(asked.candidate.probabilities, (times, 1))
+    shown[-12:] = np.roll(shown[-12:], 1, axis=1)
+    asked = replace(asked, images=images, candidate=replace(asked.candidate, probabilities=shown))
+    given = evidence(asked=asked)
+
+    tracemalloc.start()
+    found = refused("per_class_floor", given)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert f"accuracy of group '{'z' * 16}' 0.000 is below the floor" in found
+    assert found.count("below") == 1
+    assert peak < 4e6  # masks of 3,000 groups would be 9e6 bytes
 
 
 def test_classes_with_too_few_images_leave_it_to_a_person():

@@ -17,6 +17,7 @@ from isthmus.core.errors import ConfigError, WeightsError
 from isthmus.models import ModelConfig, weights
 from isthmus.models.backbones import small_cnn
 from isthmus.models.backbones import timm as timm_backbone
+from isthmus.models.classifier import Encoder, Standardise
 
 TINY = "vit_tiny_patch16_224"
 
@@ -29,6 +30,26 @@ def test_small_cnn_has_the_width_it_says_and_the_weights_of_its_seed(tmp_path: P
     assert all(torch.equal(first[name], second[name]) for name in first)
     with pytest.raises(ConfigError, match="image_size 12 is too small. Allowed: 16 or more"):
         small_cnn.Config().build(1, 12, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "options"), [("small_cnn", {}), ("monai", {"architecture": "DenseNet121"})])
+def test_three_statistics_are_those_of_red_green_and_blue_in_images_of_more_bands(
+    name: str, options: dict, tmp_path: Path
+) -> None:
+    if name == "monai":
+        pytest.importorskip("monai")
+    waves = [490.0, 560.0, 665.0, 842.0, None]
+    config = plugins.load("models.backbones", name).Config(
+        **options, mean=[0.1, 0.2, 0.6], std=[0.3, 0.3, 0.3], wavelengths=waves
+    )
+
+    built = config.build(5, 32, tmp_path)
+
+    assert (built.mean, built.std) == ((0.6, 0.2, 0.1, 0.1, 0.3), (0.3,) * 5)
+    pixels = Standardise(torch.tensor([built.mean]), torch.tensor([built.std]))
+    images = torch.zeros(2, 5, 32, 32, dtype=torch.uint8)
+    features = Encoder(built.network.eval(), pixels)(images, torch.zeros(2, dtype=torch.int64))
+    assert features.shape == (2, built.feature_dim)
 
 
 def test_an_unknown_architecture_or_size_is_said(tmp_path: Path) -> None:

@@ -135,6 +135,47 @@ def test_other_tasks_broken_images_and_folders_of_other_things_are_refused(
         export.export(tmp_path, "demo", photos, [photos], int8=False)
 
 
+def test_images_of_sixteen_bits_are_refused_before_anything_is_exported(
+    folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepared = export.Predictor.prepared
+    monkeypatch.setattr(export.Predictor, "prepared", lambda *given: prepared(*given).astype(np.uint16) * 257)
+
+    with pytest.raises(StoreError, match=r"isthmus-demo: its prepared images are uint16, which .* Set 'depth: uint8'"):
+        export.export_folder(tmp_path, folder, ADDRESS, tmp_path / "out", [photos], int8=False)
+
+    assert not (tmp_path / "out").exists()
+
+
+def test_only_an_older_export_and_nothing_beside_it_is_replaced(
+    folder: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "open_store", lambda _: None)
+    monkeypatch.setattr(export, "resolve", lambda *_: ADDRESS)
+    monkeypatch.setattr(export, "fetch_model", lambda *_: folder)
+    out = tmp_path / "out"
+
+    def again() -> None:
+        export.export(tmp_path, "demo", out, [photos], int8=False)
+
+    again()
+    written = (out / "model.json").read_bytes()
+    again()
+    (out / "model.json").write_text('{"layers": 3}')
+    with pytest.raises(ConfigError, match=r"than an export \(a model.json that no export wrote\), which would be"):
+        again()
+    (out / "model.json").write_text("no JSON")
+    with pytest.raises(ConfigError, match="a model.json that no export wrote"):
+        again()
+    (out / "model.json").write_bytes(written)
+    for number in range(7):
+        (out / f"notes{number}.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"\(notes0.txt, .*, notes4.txt and 2 more\), which would be replaced. Name"):
+        again()
+
+    assert (out / "notes0.txt").read_text() == "mine"
+
+
 class _Parts:
     def __init__(self, spec: dict[str, object]) -> None:
         self.spec = spec | {"task": "segmentation"}

@@ -211,9 +211,11 @@ def of_images(folder: Path, side: int, augment: Augment, **changes: object) -> T
     return with_cell_shares(given, CellShares(folder / "masks", index, (side // 4, side // 4), 2))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("side", [32, 4 * WINDOW + 32])
-def test_masks_are_turned_and_cut_as_their_images_are(side: int, tmp_path: Path) -> None:
+def test_masks_are_turned_and_cut_as_their_images_are(side: int, dtype: type, tmp_path: Path) -> None:
     given = of_images(tmp_path, side, Augment(orientation="turns"))
+    given.inputs.values = given.inputs.values.astype(dtype)  # type: ignore[attr-defined]
     assert [rows.tolist() for rows in given.source_train] == [[0, 1, 2]]
 
     batches = [batch for epoch in range(4) for batch in given.batches(epoch, 3, 0, target=False, strong=False)]
@@ -221,7 +223,7 @@ def test_masks_are_turned_and_cut_as_their_images_are(side: int, tmp_path: Path)
     for batch in batches:
         shown = min(side, 4 * WINDOW)
         assert (batch.inputs.shape, batch.overlap) == ((3, 3, shown, shown), True)
-        expected, _ = cell_shares(batch.inputs[:, 0].numpy(), shown // 4, shown // 4, 2)
+        expected, _ = cell_shares(batch.inputs[:, 0].numpy().astype(np.uint8), shown // 4, shown // 4, 2)
         assert batch.soft_labels is not None
         shares = batch.soft_labels.numpy()
         known = shares.sum(axis=1) > 0
@@ -247,6 +249,27 @@ def test_images_with_masks_refuse_changes_that_masks_cannot_follow(tmp_path: Pat
             of_images(tmp_path / str(number), 32, augment)
     with pytest.raises(ConfigError, match="Drop crop, mixup"):
         of_images(tmp_path / "shares", 32, Augment(), class_shares=np.array([0.5, 0.5]))
+
+
+@pytest.mark.parametrize(
+    ("augment", "kind"),
+    [
+        (Augment(orientation="turns", crop=0.5, mixup=1.0, erase=0.5), ""),
+        (Augment(orientation="mirror", cutmix=1.0, randaugment=2), "remote_sensing"),
+        (Augment(augmix=2), "remote_sensing"),
+        (Augment(artefacts=1.0), "medical"),
+    ],
+)
+def test_batches_of_sixteen_bit_images_keep_their_depth_through_every_change(augment: Augment, kind: str) -> None:
+    pytest.importorskip("monai" if kind == "medical" else "torchvision")
+    given = data({"a": 16, "t": 16}, images=True)
+    deep = given.inputs.values.astype(np.uint16) * 2000  # type: ignore[attr-defined]
+    given = replace(given, inputs=MaskImages(deep[..., 0]), augment=augment, kind=kind, classes=3, looks=1)
+
+    batch = drawn(given, strong=True, views=True)[0]
+
+    assert batch.inputs.dtype == batch.target_strong.dtype == torch.uint16
+    assert batch.inputs.float().max() > 1000
 
 
 def test_looks_are_drawn_anew_for_some_source_images_where_the_method_asks() -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from isthmus.core.errors import ConfigError
+from isthmus.models.cells import CellEncoder
 from isthmus.training.devices import Devices, launch, must_launch, open_devices
 from tests.adapt.small_session import classifier
 from tests.require import require
@@ -166,3 +167,11 @@ def test_a_frozen_model_and_a_backbone_with_batchnorm_are_not_shared() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(192, 5), nn.BatchNorm1d(5))
     with pytest.raises(ConfigError, match="the backbone has BatchNorm, whose statistics would cover only a part"):
         devices.share(classifier(images=True, network=network))
+
+
+def test_a_model_that_answers_for_cells_is_refused_as_its_network_would_not_be_shared() -> None:
+    model = classifier(images=True)
+    model.backbone = CellEncoder(model.backbone.network, model.backbone.standardise)
+
+    with pytest.raises(ConfigError, match=r"answer for each cell of an image, .* Set train.processes: 1"):
+        Devices(One()).share(model)

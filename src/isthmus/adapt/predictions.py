@@ -62,12 +62,15 @@ def source_loss(logits: Tensor, batch: Batch, smoothing: float = 0.0) -> Tensor:
     et al., nnU-Net, Nature Methods 2021).
 
     Args:
-        logits: of the source rows; cells whose soft labels are all zero, as no pixel of them is scored, do not count.
+        logits: of the source rows; cells whose soft labels are all zero, as no pixel of them is scored, do not count,
+            and a batch of such cells alone has the loss 0.
         batch: its labels or soft labels, and class weights.
         smoothing: a method's own label smoothing [share], on top of what the batch's soft labels hold.
     """
     if batch.overlap and not (known := batch.label_shares(logits.shape[1]).sum(dim=1) > 0).all():
         logits, batch = logits[known], batch.scored(known)
+        if not len(logits):  # the mean over no cell is NaN
+            return logits.sum()
     if batch.class_weights is None:
         labels = batch.labels if batch.soft_labels is None else batch.soft_labels
         loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from isthmus.core.errors import DataError
 from isthmus.data.scenario import Scenario
 from isthmus.evaluation.confidence.alarms import Alarms, raise_alarms
 from isthmus.evaluation.guards import TaskGuards
@@ -41,9 +42,20 @@ def alarms(
 
 
 def known(cells: Samples, domains: Sequence[str], split: str) -> NDArray[np.int64]:
-    """Returns the cells of a split whose class is known."""
+    """Returns the cells of a split whose class is known.
+
+    Raises:
+        DataError: there is none.
+    """
     rows = cells.rows(domains, split)
-    return rows[cells.label[rows] != UNKNOWN]
+    rows = rows[cells.label[rows] != UNKNOWN]
+    if not len(rows):
+        raise DataError(
+            f"manifest: no prepared image in split '{split}' of {', '.join(domains)} has a scored pixel, so the model's"
+            " answers cannot be compared with anything there. Add images with scored pixels or change the split column"
+            " of the table, then run 'dvc repro'"
+        )
+    return rows
 
 
 def some(rows: NDArray[np.int64]) -> NDArray[np.int64]:

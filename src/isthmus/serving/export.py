@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from isthmus.core.errors import ConfigError, DataError, StoreError
-from isthmus.core.files import atomic_folder, write_json
+from isthmus.core.files import atomic_folder, read_json, write_json
 from isthmus.core.progress import track
 from isthmus.data.names import as_text
 from isthmus.gates.judge import Judgement
@@ -44,6 +44,7 @@ FULL, INT8, DESCRIPTION = "model.onnx", "model.int8.onnx", "model.json"
 _TOLERANCE = 1e-4  # [probability]
 _BATCH = 32
 _TIMED = 20  # images, one by one
+_SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -102,10 +103,34 @@ def export(project: Path, given: str, out: Path | None, images: Sequence[Path], 
     store = open_store(project)
     address = resolve(store, given)
     out = out or project / "export" / f"{address.model}-{address.version}"
-    if out.exists() and not (out / DESCRIPTION).is_file():
-        raise ConfigError(f"--out {out}: holds something else than an export. Name a folder that is not there")
+    check_replaceable(out)
     with tempfile.TemporaryDirectory() as folder:
         return export_folder(project, fetch_model(store, address, Path(folder)), address, out, images, int8)
+
+
+def check_replaceable(out: Path) -> None:
+    """Refuses a folder that the files of an export are not to take the place of: they replace it as a whole.
+
+    Raises:
+        ConfigError: it is there, and holds anything else than an older export.
+    """
+    if not out.exists():
+        return
+    found = {path.name for path in out.iterdir()} if out.is_dir() else set()
+    others = [as_text(name) for name in sorted(found - {FULL, INT8, DESCRIPTION})]
+    if not others and DESCRIPTION in found:
+        try:
+            about = read_json(out / DESCRIPTION)
+        except (DataError, OSError):
+            about = None
+        if isinstance(about, dict) and "model_id" in about:
+            return
+        others = [f"a {DESCRIPTION} that no export wrote"]
+    shown = ", ".join(others[:_SHOWN]) + (f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else "")
+    raise ConfigError(
+        f"--out {out}: holds something else than an export{f' ({shown})' if shown else ''}, which would be replaced."
+        " Name a folder that is not there"
+    )
 
 
 def fetch_model(store: Store, address: Address, into: Path) -> Path:
@@ -137,6 +162,12 @@ def export_folder(
     for encoder in [module for module in classifier.modules() if isinstance(module, Encoder)]:
         encoder.at("float32")  # ONNX Runtime has no bfloat16 on a CPU
     prepared = _prepared(predictor, images)
+    if prepared.dtype == np.uint16:
+        raise StoreError(
+            f"{address.model}: its prepared images are uint16, which torch does not write as ONNX. Allowed: uint8,"
+            " float16. Set 'depth: uint8' in the scenario's preprocess and publish again; 'isthmus predict' and"
+            " 'isthmus serve' answer by this model"
+        )
     network = Calibrated(classifier, parts.target, parts.spec["promise"]["temperature"]["target"]).eval()
     with atomic_folder(out) as written:
         write_onnx(network, prepared[:2], written / FULL, address.model)

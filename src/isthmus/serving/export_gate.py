@@ -48,7 +48,7 @@ def judge_exported(project: Path, address: Address, predictor: Predictor, file: 
     of_target = np.flatnonzero((whole.images["role"] == TARGET).to_numpy())
     images = whole.images.iloc[of_target].reset_index(drop=True)
     paths = raw_files(lineage, images)
-    examples = [(path, part) if part else path for path, part in zip(paths, images["part"], strict=True)]
+    examples = list(zip(paths, images["part"], strict=True))  # each with its part, as scorer.py has them
     found = _answers(predictor, examples, file)
     sha256 = [sha256_file(path) for path in paths]
     version = f"{model.version} ({file.name})"

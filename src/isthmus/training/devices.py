@@ -20,6 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from isthmus.core.errors import ConfigError
 from isthmus.core.plugins import install_command
+from isthmus.models.cells import CellEncoder
 from isthmus.models.classifier import Classifier, Encoder
 
 
@@ -46,12 +47,18 @@ class Devices:
         """Lets the model's backbone, and every copy made of it, be shared, in place.
 
         Raises:
-            ConfigError: the backbone does not train, or has statistics that a share of the rows would spoil.
+            ConfigError: the backbone does not train, answers for cells, or has statistics that a share of the rows
+                would spoil.
         """
         if not isinstance(model.backbone, Encoder):
             raise ConfigError(
                 "params.yaml: train.processes: in frozen mode there is nothing to share: heads train on cached features"
                 " in seconds. Set train.processes: 1, or a model whose mode is full"
+            )
+        if isinstance(model.backbone, CellEncoder):  # it looks at cells inside the network, past `run`
+            raise ConfigError(
+                "params.yaml: train.processes: models that answer for each cell of an image, as those of masks and"
+                " boxes do, train in one process. Set train.processes: 1"
             )
         if any(isinstance(module, _BatchNorm) for module in model.backbone.modules()):
             raise ConfigError(

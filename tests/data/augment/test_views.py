@@ -52,6 +52,31 @@ def test_orientations_are_the_symmetries_that_were_asked_for_and_keep_every_pixe
         assert {tuple(image[0, 0].tolist()) for image in turned} == {(0, 1, 2, 3), (3, 2, 1, 0)}
 
 
+DEEP = (torch.rand(6, 5, 16, 16, generator=generator(3)) * 65535).to(torch.uint16)
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda images: weak_view(images, 2, generator()),
+        lambda images: strong_view(images, 2, generator()),
+        lambda images: cropped(images, 0.5, generator()),
+        lambda images: erased(images, 1.0, generator()),
+        lambda images: mixed(images, torch.eye(6), 1.0, generator())[0],
+        lambda images: cut_mixed(images, torch.eye(6), 1.0, generator())[0],
+        *(lambda images, how=how: oriented(images, how, generator()) for how in ("mirror", "turns")),
+    ],
+)
+def test_images_of_sixteen_bits_keep_their_depth_in_every_view(view: Callable) -> None:
+    seen = view(DEEP)
+
+    assert (seen.dtype, seen.shape) == (torch.uint16, DEEP.shape)
+    shares = view(
+        DEEP.float() / 65535
+    )  # float32 has all values of sixteen bits; what is computed is rounded or cut off
+    assert float((seen.float() - 65535 * shares).abs().max()) <= 1.01
+
+
 def test_a_crop_shows_at_least_so_much_of_the_area_and_fills_the_image() -> None:
     ramp = torch.arange(64, dtype=torch.float32).view(1, 1, 1, 64).expand(100, 1, 64, 64)
 

@@ -46,12 +46,12 @@ def oriented(images: Tensor, how: Orientation, generator: torch.Generator) -> Te
         return images
     mirrored = torch.randint(2, (len(images),), generator=generator).tolist()
     turns = torch.randint(4, (len(images),), generator=generator).tolist() if how == "turns" else [0] * len(images)
-    return torch.stack(
-        [
-            torch.rot90(image.flip(-1) if mirror else image, turn, (1, 2))
-            for image, mirror, turn in zip(images, mirrored, turns, strict=True)
-        ]
-    )
+    movable = images.view(torch.int16) if images.dtype == torch.uint16 else images  # torch flips no uint16
+    turned = [
+        torch.rot90(image.flip(-1) if mirror else image, turn, (1, 2))
+        for image, mirror, turn in zip(movable, mirrored, turns, strict=True)
+    ]
+    return torch.stack(turned).view(images.dtype)
 
 
 def cropped(images: Tensor, least: float, generator: torch.Generator) -> Tensor:

@@ -137,9 +137,8 @@ def scan(raw: Path, scenario: Scenario, where: str = "") -> Scanned:
     if tables:
         found, bad, elsewhere, named = from_table(raw, tables[0], scenario, where)
         listed = {f.path for f in found} | {b.path for b in bad}
-        unlisted = sum(
-            path not in listed | named for walked in seen.values() for path in (*walked.files, *walked.refused)
-        )
+        known = listed | named
+        unlisted = sum(path not in known for walked in seen.values() for path in (*walked.files, *walked.refused))
     else:
         listed = {path for walked in seen.values() for path in (*walked.files, *walked.refused)}
         unlisted = elsewhere = 0

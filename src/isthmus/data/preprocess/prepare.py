@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -11,9 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
-from isthmus.core.files import read_json, sha256_file, write_json
+from isthmus.core.files import read_json, write_json
 from isthmus.core.progress import log, track
-from isthmus.data.bounds import HELD
 from isthmus.data.boxes import as_text, from_text, prepared_boxes
 from isthmus.data.image import Image
 from isthmus.data.kinds import Fitted, Kind
@@ -22,7 +21,7 @@ from isthmus.data.masks import IGNORED, Mask, placed
 from isthmus.data.names import private_reason, shown_name
 from isthmus.data.preprocess.domain_statistics import Moments, Progress, Sums, sums_of
 from isthmus.data.preprocess.row_writer import RowFormat, copy_row, create_shards, synchronise, write_row
-from isthmus.data.preprocess.tiling import ChangedError, box_of, is_tile, order_of, part_of, read_part
+from isthmus.data.preprocess.tiling import ChangedError, is_tile, order_of, read_mask, read_part
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows, plan_shards
 from isthmus.data.tasks import AnnotationConfig
@@ -238,35 +237,14 @@ class _Reading(NamedTuple):
         """Returns the mask at the size of the prepared image; where it or an image has no data, no pixel is scored."""
         if not item.mask:
             return np.full((side, side), IGNORED, np.uint8)
-        mask = self._whole_mask(item)
-        if box := box_of(item.part):
-            mask = mask[box.top : box.top + box.height, box.left : box.left + box.width]
+        try:
+            mask = read_mask(self.raw / item.mask, item.part, item.mask_sha256, self.answers, self.classes)
+        except ChangedError as error:
+            shown = shown_name(item.mask, self.kind_name, f"the mask of {item.image_id}")
+            raise ChangedError(f"{self.raw}: {shown}: {error}") from None
         known = [image.valid for image in images if image.valid is not None]
         valid = np.logical_and.reduce(known) if known else None
         return placed(mask, valid, self.kind.box(images[0]), side)
-
-    def _whole_mask(self, item: Item) -> Mask:
-        path = self.raw / item.mask
-        try:
-            state = path.stat()
-            return _mask(
-                path, part_of(item.part), item.mask_sha256, state.st_mtime_ns, state.st_size, self.answers, self.classes
-            )
-        except (OSError, ChangedError):
-            shown = shown_name(item.mask, self.kind_name, f"the mask of {item.image_id}")
-            raise ChangedError(
-                f"{self.raw}: {shown}: changed or missing since 'ingest' read it. Run 'dvc repro' to ingest again"
-            ) from None
-
-
-@lru_cache(maxsize=1)  # once for all tiles of a scene; `changed` and `size` renew what is kept
-def _mask(
-    path: Path, part: str, sha256: str, changed: int, size: int, answers: AnnotationConfig, classes: tuple[str, ...]
-) -> Mask:
-    if sha256_file(path) != sha256:
-        raise ChangedError
-    mask: Mask = answers.read(path, part, classes, HELD)
-    return mask
 
 
 def _row(

@@ -21,7 +21,9 @@ from isthmus.core.errors import DataError
 from isthmus.core.files import sha256_file
 from isthmus.data.bounds import HELD, Bounds, Declared, check_declared
 from isthmus.data.image import Box, Frame, Image
+from isthmus.data.masks import Mask
 from isthmus.data.readers import Reader, reader_for
+from isthmus.data.tasks import AnnotationConfig
 from isthmus.data.tiles import Tiles
 
 _MARK = "@"  # no reader's own names hold it
@@ -71,6 +73,24 @@ def read_part(path: Path, part: str, sha256: str) -> Image:
     if place.top + place.height > frame.height or place.left + place.width > frame.width or not place.size:
         raise DataError(f"'{part}' lies outside its frame of {frame.height} x {frame.width} pixels")
     return frame.cut(place)
+
+
+def read_mask(path: Path, part: str, sha256: str, answers: AnnotationConfig, classes: tuple[str, ...]) -> Mask:
+    """Returns the mask of a part; of a tile it is that of its place in the frame, which is decoded once.
+
+    Args:
+        path: of the mask.
+        part: of the image.
+        sha256: of the mask's bytes, as `ingest` read them.
+        answers: of the scenario's task.
+        classes: of the scenario.
+
+    Raises:
+        DataError: as of `answers.read`.
+        ChangedError: the file's bytes are not those that were ingested.
+    """
+    mask, box = _mask(path, part_of(part), *_checked(path, sha256), answers, classes), box_of(part)
+    return mask if box is None else mask[box.top : box.top + box.height, box.left : box.left + box.width]
 
 
 def box_of(part: str) -> Box | None:
@@ -140,6 +160,12 @@ def _frame(path: Path, part: str, changed: int, size: int) -> Frame:
     return reader_for(path).frame(path, part, HELD)
 
 
+@lru_cache(maxsize=1)
+def _mask(path: Path, part: str, changed: int, size: int, answers: AnnotationConfig, classes: tuple[str, ...]) -> Mask:
+    mask: Mask = answers.read(path, part, classes, HELD)
+    return mask
+
+
 def _checked(path: Path, sha256: str) -> tuple[int, int]:
     """Returns when the file was changed and its size, after its bytes are found to be those that were ingested."""
     try:
@@ -152,7 +178,7 @@ def _checked(path: Path, sha256: str) -> tuple[int, int]:
     raise ChangedError("changed or missing since 'ingest' read it. Run 'dvc repro' to ingest again")
 
 
-@lru_cache(maxsize=2)  # once for all pages, slices and tiles of a file and of the later one beside it
+@lru_cache(maxsize=3)  # once for all pages, slices and tiles of a file, the later one beside it and their mask
 def _sha256(path: Path, changed: int, size: int) -> str:
     return sha256_file(path)
 

@@ -20,6 +20,8 @@ from isthmus.evaluation.scoring.comparison import (
     summary,
 )
 
+_BLOCK = 64  # images scored at once: the work grows with the images times this
+
 
 def build_box_truth(
     matches: Mapping[str, Sequence[Matches]],
@@ -137,6 +139,17 @@ def image_scores(matches: Matches, threshold: float) -> Reals:
         threshold: [score].
     """
     count = len(matches.true_boxes)
-    scores = boxes.ap50(boxes.average_precisions(matches, np.eye(count)))
+    blocks = [_scores_of_block(matches, first) for first in range(0, count, _BLOCK)]
+    scores = np.concatenate([np.empty(0), *blocks])
     answered = np.bincount(matches.images[matches.scores >= threshold], minlength=count)
     return np.where(matches.true_boxes.any(axis=1), scores, (answered == 0).astype(np.float64))
+
+
+def _scores_of_block(matches: Matches, first: int) -> Reals:
+    """Returns the AP50 of each of at most `_BLOCK` images from the first on, with their detections alone."""
+    true_boxes = matches.true_boxes[first : first + _BLOCK]
+    mine = slice(*np.searchsorted(matches.images, [first, first + _BLOCK]))
+    block = Matches(
+        matches.images[mine] - first, matches.classes[mine], matches.scores[mine], matches.right[:, mine], true_boxes
+    )
+    return boxes.ap50(boxes.average_precisions(block, np.eye(len(true_boxes))))

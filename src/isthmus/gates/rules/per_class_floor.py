@@ -4,6 +4,7 @@ Hidden stratification (Oakden-Rayner et al., CHIL 2020, "Hidden stratification c
 an average over all images says nothing of a subset on which a model fails.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -55,13 +56,11 @@ class Config(Rule):
 
     def _slices(self, scored: Scored, rows: NDArray[np.int64]) -> Iterator[tuple[str, np.ndarray]]:
         """Yields what to call each domain and group with enough images, and which of the rows it has."""
-        return self._enough(
-            [
-                (f"accuracy of {column} '{value}'", (scored.images[column] == value).to_numpy()[rows])
-                for column in ("domain", "group")
-                for value in sorted(set(scored.images[column].to_numpy()[rows]))
-            ]
-        )
+        for column in ("domain", "group"):
+            values = scored.images[column].to_numpy()[rows]
+            for value, images in sorted(Counter(values).items()):
+                if images >= self.min_images:  # counted first: a mask for each of many groups has their square
+                    yield f"accuracy of {column} '{value}'", values == value
 
     def _of_masks(self, scored: Scored, counts: NDArray[np.int64], rows: NDArray[np.int64], role: str) -> list[Reason]:
         """Recall is of pixels of images that show the class; accuracy of a slice likewise."""

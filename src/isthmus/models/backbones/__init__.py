@@ -10,6 +10,7 @@ from torch import nn
 
 from isthmus.core.config import Config
 from isthmus.core.errors import ConfigError
+from isthmus.models.bands import known_wavelengths, moved
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,9 @@ class BackboneConfig(Config):
         return {}
 
     def set_statistic(self, name: Literal["mean", "std"], channels: int) -> tuple[float, ...] | None:
-        """Returns `mean` or `std` as it is set, one value a channel or three for red, green and blue; None: not set.
+        """Returns `mean` or `std` as it is set, a value a channel; None: not set.
+
+        Of three values for red, green and blue each channel has its nearest colour's, or the mean of all (`bands.py`).
 
         Raises:
             ConfigError: there are neither as many as channels nor three, or a std is not above zero.
@@ -96,7 +99,9 @@ class BackboneConfig(Config):
                 f"models: backbone.{name}: one number a channel{above} (got {values}). The prepared images have"
                 f" {channels} channels; three numbers mean red, green and blue"
             )
-        return tuple(values)
+        return (
+            tuple(values) if len(values) == channels else moved(values, known_wavelengths(self.wavelengths, channels))
+        )
 
     def takes_rgb(self, channels: int) -> bool:
         """Returns whether the images are what a network for three colours takes as it is."""

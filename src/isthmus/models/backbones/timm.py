@@ -142,10 +142,9 @@ class Config(BackboneConfig):
 
     def _statistic(self, name: Literal["mean", "std"], own: tuple[float, ...], waves: Wavelengths) -> tuple[float, ...]:
         given = self.set_statistic(name, len(waves))
-        values = own if given is None else given
-        if len(values) == len(waves) and (given is not None or self.takes_rgb(len(waves))):
-            return tuple(values)
-        return moved(values, waves)
+        if given is not None:
+            return given
+        return tuple(own) if self.takes_rgb(len(waves)) else moved(own, waves)
 
     def _takes_these_bands(self, bands: int, channels: int, origin: str) -> bool:
         """Returns whether a file is for images of exactly these channels, which are not red, green and blue.

@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from isthmus.core.errors import DataError
-from isthmus.core.files import sha256_file
 from isthmus.data.manifest import COMPANIONS, read_table
 from isthmus.data.masks import IGNORED, Mask
-from isthmus.data.preprocess.tiling import box_of, part_of
+from isthmus.data.preprocess.tiling import ChangedError, read_mask
 from isthmus.data.tasks import AnnotationConfig
 from isthmus.evaluation.scoring.masks import confusions
 from isthmus.registry.lineage.lineage import Lineage
@@ -81,15 +80,13 @@ class AnsweredMasks:
         return np.where((named == IGNORED) & (answered != IGNORED), (truth == 0).astype(np.uint8), named)
 
     def _truth(self, row: Any) -> Mask:
-        path = self.raw / row.mask
-        if not path.is_file() or sha256_file(path) != row.mask_sha256:
+        try:
+            return read_mask(self.raw / row.mask, row.part, row.mask_sha256, self.answers, tuple(self.classes))
+        except ChangedError:
             raise DataError(
                 f"{self.raw}: the mask of image {row.image_id} is missing or changed. Restore it with 'dvc checkout',"
                 " or run 'dvc repro' and publish again"
-            )
-        mask: Mask = self.answers.read(path, part_of(row.part), self.classes)
-        box = box_of(row.part)
-        return mask if box is None else mask[box.top : box.top + box.height, box.left : box.left + box.width]
+            ) from None
 
 
 def answered_masks(lineage: Lineage, images: pd.DataFrame) -> AnsweredMasks | None:
