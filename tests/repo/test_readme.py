@@ -41,7 +41,9 @@ def test_every_file_that_the_readme_links_to_is_there() -> None:
 
 
 def test_the_readme_is_a_three_minute_read() -> None:
-    prose = re.sub(r"```.*?```|<!-- results.*?end of results -->|^\|[^\n]*$", "", README, flags=re.DOTALL | re.MULTILINE)
+    prose = re.sub(
+        r"```.*?```|<!-- results.*?end of results -->|^\|[^\n]*$", "", README, flags=re.DOTALL | re.MULTILINE
+    )
 
     assert len(prose.split()) < 800  # at 250 words a minute, with the commands skimmed
 
