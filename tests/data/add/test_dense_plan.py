@@ -11,6 +11,7 @@ from PIL import Image
 
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.data.add.add import add_pair
+from isthmus.data.add.dense_plan import make_dense_plan
 from isthmus.data.scenario import Scenario
 from tests.data.add.test_add import nothing_was_done
 from tests.dense_folders import write_dense
@@ -118,6 +119,24 @@ def test_defects_are_taken_by_their_folders(home: Path, tmp_path: Path) -> None:
     assert (section["classes"], section["model"]) == (["good", "defect"], "anomaly")
     scenario = Scenario.model_validate(section | {"preprocess": {"image_size": 20}})
     assert reasons(take(raw, tmp_path / "out", scenario)) == {}
+
+
+def test_a_target_without_a_folder_of_good_images_has_no_labels_and_links_are_refused(
+    home: Path, tmp_path: Path
+) -> None:
+    for place in ("one/good", "two/photos"):
+        (tmp_path / "images" / place).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (20, 20), number).save(tmp_path / "images" / place / f"{number}.png")
+
+    planned = make_dense_plan(
+        "x", [tmp_path / "images/one"], tmp_path / "images/two", "natural", "anomaly", None, None, None
+    )
+    assert planned.section["target_labels"] == "none"
+
+    (tmp_path / "images/one/good/3.png").symlink_to(tmp_path / "images/one/good/0.png")
+    with pytest.raises(DataError, match="one: 1 files are symbolic links. Give the files themselves"):
+        add_pair(home, "again", [tmp_path / "images/one"], tmp_path / "images/two", "natural", task="anomaly")
 
 
 @pytest.mark.parametrize(

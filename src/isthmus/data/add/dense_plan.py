@@ -6,6 +6,7 @@ of boxes, whether the target has answers.
 Layouts: docs/contracts.md, "Masks", "Defects" and "Boxes".
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,8 +103,9 @@ def make_dense_plan(
     domains = domain_names([*sources, target], kind)
     folders = dict(zip(domains, [*sources, target], strict=True))
     walked = {domain: walk(folder) for domain, folder in folders.items()}
+    good = classes[0] if classes else _GOOD[0]
     if labelled is None:
-        labelled = _has_answers(folders[domains[-1]], walked[domains[-1]], answers)
+        labelled = _has_answers(folders[domains[-1]], walked[domains[-1]], answers, good)
     for domain in domains:
         _check_folders(folders[domain], walked[domain], answers, labelled or domain != domains[-1], task)
     read = domains if labelled else domains[:-1]
@@ -117,7 +119,7 @@ def make_dense_plan(
         "target_labels": "folders" if labelled else "none",
         "classes": [nfc(c) for c in classes] if classes else [],
     }
-    notes: list[str] = []
+    notes = _refused(folders, walked)
     if answers.masks:
         _of_masks(section, [(folders[d], files[d]) for d in domains[:-1]], task)
     elif answers.boxes:
@@ -130,12 +132,25 @@ def make_dense_plan(
     return DensePlan(name, section, validated(Scenario, section, f"scenarios.{name}: "), folders, files, notes)
 
 
-def _has_answers(folder: Path, walked: Walked, answers: AnnotationConfig) -> bool:
+def _has_answers(folder: Path, walked: Walked, answers: AnnotationConfig, good: str) -> bool:
     if answers.masks:
         return any(path.startswith(f"{MASKS}/") for path in walked.files)
     if answers.boxes:
         return any(annotation_files(folder))
-    return all("/" in path for path in walked.files)
+    return good in walked.folders
+
+
+def _refused(folders: dict[str, Path], walked: dict[str, Walked]) -> list[str]:
+    """Returns what is refused without opening, a line a reason.
+
+    Raises:
+        DataError: there are symbolic links, of which nothing would be copied.
+    """
+    for domain, seen in walked.items():
+        if links := sum("symbolic link" in reason for reason in seen.refused.values()):
+            raise DataError(f"{folders[domain]}: {links} files are symbolic links. Give the files themselves")
+    counts = Counter(reason for seen in walked.values() for reason in seen.refused.values())
+    return [f"refused without opening: {count}: {reason}" for reason, count in sorted(counts.items())]
 
 
 def _check_folders(folder: Path, walked: Walked, answers: AnnotationConfig, labelled: bool, task: str) -> None:
