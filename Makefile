@@ -26,7 +26,7 @@ demo: install ## Installs, runs the pipeline on the simulated industrial pair, p
 	@isthmus run industrial
 
 test: install-dev check ## Installs, then all checks and tests
-	@pytest -n 3 --dist worksteal -m "not soak" -q --durations 40 --durations-min 3
+	@pytest -n 2 --dist worksteal -m "not soak" -q --durations 40 --durations-min 3
 
 check: install-dev ## Format, lint, types, import floors
 	@ruff format --check -q . || (echo "run: ruff format ." && exit 1)

@@ -17,6 +17,7 @@ from isthmus.registry.model.mask_text import as_text
 from isthmus.registry.model.raw_images import decode
 
 SIDE = 9500  # [pixel]
+CLASSES = ["ground", "crack"]
 TILES = ["@0-0-4-4", "@0-4-4-4", "@4-0-4-4"]
 
 
@@ -32,7 +33,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def masks(scene: Path) -> AnsweredMasks:
     images = pd.DataFrame({"image_id": ["x", "y", "z"], "part": TILES, "label": 0, "mask": scene.name})
-    return AnsweredMasks(scene.parent, images.assign(mask_sha256=sha256_file(scene)), MaskConfig(), ["ground", "crack"])
+    return AnsweredMasks(scene.parent, images.assign(mask_sha256=sha256_file(scene)), MaskConfig(), CLASSES)
 
 
 def answered(folder: Path) -> Path:
@@ -49,7 +50,7 @@ def test_the_mask_of_a_scene_above_the_default_bounds_is_decoded_once_for_all_it
     monkeypatch.setattr(MaskConfig, "read", lambda *given: decoded.append(given) or read(*given))
     path = answered(tmp_path)
 
-    masks(scene).count(path)
+    masks(scene).count(path, CLASSES)
 
     assert [list(row) for row in pd.read_parquet(path)["counts"]] == [[16, 0, 0, 0], [0, 0, 16, 0], [16, 0, 0, 0]]
     assert len(decoded) == 1
@@ -64,7 +65,7 @@ def test_a_mask_that_is_missing_or_changed_is_refused(tmp_path: Path) -> None:
         with pytest.raises(
             DataError, match=r"the mask of image x is missing or changed\. Restore it with 'dvc checkout'"
         ):
-            given.count(answered(tmp_path))
+            given.count(answered(tmp_path), CLASSES)
 
 
 def test_an_image_of_the_evaluation_set_above_the_default_bounds_is_decoded_and_a_file_of_a_stranger_is_not(
