@@ -15,6 +15,7 @@ import pytest
 from isthmus.core.errors import DataError
 from isthmus.data import workers
 from isthmus.data.workers import in_order
+from tests.pipelines.tiny_project import default_signals
 
 CHILD = """
 from pathlib import Path
@@ -178,7 +179,8 @@ def child_with_two_workers(folder: Path, long: bool) -> tuple[subprocess.Popen, 
     """Starts a process with two workers; returns it and their process ids."""
     script = folder / "child.py"
     script.write_text(CHILD.replace("FOLDER", repr(str(folder))).replace("LONG", str(long)))
-    child = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    child = subprocess.Popen([sys.executable, str(script)], env=environment, preexec_fn=default_signals)
     limit = time.monotonic() + 60
     while len(seen := list(folder.glob("*.worker"))) < 2 and time.monotonic() < limit:
         time.sleep(0.05)
