@@ -37,10 +37,11 @@ def _with_rows_of(text: str, old: str) -> str:
         return text
     columns = _cells(before[heads[0]])
     new = [dict(zip(head, _cells(row), strict=True)) for row in lines[first + 1 :]]
-    rows = {row[head[0]]: [row.get(column, "") for column in columns] for row in new}
+    rows = [[row.get(column, "") for column in columns] for row in new]
+    firsts = {row[0] for row in rows}
     old_rows = [_cells(row) for row in before[heads[0] + 2 :] if row.startswith("|")]
-    kept = [row for row in old_rows if row[0] not in rows]
-    return "\n".join([*lines[: first - 1], table(columns, *sorted([*kept, *rows.values()], key=lambda row: row[0]))])
+    kept = [row for row in old_rows if row[0] not in firsts]
+    return "\n".join([*lines[: first - 1], table(columns, *sorted([*kept, *rows], key=lambda row: row[0]))])
 
 
 def _cells(row: str) -> list[str]:

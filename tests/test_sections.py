@@ -34,3 +34,14 @@ def test_a_new_row_is_empty_where_it_lacks_a_column_of_the_rows_that_stay(tmp_pa
 
     rows = ["| scenario | mcc | shot |", "| --- | --- | --- |", "| a | 1 | 2 |", "| b |  | 5 |"]
     assert document.read_text().splitlines()[2:-2] == rows
+
+
+def test_several_rows_of_one_scenario_all_stay_or_are_all_replaced(tmp_path: Path) -> None:
+    document = tmp_path / "page.md"
+    head = ("scenario", "method", "score")
+    write_section(document, "x", table(head, ("a", "mcc", 1), ("a", "shot", 2), ("b", "mcc", 3), ("b", "shot", 4)))
+
+    write_section(document, "x", table(head, ("b", "mcc", 5), ("b", "zscore", 6)), keep_rows=True)
+
+    rows = ("a", "mcc", 1), ("a", "shot", 2), ("b", "mcc", 5), ("b", "zscore", 6)
+    assert table(head, *rows) in document.read_text()
