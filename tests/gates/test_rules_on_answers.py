@@ -120,14 +120,14 @@ def test_one_class_or_one_group_below_its_floor_is_refused_by_name_whatever_the_
 
 
 def test_many_groups_of_few_images_are_counted_without_a_mask_for_each():
-    asked, times = scored(), 50
-    images = pd.concat([asked.images] * times, ignore_index=True)
+    answers, times = scored(), 50
+    images = pd.concat([answers.images] * times, ignore_index=True)
     images["group"] = [f"{place:016x}" for place in range(len(images))]
     images.loc[images.index[-12:], "group"] = "z" * 16
-    shown = np.tile(asked.candidate.probabilities, (times, 1))
+    shown = np.tile(answers.candidate.probabilities, (times, 1))
     shown[-12:] = np.roll(shown[-12:], 1, axis=1)
-    asked = replace(asked, images=images, candidate=replace(asked.candidate, probabilities=shown))
-    given = evidence(asked=asked)
+    answers = replace(answers, images=images, candidate=replace(answers.candidate, probabilities=shown))
+    given = evidence(asked=answers)
 
     tracemalloc.start()
     found = refused("per_class_floor", given)

@@ -215,7 +215,7 @@ def of_images(folder: Path, side: int, augment: Augment, **changes: object) -> T
 @pytest.mark.parametrize("side", [32, 4 * WINDOW + 32])
 def test_masks_are_turned_and_cut_as_their_images_are(side: int, dtype: type, tmp_path: Path) -> None:
     given = of_images(tmp_path, side, Augment(orientation="turns"))
-    given.inputs.values = given.inputs.values.astype(dtype)  # type: ignore[attr-defined]
+    given.inputs.values = given.inputs.values.astype(dtype)  # type: ignore[attr-defined] # `Inputs` in memory
     assert [rows.tolist() for rows in given.source_train] == [[0, 1, 2]]
 
     batches = [batch for epoch in range(4) for batch in given.batches(epoch, 3, 0, target=False, strong=False)]
@@ -263,7 +263,7 @@ def test_images_with_masks_refuse_changes_that_masks_cannot_follow(tmp_path: Pat
 def test_batches_of_sixteen_bit_images_keep_their_depth_through_every_change(augment: Augment, kind: str) -> None:
     pytest.importorskip("monai" if kind == "medical" else "torchvision")
     given = data({"a": 16, "t": 16}, images=True)
-    deep = given.inputs.values.astype(np.uint16) * 2000  # type: ignore[attr-defined]
+    deep = given.inputs.values.astype(np.uint16) * 2000  # type: ignore[attr-defined] # `Inputs` in memory
     given = replace(given, inputs=MaskImages(deep[..., 0]), augment=augment, kind=kind, classes=3, looks=1)
 
     batch = drawn(given, strong=True, views=True)[0]

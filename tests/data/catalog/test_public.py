@@ -59,15 +59,6 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """An empty project."""
-    folder = tmp_path / "project"
-    folder.mkdir()
-    (folder / "params.yaml").write_text("scenarios: # mine\n  own: {kind: natural}\nseed: 0\n")
-    return project(folder)
-
-
-@pytest.fixture
 def web(mirror: Path) -> Iterator[str]:
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, format: str, *args: object) -> None:

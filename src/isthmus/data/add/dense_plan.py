@@ -103,13 +103,22 @@ def make_dense_plan(
     domains = domain_names([*sources, target], kind)
     folders = dict(zip(domains, [*sources, target], strict=True))
     walked = {domain: walk(folder) for domain, folder in folders.items()}
-    good = classes[0] if classes else _GOOD[0]
+    boxes = {domain: list(annotation_files(folder)) if answers.boxes else [] for domain, folder in folders.items()}
     if labelled is None:
-        labelled = _has_answers(folders[domains[-1]], walked[domains[-1]], answers, good)
-    for domain in domains:
-        _check_folders(folders[domain], walked[domain], answers, labelled or domain != domains[-1], task)
+        seen, good = walked[domains[-1]], classes[0] if classes else _GOOD[0]
+        masks = any(path.startswith(f"{MASKS}/") for path in seen.files)
+        labelled = masks if answers.masks else bool(boxes[domains[-1]]) if answers.boxes else good in seen.folders
     read = domains if labelled else domains[:-1]
-    files = {domain: _files(folders[domain], seen, answers) for domain, seen in walked.items()}
+    wanted = [IMAGES] if answers.boxes else list(folders_of(answers)) if answers.masks else []
+    for domain in domains:
+        needed = [name for name in wanted if name != MASKS or domain in read]
+        _check_folders(folders[domain], walked[domain], needed, task)
+        if answers.boxes and domain in read and not boxes[domain]:
+            raise DataError(_no_boxes(folders[domain]))
+    files = {
+        domain: sorted([*(p for p in walked[domain].files if not wanted or p.split("/")[0] in wanted), *boxes[domain]])
+        for domain in domains
+    }
     section: dict[str, Any] = {
         "kind": kind,
         "task": task,
@@ -132,14 +141,6 @@ def make_dense_plan(
     return DensePlan(name, section, validated(Scenario, section, f"scenarios.{name}: "), folders, files, notes)
 
 
-def _has_answers(folder: Path, walked: Walked, answers: AnnotationConfig, good: str) -> bool:
-    if answers.masks:
-        return any(path.startswith(f"{MASKS}/") for path in walked.files)
-    if answers.boxes:
-        return any(annotation_files(folder))
-    return good in walked.folders
-
-
 def _refused(folders: dict[str, Path], walked: dict[str, Walked]) -> list[str]:
     """Returns what is refused without opening, a line a reason.
 
@@ -153,27 +154,20 @@ def _refused(folders: dict[str, Path], walked: dict[str, Walked]) -> list[str]:
     return [f"refused without opening: {count}: {reason}" for reason, count in sorted(counts.items())]
 
 
-def _check_folders(folder: Path, walked: Walked, answers: AnnotationConfig, labelled: bool, task: str) -> None:
-    wanted = [IMAGES] if answers.boxes else list(folders_of(answers)) if answers.masks else []
-    missing = [name for name in wanted if name not in walked.folders and (labelled or name != MASKS)]
-    if missing:
+def _check_folders(folder: Path, walked: Walked, needed: Sequence[str], task: str) -> None:
+    if missing := [name for name in needed if name not in walked.folders]:
         there = ", ".join(sorted(name for name in walked.folders if "/" not in name)) or "no folders"
         raise DataError(
             f"{folder}: no folder {', '.join(missing)}, which task {task} needs. There are: {there}. The layout is in"
             " docs/contracts.md"
         )
-    if answers.boxes and labelled and not any(annotation_files(folder)):
-        raise DataError(
-            f"{folder}: no boxes: neither a COCO file *.json beside '{IMAGES}', nor annotations/*.xml (Pascal VOC), nor"
-            " labels/*.txt (YOLO)"
-        )
 
 
-def _files(folder: Path, walked: Walked, answers: AnnotationConfig) -> list[str]:
-    wanted = {*folders_of(answers)} if answers.masks else {IMAGES} if answers.boxes else set[str]()
-    images = [path for path in walked.files if not wanted or path.split("/")[0] in wanted]
-    beside = [path for path in annotation_files(folder) if answers.boxes]
-    return sorted([*images, *beside])
+def _no_boxes(folder: Path) -> str:
+    return (
+        f"{folder}: no boxes: neither a COCO file *.json beside '{IMAGES}', nor annotations/*.xml (Pascal VOC), nor"
+        " labels/*.txt (YOLO)"
+    )
 
 
 def _of_masks(section: dict[str, Any], sources: Sequence[tuple[Path, list[str]]], task: str) -> None:
