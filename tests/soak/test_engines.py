@@ -75,7 +75,7 @@ def run_line(project: Path, engine: str, kill: bool = False) -> int:
         start = time.monotonic()
         child = subprocess.Popen(
             command(stage), cwd=project, stderr=subprocess.PIPE, text=True,
-            env=os.environ | {"ISTHMUS_ENGINE": engine, "OMP_WAIT_POLICY": "PASSIVE"},
+            env=os.environ | {"ISTHMUS_ENGINE": engine},
         )  # fmt: skip
         started = psutil.Process(child.pid)
         if kill and stage != "labels":
@@ -138,7 +138,7 @@ def test_ctrl_c_ends_a_stage_with_one_line_and_leaves_no_process(line: Path, tmp
     shutil.copytree(line / "local", project, ignore=shutil.ignore_patterns("features", "cache", "raw", "train"))
     child = subprocess.Popen(
         command("embed"), cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=default_signals, env=os.environ | {"ISTHMUS_ENGINE": engine, "OMP_WAIT_POLICY": "PASSIVE"},
+        preexec_fn=default_signals, env=os.environ | {"ISTHMUS_ENGINE": engine},
     )  # fmt: skip
     started = psutil.Process(child.pid)
 
@@ -177,7 +177,7 @@ def predicted(project: Path, model: str, photos: Path, engine: str, kill: bool =
     child = subprocess.Popen(
         [sys.executable, "-m", "isthmus.cli", "predict", f"{model}@candidate", str(photos), "--out", str(out)],
         cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"ISTHMUS_ENGINE": engine, "OMP_WAIT_POLICY": "PASSIVE"},
+        env=os.environ | {"ISTHMUS_ENGINE": engine},
     )  # fmt: skip
     killed = int(kill and kill_a_worker(psutil.Process(child.pid)))
     said = child.communicate(timeout=900)[1]

@@ -178,8 +178,6 @@ def open_cluster(config: EngineConfig) -> Cluster:
         MachineError: the cluster cannot be reached.
     """
     module = of(config)
-    # workers that are started here inherit it: OpenMP's threads wait without taking the processor from each other
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     cluster: Cluster = module.Engine(config)
     atexit.register(cluster.close)
     return cluster
