@@ -32,6 +32,7 @@ from isthmus.evaluation.trained import open_trained, read_samples
 from isthmus.stages import evaluate, select, train
 
 SETS = [name for name in DATA_SETS if name != "digits"]  # the answer and the estimate were settled on these
+RESAMPLES = 1000
 HOLDS = 0.85  # [share] of known pairs that the interval is to hold
 ANSWERS = {  # what is compared: methods whose mean over all seeds answers; the first alone is a mean of single seeds
     "source_only": ("source_only",),
@@ -105,6 +106,8 @@ def _scored(pair: Pair, params: evaluate.Params, compared: Sequence[str]) -> dic
         split: 100 * float(np.mean([balanced_accuracy(p[at].argmax(axis=1), labels[at]) for p in logits]))
         for split, at in rows.items()
     }
+    without = trained[SOURCE_ONLY].all_logits(made["epochs"][SOURCE_ONLY])
+    gain = {split: _gain(logits[:, at], without[:, at], labels[at], samples.group[at]) for split, at in rows.items()}
     model = judged(chosen, made["chosen"], samples, scenario.source, scenario.target, params.evaluate)
     methods = averaged(made, runs)
     trust = build_trust(model, samples, scenario.source, methods, params.evaluate, 0)
@@ -120,12 +123,34 @@ def _scored(pair: Pair, params: evaluate.Params, compared: Sequence[str]) -> dic
         "why": made["chosen"]["why"],
         "test_images": len(rows["test"]),
         "accuracy": accuracy,
+        "gain": gain,
         "train": settled,
         "estimate": trust["estimate"],
         "true_accuracy": held["estimate"]["true_accuracy"],
         "coverage": held["conformal"]["coverage"]["mean"],
         "nominal": params.evaluate.coverage,
     }
+
+
+def _gain(chosen: np.ndarray, source_only: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Returns the paired 95% interval of the chosen model's gain over source-only in points, both means over seeds."""
+    right = np.concatenate([chosen, source_only]).argmax(axis=2) == labels
+    weights = metrics.group_weights(groups, RESAMPLES, 0)
+    drawn = 100 * metrics.resampled_balanced_accuracy(right, labels, weights)
+    return metrics.interval(drawn[:, : len(chosen)].mean(axis=1) - drawn[:, len(chosen) :].mean(axis=1))
+
+
+def gains(results: list[dict[str, Any]], split: str) -> str:
+    """Returns how many pairs the choice is significantly above and below source-only on, and the lowest."""
+    points = {r["pair"]: r["accuracy"]["chosen"][split] - r["accuracy"][SOURCE_ONLY][split] for r in results}
+    within = {r["pair"]: r["gain"][split] for r in results}
+    lowest = min(points, key=lambda pair: points[pair])
+    low, high = within[lowest]
+    return (
+        f"significantly above source-only on {sum(low > 0 for low, _ in within.values())} of {len(results)} pairs,"
+        f" below on {sum(high < 0 for _, high in within.values())}; lowest {lowest},"
+        f" {points[lowest]:+.1f} ({low:+.1f} to {high:+.1f})"
+    )
 
 
 def reach_of(errors: np.ndarray) -> float:
@@ -152,6 +177,8 @@ def summary(results: list[dict[str, Any]]) -> str:
         means = [f"{values.groupby(family).mean().mean():.1f}" for values in (frame[name], regret)]
         below = f"{(gain < -1).sum()} of {len(gain)}"
         rows.append((name, *means, f"{regret.max():.1f}", f"{gain.min():+.1f}", below))
+    settle = _frame(results, "train")
+    lost = (settle[list(METHODS)].max(axis=1) - settle["chosen"]).groupby(family).mean().mean()
     known = [e for e in map(partial(_estimate, results), results) if e is not None]
     errors = {
         name: 100 * np.mean([abs(e[name] - e["true"]) for e in known]) for name in ("agreement", "atc", "confidence")
@@ -159,6 +186,8 @@ def summary(results: list[dict[str, Any]]) -> str:
     coverage = [r["coverage"] for r in results]
     inside = f"holds {sum(e['inside'] for e in known)} of {len(known)}"
     text = (
+        f"The choice, with paired 95% intervals: {gains(results, 'test')}. On the training split, of more images, whose"
+        f" labels settled the answer: regret {lost:.1f}, {gains(results, 'train')}.\n\n"
         f"Estimated accuracy: mean error {errors['agreement']:.1f} points (ATC {errors['atc']:.1f}, mean confidence"
         f" after calibration {errors['confidence']:.1f}); the interval, its reach from the other families, {inside};"
         f" 'cannot tell' on {len(results) - len(known)} of {len(results)}. Conformal sets, nominal"
@@ -183,8 +212,20 @@ def details(results: list[dict[str, Any]]) -> str:
         parts = result["estimate"]["parts"]
         shares = (result["true_accuracy"], parts["atc"]["mean"], parts["confidence"]["mean"], result["coverage"])
         cells = [f"{value:.1f}" for value in frame.loc[result["pair"]]]
+        low, high = result["gain"]["test"]
+        cells.append(f"{low:+.1f} to {high:+.1f}")
         rows.append((result["pair"], result["test_images"], *cells, shown, *(f"{100 * share:.0f}" for share in shares)))
-    head = ("pair", "test images", *frame.columns, "estimated", "true", "ATC", "mean confidence", "coverage")
+    head = (
+        "pair",
+        "test images",
+        *frame.columns,
+        "chosen - source_only",
+        "estimated",
+        "true",
+        "ATC",
+        "mean confidence",
+        "coverage",
+    )
     return (
         f"{table(('family left out', 'settled on the others', 'its regret there'), *left_out)}\n\n{table(head, *rows)}"
     )

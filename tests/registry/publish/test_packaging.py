@@ -50,10 +50,23 @@ def test_a_lock_file_that_does_not_pin_what_is_needed_is_refused(tmp_path):
         served_requirements(tmp_path / "requirements.lock", "timm")
 
 
+GIVEN = {"raw": "data/raw/demo", "source": ["a"], "target": "b", "classes": ["x", "y"]}
+FACTS = {"width": 30, "height": 20, "channels": 1}
+
+
 @pytest.mark.parametrize(("tiles", "shape"), [(None, (20, 30, 1)), ({"size": 12}, (12, 12, 1))])
 def test_the_example_image_is_one_that_the_model_takes(tiles, shape):
-    given = {"kind": "natural", "raw": "data/raw/demo", "source": ["a"], "target": "b", "classes": ["x", "y"]}
-
-    made = _example({"width": 30, "height": 20, "channels": 1}, Scenario(**given, tiles=tiles))
+    made = _example(FACTS | {"fitted": {"b": {}}}, Scenario(**GIVEN, kind="natural", tiles=tiles))
 
     assert decode(made).pixels.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "preprocess"),
+    [
+        ("medical", {"window": [-600, 1500], "spacing": 2.4}),
+        ("remote_sensing", {"gsd": 9, "bands": ["665nm", "560nm", "490nm"]}),
+    ],
+)
+def test_a_model_that_needs_what_a_png_does_not_state_is_published_without_an_example(kind, preprocess):
+    assert _example(FACTS | {"fitted": {"b": {}}}, Scenario(**GIVEN, kind=kind, preprocess=preprocess)) is None
