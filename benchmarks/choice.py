@@ -58,7 +58,7 @@ def measured(pair: Pair, compared: Sequence[str] = METHODS) -> dict[str, Any]:
     params = params_of(evaluate.Params, pair.folder / "params.yaml", scenario=pair.name)
     result = {"pair": pair.name, "family": pair.family} | _scored(pair, params, compared)
     write_json(done, result)
-    return result
+    return measured(pair, compared)
 
 
 def train_and_choose(pair: Pair, compared: Sequence[str]) -> None:
@@ -177,8 +177,6 @@ def summary(results: list[dict[str, Any]]) -> str:
         means = [f"{values.groupby(family).mean().mean():.1f}" for values in (frame[name], regret)]
         below = f"{(gain < -1).sum()} of {len(gain)}"
         rows.append((name, *means, f"{regret.max():.1f}", f"{gain.min():+.1f}", below))
-    settle = _frame(results, "train")
-    lost = (settle[list(METHODS)].max(axis=1) - settle["chosen"]).groupby(family).mean().mean()
     known = [e for e in map(partial(_estimate, results), results) if e is not None]
     errors = {
         name: 100 * np.mean([abs(e[name] - e["true"]) for e in known]) for name in ("agreement", "atc", "confidence")
@@ -186,8 +184,6 @@ def summary(results: list[dict[str, Any]]) -> str:
     coverage = [r["coverage"] for r in results]
     inside = f"holds {sum(e['inside'] for e in known)} of {len(known)}"
     text = (
-        f"The choice, with paired 95% intervals: {gains(results, 'test')}. On the training split, of more images, whose"
-        f" labels settled the answer: regret {lost:.1f}, {gains(results, 'train')}.\n\n"
         f"Estimated accuracy: mean error {errors['agreement']:.1f} points (ATC {errors['atc']:.1f}, mean confidence"
         f" after calibration {errors['confidence']:.1f}); the interval, its reach from the other families, {inside};"
         f" 'cannot tell' on {len(results) - len(known)} of {len(results)}. Conformal sets, nominal"
@@ -200,6 +196,11 @@ def details(results: list[dict[str, Any]]) -> str:
     """Returns what each family would have had settled on the others, and every pair, as Markdown."""
     frame, settle, family = _frame(results, "test"), _frame(results, "train"), _families(results)
     best = frame[list(METHODS)].max(axis=1)
+    lost = (settle[list(METHODS)].max(axis=1) - settle["chosen"]).groupby(family).mean().mean()
+    text = (
+        f"The choice, with paired 95% intervals: {gains(results, 'test')}. On the training split, of more images, whose"
+        f" labels settled the answer: regret {lost:.1f}, {gains(results, 'train')}."
+    )
     left_out = []
     for left in family.unique() if family.nunique() > 1 else ():
         others = settle[family != left][list(ANSWERS)].groupby(family).mean().mean()
@@ -226,9 +227,8 @@ def details(results: list[dict[str, Any]]) -> str:
         "mean confidence",
         "coverage",
     )
-    return (
-        f"{table(('family left out', 'settled on the others', 'its regret there'), *left_out)}\n\n{table(head, *rows)}"
-    )
+    settled_on = table(("family left out", "settled on the others", "its regret there"), *left_out)
+    return f"{text}\n\n{settled_on}\n\n{table(head, *rows)}"
 
 
 def _frame(results: list[dict[str, Any]], split: str) -> pd.DataFrame:

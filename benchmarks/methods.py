@@ -1,9 +1,10 @@
 """Trains every feature method on prepared scenarios, frozen, default options, and writes time and accuracy to a log.
 
 `python -m benchmarks.methods --params params.yaml --log docs/log.md steel=out/steel industrial=out/industrial`: for
-each scenario a folder with what `ingest`, `prepare` and `embed` wrote (only read). Each method runs as its stage does,
-all seeds of `params.yaml`. Accuracy is balanced, on the target's TRAINING split, last epoch, and needs that split's
-labels: only for pairs declared for development; no test label is read. `--only` for some methods.
+each scenario a folder with what `ingest`, `prepare` and `embed` wrote (only read), or one of `benchmarks.choice`, which
+needs no `--params`. Each method runs as its stage does, all seeds of `params.yaml`. Accuracy is balanced, on the
+target's TRAINING split, last epoch, and needs that split's labels: only for pairs declared for development; no test
+label is read. `--only` for some methods.
 """
 
 import argparse
@@ -88,7 +89,9 @@ def accuracies(
     """Returns a score by seed at an epoch, the last by default: one split of the target, the source's validation."""
     index = pd.read_parquet(folder / "prepared" / "index.parquet")
     manifest = pd.read_parquet(folder / "manifest.parquet").set_index("image_id").loc[index["image_id"]]
-    labels = pd.read_parquet(folder / "labels_target.parquet").drop_duplicates("image_id", keep=False)
+    kept = folder / "labels_target.parquet"  # of a project; folders of `benchmarks.choice` have labels.parquet
+    labels = pd.read_parquet(kept if kept.is_file() else folder / "labels.parquet")
+    labels = labels.drop_duplicates("image_id", keep=False)
     facts = read_json(run / "run.json")
     truth = labels.set_index("image_id")["label"].reindex(index["image_id"]).to_numpy(dtype=float)
     is_target = (manifest["domain"] == facts["domains"][-1]).to_numpy()
@@ -139,7 +142,7 @@ def table(tables: dict[str, list[Row]]) -> str:
 def main() -> None:
     """Measures what the command line names and appends a section to the log."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.methods", description=__doc__)
-    parser.add_argument("--params", type=Path, required=True, help="params.yaml that has the scenarios")
+    parser.add_argument("--params", type=Path, help="params.yaml that has the scenarios; default: each folder's own")
     parser.add_argument("--log", type=Path, help="Markdown file that the table is added to; default: print only")
     parser.add_argument("--write", type=Path, help="Markdown file whose section of this title is replaced")
     parser.add_argument("--title", default="Feature methods, frozen, default options", help="of the section")
@@ -148,7 +151,10 @@ def main() -> None:
     given = parser.parse_args()
     methods = given.only or feature_methods()
     pairs = [pair.partition("=") for pair in given.folders]
-    tables = {name: measure(given.params, name, Path(folder), methods) for name, _, folder in pairs}
+    tables = {
+        name: measure(given.params or Path(folder, "params.yaml"), name, Path(folder), methods)
+        for name, _, folder in pairs
+    }
     body = (
         "Balanced accuracy, mean over seeds (least to greatest), last epoch; target: its"
         f" training split. `python -m benchmarks.methods`.\n\n{table(tables)}"
