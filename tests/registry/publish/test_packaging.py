@@ -2,9 +2,7 @@ import pytest
 import torch
 
 from isthmus.core.errors import StoreError
-from isthmus.data.scenario import Scenario
-from isthmus.registry.model.raw_images import decode
-from isthmus.registry.publish.packaging import _example, served_requirements
+from isthmus.registry.publish.packaging import served_requirements
 from tests.registry.project_files import ROOT
 
 
@@ -48,25 +46,3 @@ def test_a_lock_file_that_does_not_pin_what_is_needed_is_refused(tmp_path):
 
     with pytest.raises(StoreError, match=r"does not pin mlflow, numpy, .*which the served model needs"):
         served_requirements(tmp_path / "requirements.lock", "timm")
-
-
-GIVEN = {"raw": "data/raw/demo", "source": ["a"], "target": "b", "classes": ["x", "y"]}
-FACTS = {"width": 30, "height": 20, "channels": 1}
-
-
-@pytest.mark.parametrize(("tiles", "shape"), [(None, (20, 30, 1)), ({"size": 12}, (12, 12, 1))])
-def test_the_example_image_is_one_that_the_model_takes(tiles, shape):
-    made = _example(FACTS | {"fitted": {"b": {}}}, Scenario(**GIVEN, kind="natural", tiles=tiles))
-
-    assert decode(made).pixels.shape == shape
-
-
-@pytest.mark.parametrize(
-    ("kind", "preprocess"),
-    [
-        ("medical", {"window": [-600, 1500], "spacing": 2.4}),
-        ("remote_sensing", {"gsd": 9, "bands": ["665nm", "560nm", "490nm"]}),
-    ],
-)
-def test_a_model_that_needs_what_a_png_does_not_state_is_published_without_an_example(kind, preprocess):
-    assert _example(FACTS | {"fitted": {"b": {}}}, Scenario(**GIVEN, kind=kind, preprocess=preprocess)) is None

@@ -1,25 +1,22 @@
-"""Puts together what the registered model is made of: weights, facts, code, requirements, an example."""
+"""Puts together what the registered model is made of: weights, facts, code, requirements."""
 
 import ast
-import io
 import re
 import shutil
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
-from typing import Any
 
 import isthmus
 from isthmus.core import plugins
 from isthmus.core.code.fingerprint import import_statements
 from isthmus.core.config import Config, load_params
-from isthmus.core.errors import DataError, StoreError
+from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, write_json
 from isthmus.data.scenario import Scenario
 from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage
 from isthmus.registry.model.model_files import SPEC, TYPICALITY
-from isthmus.registry.model.raw_images import decode
 from isthmus.registry.publish.records import Publication
 from isthmus.registry.publish.run_contents import lineage_facts
 from isthmus.registry.store.tracking import Store
@@ -77,7 +74,7 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
         metadata = {"classes": facts["classes"], "chosen": chosen} | lineage_facts(record, lineage)
         store.write_model(
             run, record.model_id, package / "registry" / "model" / "served.py", folder, package,
-            needs, list(task.inputs), _example(facts, scenario), outputs, metadata,
+            needs, list(task.inputs), outputs, metadata,
         )  # fmt: skip
 
 
@@ -137,21 +134,3 @@ def _installed(needs: Sequence[str]) -> list[str]:
             if name in needs:
                 raise StoreError(f"the served model needs '{name}', which is not installed. Install it") from None
     return [f"{name}=={pins[name]}" for name in sorted(pins)]
-
-
-def _example(facts: dict[str, Any], scenario: Scenario) -> bytes | None:
-    """Returns a grey PNG that the model takes; None where it needs what a PNG does not state, as spacing."""
-    from PIL import Image
-
-    width, height = facts["width"], facts["height"]
-    if scenario.tiles and scenario.tiles.unit == "pixel":  # the model takes nothing but a tile
-        width = height = max(1, round(scenario.tiles.size))
-    stream = io.BytesIO()
-    channels = facts["channels"] // (2 if scenario.annotation_config().second else 1)
-    Image.new("L" if channels == 1 else "RGB", (width, height), 128).save(stream, "PNG")
-    kind = scenario.kind_config("params.yaml: preprocess.").build()
-    try:
-        kind.prepare(decode(stream.getvalue()), facts["fitted"][scenario.target])
-    except DataError:
-        return None
-    return stream.getvalue()
