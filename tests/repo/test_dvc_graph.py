@@ -34,7 +34,12 @@ EXCEPTED = {
 }
 # where a run keeps the copy of params.yaml that all its stages read in place of the file; who computes units of work,
 # which changes no byte (tests/soak/test_engines.py); how many processes torchrun started, as params.yaml must say too
-READS_ENVIRONMENT = {"isthmus.core.params.params_copy", "isthmus.core.engine", "isthmus.training.devices"}
+READS_ENVIRONMENT = {
+    "isthmus",  # how threads wait
+    "isthmus.core.params.params_copy",
+    "isthmus.core.engine",
+    "isthmus.training.devices",
+}
 
 
 def body(stage: str) -> dict[str, Any]:
