@@ -63,19 +63,28 @@ class Evidence:
 
     @property
     def metric(self) -> str:
-        """Returns the key of the score that methods are compared by in `truth.json` and `metrics.json`."""
+        """Returns the key of the score that methods are compared by in `truth.json`."""
         return str(self.truth.get("metric", self.scored.metric if self.scored else "balanced_accuracy"))
 
     @property
     def metric_name(self) -> str:
         """Returns that score's name for people."""
-        return {"mean_iou": "mean IoU", "ap50": "AP50"}.get(self.metric, self.metric.replace("_", " "))
+        return name_of(self.metric)
 
     def silence(self, rule: str) -> list[Reason]:
         """Returns a refusal where the candidate gave no answer that a rule could look at, else nothing."""
         if self.answers.candidate.failure:
             return [Reason(rule, "refuse", None, None, "not measured: the candidate did not answer (see loads_alone)")]
         return []
+
+
+def name_of(metric: str) -> str:
+    """Returns the name of a score for people.
+
+    >>> name_of("ap50"), name_of("balanced_accuracy")
+    ('AP50', 'balanced accuracy')
+    """
+    return {"mean_iou": "mean IoU", "ap50": "AP50", "auroc": "AUROC"}.get(metric, metric.replace("_", " "))
 
 
 class Rule(Config, ABC):
