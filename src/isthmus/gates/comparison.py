@@ -57,7 +57,7 @@ def paired_difference(scored: Scored, champion: Answers, role: str, resamples: i
 
 
 def _of_boxes(one: Matches, other: Matches, rows: NDArray[np.int64], weights: Reals) -> Difference:
-    """Returns the difference in AP50, NaN without a true box; the first line of weights is of all images of the role."""
+    """Returns the difference in AP50, NaN without a true box; the first line of weights is of all images."""
     whole = np.zeros((1 + len(weights), len(one.true_boxes)))
     whole[0, rows], whole[1:, rows] = 1, weights
     apart = ap50(average_precisions(one, whole)) - ap50(average_precisions(other, whole))
