@@ -119,6 +119,22 @@ class Findings:
         return bool(self.truth["available"])
 
     @property
+    def read_labels(self) -> bool:
+        """True where the evaluation read labels of the target's test split, be there a score or not."""
+        return self.labelled or "anomaly" in self.truth
+
+    @property
+    def unscored(self) -> str:
+        """Why there is no score on the target's test split, as the beginning of a sentence."""
+        if "anomaly" in self.truth:
+            found = self.truth["anomaly"]
+            seen = f"{found['good']} good and {found['defective']} defective"
+            return f"A score needs labelled images of both kinds, and the target's test split has {seen} ones"
+        noun = {"image": "labels", "pixel": "masks", "box": "boxes"}[self.scored.unit]
+        where = "The target's test split" if self.target_labels else "The target"
+        return f"{where} has no {noun}"
+
+    @property
     def target_labels(self) -> int:
         """Labelled target images that the chosen model was trained with."""
         return int(self.runs[self.choice["chosen"]["method"]].get("target_labels", 0))

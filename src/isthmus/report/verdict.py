@@ -209,11 +209,9 @@ def _without_labels(findings: Findings) -> Verdict:
     method = findings.choice["chosen"]["method"]
     unknown = ""  # where labels of random images measured it, `judge` adds what they say
     if "measured" not in findings.truth:
-        told = {"image": "labels: the true accuracy", "pixel": "masks: the true score", "box": "boxes: the true score"}
-        what = told[findings.scored.unit]
-        split = "'s test split" if findings.target_labels else ""
+        what = "accuracy" if findings.scored.unit == "image" else "score"
         unknown = (
-            f"{estimate_sentence(findings)} The target{split} has no {what} is not known, nor whether this"
+            f"{estimate_sentence(findings)} {findings.unscored}: the true {what} is not known, nor whether this"
             " is better than source-only. No gain is claimed."
         )
     if not findings.trust["alarms"]["shift_found"]:
@@ -243,7 +241,7 @@ def _publish(name: str, what: str) -> Step:
 def _lacking(findings: Findings) -> str:
     if "measured" in findings.truth:
         return "labels of random images measure the accuracy, and the other rules need labels of target test images"
-    return f"no target test {findings.scored.unit} has a label"
+    return f"{findings.unscored[:1].lower()}{findings.unscored[1:]}"
 
 
 def _label_step(findings: Findings) -> Step:
