@@ -28,6 +28,9 @@ class Scored:
         second: key of the second score.
         occurs: key of a class in `truth.json` that is zero where the truth does not hold it.
         unit: what is right or wrong.
+        collapse: what is seen of a model whose answers on the target collapsed; `collapsed` what it does, `worth` why
+            it is of no use.
+        not_learned: what a model does that has not learned the source.
         truth: keys that must be there; `trust` and `predictions` likewise.
     """
 
@@ -39,6 +42,10 @@ class Scored:
     truth: tuple[str, ...]
     trust: tuple[str, ...]
     predictions: tuple[str, ...]
+    collapse: str = "Over 99% of them get one class"
+    collapsed: str = "gives nearly all target images the same answer"
+    worth: str = "its answer does not depend on the image"
+    not_learned: str = "is not shown to tell the classes apart better than by chance"
 
     @property
     def heading(self) -> str:
@@ -60,7 +67,17 @@ CLASSES = Scored(
     trust=("alarms", "shift", "temperature", "calibration", "conformal", "estimate"),
     predictions=(*_PREDICTION_COLUMNS, "predicted"),
 )
-ANOMALY = replace(CLASSES, metric="auroc", name="AUROC", second="balanced_accuracy", truth=(*CLASSES.truth, "anomaly"))
+ANOMALY = replace(
+    CLASSES,
+    metric="auroc",
+    name="AUROC",
+    second="balanced_accuracy",
+    truth=(*CLASSES.truth, "anomaly"),
+    collapse="More than half of those of the training split are called defective",
+    collapsed="calls most target images defective",
+    worth="an alarm at most images tells nothing",
+    not_learned="raises alarms at defects less often than at good images",
+)
 MASKS = Scored(
     metric="mean_iou",
     name="mean IoU",
@@ -70,6 +87,7 @@ MASKS = Scored(
     truth=(*_TRUTH_KEYS, "pixels"),
     trust=("alarms", "temperature", "estimate"),
     predictions=(*_PREDICTION_COLUMNS, "shares", "mean_iou"),
+    collapse="Nearly all of their pixels get one class",
 )
 BOXES = Scored(
     metric="ap50",
@@ -80,6 +98,7 @@ BOXES = Scored(
     truth=(*_TRUTH_KEYS, "boxes", "threshold"),
     trust=("alarms", "threshold", "estimate"),
     predictions=(*_PREDICTION_COLUMNS, "counts", "ap50"),
+    collapse="Nearly all of their cells get one class",
 )
 
 

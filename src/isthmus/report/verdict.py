@@ -8,7 +8,6 @@ from isthmus.report.formatting import points, points_with_interval, share, share
 from isthmus.report.measured import learned_sentence, measured_sentence
 from isthmus.report.results import Findings
 
-COLLAPSED = {"image": "Over 99% of them", "pixel": "Nearly all of their pixels", "box": "Nearly all of their cells"}
 LITTLE = 0.2  # [share] of balanced accuracy above guessing: an interval that ends below shows no useful model
 
 
@@ -148,8 +147,8 @@ def _refused(findings: Findings) -> Verdict | None:
             "bad",
             "Source not learned",
             f"{method} has not learned the source.",
-            "On source images that it was not trained on it is not shown to tell the classes apart better than by"
-            " chance. Labels that do not belong to their images look like this.",
+            f"On source images that it was not trained on it {findings.scored.not_learned}. Labels that do not belong"
+            " to their images look like this.",
             [
                 Step(
                     "", "Do not promote this model. Check the labels of the source: folders, table, order of classes."
@@ -163,10 +162,10 @@ def _refused(findings: Findings) -> Verdict | None:
         return Verdict(
             "bad",
             "Collapsed on the target",
-            f"{method} gives nearly all target images the same answer.",
-            f"{COLLAPSED[findings.scored.unit]} get one class, and no other method was left. {told}",
+            f"{method} {findings.scored.collapsed}.",
+            f"{findings.scored.collapse}, and no other method was left. {told}",
             [
-                Step("", "Do not promote this model: its answer does not depend on the image."),
+                Step("", f"Do not promote this model: {findings.scored.worth}."),
                 Step(
                     "", "Look at 'The two domains' below: is the target the same kind of image, with the same classes?"
                 ),

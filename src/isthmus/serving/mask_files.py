@@ -46,8 +46,9 @@ class MaskFiles:
         masks = {part: from_text(text) for part, text in answers.items()}
         if written := self._in_its_format(image, masks, to, classes):
             return written
-        if len(answers) == 1:
-            return _as_png(*answers.values(), to.with_name(f"{to.name}.png"))
+        texts = list(answers.values())
+        if len(texts) == 1:
+            return _as_png(texts[0], to.with_name(f"{to.name}.png"))
         for part, text in answers.items():
             _as_png(text, to / f"{part}.png")
         return to
