@@ -1,5 +1,6 @@
 """Rules that a candidate must pass before promotion. One module a rule; a rule named under `gates:` runs."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
@@ -30,8 +31,9 @@ class Reason:
     text: str
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the reason as JSON types."""
-        return asdict(self)
+        """Returns the reason as JSON types, which have no NaN: a score that is not defined is no number."""
+        defined = self.number is not None and not math.isnan(self.number)
+        return asdict(self) | {"number": self.number if defined else None}
 
 
 @dataclass(frozen=True)
