@@ -98,8 +98,8 @@ def suppress(
         mine = mine[np.argsort(-scores[mine], kind="stable")]
         own, free = corners[mine], np.ones(len(mine), np.bool_)
         for place, near in enumerate(beside(own, own)):
-            if free[place]:
-                lower = near[(near > place) & free[near]]
+            lower = near[(near > place) & free[near]]
+            if free[place] and len(lower):
                 free[lower[box_iou(own[place], own[lower])[0] > max_iou]] = False
         kept.append(mine[free])
     places = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *kept]))
