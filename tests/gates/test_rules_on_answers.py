@@ -101,6 +101,19 @@ def test_forgetting_the_source_is_refused_against_source_only_and_against_the_ch
     assert [reason.verdict for reason in say("source_kept", unknown)] == ["person"]
 
 
+def test_labels_of_good_images_alone_are_not_called_none():
+    given = without_labels()
+    given.truth["anomaly"] = {"good": 40, "defective": 0}
+
+    for rule in ("absolute_floor", "no_negative_transfer"):
+        (reason,) = say(rule, given)
+
+        assert reason.verdict == "person"
+        assert reason.text.startswith(
+            "40 good and 0 defective target test images have labels, and a score needs both kinds: whether coral"
+        )
+
+
 def test_of_a_detector_of_defects_the_balanced_accuracy_on_the_source_is_compared():
     given = evidence()
     given.truth["metric"] = "auroc"  # which `evaluate` measures on the target alone

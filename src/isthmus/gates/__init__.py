@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from isthmus.core.config import Config
 from isthmus.core.errors import DataError
-from isthmus.gates.scored import Scored
+from isthmus.gates.scored import NO_LABELS, TARGET, Scored
 
 Verdict = Literal["pass", "refuse", "person"]
 
@@ -72,6 +72,14 @@ class Evidence:
     def metric_name(self) -> str:
         """Returns that score's name for people."""
         return name_of(self.metric)
+
+    @property
+    def unscored(self) -> str:
+        """Returns why methods have no score on the target, where they have none, as a reason begins."""
+        if found := self.truth.get("anomaly"):
+            seen = f"{found['good']} good and {found['defective']} defective"
+            return f"{seen} target test images have labels, and a score needs both kinds"
+        return NO_LABELS[TARGET]
 
     def silence(self, rule: str) -> list[Reason]:
         """Returns a refusal where the candidate gave no answer that a rule could look at, else nothing."""
