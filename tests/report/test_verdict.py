@@ -1,12 +1,13 @@
 """The first screen of what is plainly wrong says of each task what its guards look at."""
 
+from importlib import resources
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from isthmus.report.results import ANOMALY, CLASSES, MASKS, Findings, Scored
-from isthmus.report.verdict import judge
+from isthmus.report.verdict import _foreign_steps, judge
 
 
 def findings(scored: Scored, **alarms: bool) -> Findings:
@@ -41,3 +42,11 @@ def test_a_detector_that_prefers_good_images_is_not_said_to_be_no_better_than_ch
     found = judge(findings(ANOMALY, source_learned=False))
 
     assert "it raises alarms at defects less often than at good images." in found.detail
+
+
+@pytest.mark.parametrize("page", ["report", "masks", "boxes"])
+def test_a_step_names_a_table_that_every_page_has(page: str) -> None:
+    template = resources.files("isthmus.report").joinpath("templates", f"{page}.html.jinja").read_text("utf-8")
+
+    assert "at the scores per class below" in _foreign_steps("demo")[1].text
+    assert "'Scores per class'" in template

@@ -199,7 +199,7 @@ def _gate(name: str, says: str) -> Step:
 def _foreign_steps(name: str) -> list[Step]:
     return [
         Step("", "Do not promote this model. Is the target the same task, with the same classes under the same names?"),
-        Step("", "Look at 'The two domains' and at the confusion matrix below."),
+        Step("", "Look at 'The two domains' and at the scores per class below."),
         _gate(name, "refuses it and says why (exit 3)"),
     ]
 
