@@ -151,9 +151,7 @@ def _disk(project: Path) -> Found:
 def _registry(project: Path) -> Found:
     try:
         store = open_store(project)
-        champions = {
-            model: store.aliases(model).get(CHAMPION) for model in sorted({name for name, _ in store.versions()})
-        }
+        champions = {model: store.aliases(model).get(CHAMPION) for model in store.models()}
     except NoStoreError:
         yield "note", "nothing was published yet", "isthmus run SCENARIO"
         return

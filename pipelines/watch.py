@@ -23,6 +23,7 @@ from isthmus.monitoring.watch import EXIT, Watched, find_champion
 from isthmus.monitoring.watch import watch as watch_batch
 from pipelines.brief import show_briefly
 from pipelines.promote import own_state, promote
+from pipelines.running import running
 from pipelines.tasks import CLOSED, error_of, last_words, state_of
 from pipelines.transfer import transfer
 
@@ -62,14 +63,20 @@ def watch(scenario: str, place: str | None = None, adapt: bool = False) -> State
         plan = _plan(scenario, batch) if batch.drift.verdict == "drift" else []
         message = "\n".join([f"{scenario}: {batch.drift.verdict}", *plan])
         return Completed(name=_NAMES[batch.drift.verdict], message=message)
-    end = bring_in(scenario, batch, return_state=True)
-    if not end.is_completed():
-        return own_state(end)
-    end = transfer([scenario], return_state=True)
+    end = state_of(lambda: _adapted(scenario, batch))
+    return end if end.is_failed() else own_state(promote(scenario, return_state=True))
+
+
+def _adapted(scenario: str, batch: Watched) -> State[Any]:
+    with running(Path.cwd(), [scenario]):  # no other run may train on the raw data while they change
+        end = bring_in(scenario, batch, return_state=True)
+        if not end.is_completed():
+            return own_state(end)
+        end = transfer([scenario], return_state=True)
     if not end.is_completed():
         name = "Mistake" if end.name == "Mistake" else _LINE_FAILED
         return Failed(name=name, message=end.message, data=error_of(end))
-    return own_state(promote(scenario, return_state=True))
+    return end
 
 
 def _watched(scenario: str, place: Path | None, adapt: bool) -> Watched:

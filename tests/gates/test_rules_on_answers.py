@@ -101,6 +101,28 @@ def test_forgetting_the_source_is_refused_against_source_only_and_against_the_ch
     assert [reason.verdict for reason in say("source_kept", unknown)] == ["person"]
 
 
+def test_labels_of_good_images_alone_are_not_called_none():
+    given = without_labels()
+    given.truth["anomaly"] = {"good": 40, "defective": 0}
+
+    for rule in ("absolute_floor", "no_negative_transfer"):
+        (reason,) = say(rule, given)
+
+        assert reason.verdict == "person"
+        assert reason.text.startswith(
+            "40 good and 0 defective target test images have labels, and a score needs both kinds: whether coral"
+        )
+
+
+def test_of_a_detector_of_defects_the_balanced_accuracy_on_the_source_is_compared():
+    given = evidence()
+    given.truth["metric"] = "auroc"  # which `evaluate` measures on the target alone
+
+    (reason,) = say("source_kept", given)
+
+    assert (reason.verdict, reason.text) == ("pass", "source test balanced accuracy 0.950, source-only 0.960: -0.010")
+
+
 def test_one_class_or_one_group_below_its_floor_is_refused_by_name_whatever_the_mean():
     asked = scored(candidate={"right": 1.0})
     shown = asked.candidate.probabilities.copy()

@@ -74,6 +74,21 @@ def test_lost_source_boxes_are_refused() -> None:
     assert (reason.verdict, reason.text) == ("refuse", "source test AP50 0.600, source-only 0.700: -0.100")
 
 
+def test_a_source_whose_test_images_show_no_object_has_nothing_to_lose() -> None:
+    candidate, champion = answered(0.9), answered(0.9, "1")
+    source = (classes.scored().images["role"] == "source").to_numpy()
+    for made in (candidate, champion):
+        assert made.matches is not None
+        made.matches.true_boxes[source] = 0
+    evidence = given(scored(candidate, champion))
+    evidence.metrics.clear()  # as `evaluate` leaves them out
+
+    (reason,) = say("source_kept", evidence)
+
+    assert reason.verdict == "person"
+    assert reason.text == "no AP50 on test images of the source: the loss on the source is unknown"
+
+
 def test_a_class_whose_boxes_are_missed_is_refused() -> None:
     reasons = say("per_class_floor", given(scored(answered(0.1))), min_slice_accuracy=0.3)
 

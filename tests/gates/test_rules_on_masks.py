@@ -1,5 +1,6 @@
 """The rules that read the models' answers, where these are masks."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -86,6 +87,17 @@ def test_a_class_whose_pixels_are_missed_is_refused() -> None:
         f"{role}: recall of class 'lesion' 0.100 is below the floor 0.200" for role in ("target", "source")
     }
     assert {reason.verdict for reason in say("per_class_floor", given(scored(answered(0.9))))} == {"pass"}
+
+
+def test_a_candidate_that_answers_nothing_where_the_truth_is_known_is_refused_and_the_decision_can_be_written() -> None:
+    candidate = answered(0.9)
+    assert candidate.counts is not None
+    candidate.counts[70] = 0
+
+    found = [reason for rule in ("loads_alone", "per_class_floor") for reason in say(rule, given(scored(candidate)))]
+
+    assert "refuse" in {reason.verdict for reason in found if reason.rule == "loads_alone"}
+    assert json.dumps([reason.as_json() for reason in found], allow_nan=False)
 
 
 def test_nothing_is_said_of_the_calibration_of_pixels() -> None:

@@ -7,7 +7,7 @@ from isthmus.core.files import sha256_file, write_json
 from isthmus.data.manifest import MANIFEST, read_table, write_table
 from isthmus.evaluation.scoring.predict import PREDICTIONS, predictions_table
 from isthmus.evaluation.trained import read_samples
-from isthmus.gates.scored import EVALUATION, evaluation_set, read_scored, set_md5
+from isthmus.gates.scored import EVALUATION, evaluation_set, read_answers, read_scored, set_md5
 from tests.gates.evidence import CLASSES, scored
 from tests.scenario_files import write_scenario
 
@@ -82,6 +82,16 @@ def test_evidence_is_read_back_as_it_was_written(tmp_path):
     np.testing.assert_array_equal(found.candidate.probabilities, made.candidate.probabilities)
     assert found.candidate.sha256 == list(made.images["sha256"])
     np.testing.assert_array_equal(found.right(found.candidate), made.right(made.candidate))
+
+
+def test_a_model_that_failed_is_read_back_with_its_reason_and_no_answers(tmp_path):
+    facts = {"classes": [], "inputs": {}, "outputs": {}, "size_bytes": 0, "latency": {}, "bundled": False}
+    write_json(tmp_path / "candidate.json", facts | {"failure": "no torch", "model_id": "m-2", "version": "2"})
+
+    found = read_answers(tmp_path, "candidate")
+
+    assert found.failure == "no torch"
+    assert found.probabilities.shape == (0, 0)
 
 
 def test_evidence_that_was_changed_by_hand_is_refused(tmp_path):

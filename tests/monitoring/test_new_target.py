@@ -56,6 +56,21 @@ def listed(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
+def test_a_batch_of_links_into_a_cache_is_brought_in_as_files_under_its_own_names(
+    project: Path, batch: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").mkdir()
+    for number, path in enumerate(listed(batch)):
+        path.rename(tmp_path / "cache" / str(number))
+        path.symlink_to(tmp_path / "cache" / str(number))
+
+    assert bring_in(read_incoming(project, "demo", batch, listed(batch)))
+
+    target = project / "data/raw/demo/line_b"
+    assert files_of(target).keys() == {"one.png", "two.png", "deep/three.png"}
+    assert not any(path.is_symlink() for path in listed(target))
+
+
 def md5(project: Path) -> str:
     return str(yaml.safe_load((project / "data/raw/demo.dvc").read_text())["outs"][0]["md5"])
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from isthmus.core.errors import ConfigError
-from pipelines.watch import _watched
+from isthmus.core.locks import flocked
+from isthmus.core.params.params_copy import FOLDER
+from pipelines import watch
 from tests.pipelines.tiny_project import REPOSITORY
 
 NO_CHAMPION = "isthmus-demo: there is no champion in"
@@ -45,7 +47,21 @@ def test_without_a_champion_the_command_ends_with_2_and_one_clear_line(
     assert "Traceback" not in done.stderr + inside.stderr
 
 
+def test_no_images_are_brought_in_while_another_run_of_the_scenario_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("seed: 1\n")
+    monkeypatch.setattr(watch, "bring_in", lambda *_, **__: pytest.fail("brought in"))
+
+    with (
+        flocked(tmp_path / FOLDER / "demo.lock"),
+        pytest.raises(ConfigError, match=r"demo: a run of it is under way\. Wait for it, or end it"),
+    ):
+        watch._adapted("demo", None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("place", [None, Path(__file__)])
 def test_adapting_needs_the_images_themselves(place: Path | None) -> None:
     with pytest.raises(ConfigError, match="--adapt: needs images, and stored statistics contain none. Name"):
-        _watched("demo", place, adapt=True)
+        watch._watched("demo", place, adapt=True)

@@ -1,3 +1,4 @@
+import html
 import json
 from pathlib import Path
 
@@ -55,9 +56,31 @@ def test_without_target_labels_the_card_claims_no_accuracy_on_the_target(tmp_pat
     card, text = _card(write_report_files(tmp_path, target_labels="none").make())
 
     assert card["target"] is None
-    assert "The target has no labels: there is no true score on it." in text
-    assert "accuracy on the target is unknown, and no gain is claimed" in text
+    assert "There is no true score on the target: see Limits." in text
+    assert "The target has no labels: accuracy on the target is unknown, and no gain is claimed" in text
+    assert "- It was chosen without target labels.\n" in text  # none were read
     assert "better than source-only by" not in text
+
+
+def test_a_target_of_good_images_alone_is_not_said_to_have_no_labels(tmp_path: Path):
+    files = write_report_files(tmp_path, target_labels="none")
+    alarms = {"false_alarm_rate": {"mean": 0.1, "low": 0.0, "high": 0.2}, "found": None}
+    methods = json.loads((files.root / "choice.json").read_text())["epochs"]
+    found = {"false_alarms": 0.02, "good": 40, "defective": 0, "with_mask": 0}
+    found["methods"] = {method: alarms | {"pixel_auroc": None, "aupro": None} for method in methods}
+    (files.root / "truth.json").write_text(json.dumps({"available": False, "anomaly": found}))
+
+    folder = files.make()
+    card, text = _card(folder)
+
+    why = "A score needs labelled images of both kinds, and the target's test split has 40 good and 0 defective ones"
+    page = html.unescape((folder / "report.html").read_text())
+    assert f"{why}: the true accuracy is not known" in card["verdict"]["detail"]
+    assert f"{why}: accuracy on the target is unknown" in text
+    assert f"{why}, so there are no scores on it." in page
+    assert card["data"]["target_labels"] == "used by the evaluation alone"
+    assert "the labels of the target test split were read once, by the evaluation." in text
+    assert "has no labels" not in text + page
 
 
 def test_labelled_images_that_were_trained_with_are_counted_on_page_and_card(tmp_path: Path):

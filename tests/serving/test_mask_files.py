@@ -175,6 +175,38 @@ def test_segmentations_of_one_series_are_one_series_of_its_patient_and_each_is_a
     assert one.SOPInstanceUID != two.SOPInstanceUID
 
 
+def test_of_several_frames_without_uids_to_refer_to_each_is_a_png_in_a_folder(tmp_path: Path) -> None:
+    image = dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
+    del image.StudyInstanceUID
+    image.save_as(tmp_path / "bare.dcm")
+    frames = {str(n): as_text(np.full((4, 4), n, np.uint8)) for n in range(2)}
+    files = MaskFiles(tmp_path / "masks", ADDRESS, CLASSES)
+
+    folders = [files.write(tmp_path / "bare.dcm", frames, True) for _ in range(2)]
+
+    assert [folder.name for folder in folders] == ["bare.dcm", "bare.dcm-1"]
+    for folder in folders:
+        assert {path.name: int(np.asarray(Pillow.open(path)).max()) for path in folder.iterdir()} == {
+            "0.png": 0,
+            "1.png": 1,
+        }
+
+
+def test_files_of_one_name_in_many_folders_are_numbered_without_a_look_at_all_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "image.png").write_bytes(base64.b64decode(as_text(np.zeros((2, 2), np.uint8))))
+    mask, files = {"": as_text(np.zeros((2, 2), np.uint8))}, MaskFiles(tmp_path / "masks", ADDRESS, CLASSES)
+    looked = []
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: looked.append(path) or exists(path))
+
+    written = [files.write(tmp_path / "image.png", mask, True).name for _ in range(20)]
+
+    assert written == ["image.png.png", *(f"image.png-{n}.png" for n in range(1, 20))]
+    assert len(looked) <= 20 * 6
+
+
 def test_without_uids_to_refer_to_and_for_maps_of_defects_the_answer_is_a_png(tmp_path: Path) -> None:
     image = dcmread(str(get_testdata_file("CT_small.dcm", download=False)))
     del image.StudyInstanceUID

@@ -228,6 +228,21 @@ def test_the_same_files_give_the_same_bytes(made: ReportFiles, page: str) -> Non
     }
 
 
+def test_a_source_whose_test_images_have_no_scored_pixel_has_no_score_on_them(tmp_path: Path) -> None:
+    files = write_mask_scenario(tmp_path, {"source_only": 0.6, "mmd": 0.95})
+    path = files.prepared / "masks" / "domain0-all.npy"
+    masks = np.load(path)
+    masks[18:] = IGNORED  # the test split
+    np.save(path, masks)
+
+    made = run_stages(files)
+
+    metrics = read_json(made.root / "metrics.json")
+    assert "source_val_mean_iou" in metrics
+    assert not {"source_test_mean_iou", "source_only_source_test_mean_iou"} & metrics.keys()
+    assert "on the source's test split" not in (made.make() / "report.html").read_text(encoding="utf-8")
+
+
 def test_without_target_masks_no_gain_is_claimed_and_both_dates_are_shown(without: ReportFiles) -> None:
     folder = without.make()
     page, card = (folder / "report.html").read_text(encoding="utf-8"), read_json(folder / "model_card.json")

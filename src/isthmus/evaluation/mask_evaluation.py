@@ -126,10 +126,10 @@ def _numbers(
 ) -> dict[str, float]:
     """Returns the flat body of `metrics.json`; scores are means over seeds."""
 
-    def score(run: Trained, epoch: int, rows: NDArray[np.int64]) -> float:
+    def score(run: Trained, epoch: int, rows: NDArray[np.int64]) -> float | None:
         truth, found = masks.take(rows), _masks(run, epoch, rows, masks.side)
         counts = [confusions(seed, truth, len(scenario.classes)).sum(axis=0) for seed in found]
-        return float(np.mean([float(mean_iou(one)) for one in counts]))
+        return float(np.mean([float(mean_iou(one)) for one in counts])) if counts[0].any() else None
 
     numbers = common_numbers(made, samples, scenario)
     numbers |= source_numbers(made, runs, samples, scenario, "mean_iou", score)
@@ -140,7 +140,5 @@ def _numbers(
         numbers["target_mean_confidence"] = float(here["confidence"].mean())
         if len(chosen.facts.seeds) > 1:
             found = _masks(chosen, made["chosen"]["epoch"], test, masks.side)
-            numbers["target_seed_disagreement"] = 1.0 - pairwise_agreement(
-                found.reshape(len(found), -1).astype(np.int64)
-            )
+            numbers["target_seed_disagreement"] = 1.0 - pairwise_agreement(found.reshape(len(found), -1))
     return numbers

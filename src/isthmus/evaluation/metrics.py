@@ -89,7 +89,7 @@ def above_chance(predicted: Predictions, labels: Predictions, significance: floa
     return p_value < significance or exp(-orders) >= significance, p_value
 
 
-def pairwise_agreement(predicted: Predictions) -> float:
+def pairwise_agreement(predicted: NDArray[np.integer]) -> float:
     """Returns the mean share of equal predictions over all pairs of seeds, `[R, N]`; 1.0 for one seed.
 
     >>> pairwise_agreement(np.array([[0, 1], [0, 2]]))

@@ -1,12 +1,13 @@
 """Rules that a candidate must pass before promotion. One module a rule; a rule named under `gates:` runs."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
 from isthmus.core.config import Config
 from isthmus.core.errors import DataError
-from isthmus.gates.scored import Scored
+from isthmus.gates.scored import NO_LABELS, TARGET, Scored
 
 Verdict = Literal["pass", "refuse", "person"]
 
@@ -30,8 +31,9 @@ class Reason:
     text: str
 
     def as_json(self) -> dict[str, Any]:
-        """Returns the reason as JSON types."""
-        return asdict(self)
+        """Returns the reason as JSON types, which have no NaN: a score that is not defined is no number."""
+        defined = self.number is not None and not math.isnan(self.number)
+        return asdict(self) | {"number": self.number if defined else None}
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,36 @@ class Evidence:
 
     @property
     def metric(self) -> str:
-        """Returns the key of the score that methods are compared by in `truth.json` and `metrics.json`."""
+        """Returns the key of the score that methods are compared by in `truth.json`."""
         return str(self.truth.get("metric", self.scored.metric if self.scored else "balanced_accuracy"))
 
     @property
     def metric_name(self) -> str:
         """Returns that score's name for people."""
-        return {"mean_iou": "mean IoU", "ap50": "AP50"}.get(self.metric, self.metric.replace("_", " "))
+        return name_of(self.metric)
+
+    @property
+    def unscored(self) -> str:
+        """Returns why methods have no score on the target, where they have none, as a reason begins."""
+        if found := self.truth.get("anomaly"):
+            seen = f"{found['good']} good and {found['defective']} defective"
+            return f"{seen} target test images have labels, and a score needs both kinds"
+        return NO_LABELS[TARGET]
 
     def silence(self, rule: str) -> list[Reason]:
         """Returns a refusal where the candidate gave no answer that a rule could look at, else nothing."""
         if self.answers.candidate.failure:
             return [Reason(rule, "refuse", None, None, "not measured: the candidate did not answer (see loads_alone)")]
         return []
+
+
+def name_of(metric: str) -> str:
+    """Returns the name of a score for people.
+
+    >>> name_of("ap50"), name_of("balanced_accuracy")
+    ('AP50', 'balanced accuracy')
+    """
+    return {"mean_iou": "mean IoU", "ap50": "AP50", "auroc": "AUROC"}.get(metric, metric.replace("_", " "))
 
 
 class Rule(Config, ABC):

@@ -57,9 +57,10 @@ def paired_difference(scored: Scored, champion: Answers, role: str, resamples: i
 
 
 def _of_boxes(one: Matches, other: Matches, rows: NDArray[np.int64], weights: Reals) -> Difference:
-    """Returns the difference in AP50; the first line of weights is of all images of the role."""
+    """Returns the difference in AP50, NaN without a true box; the first line of weights is of all images."""
     whole = np.zeros((1 + len(weights), len(one.true_boxes)))
     whole[0, rows], whole[1:, rows] = 1, weights
     apart = ap50(average_precisions(one, whole)) - ap50(average_precisions(other, whole))
-    low, high = interval(apart[1:][~np.isnan(apart[1:])])
+    defined = apart[1:][~np.isnan(apart[1:])]
+    low, high = interval(defined) if len(defined) else (np.nan, np.nan)
     return Difference(float(apart[0]), low, high, len(rows))

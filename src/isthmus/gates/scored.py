@@ -6,6 +6,7 @@ where there is one, and `evidence.json`, which bears the hash of each of them an
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,8 +95,7 @@ class Answers:
 
     def predicted(self, classes: list[str]) -> NDArray[np.int64]:
         """Returns the place of each answer among `classes` `[N]`, by name; `UNKNOWN` for a class not among them."""
-        places = np.array([classes.index(name) if name in classes else UNKNOWN for name in self.classes], np.int64)
-        return places[self.probabilities.argmax(axis=1)]
+        return places_among(self.classes, classes)[self.probabilities.argmax(axis=1)]
 
 
 @dataclass(frozen=True)
@@ -185,6 +185,16 @@ def evaluation_set(
     return frame.sort_values("image_id", kind="stable").reset_index(drop=True)[schema.names]
 
 
+def places_among(theirs: Sequence[str], ours: Sequence[str]) -> NDArray[np.int64]:
+    """Returns the place of each class of a model among those of the scenario, by name; `UNKNOWN` where it has none.
+
+    >>> places_among(["good", "dent", "crack"], ["crack", "good"]).tolist()
+    [1, -1, 0]
+    """
+    numbers = {name: place for place, name in enumerate(ours)}
+    return np.array([numbers.get(name, UNKNOWN) for name in theirs], np.int64)
+
+
 def set_md5(images: pd.DataFrame) -> str:
     """Returns the identity of an evaluation set: md5 over ids, hashes of the bytes, domains and labels, in order."""
     columns = [name for name in _IDENTITY if name in images]
@@ -225,7 +235,7 @@ def read_answers(folder: Path, who: str) -> Answers:
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Run 'isthmus score' again") from None
     columns = [name for name in (f"probability_{c}" for c in facts["classes"]) if name in rows]
-    probabilities = rows[columns].to_numpy(dtype=np.float64).reshape(len(rows), -1)
+    probabilities = rows[columns].to_numpy(dtype=np.float64)
     counts = None
     if "counts" in rows:
         flat = np.stack(rows["counts"].to_list()).astype(np.int64)

@@ -64,7 +64,10 @@ def read_incoming(project: Path, scenario: str, folder: Path, files: list[Path])
     """
     params = project / "params.yaml"
     section = load_params(ScenarioParams, params, {"scenario": f"scenarios.{scenario}"}).scenario
-    incoming = Incoming(project.resolve(), scenario, section, folder.resolve(), [file.resolve() for file in files])
+    place = folder.resolve()
+    # by their names in the folder: with DVC's cache elsewhere each file of a versioned batch is a link into it
+    named = [place / file.relative_to(folder) for file in files]
+    incoming = Incoming(project.resolve(), scenario, section, place, named)
     if section.annotation_config().second:
         raise ConfigError(
             f"{params}: scenarios.{scenario}: task {section.task} compares two images, which --adapt cannot bring in."

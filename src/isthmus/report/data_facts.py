@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
 
+from isthmus.data.names import PRIVATE_KINDS
 from isthmus.report.audit_facts import audit_facts
 from isthmus.report.results import Findings
 
@@ -39,7 +40,7 @@ def data_facts(findings: Findings) -> dict[str, Any]:
     counts = manifest.groupby(["domain", "split"]).size()
     classes = manifest.dropna(subset=["label"]).groupby(["domain", "label"]).size()
     # A path may hold a patient's name or number: of a medical scenario no part of it leaves this function.
-    named = findings.scenario.kind != "medical"
+    named = findings.scenario.kind not in PRIVATE_KINDS
     known = {*findings.scenario.domains, *findings.scenario.classes}
     reasons = Counter((entry["domain"], _short(entry, named, known)) for entry in findings.quarantine)
     files = [(entry["path"], entry["reason"]) for entry in findings.quarantine][:_MAX_PATHS] if named else []

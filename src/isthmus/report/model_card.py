@@ -101,7 +101,7 @@ def _data(findings: Findings) -> dict[str, Any]:
 
 
 def _labels_of_target(findings: Findings) -> str:
-    tested = "used by the evaluation alone" if findings.labelled else "none"
+    tested = "used by the evaluation alone" if findings.read_labels else "none"
     count = findings.target_labels
     return f"of the test split {tested}; of the training split {count} used for training" if count else tested
 
@@ -201,8 +201,7 @@ def _trust(findings: Findings) -> dict[str, Any]:
 def _limits(findings: Findings) -> list[str]:
     limits = common_limits(findings)
     if not findings.labelled:
-        none = "The target's test split has no labels" if findings.target_labels else "No target label exists"
-        limits.append(f"{none}: accuracy on the target is unknown, and no gain is claimed.")
+        limits.append(f"{findings.unscored}: accuracy on the target is unknown, and no gain is claimed.")
         limits.append(
             "The estimate without labels is no bound: on known pairs its interval held 85% (docs/benchmarks.md)."
         )
@@ -215,10 +214,11 @@ def _limits(findings: Findings) -> list[str]:
 
 def _made_by(findings: Findings) -> list[str]:
     run = findings.runs[findings.choice["chosen"]["method"]]
+    read = "; the labels of the target test split were read once, by the evaluation" if findings.read_labels else ""
     return [
         f"'dvc repro report@{findings.name}' makes this card and the model again from the raw images.",
         f"{len(findings.curves)} methods were trained with seeds {', '.join(map(str, run['seeds']))};"
         f" the model that answers stands at its last epoch, {run['epochs'][-1]}.",
-        "It was chosen without target labels; the labels of the target test split were read once, by the evaluation.",
+        f"It was chosen without target labels{read}.",
         "Settings stand under 'Method'; the versions of data, code and packages are in the registry entry.",
     ]

@@ -99,6 +99,7 @@ def view(findings: Findings, prepared: Path, extras: Extras) -> dict[str, Any]:
         "chance": 1 / len(classes),
         "scored": findings.scored,
         "anomaly": findings.truth.get("anomaly"),
+        "unscored": findings.unscored,
         "known": known_pairs(),
         "held": findings.truth["trust"] if findings.labelled else None,
         "reliability": reliability(findings),

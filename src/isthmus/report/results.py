@@ -28,6 +28,9 @@ class Scored:
         second: key of the second score.
         occurs: key of a class in `truth.json` that is zero where the truth does not hold it.
         unit: what is right or wrong.
+        collapse: what is seen of a model whose answers on the target collapsed; `collapsed` what it does, `worth` why
+            it is of no use.
+        not_learned: what a model does that has not learned the source.
         truth: keys that must be there; `trust` and `predictions` likewise.
     """
 
@@ -39,6 +42,10 @@ class Scored:
     truth: tuple[str, ...]
     trust: tuple[str, ...]
     predictions: tuple[str, ...]
+    collapse: str = "Over 99% of them get one class"
+    collapsed: str = "gives nearly all target images the same answer"
+    worth: str = "its answer does not depend on the image"
+    not_learned: str = "is not shown to tell the classes apart better than by chance"
 
     @property
     def heading(self) -> str:
@@ -60,7 +67,17 @@ CLASSES = Scored(
     trust=("alarms", "shift", "temperature", "calibration", "conformal", "estimate"),
     predictions=(*_PREDICTION_COLUMNS, "predicted"),
 )
-ANOMALY = replace(CLASSES, metric="auroc", name="AUROC", second="balanced_accuracy", truth=(*CLASSES.truth, "anomaly"))
+ANOMALY = replace(
+    CLASSES,
+    metric="auroc",
+    name="AUROC",
+    second="balanced_accuracy",
+    truth=(*CLASSES.truth, "anomaly"),
+    collapse="More than half of those of the training split are called defective",
+    collapsed="calls most target images defective",
+    worth="an alarm at most images tells nothing",
+    not_learned="raises alarms at defects less often than at good images",
+)
 MASKS = Scored(
     metric="mean_iou",
     name="mean IoU",
@@ -70,6 +87,7 @@ MASKS = Scored(
     truth=(*_TRUTH_KEYS, "pixels"),
     trust=("alarms", "temperature", "estimate"),
     predictions=(*_PREDICTION_COLUMNS, "shares", "mean_iou"),
+    collapse="Nearly all of their pixels get one class",
 )
 BOXES = Scored(
     metric="ap50",
@@ -80,6 +98,7 @@ BOXES = Scored(
     truth=(*_TRUTH_KEYS, "boxes", "threshold"),
     trust=("alarms", "threshold", "estimate"),
     predictions=(*_PREDICTION_COLUMNS, "counts", "ap50"),
+    collapse="Nearly all of their cells get one class",
 )
 
 
@@ -117,6 +136,22 @@ class Findings:
     def labelled(self) -> bool:
         """True where target labels exist, so that `truth` holds numbers."""
         return bool(self.truth["available"])
+
+    @property
+    def read_labels(self) -> bool:
+        """True where the evaluation read labels of the target's test split, be there a score or not."""
+        return self.labelled or "anomaly" in self.truth
+
+    @property
+    def unscored(self) -> str:
+        """Why there is no score on the target's test split, as the beginning of a sentence."""
+        if "anomaly" in self.truth:
+            found = self.truth["anomaly"]
+            seen = f"{found['good']} good and {found['defective']} defective"
+            return f"A score needs labelled images of both kinds, and the target's test split has {seen} ones"
+        noun = {"image": "labels", "pixel": "masks", "box": "boxes"}[self.scored.unit]
+        where = "The target's test split" if self.target_labels else "The target"
+        return f"{where} has no {noun}"
 
     @property
     def target_labels(self) -> int:

@@ -8,7 +8,6 @@ from isthmus.report.formatting import points, points_with_interval, share, share
 from isthmus.report.measured import learned_sentence, measured_sentence
 from isthmus.report.results import Findings
 
-COLLAPSED = {"image": "Over 99% of them", "pixel": "Nearly all of their pixels", "box": "Nearly all of their cells"}
 LITTLE = 0.2  # [share] of balanced accuracy above guessing: an interval that ends below shows no useful model
 
 
@@ -148,8 +147,8 @@ def _refused(findings: Findings) -> Verdict | None:
             "bad",
             "Source not learned",
             f"{method} has not learned the source.",
-            "On source images that it was not trained on it is not shown to tell the classes apart better than by"
-            " chance. Labels that do not belong to their images look like this.",
+            f"On source images that it was not trained on it {findings.scored.not_learned}. Labels that do not belong"
+            " to their images look like this.",
             [
                 Step(
                     "", "Do not promote this model. Check the labels of the source: folders, table, order of classes."
@@ -163,10 +162,10 @@ def _refused(findings: Findings) -> Verdict | None:
         return Verdict(
             "bad",
             "Collapsed on the target",
-            f"{method} gives nearly all target images the same answer.",
-            f"{COLLAPSED[findings.scored.unit]} get one class, and no other method was left. {told}",
+            f"{method} {findings.scored.collapsed}.",
+            f"{findings.scored.collapse}, and no other method was left. {told}",
             [
-                Step("", "Do not promote this model: its answer does not depend on the image."),
+                Step("", f"Do not promote this model: {findings.scored.worth}."),
                 Step(
                     "", "Look at 'The two domains' below: is the target the same kind of image, with the same classes?"
                 ),
@@ -200,7 +199,7 @@ def _gate(name: str, says: str) -> Step:
 def _foreign_steps(name: str) -> list[Step]:
     return [
         Step("", "Do not promote this model. Is the target the same task, with the same classes under the same names?"),
-        Step("", "Look at 'The two domains' and at the confusion matrix below."),
+        Step("", "Look at 'The two domains' and at the scores per class below."),
         _gate(name, "refuses it and says why (exit 3)"),
     ]
 
@@ -209,11 +208,9 @@ def _without_labels(findings: Findings) -> Verdict:
     method = findings.choice["chosen"]["method"]
     unknown = ""  # where labels of random images measured it, `judge` adds what they say
     if "measured" not in findings.truth:
-        told = {"image": "labels: the true accuracy", "pixel": "masks: the true score", "box": "boxes: the true score"}
-        what = told[findings.scored.unit]
-        split = "'s test split" if findings.target_labels else ""
+        what = "accuracy" if findings.scored.unit == "image" else "score"
         unknown = (
-            f"{estimate_sentence(findings)} The target{split} has no {what} is not known, nor whether this"
+            f"{estimate_sentence(findings)} {findings.unscored}: the true {what} is not known, nor whether this"
             " is better than source-only. No gain is claimed."
         )
     if not findings.trust["alarms"]["shift_found"]:
@@ -243,7 +240,7 @@ def _publish(name: str, what: str) -> Step:
 def _lacking(findings: Findings) -> str:
     if "measured" in findings.truth:
         return "labels of random images measure the accuracy, and the other rules need labels of target test images"
-    return f"no target test {findings.scored.unit} has a label"
+    return f"{findings.unscored[:1].lower()}{findings.unscored[1:]}"
 
 
 def _label_step(findings: Findings) -> Step:

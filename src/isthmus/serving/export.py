@@ -114,7 +114,7 @@ def check_replaceable(out: Path) -> None:
     Raises:
         ConfigError: it is there, and holds anything else than an older export.
     """
-    if not out.exists():
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     found = {path.name for path in out.iterdir()} if out.is_dir() else set()
     others = [as_text(name) for name in sorted(found - {FULL, INT8, DESCRIPTION})]

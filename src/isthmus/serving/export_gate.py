@@ -50,11 +50,10 @@ def judge_exported(project: Path, address: Address, predictor: Predictor, file: 
     paths = raw_files(lineage, images)
     examples = list(zip(paths, images["part"], strict=True))  # each with its part, as scorer.py has them
     found = _answers(predictor, examples, file)
-    sha256 = [sha256_file(path) for path in paths]
+    hashes = {path: sha256_file(path) for path in set(paths)}
+    sha256, ids = [hashes[path] for path in paths], list(images["image_id"])
     version = f"{model.version} ({file.name})"
-    candidate = replace(
-        found, model_id=model.model_id, version=version, sha256=sha256, image_id=list(images["image_id"])
-    )  # fmt: skip
+    candidate = replace(found, model_id=model.model_id, version=version, sha256=sha256, image_id=ids)
     scored = replace(
         whole, images=images, candidate=candidate, champion=_only(model, of_target), roles=(TARGET,),
         seen={"candidate": whole.seen["candidate" if model is whole.candidate else "champion"]},

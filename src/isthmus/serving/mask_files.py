@@ -4,6 +4,7 @@
 """
 
 import base64
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from isthmus.serving.dicom_segmentation import write_segmentation
 from isthmus.serving.nifti_masks import write_volume
 
 _HEAD = 2048  # [byte] that `family_of` looks at
-_SUFFIXES = (".png", ".tif", ".nii", ".nii.gz", ".dcm")
+_SUFFIXES = ("", ".png", ".tif", ".nii", ".nii.gz", ".dcm")
 
 
 class MaskFiles:
@@ -30,9 +31,10 @@ class MaskFiles:
 
     def __init__(self, folder: Path, address: Address, classes: Sequence[str]) -> None:
         self._folder, self._address, self._classes = folder, address, classes
+        self._named: Counter[str] = Counter()  # files of a name, of several folders
 
     def write(self, image: Path, answers: Mapping[str, str], classes: bool) -> Path:
-        """Writes the masks of one file, and returns the path of what was written.
+        """Writes the masks of one file, and returns the path of what was written: of several PNG that of their folder.
 
         Args:
             image: the file.
@@ -40,18 +42,24 @@ class MaskFiles:
             classes: whether values are places of classes; else of a map, for which medical formats have no form.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        name, count = image.name, 1
-        while any((self._folder / f"{name}{suffix}").exists() for suffix in _SUFFIXES):
-            name, count = f"{image.name}-{count}", count + 1  # of another folder
-        to = self._folder / name
+        to = self._free_place(image.name)
         masks = {part: from_text(text) for part, text in answers.items()}
         if written := self._in_its_format(image, masks, to, classes):
             return written
-        (text,) = answers.values()
-        path = to.with_name(f"{name}.png")
-        with atomic_file(path) as partial:
-            partial.write_bytes(base64.b64decode(text))
-        return path
+        texts = list(answers.values())
+        if len(texts) == 1:
+            return _as_png(texts[0], to.with_name(f"{to.name}.png"))
+        for part, text in answers.items():
+            _as_png(text, to / f"{part}.png")
+        return to
+
+    def _free_place(self, name: str) -> Path:
+        while True:
+            count = self._named[name]
+            self._named[name] += 1
+            to = self._folder / (f"{name}-{count}" if count else name)
+            if not any(to.with_name(f"{to.name}{suffix}").exists() for suffix in _SUFFIXES):
+                return to
 
     def _in_its_format(self, image: Path, masks: dict[str, Mask], to: Path, classes: bool) -> Path | None:
         with image.open("rb") as stream:
@@ -63,6 +71,12 @@ class MaskFiles:
         if classes and family == "dicom":
             return write_segmentation(masks, image, to.with_name(f"{to.name}.dcm"), self._classes, self._address)
         return None
+
+
+def _as_png(text: str, path: Path) -> Path:
+    with atomic_file(path) as partial:
+        partial.write_bytes(base64.b64decode(text))
+    return path
 
 
 def _with_coordinates(mask: Mask, image: Path, path: Path) -> Path | None:

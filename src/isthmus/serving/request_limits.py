@@ -14,7 +14,7 @@ class Limits:
         megabytes: largest request body [MB].
         images: most images in a request.
         megapixels: most pixels in a request, as its image files declare them [million].
-        waiting: most most requests that wait for an answer.
+        waiting: most requests that wait for an answer.
         seconds: longest time from the last byte of a request to its answer [s].
         body_seconds: longest time for the head of a request to arrive, and again for its body [s].
         memory: what the model's process may take for requests, beside the loaded model [MB].

@@ -119,7 +119,7 @@ def run(params: Params, *, manifest: Path, prepared: Path, trained: Path, choice
     views = views_of(rows, scenario.source, scenario.target, config.max_images)
     named = config.average_of(scenario.task, task.average)
     labels = max(run.facts.target_labels for run in runs.values())
-    made = choose(measure(runs, views, validators, task, config.significance), named, labels)
+    made = choose(measure(runs, views, validators, task, config.significance), named, labels, task.words)
     _check_average(made.average, task, scenario.task)
     epochs, candidates = {c.method: c.epoch for c in made.candidates}, made.candidates
     seeds = {method: seeds_of(runs[method]) for method in made.average}

@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 
 from isthmus.core.errors import ConfigError, DataError
+from isthmus.data.add import dense_plan
 from isthmus.data.add.add import add_pair
 from isthmus.data.add.dense_plan import make_dense_plan
 from isthmus.data.scenario import Scenario
@@ -63,6 +64,24 @@ def test_masks_are_taken_with_the_values_that_they_have(
     assert (section["task"], section["model"], section["target_labels"]) == (task, "pixels", "folders")
     scenario = Scenario.model_validate(section | {"preprocess": {"image_size": 20}})
     assert reasons(take(raw, tmp_path / "out", scenario)) == {}
+
+
+def test_a_class_that_few_masks_show_is_found_where_the_sample_has_none_of_them(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense_plan, "_SAMPLE", 2)
+    images = write_dense(tmp_path / "images")
+    rare = images / "one" / "masks" / "001.png"
+    Image.fromarray(np.full((20, 20), 90, np.uint8)).save(rare)
+
+    for path in sorted((images / "one" / "masks").iterdir())[::2]:  # those of the sample; 255 is not scored there
+        mask = np.array(Image.open(path))
+        mask[0] = 255
+        Image.fromarray(mask).save(path)
+
+    _, section = taken(home, images, "segmentation", ["ground", "rare", "spot"])
+
+    assert section["annotations"] == {"values": [0, 90, 200]}
 
 
 def test_a_target_without_masks_has_no_labels_and_one_with_a_few_has(home: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Scores of anomaly detection against scikit-learn, and a slow loop over thresholds and regions."""
 
+import tracemalloc
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -119,3 +120,16 @@ def test_what_needs_both_good_and_defective_ones_is_undefined_without() -> None:
 def test_maps_and_masks_of_different_shapes_are_refused(score: Callable[..., Any]) -> None:
     with pytest.raises(DataError, match=r"anomaly maps are \[1, 4, 4\], true masks \[1, 4, 5\]: they must be alike"):
         score(np.zeros((1, 4, 4)), np.zeros((1, 4, 5), np.uint8))
+
+
+def test_the_resampled_auroc_of_many_images_needs_no_table_of_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    scores, defective = rng.random(6000), np.arange(6000) % 3 == 0
+    weights = np.ones((2, 6000))
+    tracemalloc.start()
+
+    drawn = anomaly.resampled_auroc(scores, defective, weights)
+
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000  # 2,000 by 4,000 numbers have 64 MB
+    tracemalloc.stop()
+    assert drawn == pytest.approx([anomaly.auroc(scores, defective)] * 2, abs=1e-12)

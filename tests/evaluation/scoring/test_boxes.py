@@ -150,6 +150,23 @@ def test_suppression_keeps_the_best_of_each_heap_of_a_class() -> None:
     assert boxes.suppress(np.empty((0, 4)), np.empty(0), np.empty(0, int), 0.5).tolist() == []
 
 
+def test_suppression_is_that_of_a_slow_count_of_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.random((200, 2)) * 100
+    corners = np.hstack([low, low + rng.uniform(0, 40, size=(200, 2))])
+    scores, classes = rng.integers(1, 20, 200) / 20, rng.integers(3, size=200)
+    slow: list[int] = []
+    for place in np.argsort(-scores, kind="stable"):
+        alike = [kept for kept in slow if classes[kept] == classes[place]]
+        if not alike or boxes.box_iou(corners[place], corners[alike]).max() <= 0.4:
+            slow.append(int(place))
+
+    found = boxes.suppress(corners, scores, classes, 0.4)
+
+    assert 20 < len(slow) < 180
+    assert found.tolist() == slow
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("max_iou", [0.3, 0.6])
 def test_suppression_is_monais(max_iou: float) -> None:

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from isthmus.core.errors import DataError
+from isthmus.evaluation.guards import anomaly
 from isthmus.evaluation.metrics import above_chance, collapsed
 from isthmus.evaluation.selection.choice import Candidate, choose, curve_faults, parts
 
@@ -65,6 +66,18 @@ def test_each_guard_refuses_with_its_reason_and_the_rest_answer(change: dict, re
     assert choice.average == ["shot"]
     assert next(c for c in choice.candidates if c.method == "mcc").refused == (reason,)
     assert "; the guards refused mcc (" in choice.why
+
+
+def test_the_guards_of_defects_say_what_they_look_at() -> None:
+    given = [replace(c, collapsed=True, learned=(False, 0.01), source_val_accuracy=0.5) for c in POOL]
+
+    choice = choose(given, ["mcc"], words=anomaly.Guards.words)
+
+    assert choice.candidates[1].refused == (
+        "more than half of the target's training images are called defective",
+        "defects of the source's validation split raise alarms less often than its good images (accuracy 0.500,"
+        " p = 0.01)",
+    )
 
 
 def test_source_only_is_never_refused_and_answers_where_all_others_are() -> None:

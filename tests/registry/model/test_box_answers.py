@@ -1,5 +1,6 @@
 """Boxes of several windows over one image: those that a window cut off give way to whole ones of its neighbours."""
 
+import tracemalloc
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from isthmus.data.boxes import cell_extents, cell_labels
 from isthmus.data.image import Box
-from isthmus.registry.model.box_answers import _merged, boxes_of_text, boxes_text
+from isthmus.registry.model.box_answers import _covered, _merged, boxes_of_text, boxes_text
 from isthmus.registry.model.windows import Windows
 
 SIDE, GRID = 64, (8, 8)
@@ -62,6 +63,22 @@ def test_a_box_in_one_window_alone_keeps_its_place_and_one_that_ends_with_the_im
     found = merged(np.array([[1, 70.0, 30, 104, 64]]), windows, 104)
 
     assert np.round(found).tolist() == [[70, 30, 104, 64]]
+
+
+def test_many_cut_off_boxes_are_compared_with_their_neighbours_alone() -> None:
+    rng, count = np.random.default_rng(0), 3000
+    low = rng.uniform(0, 20_000, (2 * count, 2))
+    table = np.column_stack([low, low + 40, rng.integers(1, 3, 2 * count), rng.random(2 * count)])
+    parts, whole = table[:count], table[count:]
+    parts[:100, :5] = whole[:100, :5] + [5, 5, 0, 0, 0]
+    tracemalloc.start()
+
+    covered = _covered(parts, whole)
+
+    assert tracemalloc.get_traced_memory()[1] < 2_000_000  # a table of all pairs has 72 MB
+    tracemalloc.stop()
+    assert covered[:100].all()
+    assert covered.sum() < 200
 
 
 def test_boxes_survive_their_text() -> None:

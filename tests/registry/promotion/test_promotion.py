@@ -314,6 +314,17 @@ def test_a_champion_moved_by_hand_overtakes_an_unfinished_promotion(second):
     assert aliases(second) == {"champion": "3"}
 
 
+def test_a_version_that_was_deleted_overtakes_an_unfinished_rollback_to_it(second):
+    promote(second, "demo")
+    _kill(second, "rollback", *STEPS[1])
+    open_store(second)._client.delete_model_version(MODEL, "1")
+
+    with pytest.raises(StoreError, match="version 2 is the first champion: there is no previous one"):
+        rollback(second, "demo")
+    assert record(second)[-1][4] == "overtaken"
+    assert aliases(second) == {"champion": "2"}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [IN_SOAK[0], STEPS[1], *IN_SOAK[2:]])
 def test_a_killed_promotion_is_finished_by_the_next(second, step):

@@ -1,11 +1,13 @@
 """What a champion was made from is kept: with a real bare git remote and a real local DVC remote."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from isthmus.core.errors import ConfigError, StoreError
+from isthmus.registry.promotion import retention
 from isthmus.registry.promotion.promotion import promote
 from isthmus.registry.promotion.retention import protect
 from isthmus.registry.store.stores import open_store
@@ -175,3 +177,21 @@ def test_raw_images_are_asked_for_by_their_pointer_though_it_is_younger_than_the
 
     assert promote(project, "demo").champion == "1"
     assert "data: in the DVC remote 'vault'" in capsys.readouterr().err
+
+
+def test_a_password_of_a_remote_is_not_copied_to_where_others_can_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("project", "tree"):
+        (tmp_path / folder / ".dvc").mkdir(parents=True)
+    own = tmp_path / "project" / ".dvc" / "config.local"
+    own.write_text('[remote "store"]\n password = secret\n')
+    own.chmod(0o600)
+    monkeypatch.setattr(retention, "checked_out", lambda *_: nullcontext(tmp_path / "tree"))
+    monkeypatch.setattr(retention, "run_dvc", lambda *_: "")
+
+    with retention._checkout(tmp_path / "project", "0" * 40, "store") as tree:
+        copy = tree / ".dvc" / "config.local"
+
+    assert copy.read_text() == own.read_text()
+    assert copy.stat().st_mode & 0o777 == 0o600

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -140,6 +141,17 @@ def test_evidence_that_was_changed_in_the_registry_is_named(allowed: Path, name:
     file.write_text(json.dumps(read_json(file) | {"more": 1}))
 
     with pytest.raises(PromotionRefusedError, match=f"version 1: evidence was changed after the decision: {name}. Run"):
+        promote(allowed, "demo")
+
+
+def test_evidence_that_is_gone_is_told_with_how_to_get_it_again(allowed: Path) -> None:
+    decision = read_decision(allowed, "demo", "1", open_store(allowed).model_of(MODEL, "1") or "")
+    evidence = decision.evidence | {"scored": "0" * 64}
+    write_decision(allowed, open_store(allowed), replace(decision, evidence=evidence))
+
+    with pytest.raises(
+        PromotionRefusedError, match=r"the evidence that its decision names is gone from .* Run 'isthmus score demo'"
+    ):
         promote(allowed, "demo")
 
 

@@ -25,6 +25,15 @@ def test_a_version_is_found_by_the_scenario_or_by_the_registered_name(empty):
     assert store.versions() == [(MODEL, "1"), (MODEL, "2")]
 
 
+def test_to_find_a_model_the_versions_of_others_are_not_listed(empty, monkeypatch):
+    number, store = add_version(empty), open_store(empty)
+    store._client.create_registered_model("somebody-elses")
+    monkeypatch.setattr(store._client, "search_model_versions", lambda *_, **__: pytest.fail("listed"))
+
+    assert resolve(store, "demo@candidate").version == number
+    assert store.models() == [MODEL, "somebody-elses"]
+
+
 def test_what_is_not_in_the_registry_is_named_with_what_is(empty):
     store = open_store(empty)
     with pytest.raises(StoreError, match=r"'demo@champion': no model 'demo' in .*There are: none; 'isthmus publish"):

@@ -177,15 +177,17 @@ def _of_masks(section: dict[str, Any], sources: Sequence[tuple[Path, list[str]]]
         ConfigError: the classes have no names.
         DataError: there are more or fewer values than classes.
     """
-    values = sorted({value for folder, files in sources for value in _values(folder, files)})
-    shown = ", ".join(map(str, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
     classes = section["classes"]
+    values = _values(sources, _SAMPLE)
+    if classes and not _are_numbers(values, classes):
+        values = _values(sources, None)  # what few masks show may be in none of the sample
+    shown = ", ".join(map(str, values[:_SHOWN])) + (", ..." if len(values) > _SHOWN else "")
     if not classes:
         raise ConfigError(
             f"--classes: task {task} needs the names of the classes in the order of the values in the masks, such as"
             f" --classes background,crack (values found: {shown})"
         )
-    if set(values) <= {*range(len(classes)), IGNORED} and not (len(classes) == 2 and set(values) == {0, IGNORED}):
+    if _are_numbers(values, classes):
         return
     scored = [value for value in values if value != IGNORED or len(values) == len(classes)]
     if len(scored) != len(classes):
@@ -196,15 +198,22 @@ def _of_masks(section: dict[str, Any], sources: Sequence[tuple[Path, list[str]]]
     section["annotations"] = {"values": scored} | ({"ignore": None} if IGNORED in scored else {})
 
 
-def _values(folder: Path, files: Sequence[str]) -> set[int]:
+def _are_numbers(values: Sequence[int], classes: Sequence[str]) -> bool:
+    """Says whether values are places of classes: of two classes 0 and 255 alone are black and white."""
+    return set(values) <= {*range(len(classes)), IGNORED} and (len(classes) > 2 or set(values) != {0, IGNORED})
+
+
+def _values(sources: Sequence[tuple[Path, list[str]]], most: int | None) -> list[int]:
+    """Returns the values in about so many masks of each source, None: in all."""
     found: set[int] = set()
-    masks = [path for path in files if path.startswith(f"{MASKS}/")]
-    for path in masks[:: max(1, len(masks) // _SAMPLE)]:
-        try:
-            found |= {int(value) for value in np.unique(one_channel(folder / path, "", DEFAULT))}
-        except (DataError, OSError, ValueError):  # of several pages, or broken: `ingest` says what is wrong
-            continue
-    return found
+    for folder, files in sources:
+        masks = [folder / path for path in files if path.startswith(f"{MASKS}/")]
+        for path in masks[:: max(1, len(masks) // (most or len(masks) or 1))]:
+            try:
+                found |= {int(value) for value in np.unique(one_channel(path, "", DEFAULT))}
+            except (DataError, OSError, ValueError):  # of several pages, or broken: `ingest` says what is wrong
+                continue
+    return sorted(found)
 
 
 def _of_boxes(section: dict[str, Any], read: dict[str, tuple[Path, Walked]]) -> list[str]:

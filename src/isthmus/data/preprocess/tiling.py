@@ -56,8 +56,13 @@ def images_in(
             yield part, f"{part}{_MARK}{'-'.join(map(str, box))}", frame.cut(box), (frame.height, frame.width)
 
 
-def read_part(path: Path, part: str, sha256: str) -> Image:
+def read_part(path: Path, part: str, sha256: str | None) -> Image:
     """Decodes a part as its name says: a tile, or what the reader calls so.
+
+    Args:
+        path: of the file.
+        part: of it.
+        sha256: of the file's bytes, as `ingest` read them; None: they may be any.
 
     Raises:
         DataError: with the reason, as of the reader.
@@ -166,12 +171,12 @@ def _mask(path: Path, part: str, changed: int, size: int, answers: AnnotationCon
     return mask
 
 
-def _checked(path: Path, sha256: str) -> tuple[int, int]:
-    """Returns when the file was changed and its size, after its bytes are found to be those that were ingested."""
+def _checked(path: Path, sha256: str | None) -> tuple[int, int]:
+    """Returns when the file was changed and its size; where its hash is given, its bytes must be those."""
     try:
         if path.is_file():
             state = path.stat()
-            if _sha256(path, state.st_mtime_ns, state.st_size) == sha256:
+            if sha256 is None or _sha256(path, state.st_mtime_ns, state.st_size) == sha256:
                 return state.st_mtime_ns, state.st_size
     except OSError:
         pass  # the same to its reader: it is not what it was

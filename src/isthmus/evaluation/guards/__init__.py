@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from isthmus.evaluation.metrics import Predictions
+from isthmus.evaluation.selection.choice import OF_CLASSES, Words
 from isthmus.evaluation.trained import Samples, Trained
 
 
@@ -18,11 +19,13 @@ class TaskGuards(ABC):
         average: the methods whose mean answers, where params.yaml names none; see docs/decisions/0030 and 0031.
         validators: whether scores of `evaluation.validators`, which are of images, say anything of its rows.
         averages: whether several methods can answer together.
+        words: what is said of a refused method.
     """
 
     average: ClassVar[tuple[str, ...]]
     averages: ClassVar[bool] = True
     validators: ClassVar[bool] = True
+    words: ClassVar[Words] = OF_CLASSES
 
     @abstractmethod
     def rows(self, samples: Samples, runs: dict[str, Trained], prepared: Path) -> Samples:

@@ -6,6 +6,7 @@ import numpy as np
 
 from isthmus.evaluation.guards import classification
 from isthmus.evaluation.metrics import Predictions, confusion
+from isthmus.evaluation.selection.choice import Words
 
 _MOST_ALARMS = 0.5  # [share] of the target's training images; a threshold that fails calls most of them defective
 
@@ -16,6 +17,10 @@ class Guards(classification.Guards):
     average: ClassVar[tuple[str, ...]] = ("target_memory",)
     averages: ClassVar[bool] = False  # distances of two memories have no common scale
     validators: ClassVar[bool] = False
+    words: ClassVar[Words] = Words(
+        "more than half of the target's training images are called defective",
+        "defects of the source's validation split raise alarms less often than its good images",
+    )
 
     def learned(self, predicted: Predictions, labels: Predictions, significance: float) -> tuple[bool, float]:
         """Says whether defects raise alarms no less often than good images, as far as the source has both.

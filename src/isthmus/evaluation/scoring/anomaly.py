@@ -44,11 +44,12 @@ def resampled_auroc(scores: NDArray[np.floating], defective: NDArray[np.bool_], 
         defective: bool `[N]`.
         weights: `[resamples, N]`, how often each image is in each resample (`metrics.group_weights`).
     """
-    bad, good = scores[defective][:, None], scores[~defective][None]
-    wins = (bad > good) + 0.5 * (bad == good)
-    heavy, light = weights[:, defective], weights[:, ~defective]
+    order = np.argsort(scores, kind="stable")
+    ranked = scores[order]
+    first = np.flatnonzero(np.append(True, ranked[1:] != ranked[:-1]))  # of equal scores
+    heavy, light = (np.add.reduceat(weights[:, order] * here[order], first, axis=1) for here in (defective, ~defective))
     pairs = heavy.sum(axis=1) * light.sum(axis=1)
-    won = ((heavy @ wins) * light).sum(axis=1)
+    won = (heavy * (light.cumsum(axis=1) - light / 2)).sum(axis=1)  # good ones below, and half of the equal ones
     result: Reals = np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
     return result
 

@@ -6,7 +6,7 @@ https://arxiv.org/abs/1405.0312) for the area range `all` and data without crowd
 Matches are kept by image, so that the score of a resample of images costs no new matching.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,15 +94,36 @@ def suppress(
     """
     kept: list[NDArray[np.int64]] = []
     for k in np.unique(classes):
-        waiting = np.flatnonzero(classes == k)
-        waiting = waiting[np.argsort(-scores[waiting], kind="stable")]
-        while len(waiting):
-            best, waiting = waiting[:1], waiting[1:]
-            kept.append(best)
-            waiting = waiting[box_iou(corners[best], corners[waiting])[0] <= max_iou]
+        mine = np.flatnonzero(classes == k)
+        mine = mine[np.argsort(-scores[mine], kind="stable")]
+        own, free = corners[mine], np.ones(len(mine), np.bool_)
+        for place, near in enumerate(beside(own, own)):
+            lower = near[(near > place) & free[near]]
+            if free[place] and len(lower):
+                free[lower[box_iou(own[place], own[lower])[0] > max_iou]] = False
+        kept.append(mine[free])
     places = np.sort(np.concatenate([np.empty(0, dtype=np.int64), *kept]))
     result: NDArray[np.int64] = places[np.argsort(-scores[places], kind="stable")]
     return result
+
+
+def beside(boxes: NDArray[Any], others: NDArray[Any]) -> Iterator[NDArray[np.int64]]:
+    """Yields the places of the others that may overlap each box, by their left and right edges.
+
+    An image of many windows has tens of thousands of boxes: a table of all pairs would not fit into memory.
+
+    Args:
+        boxes: `[A, 4]`, corners.
+        others: `[B, 4]`, corners.
+
+    >>> [near.tolist() for near in beside(np.array([[0, 0, 2, 2]]), np.array([[9, 0, 10, 2], [1, 0, 3, 2]]))]
+    [[1]]
+    """
+    order = np.argsort(others[:, 0], kind="stable")
+    lefts, widest = others[order, 0], (others[:, 2] - others[:, 0]).max(initial=0)
+    first = np.searchsorted(lefts, boxes[:, 0] - widest, side="left")
+    last = np.searchsorted(lefts, boxes[:, 2], side="right")
+    return (order[start:end] for start, end in zip(first, last, strict=True))
 
 
 def match_boxes(predicted: Sequence[Detections], truth: Sequence[Boxes], classes: int) -> Matches:

@@ -40,6 +40,16 @@ class Guards(Config):
     )
 
 
+class Words(NamedTuple):
+    """What a task's guards say of a method that they refuse."""
+
+    collapsed: str = "nearly all of the target is predicted as one class"
+    not_learned: str = "source validation images are not shown to be told apart better than by chance"
+
+
+OF_CLASSES = Words()
+
+
 class Part(NamedTuple):
     """One trained network of the model that answers."""
 
@@ -90,18 +100,21 @@ class Choice:
     candidates: list[Candidate]
 
 
-def choose(candidates: Sequence[Candidate], average: Sequence[str], labels: int = 0) -> Choice:
+def choose(
+    candidates: Sequence[Candidate], average: Sequence[str], labels: int = 0, words: Words = OF_CLASSES
+) -> Choice:
     """Returns the choice, the same for any order of the candidates.
 
     Args:
         candidates: one a method; source-only must be among them and is never refused.
         average: methods whose mean is the answer; source-only can be one of them, and alone is an answer too.
         labels: target images whose labels these methods were trained with.
+        words: of the task's guards.
 
     Raises:
         DataError: there is no candidate of source-only.
     """
-    held = [replace(c, refused=tuple(refusals(c).values())) for c in sorted(candidates, key=_source_first)]
+    held = [replace(c, refused=tuple(refusals(c, words).values())) for c in sorted(candidates, key=_source_first)]
     if not held or held[0].method != SOURCE_ONLY:
         raise DataError("source_only is not among the candidates: it is the floor. Run 'dvc repro' to train it")
     if list(average) == [SOURCE_ONLY]:
@@ -146,7 +159,7 @@ def _source_first(candidate: Candidate) -> tuple[bool, str]:
     return candidate.method != SOURCE_ONLY, candidate.method
 
 
-def refusals(candidate: Candidate) -> dict[str, str]:
+def refusals(candidate: Candidate, words: Words = OF_CLASSES) -> dict[str, str]:
     """Returns why the guards refuse a candidate: what is wrong -> a sentence; source-only is never refused."""
     if candidate.method == SOURCE_ONLY:
         return {}
@@ -155,13 +168,10 @@ def refusals(candidate: Candidate) -> dict[str, str]:
         more = f" (and {len(candidate.faults) - 1} more)" if len(candidate.faults) > 1 else ""
         out["training failed"] = candidate.faults[0] + more
     if candidate.collapsed:
-        out["collapse"] = "nearly all of the target is predicted as one class"
+        out["collapse"] = words.collapsed
     shown, p_value = candidate.learned
     if not shown:
-        out["not learned"] = (
-            f"source validation images are not shown to be told apart better than by chance (accuracy"
-            f" {candidate.source_val_accuracy:.3f}, p = {p_value:.2g})"
-        )
+        out["not learned"] = f"{words.not_learned} (accuracy {candidate.source_val_accuracy:.3f}, p = {p_value:.2g})"
     return out
 
 

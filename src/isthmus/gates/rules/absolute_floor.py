@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import Field
 
 from isthmus.gates import Evidence, Reason, Rule, Verdict
-from isthmus.gates.scored import NO_LABELS, TARGET
 
 NAME = "absolute_floor"
 
@@ -29,7 +28,7 @@ class Config(Rule):
         if not evidence.truth["available"] and "measured" in evidence.truth:
             return [self._measured(chosen, evidence.truth["measured"])]
         if not evidence.truth["available"]:
-            text = f"{NO_LABELS[TARGET]}: whether {chosen} reaches the floor is not known"
+            text = f"{evidence.unscored}: whether {chosen} reaches the floor is not known"
             return [Reason(NAME, "person", None, floor, text)]
         score = evidence.truth["methods"][chosen][evidence.metric]
         # The first seed ships; a good mean must not carry a bad shipped model through.

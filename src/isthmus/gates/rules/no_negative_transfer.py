@@ -9,7 +9,6 @@ from typing import Any
 from pydantic import Field
 
 from isthmus.gates import Evidence, Reason, Rule, Verdict
-from isthmus.gates.scored import NO_LABELS, TARGET
 
 NAME = "no_negative_transfer"
 _FLOOR_METHOD = "source_only"
@@ -27,7 +26,7 @@ class Config(Rule):
             text = f"{chosen['method']} was chosen: nothing was adapted, so adaptation lost nothing"
             return [Reason(NAME, "pass", 0.0, -self.margin, text)]
         if not evidence.truth["available"]:
-            text = f"{NO_LABELS[TARGET]}: whether {chosen['method']} beats source_only is not known"
+            text = f"{evidence.unscored}: whether {chosen['method']} beats source_only is not known"
             return [Reason(NAME, "person", None, -self.margin, text)]
         return [self._compare(chosen["method"], evidence.truth["methods"][chosen["method"]]["minus_source_only"])]
 

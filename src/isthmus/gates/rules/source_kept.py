@@ -4,11 +4,12 @@ Forgetting under adaptation is measured on the source's own test split (French, 
 "Catastrophic forgetting in connectionist networks"), against source-only and against the champion.
 """
 
+import math
 from typing import ClassVar
 
 from pydantic import Field
 
-from isthmus.gates import Evidence, Reason, Rule, Verdict
+from isthmus.gates import Evidence, Reason, Rule, Verdict, name_of
 from isthmus.gates.comparison import paired_difference
 from isthmus.gates.scored import SOURCE
 
@@ -28,13 +29,14 @@ class Config(Rule):
         return evidence.silence(NAME) or [self._against_source_only(evidence), *self._against_champion(evidence)]
 
     def _against_source_only(self, evidence: Evidence) -> Reason:
-        keys = [f"{whose}_test_{evidence.metric}" for whose in ("source", "source_only_source")]
+        metric = evidence.answers.metric  # of what models answer: defects are ranked on the target alone
+        keys = [f"{whose}_test_{metric}" for whose in ("source", "source_only_source")]
         if not all(key in evidence.metrics for key in keys):
-            text = "the source has no test split: the loss on the source is unknown"
+            text = f"no {name_of(metric)} on test images of the source: the loss on the source is unknown"
             return Reason(NAME, "person", None, -self.margin, text)
         chosen, floor = (evidence.metrics[key] for key in keys)
         verdict: Verdict = "pass" if chosen - floor >= -self.margin else "refuse"
-        text = f"source test {evidence.metric_name} {chosen:.3f}, source-only {floor:.3f}: {chosen - floor:+.3f}"
+        text = f"source test {name_of(metric)} {chosen:.3f}, source-only {floor:.3f}: {chosen - floor:+.3f}"
         return Reason(NAME, verdict, chosen - floor, -self.margin, text)
 
     def _against_champion(self, evidence: Evidence) -> list[Reason]:
@@ -42,6 +44,8 @@ class Config(Rule):
         if champion is None or champion.failure or not len(evidence.answers.labelled(SOURCE)):
             return []
         found = paired_difference(evidence.answers, champion, SOURCE, self.resamples)
+        if math.isnan(found.mean):  # the source's test images show no object: there are no boxes to be lost
+            return []
         lost = found.mean < -self.margin
         text = f"on the source, candidate minus champion {champion.version} is {found}"
         return [Reason(NAME, "refuse" if lost else "pass", found.mean, -self.margin, text)]

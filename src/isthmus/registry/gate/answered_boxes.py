@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 from isthmus.data.boxes import from_text
 from isthmus.data.manifest import COMPANIONS, read_table
 from isthmus.evaluation.scoring.boxes import Boxes, Detections, Matches, match_boxes
+from isthmus.evaluation.trained import UNKNOWN
+from isthmus.gates.scored import places_among
 from isthmus.registry.lineage.lineage import Lineage
 from isthmus.registry.model.box_answers import boxes_of_text
 from isthmus.registry.publish.packaging import scenario_of
@@ -22,9 +25,12 @@ class AnsweredBoxes:
     """The true boxes of the evaluation set.
 
     Attributes:
+        column: of the answers.
         texts: of each image in the order of the set; empty where they are not known.
         classes: of the scenario.
     """
+
+    column: ClassVar[str] = "boxes"
 
     texts: list[str]
     classes: list[str]
@@ -46,8 +52,8 @@ class AnsweredBoxes:
 
 def _as_ours(found: Detections, theirs: Sequence[str], ours: Sequence[str]) -> Detections:
     """Returns the boxes whose class the scenario has, with its numbers."""
-    number = np.array([ours.index(name) if name in ours else -1 for name in theirs], np.int64)[found.classes]
-    known = number >= 0
+    number = places_among(theirs, ours)[found.classes]
+    known = number != UNKNOWN
     return Detections(found.corners[known], number[known], found.scores[known])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,8 @@ from isthmus.data.masks import IGNORED, Mask
 from isthmus.data.preprocess.tiling import ChangedError, read_mask
 from isthmus.data.tasks import AnnotationConfig
 from isthmus.evaluation.scoring.masks import confusions
+from isthmus.evaluation.trained import UNKNOWN
+from isthmus.gates.scored import places_among
 from isthmus.registry.lineage.lineage import Lineage
 from isthmus.registry.model.mask_text import from_text
 from isthmus.registry.publish.packaging import scenario_of
@@ -26,9 +28,12 @@ class AnsweredMasks:
     """Where the true masks of the evaluation set are.
 
     Attributes:
+        column: of the answers.
         raw: the folder that paths are relative to.
         images: columns `image_id, part, label, mask, mask_sha256`, in the order of the evaluation set.
     """
+
+    column: ClassVar[str] = "mask"
 
     raw: Path
     images: pd.DataFrame
@@ -75,7 +80,8 @@ class AnsweredMasks:
     def _as_ours(self, answered: Mask, truth: Mask, classes: Sequence[str]) -> Mask:
         """Returns the model's classes as those of the scenario."""
         ours = np.full(256, IGNORED, np.uint8)
-        ours[: len(classes)] = [self.classes.index(c) if c in self.classes else IGNORED for c in classes]
+        places = places_among(classes, self.classes)
+        ours[: len(classes)] = np.where(places == UNKNOWN, IGNORED, places)
         named = ours[answered]
         return np.where((named == IGNORED) & (answered != IGNORED), (truth == 0).astype(np.uint8), named)
 

@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,10 @@ def _job(lineage: Lineage, images: pd.DataFrame, store: Store) -> dict[str, Any]
         for path, part, domain in zip(raw_files(lineage, images), images["part"], images["domain"], strict=True)
     ]
     if scenario_of(lineage).annotation_config().second:
-        raw = lineage.project / lineage.raw[0]
-        beside = read_table(lineage.path("ingest", "companions"), COMPANIONS).set_index("image_id")["second"]
-        later = [str((raw / beside[image_id]).resolve()) for image_id in images["image_id"]]
-        files = [[*file, second] for file, second in zip(files, later, strict=True)]
+        beside = read_table(lineage.path("ingest", "companions"), COMPANIONS).set_index("image_id")
+        beside = beside.loc[images["image_id"]]
+        later = _checked(lineage, beside["second"], beside["second_sha256"], images["image_id"])
+        files = [[*file, str(second.resolve())] for file, second in zip(files, later, strict=True)]
     return {"tracking_uri": store.uri, "files": files, "ids": list(images["image_id"]), "timed": TIMED}
 
 
@@ -139,11 +140,15 @@ def raw_files(lineage: Lineage, images: pd.DataFrame) -> list[Path]:
     Raises:
         DataError: a file is missing, or no longer that of the manifest.
     """
-    raw = lineage.project / lineage.raw[0]
     places = read_table(lineage.path("ingest", "locations"), LOCATIONS).set_index("image_id")["path"]
-    paths = [raw / places[image_id] for image_id in images["image_id"]]
-    wanted = zip(paths, images["sha256"], images["image_id"], strict=True)
-    wrong = [name for path, sha256, name in wanted if not path.is_file() or sha256_file(path) != sha256]
+    return _checked(lineage, places.loc[images["image_id"]], images["sha256"], images["image_id"])
+
+
+def _checked(lineage: Lineage, places: Iterable[str], sha256: Iterable[str], ids: Iterable[str]) -> list[Path]:
+    raw = lineage.project / lineage.raw[0]
+    paths = [raw / place for place in places]
+    there = {path: sha256_file(path) for path in set(paths) if path.is_file()}  # a scene once for all of its tiles
+    wrong = [name for path, wanted, name in zip(paths, sha256, ids, strict=True) if there.get(path) != wanted]
     if wrong:
         raise DataError(
             f"{raw}: {len(wrong)} of {len(paths)} raw images are missing or changed (first: image {wrong[0]})."
@@ -175,6 +180,7 @@ def _ask(
         place = Path(temporary)
         more = {"model": f"models:/{model_id}", "out": str(place / "answers"), "name": f"score version {version}"}
         facts = run_scorer(job | more, place)
+        facts["failure"] = facts["failure"] or _other_task(facts["outputs"], truth)
         if not facts["failure"]:
             if truth is not None:
                 truth.count(place / "answers.parquet", facts["classes"])
@@ -183,6 +189,14 @@ def _ask(
     write_json(facts_file, facts | {"model_id": model_id, "version": version})
     if not facts["failure"]:
         write_json(asked, key)
+
+
+def _other_task(outputs: dict[str, str], truth: AnsweredMasks | AnsweredBoxes | None) -> str:
+    """Returns why answers cannot be compared, empty where they can: a scenario's task may have been another before."""
+    wanted = "probability_" if truth is None else truth.column
+    if any(name.startswith(wanted) for name in outputs):
+        return ""
+    return f"it is of another task: it answers {', '.join(sorted(outputs))}, and no '{wanted}'"
 
 
 def run_scorer(job: dict[str, Any], place: Path) -> dict[str, Any]:

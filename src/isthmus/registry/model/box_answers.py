@@ -12,7 +12,7 @@ from isthmus.data.boxes import cut
 from isthmus.data.image import Box, Image
 from isthmus.evaluation.boxes import MAX_IOU, counted, detections
 from isthmus.evaluation.metrics import softmax
-from isthmus.evaluation.scoring.boxes import Detections, suppress
+from isthmus.evaluation.scoring.boxes import Detections, beside, suppress
 from isthmus.registry.model.answers import ModelParts, TaskAnswers
 from isthmus.registry.model.windows import Windows, windows_of
 
@@ -106,7 +106,9 @@ def _merged(parts: ModelParts, windows: Windows, logits: Any, extents: Any) -> D
         found.append(np.column_stack([inside[:, 1:], here.classes[places], here.scores[places], ends]))
     table = np.concatenate(found)
     ends = table[:, 6] > 0
-    table = table[~ends | ~_covered(table, table[~ends])]
+    seen_whole = np.zeros(len(table), np.bool_)
+    seen_whole[ends] = _covered(table[ends], table[~ends])
+    table = table[~seen_whole]
     corners, classes, scores = table[:, :4], table[:, 4].astype(np.int64), table[:, 5]
     kept = suppress(corners, scores, classes, MAX_IOU)
     return Detections(corners[kept], classes[kept], scores[kept])
@@ -114,11 +116,12 @@ def _merged(parts: ModelParts, windows: Windows, logits: Any, extents: Any) -> D
 
 def _covered(table: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Says of each box whether one of the whole boxes of its class covers most of it."""
-    least = np.maximum(table[:, None, :2], whole[None, :, :2])
-    most = np.minimum(table[:, None, 2:4], whole[None, :, 2:4])
-    shared = np.prod(np.maximum(most - least, 0), axis=2)
-    areas = np.prod(table[:, 2:4] - table[:, :2], axis=1)[:, None]
-    covered: NDArray[np.bool_] = ((table[:, None, 4] == whole[None, :, 4]) & (shared > _COVERED * areas)).any(axis=1)
+    covered = np.zeros(len(table), np.bool_)
+    for place, near in enumerate(beside(table[:, :4], whole[:, :4])):
+        box, others = table[place], whole[near]
+        least, most = np.maximum(box[:2], others[:, :2]), np.minimum(box[2:4], others[:, 2:4])
+        shared = np.prod(np.maximum(most - least, 0), axis=1)
+        covered[place] = ((others[:, 4] == box[4]) & (shared > _COVERED * np.prod(box[2:4] - box[:2]))).any()
     return covered
 
 

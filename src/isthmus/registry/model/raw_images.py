@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from isthmus.core.errors import DataError
-from isthmus.core.files import sha256_file
 from isthmus.data.bounds import DEFAULT, HELD, Bounds
 from isthmus.data.image import Image
 from isthmus.data.preprocess.tiling import is_tile, read_part, tile_shape
@@ -65,7 +64,7 @@ def check_tile(image: Image, tiles: Tiles, domain: str) -> None:
 def _part(path: Path, part: str) -> Image:
     reader = _existing(path)
     # whoever names a part has listed those of the file: `ingest` has held it against the scenario's own bounds
-    return read_part(path, part, sha256_file(path)) if is_tile(part) else reader.read(path, part, HELD)
+    return read_part(path, part, None) if is_tile(part) else reader.read(path, part, HELD)
 
 
 def _from_base64(text: str, bounds: Bounds) -> Image:

@@ -15,7 +15,10 @@ _OVERLAP = 0.25  # [share] of a window's side
 
 
 class Windows(NamedTuple):
-    """An example's windows: where each lies, where its prepared square lies in it, and its prepared pixels."""
+    """An example's windows: where each lies, where its prepared square lies in it, and its prepared pixels.
+
+    `valid` is False where one of its images has no data; None where all have everywhere.
+    """
 
     height: int
     width: int
@@ -28,20 +31,31 @@ class Windows(NamedTuple):
 def windows_of(parts: ModelParts, example: Sequence[Image], domain: str) -> Windows:
     """Returns the windows of one example, of one image or of two of one place.
 
+    Windows that the kind does not take, as those at the rim of a scene that hold no data, are left out.
+
     Raises:
-        DataError: the images do not fit each other, or the kind does not take them.
+        DataError: the images do not fit each other, or the kind takes no window.
     """
     first, *later = example
     for other in later:
         check_second(first, other)
-    boxes = _boxes(parts, first, domain)
-    squares, pixels = [], []
-    for box in boxes:
-        cuts = [image if len(boxes) == 1 else image.cut(box) for image in example]
-        prepared = [parts.kind.prepare(cut, parts.fitted[domain]) for cut in cuts]
+    all_boxes = _boxes(parts, first, domain)
+    boxes, squares, pixels, refused = [], [], [], DataError("no window")
+    for box in all_boxes:
+        cuts = [image if len(all_boxes) == 1 else image.cut(box) for image in example]
+        try:
+            prepared = [parts.kind.prepare(cut, parts.fitted[domain]) for cut in cuts]
+        except DataError as error:
+            refused = error
+            continue
+        boxes.append(box)
         squares.append(parts.kind.box(cuts[0]))
         pixels.append(np.concatenate(prepared, axis=2))
-    return Windows(first.height, first.width, first.valid, boxes, squares, np.stack(pixels))
+    if not boxes:
+        raise refused
+    known = [image.valid for image in example if image.valid is not None]
+    valid = np.logical_and.reduce(known) if known else None
+    return Windows(first.height, first.width, valid, boxes, squares, np.stack(pixels))
 
 
 def _boxes(parts: ModelParts, image: Image, domain: str) -> list[Box]:

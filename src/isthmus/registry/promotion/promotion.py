@@ -212,7 +212,7 @@ def _restore_previous(store: Store, intent: Intent) -> None:
     seen = store.aliases(intent.model).get(PREVIOUS)
     if seen is None or seen != intent.new_previous or seen == intent.old_previous:
         return
-    if intent.old_previous is None:
+    if intent.old_previous is None or store.model_of(intent.model, intent.old_previous) is None:
         store.delete_alias(intent.model, PREVIOUS)
     else:
         store.set_alias(intent.model, PREVIOUS, intent.old_previous)

@@ -1,5 +1,6 @@
 """Keeps what a champion was made from: its commit under a git tag, its data in the DVC remote."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,7 @@ def _checkout(project: Path, commit: str, remote: str) -> Iterator[Path]:
     with checked_out(project, commit, f"protect-{commit[:12]}") as place:
         for name in ("config", "config.local"):  # the remote may be younger than the commit
             if (project / ".dvc" / name).exists():
-                (place / ".dvc" / name).write_bytes((project / ".dvc" / name).read_bytes())
+                shutil.copy(project / ".dvc" / name, place / ".dvc" / name)  # with its rights: it may hold a password
         run_dvc(place, "config", "--local", "cache.dir", run_dvc(project, "cache", "dir").strip())
         url = run_dvc(project, "config", f"remote.{remote}.url").strip()
         run_dvc(place, "config", "--local", f"remote.{remote}.url", url)  # absolute: it may have been relative

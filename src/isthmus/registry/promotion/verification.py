@@ -56,8 +56,8 @@ def judge_again(project: Path, store: Store, decision: Decision) -> None:
     Metrics, truth and choice come from the version's run: what lies in the working tree may be of a later one.
 
     Raises:
-        PromotionRefusedError: evidence or rules were changed, or the findings are others.
-        DataError: evidence is missing or broken.
+        PromotionRefusedError: evidence or rules were changed or are gone, or the findings are others.
+        DataError: evidence is broken.
     """
     what = f"{decision.model} version {decision.version}"
     again = f"Run 'isthmus score {decision.scenario}' and 'isthmus gate {decision.scenario}' again"
@@ -67,6 +67,8 @@ def judge_again(project: Path, store: Store, decision: Decision) -> None:
     run = store.run_of(decision.model, decision.version) or ""
     version = Version(decision.model, decision.version, decision.model_id, run)
     scored = evidence_folder(project, decision.model_id) if "scored" in decision.evidence else None
+    if scored and not (scored / "evidence.json").is_file():
+        raise PromotionRefusedError(f"{what}: the evidence that its decision names is gone from {scored}. {again}")
     facts = read_json(scored / "evidence.json") if scored else {"set_md5": ""}
     with tempfile.TemporaryDirectory() as folder:
         files = {name: fetched(store, version, f"{name}.json", Path(folder)) for name in _RESULTS}

@@ -38,10 +38,10 @@ def resolve(store: Store, asked: str) -> Address:
         StoreError: there is no such model, alias or version.
     """
     name, number, alias = parsed(asked)
-    names = {registered for registered, _ in store.versions()}
+    names = store.models()
     model = name if name in names else model_name(name)
     if model not in names:
-        there = ", ".join(sorted(names)) or "none; 'isthmus publish SCENARIO' creates one"
+        there = ", ".join(names) or "none; 'isthmus publish SCENARIO' creates one"
         raise StoreError(f"'{asked}': no model '{name}' in {store.place}. There are: {there}")
     version = number or _version_of(store, model, alias)
     model_id = store.model_of(model, version)

@@ -9,6 +9,7 @@ from typing import Any
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json
 from isthmus.core.progress import log, track
+from isthmus.data.names import PRIVATE_KINDS
 from isthmus.registry.lineage.git_remote import keep_snapshot
 from isthmus.registry.lineage.lineage import Lineage, read_lineage
 from isthmus.registry.lineage.snapshot import take_snapshot
@@ -195,8 +196,8 @@ def _begun(record: Publication | None, lineage: Lineage, store: Store, path: Pat
         return record
     log(f"publish {lineage.scenario}: keeping settings and code as a snapshot")
     taken = take_snapshot(lineage.project)
-    medical = scenario_of(lineage).kind == "medical"
-    for line in taken.news(names=not medical):
+    private = scenario_of(lineage).kind in PRIVATE_KINDS
+    for line in taken.news(names=not private):
         log(line)
     keep_snapshot(lineage.project, taken.snapshot)
     experiment = store.experiment(model_name(lineage.scenario))

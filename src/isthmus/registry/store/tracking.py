@@ -284,10 +284,15 @@ class Store:
         except _MissingError:
             return None
 
+    def models(self) -> list[str]:
+        """Returns the registered names, in order; a server may have those of many others."""
+        with self._reached():
+            return sorted(model.name for model in self._pages(self._client.search_registered_models))
+
     def versions(self) -> list[tuple[str, str]]:
         """Returns (registered name, version) of every version in the registry, in order."""
         with self._reached():
-            found = [v for m in self._pages(self._client.search_registered_models) for v in self._versions(m.name)]
+            found = [version for name in self.models() for version in self._versions(name)]
         return sorted(found, key=lambda pair: (pair[0], int(pair[1])))
 
     def _versions(self, name: str) -> list[tuple[str, str]]:

@@ -112,7 +112,7 @@ def compare(project: Path, first: str, second: str, scenario: str | None = None)
     """
     project = project.resolve()
     store = _store(project)
-    known = {name for name, _ in store.versions()} if store else set()
+    known = set(store.models()) if store else set()
     found: dict[str, Result] = {}
     for asked in (first, second):
         if store and _is_model(asked, known):

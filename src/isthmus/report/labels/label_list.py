@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from isthmus.data.manifest import INDEX, LOCATIONS, read_table
+from isthmus.data.names import PRIVATE_KINDS
 from isthmus.data.shards import Rows
 from isthmus.evaluation.confidence.label_first import Query, label_first, reason
 from isthmus.evaluation.metrics import softmax
@@ -98,7 +99,7 @@ def _ranked_csv(rows: list[tuple[str, list[str]]], columns: list[str], kind: str
         kind: of the scenario.
         locations: `locations.parquet`.
     """
-    named = kind != "medical"
+    named = kind not in PRIVATE_KINDS
     places = read_table(locations, LOCATIONS).set_index("image_id") if named else None
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
