@@ -80,7 +80,7 @@ def add_pair(
     log("\n".join(plan.lines()))
     if isinstance(plan, Plan):
         people = check_readable(plan, config.max_bad_share, config.files)
-        if people and config.identity_key is None and "group" not in plan.section:
+        if people and config.identity_key is None:
             log(
                 "  files name patients: before the first run set 'ingest.identity_key' in params.yaml to a key file"
                 " outside git, under which they become groups, or give groups with --group"
