@@ -144,6 +144,24 @@ def test_where_there_is_no_shift_the_report_says_that_adaptation_is_not_needed(t
     assert "Adaptation is not needed" in first_screen(page)
 
 
+@pytest.mark.parametrize("labels", [True, False], ids=["labelled", "unlabelled"])
+def test_few_images_without_a_shift_do_not_show_that_adaptation_is_not_needed(
+    tmp_path: Path, labels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_scenario(tmp_path, {"source_only": 0.95, "coral": 0.95, "dann": 0.95})
+    for path in files.features.glob("*.npy"):
+        np.save(path, np.random.default_rng(len(path.name)).normal(0, 1, np.load(path).shape).astype(np.float32))
+    if not labels:
+        without_labels(files)
+    monkeypatch.setattr("isthmus.evaluation.shift.distances._FEW", 1000)
+
+    page, numbers, _, _ = ended(files)
+
+    assert numbers["shift_found"] == 0
+    assert "Adaptation is not needed" not in first_screen(page)
+    assert "images of a domain are too few to rule one out; 1000 are needed." in page
+
+
 def test_none_of_these_verdicts_is_given_to_a_sound_model(tmp_path: Path) -> None:
     page, numbers, _, gate = ended(write_scenario(tmp_path, ACCURACY))
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from isthmus.evaluation.selection.choice import ENSEMBLE, SOURCE_ONLY
+from isthmus.evaluation.shift.distances import none_can_be_shown
 from isthmus.report.formatting import points, points_with_interval, share, share_with_interval
 from isthmus.report.measured import learned_sentence, measured_sentence
 from isthmus.report.results import Findings
@@ -177,10 +178,14 @@ def _refused(findings: Findings) -> Verdict | None:
 
 
 def _needless(findings: Findings) -> bool:
-    if findings.trust["alarms"]["shift_found"]:
+    if not _no_shift(findings):
         return False
     method = findings.choice["chosen"]["method"]
     return method == SOURCE_ONLY or findings.truth["methods"][method]["transfer"] == "no difference shown"
+
+
+def _no_shift(findings: Findings) -> bool:
+    return not findings.trust["alarms"]["shift_found"] and not none_can_be_shown(findings.shift["pairs"]["pooled"])
 
 
 def _not_needed(findings: Findings, detail: str) -> Verdict:
@@ -216,7 +221,7 @@ def _without_labels(findings: Findings) -> Verdict:
             f"{estimate_sentence(findings)} The target{split} has no {what} is not known, nor whether this"
             " is better than source-only. No gain is claimed."
         )
-    if not findings.trust["alarms"]["shift_found"]:
+    if _no_shift(findings):
         return _not_needed(findings, unknown)
     if method == SOURCE_ONLY:
         headline, label = _kept(findings)
