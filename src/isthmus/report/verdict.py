@@ -10,6 +10,7 @@ from isthmus.report.measured import learned_sentence, measured_sentence
 from isthmus.report.results import Findings
 
 COLLAPSED = {"image": "Over 99% of them", "pixel": "Nearly all of their pixels", "box": "Nearly all of their cells"}
+FEW_GROUPS = 6  # that all point one way do so by chance in 2 of 2^6 cases, under 5%; no interval of fewer can say so
 LITTLE = 0.2  # [share] of balanced accuracy above guessing: an interval that ends below shows no useful model
 
 
@@ -55,6 +56,8 @@ def _judge(findings: Findings) -> Verdict:
     method = findings.choice["chosen"]["method"]
     truth = findings.truth["methods"][method]
     score, scored = truth[findings.scored.metric], _scored_sentence(findings)
+    if findings.truth["groups"] < FEW_GROUPS:
+        return _few_groups(findings, scored)
     guess = guessing(findings)
     if score["low"] <= guess.score:
         return _near_guessing(findings, score, guess, scored)
@@ -125,6 +128,20 @@ def estimate_sentence(findings: Findings) -> str:
 def _scored_sentence(findings: Findings) -> str:
     score = findings.truth["methods"][findings.choice["chosen"]["method"]][findings.scored.metric]
     return f"On the labelled target test split it scores {share_with_interval(score, findings.scored.name)}."
+
+
+def _few_groups(findings: Findings, scored: str) -> Verdict:
+    method, count = findings.choice["chosen"]["method"], findings.truth["groups"]
+    groups = (
+        "The labelled target test images are of one group: that is"
+        if count == 1
+        else (f"The labelled target test images are of {count} groups:")
+    )
+    gain = findings.truth["methods"][method]["minus_source_only"]
+    against = "" if method == SOURCE_ONLY else f" Against source-only that is {points_with_interval(gain)}."
+    detail = f"{scored}{against} Images of a group (patient, lot, scene) are alike, so these intervals are too narrow."
+    steps = [Step("", "Label target images of more groups before anything is promoted."), *_steps(findings.name)[:2]]
+    return Verdict("open", "Too few groups", f"{groups} too few to tell how good {method} is.", detail, steps)
 
 
 def _near_guessing(findings: Findings, score: dict[str, float], guess: Guess, scored: str) -> Verdict:
