@@ -234,10 +234,8 @@ def _without_labels(findings: Findings) -> Verdict:
         told = {"image": "labels: the true accuracy", "pixel": "masks: the true score", "box": "boxes: the true score"}
         what = told[findings.scored.unit]
         split = "'s test split" if findings.target_labels else ""
-        unknown = (
-            f"{estimate_sentence(findings)} The target{split} has no {what} is not known, nor whether this"
-            " is better than source-only. No gain is claimed."
-        )
+        unknown = _one_kind(findings) or f"{estimate_sentence(findings)} The target{split} has no {what} is not known"
+        unknown += ", nor whether this is better than source-only. No gain is claimed."
     if _no_shift(findings):
         return _not_needed(findings, unknown)
     if method == SOURCE_ONLY:
@@ -258,6 +256,20 @@ def _without_labels(findings: Findings) -> Verdict:
     return Verdict("open", label, headline, unknown, steps)
 
 
+def _one_kind(findings: Findings) -> str:
+    """Returns what labels of good images alone, or of defects alone, say of a detector; empty where there are none."""
+    if "anomaly" not in findings.truth:
+        return ""
+    found, method = findings.truth["anomaly"], findings.choice["chosen"]["method"]
+    rates, good = found["methods"][method], found["good"]
+    if good:
+        rate = share_with_interval(rates["false_alarm_rate"], "of them raise an alarm")
+        return f"All {good} labelled target test images are good: {rate}. Whether defects are found is not known"
+    rate = share_with_interval(rates["found"], "of them raise an alarm")
+    known = f"All {found['defective']} labelled target test images are defective: {rate}."
+    return f"{known} How often good ones raise an alarm is not known"
+
+
 def _publish(name: str, what: str) -> Step:
     return Step(f"isthmus publish {name}", f"registers the {what} as candidate, unless 'isthmus run' has done so")
 
@@ -265,10 +277,15 @@ def _publish(name: str, what: str) -> Step:
 def _lacking(findings: Findings) -> str:
     if "measured" in findings.truth:
         return "labels of random images measure the accuracy, and the other rules need labels of target test images"
+    if "anomaly" in findings.truth:
+        return "labels of good and of defective target test images are needed"
     return f"no target test {findings.scored.unit} has a label"
 
 
 def _label_step(findings: Findings) -> Step:
+    if "anomaly" in findings.truth:
+        lacking = "defects" if findings.truth["anomaly"]["good"] else "good parts"
+        return Step("", f"Add labelled target images of {lacking}, so that the score can be measured.")
     if findings.scored.unit == "box":
         return Step("", "Draw boxes in a few target images of the test split, so that the score can be measured.")
     if findings.scored.unit == "pixel":
