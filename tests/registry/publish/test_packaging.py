@@ -54,6 +54,21 @@ def test_a_lock_file_that_does_not_pin_what_is_needed_is_refused(tmp_path):
 def test_the_example_image_is_one_that_the_model_takes(tiles, shape):
     given = {"kind": "natural", "raw": "data/raw/demo", "source": ["a"], "target": "b", "classes": ["x", "y"]}
 
-    made = _example({"width": 30, "height": 20, "channels": 1}, Scenario(**given, tiles=tiles))
+    facts = {"width": 30, "height": 20, "channels": 1, "fitted": {"b": {}}}
+    made = _example(facts, Scenario(**given, tiles=tiles, preprocess={"channels": 1}))
 
-    assert decode(made).pixels.shape == shape
+    assert made is not None and decode(made).pixels.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("kind", "fitted", "more"),
+    [
+        ("remote_sensing", {"uint16": {"low": [0.0] * 3, "high": [9.0] * 3, "median": [1.0] * 3}}, {}),
+        ("natural", {}, {"tiles": {"size": 12, "unit": "m"}}),
+    ],
+)
+def test_a_model_that_takes_no_plain_image_has_no_example(kind, fitted, more):
+    given = {"kind": kind, "raw": "data/raw/demo", "source": ["a"], "target": "b", "classes": ["x", "y"]} | more
+
+    facts = {"width": 30, "height": 20, "channels": 3, "fitted": {"b": fitted}}
+    assert _example(facts, Scenario(**given)) is None

@@ -14,7 +14,7 @@ import isthmus
 from isthmus.core import plugins
 from isthmus.core.code.fingerprint import import_statements
 from isthmus.core.config import Config, load_params
-from isthmus.core.errors import StoreError
+from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import read_json, write_json
 from isthmus.data.scenario import Scenario
 from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage
@@ -76,7 +76,7 @@ def write_model(record: Publication, lineage: Lineage, store: Store, run: str) -
         metadata = {"classes": facts["classes"], "chosen": chosen} | lineage_facts(record, lineage)
         store.write_model(
             run, record.model_id, package / "registry" / "model" / "served.py", folder, package,
-            needs, dict.fromkeys(task.inputs, _example(facts, scenario)), outputs, metadata,
+            needs, task.inputs, _example(facts, scenario), outputs, metadata,
         )  # fmt: skip
 
 
@@ -138,8 +138,11 @@ def _installed(needs: Sequence[str]) -> list[str]:
     return [f"{name}=={pins[name]}" for name in sorted(pins)]
 
 
-def _example(facts: dict[str, Any], scenario: Scenario) -> bytes:
+def _example(facts: dict[str, Any], scenario: Scenario) -> bytes | None:
+    """Returns a PNG that the model takes; None where it takes none, as where files must state bands or a scale."""
     from PIL import Image
+
+    from isthmus.registry.model.raw_images import check_tile, decode
 
     width, height = facts["width"], facts["height"]
     if scenario.tiles and scenario.tiles.unit == "pixel":  # the model takes nothing but a tile
@@ -147,4 +150,11 @@ def _example(facts: dict[str, Any], scenario: Scenario) -> bytes:
     stream = io.BytesIO()
     channels = facts["channels"] // (2 if scenario.annotation_config().second else 1)
     Image.new("L" if channels == 1 else "RGB", (width, height), 128).save(stream, "PNG")
+    image = decode(stream.getvalue())
+    try:
+        if scenario.tiles:
+            check_tile(image, scenario.tiles, scenario.target)
+        scenario.kind_config("").build().prepare(image, facts["fitted"][scenario.target])
+    except DataError:
+        return None
     return stream.getvalue()

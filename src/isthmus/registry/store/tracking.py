@@ -191,7 +191,7 @@ class Store:
 
     def write_model(
         self, run: str, model_id: str, script: Path, weights: Path, code: Path, requirements: list[str],
-        example: dict[str, bytes], outputs: dict[str, str], metadata: dict[str, Any],
+        inputs: Sequence[str], example: bytes | None, outputs: dict[str, str], metadata: dict[str, Any],
     ) -> None:  # fmt: skip
         """Uploads a pyfunc: a script, the folder it reads, the code it imports, and exactly these requirements.
 
@@ -202,7 +202,8 @@ class Store:
             weights: folder with weights and facts; the script finds it as artifact `model`.
             code: package to bundle.
             requirements: pinned; nothing is inferred.
-            example: a small encoded image for each column that it takes.
+            inputs: columns of images that it takes.
+            example: a small encoded image, the same for each column; None: there is none.
             outputs: column -> MLflow type of what it answers.
             metadata: JSON types, shown on the model's page.
         """
@@ -214,7 +215,7 @@ class Store:
             import mlflow.pyfunc.model
 
         signature = ModelSignature(
-            Schema([ColSpec("binary", column) for column in example]),
+            Schema([ColSpec("binary", column) for column in inputs]),
             Schema([ColSpec(kind, column) for column, kind in outputs.items()]),
             ParamSchema([ParamSpec("domain", "string", "")]),  # whose image it is; empty: the target's
         )
@@ -222,7 +223,7 @@ class Store:
             mlflow.pyfunc.log_model(
                 name="classifier", model_id=model_id, python_model=str(script), artifacts={"model": str(weights)},
                 code_paths=[str(code)], pip_requirements=requirements, signature=signature, metadata=metadata,
-                input_example=pd.DataFrame({column: [image] for column, image in example.items()}),
+                input_example=None if example is None else pd.DataFrame({column: [example] for column in inputs}),
             )  # fmt: skip
 
     def register(self, name: str, model_id: str, run: str, tags: dict[str, str], note: str | None = None) -> str:
