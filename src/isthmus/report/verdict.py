@@ -56,11 +56,11 @@ def _judge(findings: Findings) -> Verdict:
     method = findings.choice["chosen"]["method"]
     truth = findings.truth["methods"][method]
     score, scored = truth[findings.scored.metric], _scored_sentence(findings)
-    if findings.truth["groups"] < FEW_GROUPS:
-        return _few_groups(findings, scored)
     guess = guessing(findings)
     if score["low"] <= guess.score:
         return _near_guessing(findings, score, guess, scored)
+    if findings.truth["groups"] < FEW_GROUPS:
+        return _few_groups(findings, scored)
     if _needless(findings):
         return _not_needed(findings, scored)
     if method == SOURCE_ONLY:
