@@ -105,8 +105,8 @@ def add_pair(
     except BaseException:
         kept.restore()
         raise
-    first = "" if isinstance(plan, Plan) else f"isthmus check {name}, which reads some of the answers, then "
-    log(f"{raw}: ready. Next: {first}isthmus run {name}")
+    what = "images" if isinstance(plan, Plan) else "answers"
+    log(f"{raw}: ready. Next: isthmus check {name}, which reads some of the {what}, then isthmus run {name}")
     return raw
 
 
