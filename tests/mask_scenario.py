@@ -49,7 +49,7 @@ def write_mask_scenario(
     count = len(splits)
     ids = [f"{n:032x}" for n in range(count)]
     facts = {"sha256": [f"{n:064x}" for n in range(count)], "part": "", "height": SIDE, "width": SIDE, "channels": 3}
-    facts |= {"dtype": "uint8", "file_bytes": 1000, "copies": 1, "group": [f"{n // 2:016x}" for n in range(count)]}
+    facts |= {"dtype": "uint8", "file_bytes": 1000, "copies": 1, "group": [f"{n:016x}" for n in range(count)]}
     manifest = pd.DataFrame({"image_id": ids, "domain": domain, "split": splits, **facts})
     manifest["label"] = pd.array([None] * count, dtype="Int32")
     write_table(files.manifest, manifest, MANIFEST)

@@ -20,7 +20,6 @@ from isthmus import cli
 from isthmus.registry.store.stores import open_store
 from tests.data.ingest.test_identity import write_dicom
 from tests.pipelines.tiny_project import wait_until
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 from tests.servers import answers, free_port
 
 if TYPE_CHECKING:
@@ -464,7 +463,6 @@ def asked_in_json(status: int, *arguments: str) -> Any:
 
 
 @pytest.mark.slow
-@MLFLOW_ON_PANDAS_3
 def test_what_was_published_decided_and_traced_is_printed_as_json(
     published: "tuple[Path, Published]", monkeypatch: pytest.MonkeyPatch
 ) -> None:

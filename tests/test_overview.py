@@ -8,7 +8,6 @@ import yaml
 from isthmus.overview import overview
 from isthmus.registry.publish.publish import CHAMPION, model_name, publish
 from isthmus.registry.store.stores import open_store
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 
 
 def lines(project: Path) -> dict[str, str]:
@@ -16,7 +15,6 @@ def lines(project: Path) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@MLFLOW_ON_PANDAS_3
 def test_the_status_follows_a_scenario_from_its_results_to_a_champion_and_to_an_edit(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -42,6 +42,15 @@ if __name__ == "__main__":
     assert len(list(in_order(square, range(600), 2))) == 600
 """
 
+ITSELF = """
+from isthmus.data.workers import in_order
+def square(value):
+    return value * value
+if __name__ == "__main__":
+    from line import itself
+    assert list(in_order(itself.square, [1, 2, 3], 2, long=True)) == [1, 4, 9]
+"""
+
 
 def square(value: int) -> int:
     return value * value
@@ -100,6 +109,20 @@ def test_the_fork_server_imports_what_workers_need_once_and_for_all(tmp_path: Pa
 
     assert (done.returncode, done.stderr) == (0, "")
     assert len((tmp_path / "imports").read_text().split()) == 2  # the parent and the server, no worker
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a fork server")
+def test_workers_of_a_module_that_imports_itself_by_its_name_warn_of_nothing(tmp_path: Path) -> None:
+    package = tmp_path / "line"
+    package.mkdir()
+    for name, text in {"__init__": "", "itself": ITSELF}.items():
+        (package / f"{name}.py").write_text(text)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+
+    command = [sys.executable, "-m", "line.itself"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_workers_of_a_stage_that_has_looked_at_a_model_import_no_torch() -> None:

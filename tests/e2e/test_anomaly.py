@@ -1,5 +1,7 @@
 """The whole line where images are good or defective: folders of good ones, every stage, registry, gate, prediction."""
 
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,8 @@ from isthmus.registry.promotion.promotion import promote
 from isthmus.registry.publish.publish import publish
 from isthmus.serving.predict import predict
 from tests.mask_project import SIDE, build_project, record, run_stages
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 
-pytestmark = [MLFLOW_ON_PANDAS_3, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 
 GATES = {"no_negative_transfer": {"margin": 1.0}, "loads_alone": {}, "compatible": {}, "retrievable": {}}
 GATES["source_kept"] = {"margin": 1.0}
@@ -59,6 +60,31 @@ def test_page_and_card_show_false_alarms_and_where_defects_are(project: Path) ->
     assert "AUROC on the target test split" in page and "mmd" not in card["choice"]["why"]
     assert card["target"]["anomaly"]["promised"] == 0.2
     assert "| false alarms, 20.0% promised |" in (report / "model_card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("left_out", "words"),
+    [
+        (
+            "hole",
+            "labelled target test images are good: .* raise an alarm .*Whether defects are found is not known, nor",
+        ),
+        (
+            "good",
+            "labelled target test images are defective: .* raise an alarm .*How often good ones raise an alarm is",
+        ),
+    ],
+)
+def test_labels_of_one_kind_say_how_often_it_alarms(left_out: str, words: str, tmp_path: Path) -> None:
+    other = build_project(tmp_path / "project", "anomaly")
+    shutil.rmtree(other / "data" / "raw" / "demo" / "night" / left_out)
+
+    run_stages(other)
+
+    page = (other / "out" / "demo" / "report" / "report.html").read_text()
+    screen = page.split('id="verdict"')[1].split('id="domains"')[0]
+    assert re.search(words, screen), screen
+    assert "has no labels" not in screen and "no target test image has a label" not in screen
 
 
 def test_answers_of_unlabelled_target_images_change_nothing_that_is_learnt(project: Path, tmp_path: Path) -> None:

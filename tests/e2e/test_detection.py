@@ -24,9 +24,6 @@ from isthmus.registry.store.stores import open_store
 from isthmus.serving.predict import predict
 from isthmus.training import extents
 from tests.mask_project import CLASSES, SIDE, build_project, record, run_stages
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3
-
-pytestmark = MLFLOW_ON_PANDAS_3
 
 # no accuracy is asked for, which random features have not
 GATES = {"no_negative_transfer": {"margin": 1.0}, "loads_alone": {}, "compatible": {}, "source_kept": {"margin": 1.0}}

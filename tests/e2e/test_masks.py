@@ -33,9 +33,7 @@ from isthmus.registry.trace.trace import trace
 from isthmus.serving.predict import predict
 from isthmus.serving.serving_process import Worker
 from tests.mask_project import CLASSES, SIDE, build_project, record, run_stages
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, dvc
-
-pytestmark = MLFLOW_ON_PANDAS_3
+from tests.registry.project_files import dvc
 
 GATES = {"no_negative_transfer": {"margin": 1.0}, "loads_alone": {}, "compatible": {}, "retrievable": {}}
 INSTEAD = {

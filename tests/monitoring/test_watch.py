@@ -19,10 +19,9 @@ from isthmus.registry.store.stores import open_store
 from isthmus.serving.batch_statistics import BINS, BatchStatistics, keep
 from isthmus.serving.serve import kept_path
 from tests.registry.asked_project import drawn_image
-from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3
+from tests.registry.project_files import CLASSES
 from tests.registry.versions import MODEL, add_version
 
-pytestmark = MLFLOW_ON_PANDAS_3
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 

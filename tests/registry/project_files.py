@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from PIL import Image
 from safetensors.torch import save_file
@@ -25,8 +24,6 @@ from tests.scenario_files import CLASSES, EPOCHS, SEEDS, ScenarioFiles, write_sc
 ROOT = Path(__file__).parents[2]
 METHODS = {"source_only": 0.5, "coral": 0.8}
 SIZE = 20  # [pixel]
-# MLflow 3.17 compares a column index with a range while it reads an input example, which pandas 3 deprecates.
-MLFLOW_ON_PANDAS_3 = pytest.mark.filterwarnings("ignore:Operation with range is deprecated:DeprecationWarning")
 VERDICT = {"label": "Better than source-only", "headline": "coral is better.", "detail": "By 30 points."}
 CARD = {
     "score": {"key": "balanced_accuracy", "name": "balanced accuracy"},

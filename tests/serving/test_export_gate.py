@@ -18,9 +18,8 @@ from isthmus.registry.publish.publish import publish
 from isthmus.serving import export
 from isthmus.serving.export_gate import judge_exported
 from tests.registry.asked_project import RAW, name_all_rules
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 
-pytestmark = [pytest.mark.slow, MLFLOW_ON_PANDAS_3, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

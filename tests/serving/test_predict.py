@@ -18,10 +18,8 @@ from isthmus.serving.batch_statistics import histogram, read_kept
 from isthmus.serving.predict import list_files, parts_of, predict, stacked
 from isthmus.where import where
 from tests.registry.model.test_served import as_the_pipeline, domain_score_in_the_pipeline
-from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3
+from tests.registry.project_files import CLASSES
 from tests.registry.versions import MODEL, add_version
-
-pytestmark = MLFLOW_ON_PANDAS_3
 
 
 @pytest.fixture

@@ -30,13 +30,11 @@ from tests.pipelines.tiny_project import REPOSITORY, wait_until
 from tests.registry.hostile_requests import Case, asking, complaints, key_cases, png_of, post, sent
 from tests.registry.hostile_requests import picture as picture_of
 from tests.registry.model.test_served import as_the_pipeline
-from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3
+from tests.registry.project_files import CLASSES
 from tests.registry.stand_in import alive, children_of
 from tests.registry.versions import MODEL, add_version
 from tests.require import require
 from tests.servers import answers, free_port
-
-pytestmark = MLFLOW_ON_PANDAS_3
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from isthmus.registry.gate.decision import gate
 from isthmus.registry.promotion.promotion import promote, rollback
 from isthmus.registry.publish.publish import publish
 from isthmus.registry.store.stores import open_store
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, set_truth, truth
+from tests.registry.project_files import set_truth, truth
 from tests.registry.versions import record
 
-pytestmark = [pytest.mark.slow, MLFLOW_ON_PANDAS_3]
+pytestmark = pytest.mark.slow
 
 
 # The parts of the pass on SQLite stand in test_publish.py and test_promotion.py: as a whole it is for the soak.

@@ -19,10 +19,9 @@ import pytest
 from benchmarks.growth import command, write_project, write_raw
 from isthmus.core.files import hash_files
 from tests.pipelines.tiny_project import default_signals
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 from tests.soak.reliability import rows_of, write_section
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), MLFLOW_ON_PANDAS_3]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 
 IMAGES = 2000
 ENGINES = ("dask workers=2 memory=3", "ray workers=2")

@@ -36,12 +36,12 @@ from tests.registry.hostile_requests import (
     soak_cases,
     tiff_of,
 )
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, build_project
+from tests.registry.project_files import build_project
 from tests.registry.stand_in import alive, children_of
 from tests.servers import answers, free_port
 from tests.soak.reliability import write_section
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600), MLFLOW_ON_PANDAS_3]
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(3600)]
 LIMITS = Limits(body_seconds=5)
 CLIENT = 1.0  # [MB] of buffers a connection
 GOOD = post(asking(picture()))

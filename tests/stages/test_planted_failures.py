@@ -144,6 +144,45 @@ def test_where_there_is_no_shift_the_report_says_that_adaptation_is_not_needed(t
     assert "Adaptation is not needed" in first_screen(page)
 
 
+@pytest.mark.parametrize("labels", [True, False], ids=["labelled", "unlabelled"])
+def test_few_images_without_a_shift_do_not_show_that_adaptation_is_not_needed(
+    tmp_path: Path, labels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = write_scenario(tmp_path, {"source_only": 0.95, "coral": 0.95, "dann": 0.95})
+    for path in files.features.glob("*.npy"):
+        np.save(path, np.random.default_rng(len(path.name)).normal(0, 1, np.load(path).shape).astype(np.float32))
+    if not labels:
+        without_labels(files)
+    monkeypatch.setattr("isthmus.evaluation.shift.distances._FEW", 1000)
+
+    page, numbers, _, _ = ended(files)
+
+    assert numbers["shift_found"] == 0
+    assert "Adaptation is not needed" not in first_screen(page)
+    assert "images of a domain are too few to rule one out; 1000 are needed." in page
+
+
+@pytest.mark.parametrize(
+    ("groups", "words"),
+    [
+        (1, "images are of one group: that is too few"),
+        (2, "images are of 2 groups: too few"),
+        (20, "better than source"),
+    ],
+)
+def test_few_groups_of_labelled_images_show_no_gain(tmp_path: Path, groups: int, words: str) -> None:
+    files = write_scenario(tmp_path, ACCURACY)
+    rows = read_table(files.manifest, MANIFEST)
+    rows["group"] = [f"{number % groups:016x}" for number in range(len(rows))]
+    write_table(files.manifest, rows, MANIFEST)
+
+    page, _, choice, _ = ended(files)
+
+    assert choice["chosen"]["method"] != "source_only"
+    assert words in first_screen(page)
+    assert ("Too few groups" in page) == (groups < 6)
+
+
 def test_none_of_these_verdicts_is_given_to_a_sound_model(tmp_path: Path) -> None:
     page, numbers, _, gate = ended(write_scenario(tmp_path, ACCURACY))
 

@@ -391,6 +391,20 @@ def _medical_page(made: ReportFiles) -> str:
     return report_page(findings, files.prepared, Extras([], Explained(None, []), {"measured": False}))
 
 
+def test_long_images_of_which_little_is_used_are_the_first_thing_on_page_and_card(own: ReportFiles):
+    rows = read_table(own.files.manifest, MANIFEST)
+    long = rows["domain"] == "line_b"
+    rows.loc[long, "height"], rows.loc[long, "width"] = 2000, 100
+    write_table(own.files.manifest, rows, MANIFEST)
+
+    folder = own.make()
+
+    sentence = "Of images of line_b (2000 x 100 pixels) 5% is used, the middle"
+    page, card = html.unescape(_page(folder)), json.loads((folder / "model_card.json").read_text())
+    assert page.index(sentence) < page.index('id="verdict"')
+    assert len(card["warnings"]) == 1 and card["warnings"][0].startswith(sentence)
+
+
 def test_groups_on_both_sides_are_the_first_thing_on_page_and_card(own: ReportFiles):
     audit = json.loads(own.files.audit.read_text())
     assert "Warning." not in _page(own.make())

@@ -114,7 +114,7 @@ def _modules(function: Callable[[T], R]) -> list[str]:
     if started is None or not started.name.startswith(f"{package}."):
         return [called.__module__]
     own = (name for name in sys.modules if name.startswith(f"{package}.") and not f"{name}.".startswith(_NETWORKS))
-    return [called.__module__, *sorted(own)]
+    return sorted({called.__module__, *own} - {started.name})
 
 
 def _each(function: Callable[[T], R], items: Sequence[T]) -> list[R]:

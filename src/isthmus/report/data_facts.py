@@ -5,6 +5,10 @@ from collections import Counter
 from pathlib import PurePosixPath
 from typing import Any
 
+import numpy as np
+
+from isthmus.core.errors import DataError
+from isthmus.data.image import Image
 from isthmus.data.names import PRIVATE_KINDS
 from isthmus.report.audit_facts import audit_facts
 from isthmus.report.results import Findings
@@ -29,8 +33,35 @@ _SHOWN_ABOVE = (
     "mask_pixels",
     "boxes",
 )  # in tables of their own
+_HALF = 0.5  # [share] of an image; a square of a photograph of 3 x 2 is two thirds of it
 _MAX_VALUES = 12  # of one mapping, such as image sizes; more are only counted
 _MAX_PATHS = 100  # quarantined files listed by name; the rest are counted
+
+
+def cut_away(findings: Findings) -> list[str]:
+    """Returns a warning for each domain of whose images less than half is prepared, as of long ones their middle.
+
+    Nothing is said where that follows from what a file states of its scale (`spacing`, `gsd`).
+    """
+    scenario = findings.scenario.model_copy(update={"preprocess": findings.facts["preprocess"]})
+    kind = scenario.kind_config("params.yaml: preprocess.").build()
+    found = []
+    for domain in scenario.domains:
+        sizes = findings.manifest.loc[findings.manifest["domain"] == domain, ["height", "width"]].value_counts()
+        height, width = map(int, sizes.index[0])  # the most frequent
+        pixels = np.broadcast_to(np.uint8(0), (height, width, findings.facts["channels"]))
+        try:
+            top, left, bottom, right = kind.box(Image(pixels, "rgb"))
+        except DataError:
+            continue
+        shown = (min(bottom, height) - max(top, 0)) * (min(right, width) - max(left, 0)) / (height * width)
+        if shown < _HALF:
+            found.append(
+                f"Of images of {domain} ({height} x {width} pixels) {shown:.0%} is used, the middle: what lies outside"
+                " is not seen in training nor in the answers. 'tiles' of the scenario use all of an image; so do"
+                " 'preprocess.squash' (industrial) and 'preprocess.crop_mode: squash' (natural), which squeeze it."
+            )
+    return found
 
 
 def data_facts(findings: Findings) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Scored:
 
 
 _CHOICE_KEYS = ("scenario", "chosen", "epochs", "candidates", "guards", "validators", "average", "ensemble")
-_TRUTH_KEYS = ("available", "chosen", "methods", "oracle", "regret", "classes", "count", "intervals")
+_TRUTH_KEYS = ("available", "chosen", "methods", "oracle", "regret", "classes", "count", "groups", "intervals")
 _SHIFT_KEYS = ("pairs", "control", "zscored", "advice", "images", "map", "label_shift", "transferability")
 _PREDICTION_COLUMNS = ("image_id", "domain", "split", "confidence")
 CLASSES = Scored(

@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from isthmus.evaluation.selection.choice import ENSEMBLE, SOURCE_ONLY
+from isthmus.evaluation.shift.distances import none_can_be_shown
 from isthmus.report.formatting import points, points_with_interval, share, share_with_interval
 from isthmus.report.measured import learned_sentence, measured_sentence
 from isthmus.report.results import Findings
 
+FEW_GROUPS = 6  # that all point one way do so by chance in 2 of 2^6 cases, under 5%; no interval of fewer can say so
 LITTLE = 0.2  # [share] of balanced accuracy above guessing: an interval that ends below shows no useful model
 
 
@@ -56,6 +58,8 @@ def _judge(findings: Findings) -> Verdict:
     guess = guessing(findings)
     if score["low"] <= guess.score:
         return _near_guessing(findings, score, guess, scored)
+    if findings.truth["groups"] < FEW_GROUPS:
+        return _few_groups(findings, scored)
     if _needless(findings):
         return _not_needed(findings, scored)
     if method == SOURCE_ONLY:
@@ -125,6 +129,20 @@ def _scored_sentence(findings: Findings) -> str:
     return f"On the labelled target test split it scores {share_with_interval(score, findings.scored.name)}."
 
 
+def _few_groups(findings: Findings, scored: str) -> Verdict:
+    method, count = findings.choice["chosen"]["method"], findings.truth["groups"]
+    groups = (
+        "The labelled target test images are of one group: that is"
+        if count == 1
+        else (f"The labelled target test images are of {count} groups:")
+    )
+    gain = findings.truth["methods"][method]["minus_source_only"]
+    against = "" if method == SOURCE_ONLY else f" Against source-only that is {points_with_interval(gain)}."
+    detail = f"{scored}{against} Images of a group (patient, lot, scene) are alike, so these intervals are too narrow."
+    steps = [Step("", "Label target images of more groups before anything is promoted."), *_steps(findings.name)[:2]]
+    return Verdict("open", "Too few groups", f"{groups} too few to tell how good {method} is.", detail, steps)
+
+
 def _near_guessing(findings: Findings, score: dict[str, float], guess: Guess, scored: str) -> Verdict:
     """Returns the verdict where the interval holds chance: no better than guessing only where few points are left."""
     method, count = findings.choice["chosen"]["method"], findings.truth["count"]
@@ -176,10 +194,14 @@ def _refused(findings: Findings) -> Verdict | None:
 
 
 def _needless(findings: Findings) -> bool:
-    if findings.trust["alarms"]["shift_found"]:
+    if not _no_shift(findings):
         return False
     method = findings.choice["chosen"]["method"]
     return method == SOURCE_ONLY or findings.truth["methods"][method]["transfer"] == "no difference shown"
+
+
+def _no_shift(findings: Findings) -> bool:
+    return not findings.trust["alarms"]["shift_found"] and not none_can_be_shown(findings.shift["pairs"]["pooled"])
 
 
 def _not_needed(findings: Findings, detail: str) -> Verdict:
@@ -209,11 +231,11 @@ def _without_labels(findings: Findings) -> Verdict:
     unknown = ""  # where labels of random images measured it, `judge` adds what they say
     if "measured" not in findings.truth:
         what = "accuracy" if findings.scored.unit == "image" else "score"
+        estimated = f"{estimate_sentence(findings)} {findings.unscored}: the true {what} is not known"
         unknown = (
-            f"{estimate_sentence(findings)} {findings.unscored}: the true {what} is not known, nor whether this"
-            " is better than source-only. No gain is claimed."
+            f"{_one_kind(findings) or estimated}, nor whether this is better than source-only. No gain is claimed."
         )
-    if not findings.trust["alarms"]["shift_found"]:
+    if _no_shift(findings):
         return _not_needed(findings, unknown)
     if method == SOURCE_ONLY:
         headline, label = _kept(findings)
@@ -233,6 +255,20 @@ def _without_labels(findings: Findings) -> Verdict:
     return Verdict("open", label, headline, unknown, steps)
 
 
+def _one_kind(findings: Findings) -> str:
+    """Returns what labels of good images alone, or of defects alone, say of a detector; empty where there are none."""
+    if "anomaly" not in findings.truth:
+        return ""
+    found, method = findings.truth["anomaly"], findings.choice["chosen"]["method"]
+    rates, good = found["methods"][method], found["good"]
+    if good:
+        rate = share_with_interval(rates["false_alarm_rate"], "of them raise an alarm")
+        return f"All {good} labelled target test images are good: {rate}. Whether defects are found is not known"
+    rate = share_with_interval(rates["found"], "of them raise an alarm")
+    known = f"All {found['defective']} labelled target test images are defective: {rate}."
+    return f"{known} How often good ones raise an alarm is not known"
+
+
 def _publish(name: str, what: str) -> Step:
     return Step(f"isthmus publish {name}", f"registers the {what} as candidate, unless 'isthmus run' has done so")
 
@@ -244,6 +280,9 @@ def _lacking(findings: Findings) -> str:
 
 
 def _label_step(findings: Findings) -> Step:
+    if "anomaly" in findings.truth:
+        lacking = "defects" if findings.truth["anomaly"]["good"] else "good parts"
+        return Step("", f"Add labelled target images of {lacking}, so that the score can be measured.")
     if findings.scored.unit == "box":
         return Step("", "Draw boxes in a few target images of the test split, so that the score can be measured.")
     if findings.scored.unit == "pixel":

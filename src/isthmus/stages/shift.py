@@ -139,7 +139,7 @@ def _label_shift(
     labels, rows = samples.label[trained], used[scenario.target]
     if len(np.unique(labels)) < 2 or not len(held):
         empty = Scores(np.zeros((0, len(scenario.classes))), np.zeros(0, np.int64), np.zeros(0, object))
-        told = label_shift(empty, empty, scenario.classes, params.shift.max_prior_difference, seed)
+        told = label_shift(empty, empty, labels[labels >= 0], scenario.classes, params.shift.max_prior_difference, seed)
         if scenario.annotation_config().labelled:
             return told
         return told | {"why": "Class shares of the target are not estimated: its images do not have one class each."}
@@ -149,6 +149,7 @@ def _label_shift(
     return label_shift(
         Scores(scores[0], samples.label[held], samples.group[held]),
         Scores(scores[1], np.zeros(0, np.int64), samples.group[rows]),
+        labels,
         scenario.classes,
         params.shift.max_prior_difference,
         seed,

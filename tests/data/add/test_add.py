@@ -26,12 +26,15 @@ def nothing_was_done(home: Path) -> bool:
     return left in ([], [".gitignore"]) and "mine_too" not in (home / "params.yaml").read_text()
 
 
-def test_a_users_pair_is_copied_versioned_and_described(home: Path, images: Path) -> None:
+def test_a_users_pair_is_copied_versioned_and_described(
+    home: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw = add_pair(home, "mine_too", [images / "line_a"], images / "line_b", "natural")
 
     section = yaml.safe_load((home / "params.yaml").read_text())["scenarios"]["mine_too"]
     assert Scenario.model_validate(section).classes == ["crack", "good"]
     assert section["target_labels"] == "folders"
+    assert "Next: isthmus check mine_too, which reads some of the images, then isthmus run" in capsys.readouterr().err
     assert len(list(raw.rglob("*.png"))) == 12
     assert (home / "data" / "raw" / "mine_too.dvc").is_file()
     assert "# mine" in (home / "params.yaml").read_text()

@@ -13,6 +13,7 @@ from isthmus.core.errors import ConfigError, DataError
 from isthmus.data.add import dense_plan
 from isthmus.data.add.add import add_pair
 from isthmus.data.add.dense_plan import make_dense_plan
+from isthmus.data.ingest.scan import find_images
 from isthmus.data.scenario import Scenario
 from tests.data.add.test_add import nothing_was_done
 from tests.dense_folders import write_dense
@@ -82,6 +83,19 @@ def test_a_class_that_few_masks_show_is_found_where_the_sample_has_none_of_them(
     _, section = taken(home, images, "segmentation", ["ground", "rare", "spot"])
 
     assert section["annotations"] == {"values": [0, 90, 200]}
+
+
+def test_one_large_scene_a_domain_is_taken_and_must_be_cut(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw, section = taken(home, write_dense(tmp_path / "images", each=1, change=True), "change", BOTH)
+
+    assert "'one' holds one image: set 'tiles', which cut it, before the first run" in capsys.readouterr().err
+    whole = Scenario.model_validate(section)
+    with pytest.raises(DataError, match="'one', .*: 1 images .*; of one large image 'tiles' of the scenario make many"):
+        find_images(raw, whole)
+    cut = Scenario.model_validate(section | {"tiles": {"size": 12, "blocks": 2}})
+    assert len(find_images(raw, cut)[0]) == 2
 
 
 def test_a_target_without_masks_has_no_labels_and_one_with_a_few_has(home: Path, tmp_path: Path) -> None:

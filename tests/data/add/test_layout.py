@@ -306,6 +306,21 @@ def test_sub_folders_of_classes_become_groups_where_there_are_enough_of_them(tmp
     assert plan(few, target(tmp_path), group="folder").section["group"] == "group"
 
 
+def test_sub_folders_of_an_unlabelled_target_are_groups_where_those_of_a_source_are(tmp_path: Path) -> None:
+    old = source(tmp_path, *(f"{c}/{c[0]}{n}/{k}.png" for c in ("crack", "good") for n in range(6) for k in range(2)))
+    new = target(tmp_path, *(f"q{n}/{k}.png" for n in range(10) for k in range(2)))
+    few = put(tmp_path / "few", images("left", "right"))
+    flat = source(tmp_path, name="flat")
+
+    made = plan(old, new)
+
+    assert "groups that stay in one split: 10, by sub-folder" in text(made)
+    assert "new/q0/0.png,new,,,q0" in made.table_text()
+    assert {f.group for f in plan(old, few).layouts["few"].files} == {None}
+    assert "group" not in plan(flat, new).section
+    assert {f.group for f in plan(old, new, group="none").layouts["new"].files} == {None}
+
+
 def test_an_entity_in_file_names_can_be_the_group_and_is_pointed_out(tmp_path: Path) -> None:
     old = source(tmp_path, *(f"{c}/lot-{n}_x.png" for c in ("crack", "good") for n in range(3)))
 

@@ -242,6 +242,22 @@ def test_add_says_that_a_key_will_be_needed(tmp_path: Path, capsys: pytest.Captu
     assert NAME not in said
 
 
+def test_add_says_that_a_key_will_be_needed_where_the_source_alone_has_groups(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project, rng = _project(tmp_path), np.random.default_rng(0)
+    for number in range(12):
+        for place in (f"old/{'xy'[number % 2]}/{number}", f"patients/{number}", "flat"):
+            write_dicom(tmp_path / place / f"{number}.dcm", rng, f"P{number}", f"1.{number}")
+
+    add_pair(project, "with_key", [tmp_path / "old"], tmp_path / "flat", "medical", dry_run=True)
+    flat = capsys.readouterr().err
+    add_pair(project, "without", [tmp_path / "old"], tmp_path / "patients", "medical", dry_run=True)
+
+    assert "files name patients: before the first run set 'ingest.identity_key'" in flat
+    assert "files name patients" not in capsys.readouterr().err
+
+
 def test_folders_of_patients_are_not_taken_for_classes(tmp_path: Path) -> None:
     project, rng = _project(tmp_path), np.random.default_rng(0)
     for number in range(3):

@@ -28,8 +28,9 @@ def problem(target_noise: float, seed: int = 0) -> tuple[Views, np.ndarray]:
 
 
 def estimate(views: Views, **limits: float):
-    drawn = metrics.group_weights(np.arange(views.target_logits.shape[1]), 200, 0)
-    return estimate_accuracy(views, drawn, EstimateLimits(**limits))
+    count = views.target_logits.shape[1]
+    drawn = metrics.group_weights(np.arange(count), 200, 0)
+    return estimate_accuracy(views, drawn, count, EstimateLimits(**limits))
 
 
 def test_the_parts_equal_slow_versions() -> None:
@@ -54,7 +55,7 @@ def test_the_parts_equal_slow_versions() -> None:
 
 
 def test_the_estimate_is_the_agreement_and_its_interval_the_reach_of_known_pairs() -> None:
-    views, target = problem(0.5)
+    views, target = problem(0.9)
 
     told = estimate(views)
 
@@ -82,6 +83,19 @@ def test_an_interval_that_is_too_wide_is_not_told() -> None:
 
     assert told["accuracy"] is None
     assert "points, over 5: there are too few target images" in told["cannot_tell"][0]
+
+
+@pytest.mark.parametrize(("count", "low"), [(2, None), (4, None), (10, 0.68), (100, 0.81)])
+def test_few_images_on_which_all_agree_leave_much_open(count: int, low: float | None) -> None:
+    views = problem(0.5)[0]
+    same = {name: np.zeros((3, count), dtype=np.int64) for name in views.methods}
+
+    told = estimate(replace(views, target_logits=views.target_logits[:, :count], methods=same))
+
+    assert told["parts"]["agreement"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
+    assert told["low"] == (low if low is None else pytest.approx(low, abs=0.01))
+    if low is None:
+        assert "there are too few target images" in told["cannot_tell"][0]
 
 
 def test_the_networks_of_an_average_are_read_by_method_and_of_one_method_none() -> None:

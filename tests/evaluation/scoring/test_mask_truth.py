@@ -50,8 +50,8 @@ def test_it_is_json_with_the_fields_of_the_contract(truth: dict[str, Any]) -> No
     again = json.loads(json.dumps(truth, allow_nan=False))
 
     assert list(again) == [
-        "available", "task", "metric", "classes", "count", "pixels", "intervals", "methods", "chosen", "oracle",
-        "regret",
+        "available", "task", "metric", "classes", "count", "groups", "pixels", "intervals", "methods", "chosen",
+        "oracle", "regret",
     ]  # fmt: skip
     assert list(again["methods"]["mmd"]) == [
         "epoch", "mean_iou", "dice", "boundary", "pixel_accuracy", "per_class", "confusion", "minus_source_only",

@@ -130,13 +130,19 @@ def advice(pooled: dict, control: dict, left: float, single: dict | None = None)
     return " ".join(distances.advise(pooled, control, {"mmd2": left}, single or {"a": pooled}))
 
 
-NONE = {"proxy_a_distance": 0.1, "mmd_p_value": 0.6, "mmd2": -0.001}
+NONE = {"proxy_a_distance": 0.1, "mmd_p_value": 0.6, "mmd2": -0.001, "images": [400, 50]}
 LARGE = {"proxy_a_distance": 1.9, "mmd_p_value": 0.005, "mmd2": 0.2}
 MODERATE = {"proxy_a_distance": 0.6, "mmd_p_value": 0.005, "mmd2": 0.02}
 
 
 def test_no_shift_is_advised_not_to_adapt() -> None:
     assert "Adaptation is likely not needed: start with source_only" in advice(NONE, NONE, 0.0)
+
+
+def test_no_shift_among_few_images_is_no_advice() -> None:
+    text = advice(NONE | {"images": [400, 12]}, NONE, 0.0)
+
+    assert text.endswith("but 12 images of a domain are too few to rule one out; 50 are needed.")
 
 
 def test_a_large_shift_is_named_with_what_standardising_leaves_of_it() -> None:

@@ -12,6 +12,7 @@ from isthmus.evaluation.shift.label_shift import Scores
 CLASSES = ["a", "b", "c"]
 EVEN = (1 / 3, 1 / 3, 1 / 3)
 SKEWED = (0.7, 0.2, 0.1)
+TRAINED = np.arange(300) % 3
 
 
 def drawn(count: int, shares: tuple[float, ...], seed: int, moved: float = 0.0) -> Scores:
@@ -111,7 +112,7 @@ def test_the_fit_test_refuses_classes_that_look_different() -> None:
 
 
 def test_where_it_fits_the_shares_are_told_and_far_ones_warn() -> None:
-    found = label_shift.label_shift(drawn(300, EVEN, 0), target(300, SKEWED, 1), CLASSES, 0.15, 0)
+    found = label_shift.label_shift(drawn(300, EVEN, 0), target(300, SKEWED, 1), TRAINED, CLASSES, 0.15, 0)
 
     assert found["verdict"] == "fits"
     assert list(found["priors"].values()) == pytest.approx(SKEWED, abs=0.1)
@@ -121,13 +122,29 @@ def test_where_it_fits_the_shares_are_told_and_far_ones_warn() -> None:
 
 
 def test_near_shares_do_not_warn() -> None:
-    found = label_shift.label_shift(drawn(300, EVEN, 0), target(300, EVEN, 1), CLASSES, 0.15, 0)
+    found = label_shift.label_shift(drawn(300, EVEN, 0), target(300, EVEN, 1), TRAINED, CLASSES, 0.15, 0)
 
     assert (found["verdict"], found["warning"]) == ("fits", None)
 
 
+def test_shares_are_compared_with_those_of_the_training_rows_and_not_of_the_few_held_out_ones() -> None:
+    found = label_shift.label_shift(drawn(300, SKEWED, 0), target(300, EVEN, 1), TRAINED, CLASSES, 0.15, 0)
+
+    assert list(found["source"].values()) == pytest.approx(EVEN)
+    assert found["difference"] < 0.1
+    assert found["warning"] is None
+
+
+def test_a_difference_that_few_target_images_explain_does_not_warn() -> None:
+    found = label_shift.label_shift(drawn(300, EVEN, 0), target(20, EVEN, 2), TRAINED, CLASSES, 0.1, 0)
+
+    assert found["verdict"] == "fits" and found["difference"] > 0.1
+    assert all(entry["low"] < 1 / 3 < entry["high"] for entry in found["mlls"].values())
+    assert found["warning"] is None
+
+
 def test_where_it_does_not_fit_the_answer_is_cannot_tell_and_uniform() -> None:
-    found = label_shift.label_shift(drawn(300, EVEN, 0), target(300, SKEWED, 1, moved=1.0), CLASSES, 0.15, 0)
+    found = label_shift.label_shift(drawn(300, EVEN, 0), target(300, SKEWED, 1, moved=1.0), TRAINED, CLASSES, 0.15, 0)
 
     assert found["verdict"] == "cannot tell"
     assert list(found["priors"].values()) == pytest.approx(EVEN)
@@ -138,7 +155,7 @@ def test_where_it_does_not_fit_the_answer_is_cannot_tell_and_uniform() -> None:
 def test_a_class_with_few_held_out_images_cannot_be_told() -> None:
     held = drawn(60, (0.49, 0.49, 0.02), 0)
 
-    found = label_shift.label_shift(held, target(60, EVEN, 1), CLASSES, 0.15, 0)
+    found = label_shift.label_shift(held, target(60, EVEN, 1), TRAINED, CLASSES, 0.15, 0)
 
     assert found["verdict"] == "cannot tell"
     assert "at least 5 held-out source images of each class are needed; there are: c " in found["why"]
@@ -160,7 +177,7 @@ def test_a_probe_that_cannot_tell_the_sources_classes_tells_no_shares() -> None:
     held = drawn(90, EVEN, 0)
     blind = Scores(np.random.default_rng(0).normal(size=held.logits.shape), held.labels, held.groups)
 
-    found = label_shift.label_shift(blind, target(90, SKEWED, 1), CLASSES, 0.15, 0)
+    found = label_shift.label_shift(blind, target(90, SKEWED, 1), TRAINED, CLASSES, 0.15, 0)
 
     assert found["verdict"] == "cannot tell"
     assert "a linear probe barely separates the source's own classes" in found["why"]

@@ -9,11 +9,10 @@ from isthmus.core.files import read_json, sha256_file
 from isthmus.registry.gate.decision import DECISION, Decision, decision_path, gate, read_decision
 from isthmus.registry.publish.publish import publish
 from isthmus.registry.store.stores import open_store
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, set_truth, truth
+from tests.registry.project_files import set_truth, truth
 
 
 @pytest.mark.slow
-@MLFLOW_ON_PANDAS_3
 def test_the_gate_binds_its_answer_to_version_evidence_thresholds_and_champion(published):
     project, found = published
 
@@ -30,7 +29,6 @@ def test_the_gate_binds_its_answer_to_version_evidence_thresholds_and_champion(p
 
 
 @pytest.mark.slow
-@MLFLOW_ON_PANDAS_3
 @pytest.mark.parametrize(
     ("values", "verdict", "status"),
     [
@@ -53,7 +51,6 @@ def test_a_low_score_or_negative_transfer_is_a_no_and_missing_labels_need_a_pers
 
 
 @pytest.mark.slow
-@MLFLOW_ON_PANDAS_3
 def test_the_champion_at_the_time_is_the_one_expected(published, fresh_store, tmp_path, monkeypatch):
     project, found = published
     shutil.copy(fresh_store, tmp_path)
@@ -71,7 +68,6 @@ def test_the_champion_at_the_time_is_the_one_expected(published, fresh_store, tm
 
 
 @pytest.mark.slow
-@MLFLOW_ON_PANDAS_3
 def test_a_wrong_rule_is_a_mistake_in_params_yaml_and_no_verdict(published, tmp_path):
     copy = Path(shutil.copytree(published[0], tmp_path / "copy", symlinks=True))
     params = yaml.safe_load((copy / "params.yaml").read_text())

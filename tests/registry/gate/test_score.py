@@ -21,9 +21,8 @@ from isthmus.registry.publish.packaging import ScenarioParams
 from isthmus.registry.publish.publish import publish
 from isthmus.registry.trace.trace import trace, who_saw
 from tests.registry.asked_project import RAW, forget_target_labels, name_all_rules, spoil
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3
 
-pytestmark = [pytest.mark.slow, MLFLOW_ON_PANDAS_3, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from isthmus.registry.publish.packaging import ScenarioParams
 from isthmus.registry.publish.publish import publish
 from isthmus.registry.store.stores import open_store
 from tests.registry.asked_project import RAW, drawn_image
-from tests.registry.project_files import CLASSES, MLFLOW_ON_PANDAS_3, SIZE, dvc
+from tests.registry.project_files import CLASSES, SIZE, dvc
 
 PROMISE = {"coverage": 0.9, "score": "lac", "temperature": {"source": 1.0, "target": 1.0}}
 PROMISE |= {"threshold": {"source": 0.5, "target": 0.5}}
@@ -294,7 +294,6 @@ def test_bytes_without_a_name_are_known_by_their_signature(kind):
 
 
 @pytest.mark.slow
-@MLFLOW_ON_PANDAS_3
 def test_the_registered_model_answers_in_a_process_without_the_projectas_the_pipeline_does(
     published, picture, tmp_path
 ):
@@ -317,7 +316,6 @@ def test_the_registered_model_answers_in_a_process_without_the_projectas_the_pip
 
 
 @pytest.mark.slow
-@MLFLOW_ON_PANDAS_3
 def test_an_ensemble_is_registered_as_one_model_that_answers_as_the_pipeline_does(published, picture, tmp_path):
     project = Path(shutil.copytree(published[0], tmp_path / "copy", symlinks=True))
     made = read_json(project / "out/demo/choice.json")

@@ -12,9 +12,9 @@ from isthmus.registry.lineage.retrievable import origin
 from isthmus.registry.promotion.promotion import promote, rollback
 from isthmus.registry.publish.publish import publish
 from tests.registry.asked_project import name_all_rules, name_rules
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, git, set_truth, truth
+from tests.registry.project_files import git, set_truth, truth
 
-pytestmark = [pytest.mark.slow, MLFLOW_ON_PANDAS_3, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

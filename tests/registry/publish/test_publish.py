@@ -12,9 +12,9 @@ from isthmus.core.files import read_json
 from isthmus.registry.publish.publish import find_published, publish
 from isthmus.registry.store.stores import open_store
 from isthmus.registry.store.tracking import PART
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, VERDICT, git, set_truth, truth
+from tests.registry.project_files import VERDICT, git, set_truth, truth
 
-pytestmark = [pytest.mark.slow, MLFLOW_ON_PANDAS_3]
+pytestmark = pytest.mark.slow
 PARTS = {"scenario", *(f"{method}/{seed}" for method in ("coral", "source_only") for seed in (0, 1, 2))}
 
 # Publishes and is killed at one step: before or after the n-th call of one of the store's methods.

@@ -18,7 +18,7 @@ from isthmus.registry.store.stores import open_store
 from isthmus.registry.trace.trace import trace
 from isthmus.serving.predict import predict
 from tests.registry.asked_project import RAW, name_rules
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, set_truth, truth
+from tests.registry.project_files import set_truth, truth
 
 ADDRESSES = """SELECT artifact_location FROM experiments WHERE experiment_id <> 0
 UNION ALL SELECT artifact_uri FROM runs
@@ -45,7 +45,6 @@ def filled(project: Path, fresh_store: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@MLFLOW_ON_PANDAS_3
 @pytest.mark.soak  # each verb in a process of its own, twice
 def test_every_verb_works_in_a_copy_and_after_a_renaming_and_the_original_stays_as_it_was(
     published: tuple[Path, Published], tmp_path: Path, capsys: pytest.CaptureFixture[str]

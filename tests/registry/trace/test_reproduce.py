@@ -16,14 +16,13 @@ from isthmus.registry.trace.reproduce import Comparison, Reproduction, _bring_da
 from tests.e2e.test_whole_line import project as small_project
 from tests.e2e.test_whole_line import repro
 from tests.pipelines.tiny_project import default_signals, wait_until
-from tests.registry.project_files import MLFLOW_ON_PANDAS_3, ROOT, dvc, git
+from tests.registry.project_files import ROOT, dvc, git
 from tests.registry.reproducible import slow_project
 from tests.registry.versions import MODEL
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@MLFLOW_ON_PANDAS_3
 def test_a_model_of_two_commits_ago_and_one_of_an_uncommitted_tree_come_out_the_same_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +63,6 @@ def test_a_model_of_two_commits_ago_and_one_of_an_uncommitted_tree_come_out_the_
 
 
 @pytest.mark.slow
-@MLFLOW_ON_PANDAS_3
 def test_raw_images_that_dvc_never_kept_cannot_be_had_again_and_the_worktree_is_gone(published) -> None:
     project, found = published
 

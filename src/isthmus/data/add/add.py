@@ -28,6 +28,7 @@ from isthmus.data.audit.summary import Bad, check_bad_share
 from isthmus.data.ingest.scan import find_images, scan
 from isthmus.data.ingest.tables import IngestConfig
 from isthmus.data.names import private_reason, shown_name
+from isthmus.data.tiles import Tiles
 
 
 class _IngestParams(Config):
@@ -80,7 +81,7 @@ def add_pair(
     log("\n".join(plan.lines()))
     if isinstance(plan, Plan):
         people = check_readable(plan, config.max_bad_share, config.files)
-        if people and config.identity_key is None and "group" not in plan.section:
+        if people and config.identity_key is None:
             log(
                 "  files name patients: before the first run set 'ingest.identity_key' in params.yaml to a key file"
                 " outside git, under which they become groups, or give groups with --group"
@@ -104,8 +105,8 @@ def add_pair(
     except BaseException:
         kept.restore()
         raise
-    first = "" if isinstance(plan, Plan) else f"isthmus check {name}, which reads some of the answers, then "
-    log(f"{raw}: ready. Next: {first}isthmus run {name}")
+    what = "images" if isinstance(plan, Plan) else "answers"
+    log(f"{raw}: ready. Next: isthmus check {name}, which reads some of the {what}, then isthmus run {name}")
     return raw
 
 
@@ -182,7 +183,8 @@ def _check_copied(folder: Path, plan: Plan) -> None:
 
 def _check_answers(folder: Path, plan: DensePlan, allowed: float) -> None:
     """Reads the raw folder as `ingest` will: which images have no answers, and which answers no image."""
-    seen = scan(folder, plan.scenario, "of the new scenario")
+    tiled = plan.scenario.model_copy(update={"tiles": Tiles(size=1)})  # of one large scene `tiles` can make many images
+    seen = scan(folder, tiled, "of the new scenario")
     bad = [Bad(seen.names[b.path], b.domain, private_reason(b.reason, b.path, plan.scenario.kind)) for b in seen.bad]
     check_bad_share(bad, len(seen.found) + len(bad), allowed)
     for reason, count in sorted(Counter(b.reason for b in bad).items()):
@@ -190,6 +192,9 @@ def _check_answers(folder: Path, plan: DensePlan, allowed: float) -> None:
     without = sum(bool(found.without_mask) for found in seen.found)
     if without:
         log(f"  target images without answers, used to train: {without}")
+    counts = Counter(found.domain for found in seen.found)
+    for domain in (domain for domain in plan.scenario.domains if counts[domain] == 1):
+        log(f"  '{domain}' holds one image: set 'tiles', which cut it, before the first run (docs/how-to/data.md)")
 
 
 def _versioned(project: Path, raw: Path, kind: str) -> None:

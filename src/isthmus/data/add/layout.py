@@ -115,7 +115,14 @@ def read_source(folder: Path, classes: Sequence[str] | None, known: set[str], gr
 
 
 def read_target(
-    folder: Path, classes: Sequence[str], wanted: TargetLabels | None, subset: bool, group: str | None, kind: str
+    folder: Path,
+    classes: Sequence[str],
+    wanted: TargetLabels | None,
+    subset: bool,
+    group: str | None,
+    kind: str,
+    *,
+    folders_group: bool = False,
 ) -> Layout:
     """Returns the layout of a target.
 
@@ -126,6 +133,7 @@ def read_target(
         subset: `classes` were named by the user, so that other folders are left out.
         group: as of `read_source`.
         kind: as of `read_source`.
+        folders_group: sub-folders keep the images of a source together, so those of an unlabelled target do too.
 
     Raises:
         DataError: it is not clear whether it is labelled, or not labelled as it is said to be; with the choices.
@@ -155,8 +163,11 @@ def read_target(
         folders = sorted({s.rest[0] for s in steps if len(s.rest) > 1})
         why = f"its {len(folders)} folders{_named(folders, kind)} are not classes of the source" if folders else ""
         layout.notes.append(why or "its images are not in class folders, and no table beside them names their classes")
-    layout.files = [File(s.path, s.path, None, s.split, _group_of(s, None, group)) for s in steps]
-    layout.plain = not any(f.split or (f.group and group == "folder") for f in layout.files)
+    by = "folder" if group is None and folders_group else group
+    layout.files = [File(s.path, s.path, None, s.split, _group_of(s, None, by)) for s in steps]
+    if group is None and not _enough_groups({f.group for f in layout.files}):
+        layout.files = [f._replace(group=None) for f in layout.files]
+    layout.plain = not any(f.split or (f.group and by == "folder") for f in layout.files)
     _say_groups(layout, group)
     return _as_target(layout)
 
@@ -408,7 +419,7 @@ def _from_folders(
         if other := sorted(printable(name) for name in names if name != label):
             layout.notes.append(f"folder {_few(other)} is class '{label}'")
     found_groups = {f.group for f in layout.files}
-    if group is None and (None in found_groups or len(found_groups) < ENOUGH_GROUPS):
+    if group is None and not _enough_groups(found_groups):
         if found_groups != {None}:
             layout.notes.append(
                 f"sub-folders of classes ({len(found_groups - {None})}) are not used; '--group folder' keeps the images"
@@ -426,6 +437,10 @@ def _group_of(step: _Step, place: int | None, group: str | None) -> str | None:
         after = inside[place:] if place is not None and inside[place:] else inside
         return readable(after[0]) if after and (place is not None or group) else None
     return None if group == "none" else entity(step.rest[-1], group)
+
+
+def _enough_groups(found: set[str | None]) -> bool:
+    return None not in found and len(found) >= ENOUGH_GROUPS
 
 
 def _say_groups(layout: Layout, group: str | None) -> None:

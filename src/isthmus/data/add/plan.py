@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from isthmus.core.config import validated
 from isthmus.core.errors import DataError
 from isthmus.core.plugins import did_you_mean
-from isthmus.data.add.layout import Layout, TargetLabels, first_folders, read_source, read_target
+from isthmus.data.add.layout import File, Layout, TargetLabels, first_folders, read_source, read_target
 from isthmus.data.audit.contradictions import Member, same_bytes
 from isthmus.data.audit.summary import Bad
 from isthmus.data.bounds import Bounds
@@ -155,7 +155,10 @@ def make_plan(
     if wanted is None:
         _ask_about_spelling(layouts, kind)
     chosen = wanted or found
-    layouts[domains[-1]] = read_target(target, chosen, target_labels, wanted is not None, group, kind)
+    folders_group = any(layout.labels == "folders" and layout.groups for layout in layouts.values())
+    layouts[domains[-1]] = read_target(
+        target, chosen, target_labels, wanted is not None, group, kind, folders_group=folders_group
+    )
     table = any(not layout.plain for layout in layouts.values())
     labelled = layouts[domains[-1]].labels != "none"
     section: dict[str, Any] = {
@@ -226,7 +229,7 @@ def check_readable(plan: Plan, allowed: float, bounds: Bounds) -> bool:
         bounds: `ingest.files`.
 
     Returns:
-        Whether a file names a person, so that `ingest` needs a key to hash the name, or groups.
+        Whether a file without a group names a person, so that `ingest` needs a key to hash the name.
 
     Raises:
         DataError: more cannot be used than `ingest` will accept, or nothing of a domain, or files are links.
@@ -244,11 +247,11 @@ def check_readable(plan: Plan, allowed: float, bounds: Bounds) -> bool:
             raise DataError(
                 f"{shown}: {layout.walked.refused[links[0]]} ({len(links)} in all). Give the files themselves"
             )
-        paths = [file.path for file in layout.files]
-        sample = paths[:: max(1, len(paths) // _SAMPLE)][:_SAMPLE]
+        files = layout.files
+        sample = files[:: max(1, len(files) // _SAMPLE)][:_SAMPLE]
         broken = []
-        for path in sample:
-            facts = _facts(layout, domain, path, bounds)
+        for file in sample:
+            facts = _facts(layout, domain, file, bounds)
             if isinstance(facts, Bad):
                 broken.append(facts)
             else:
@@ -258,12 +261,12 @@ def check_readable(plan: Plan, allowed: float, bounds: Bounds) -> bool:
             raise DataError(
                 f"domain '{domain}': {len(broken)} of {len(sample)} sampled files cannot be read. First: {first}"
             )
-        if len(broken) * 2 > len(sample) * allowed and len(sample) < len(paths):
-            checked = track(paths, f"check {domain}", len(paths), "file")
-            broken = [b for path in checked if isinstance(b := _facts(layout, domain, path, bounds), Bad)]
+        if len(broken) * 2 > len(sample) * allowed and len(sample) < len(files):
+            checked = track(files, f"check {domain}", len(files), "file")
+            broken = [b for file in checked if isinstance(b := _facts(layout, domain, file, bounds), Bad)]
         refused = [Bad(p, domain, reason) for p, reason in layout.walked.refused.items()]
         bad += [Bad(_shown(layout, b.path, names, plan), domain, b.reason) for b in [*broken, *refused]]
-        total += len(paths) + len(refused)
+        total += len(files) + len(refused)
     check_bad_share(bad, total, allowed)
     return people
 
@@ -361,8 +364,8 @@ def _one_folder(name: str) -> str:
     return f"two folders are named '{name}': they are one folder. Name each folder once"
 
 
-def _facts(layout: Layout, domain: str, path: str, bounds: Bounds) -> list[Row] | Bad:
-    return read_image_facts(layout.folder, Found(path, domain, None, None, None), _NO_KEY, bounds=bounds)
+def _facts(layout: Layout, domain: str, file: File, bounds: Bounds) -> list[Row] | Bad:
+    return read_image_facts(layout.folder, Found(file.path, domain, None, file.group, None), _NO_KEY, bounds=bounds)
 
 
 def _shown(layout: Layout, path: str, numbers: dict[str, int], plan: Plan) -> str:

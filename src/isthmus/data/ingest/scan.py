@@ -521,7 +521,7 @@ def _check_domains(found: list[Found], bad: list[Bad], scenario: Scenario, where
             why = f", most because: {max(refused, key=refused.count)}" if refused else ""
             problems.append(
                 f"domain '{domain}', named by '{key}' {where}: {count} images ({len(refused)} refused{why})."
-                " At least 2 are needed"
+                " At least 2 are needed; of one large image 'tiles' of the scenario make many"
             )
     labels, answers = {f.label for f in found if f.domain != scenario.target}, scenario.annotation_config()
     for label in answers.learnt(scenario.classes):

@@ -39,6 +39,8 @@ def build_trust(
     target_drawn = metrics.group_weights(
         samples.group[model.target_test], config.bootstrap, derive_seed(seed, "trust", "target")
     )
+    alike = len(np.unique(samples.group[model.target_test]))
+    groups = alike if alike > 1 else len(model.target_test)  # as `group_weights` draws them
     labelled = np.concatenate([samples.rows(sources, "val"), model.cal])
     views = Views(
         model.logits[:, labelled],
@@ -71,7 +73,7 @@ def build_trust(
             "source_test": _covered(model, test, samples.label[test], plain, source_drawn),
             "target": dict(conformal.set_sizes(shifted)),
         },
-        "estimate": estimate_accuracy(views, target_drawn, config.estimate),
+        "estimate": estimate_accuracy(views, target_drawn, groups, config.estimate),
     }
 
 

@@ -70,6 +70,7 @@ def build_box_truth(
         "metric": "ap50",
         "classes": list(classes),
         "count": len(groups),
+        "groups": len(np.unique(groups)),
         "boxes": count,
         "threshold": threshold,
         "intervals": describe_intervals(groups, resamples),

@@ -69,6 +69,7 @@ def build_mask_truth(
         "metric": "mean_iou",
         "classes": list(classes),
         "count": len(groups),
+        "groups": len(np.unique(groups)),
         "pixels": pixels,
         "intervals": describe_intervals(groups, resamples),
         "methods": {

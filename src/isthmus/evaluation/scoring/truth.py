@@ -50,6 +50,7 @@ def build_truth(
         "available": True,
         "classes": list(classes),
         "count": len(labels),
+        "groups": len(np.unique(groups)),
         "intervals": describe_intervals(groups, resamples),
         "methods": {
             method: {

@@ -22,6 +22,7 @@ WIDEST = 2048  # columns that are compared as they are
 _BANDWIDTHS = 5  # sigma^2 = a * mean squared distance, a = 2, 1, 1/2, 1/4, 1/8
 _NO_SHIFT_P = 0.05
 _NEAR = 0.2  # proxy A-distance above the control's that a classifier reaches by chance in sets of this size
+_FEW = 50  # images of a domain under which finding no shift says nothing: as `watch.min_images`
 _FAR = 1.0  # proxy A-distance at which a linear classifier is wrong on a quarter of the images
 
 
@@ -179,6 +180,11 @@ def advise(
     p_value = pooled["mmd_p_value"]
     seen = f"proxy A-distance {distance:.2f} of 2, within the source {base:.2f}; MMD p-value {p_value:.3f}"
     if not shift_is_found(pooled, control):
+        if none_can_be_shown(pooled):
+            return [
+                f"No shift was found in these features ({seen}), but {min(pooled['images'])} images of a domain are too"
+                f" few to rule one out; {_FEW} are needed."
+            ]
         return [
             f"No shift was found in these features ({seen}). Adaptation is likely not needed: start with source_only."
         ]
@@ -196,6 +202,15 @@ def shift_is_found(pooled: Mapping[str, Any], control: Mapping[str, Any]) -> boo
     """Says whether the domains differ more than two halves of the source do: by MMD or by proxy A-distance."""
     distance, base = pooled["proxy_a_distance"] or 0.0, control["proxy_a_distance"] or 0.0
     return bool(pooled["mmd_p_value"] <= _NO_SHIFT_P or distance > base + _NEAR)
+
+
+def none_can_be_shown(pooled: Mapping[str, Any]) -> bool:
+    """Says whether a domain has too few images for a shift that was not found to be ruled out.
+
+    >>> none_can_be_shown({"images": [400, 12]})
+    True
+    """
+    return bool(min(pooled["images"]) < _FEW)
 
 
 def _kernel(rows: Features) -> Features:

@@ -183,18 +183,22 @@ def fit_p_value(held: Scores, target: Scores, seed: int) -> float:
     return (1 + reached) / (1 + RESAMPLES)
 
 
-def label_shift(held: Scores, target: Scores, classes: Sequence[str], most: float, seed: int) -> dict[str, Any]:
+def label_shift(
+    held: Scores, target: Scores, trained: Labels, classes: Sequence[str], most: float, seed: int
+) -> dict[str, Any]:
     """Returns what `shift.json` says under `label_shift`.
 
     Args:
-        held: held-out source rows (splits val and cal).
+        held: held-out source rows (splits val and cal), on which the probe is calibrated.
         target: target training rows.
+        trained: int64 `[M]`, labels of the source's training rows, whose shares the target's are compared with.
         classes: K names.
-        most: [share] total variation between source and target shares above which marginals should not be aligned.
+        most: [share] total variation between source and target shares above which marginals should not be aligned,
+            where a share of the source lies outside the target's interval too.
         seed: of all resampling.
     """
     counts = np.bincount(held.labels, minlength=len(classes))
-    source = counts / max(1, counts.sum())
+    source = np.bincount(trained, minlength=len(classes)) / max(1, len(trained))
     uniform = dict.fromkeys(classes, 1 / len(classes))
     facts: dict[str, Any] = {
         "verdict": "cannot tell",
@@ -232,6 +236,7 @@ def label_shift(held: Scores, target: Scores, classes: Sequence[str], most: floa
         for point, span in zip(points, ranges, strict=True)
     ]
     difference = float(np.abs(points[0] - source).sum() / 2)
+    shown_to_differ = bool(((source < ranges[0][0]) | (source > ranges[0][1])).any())
     shown = ", ".join(
         f"{name} {entry['share']:.0%} ({entry['low']:.0%} to {entry['high']:.0%}; source {facts['source'][name]:.0%})"
         for name, entry in named[0].items()
@@ -244,7 +249,7 @@ def label_shift(held: Scores, target: Scores, classes: Sequence[str], most: floa
         f" (p-value {p_value:.3f}).",
         "priors": {name: entry["share"] for name, entry in named[0].items()},
         "difference": difference,
-        "warning": _warning(difference, most),
+        "warning": _warning(difference, most) if shown_to_differ else None,
     }
 
 
