@@ -38,7 +38,7 @@ def warnings(audit: dict[str, Any], group: str | None) -> list[str]:
         found.append(
             f"{count} {what} are trained on in the source and tested on in the target. The model has seen them with"
             " their labels, so the scores on the target are too high for new ones. Give each of them one split in the"
-            " table's column 'split', in both domains the same, or leave that column empty, and run it again."
+            " table's column 'split', in both domains the same, or leave that column empty, and run the scenario again."
         )
     return found
 
