@@ -35,11 +35,10 @@ from isthmus.data.labels.given import (
     write_given,
 )
 from isthmus.data.manifest import LOCATIONS, MANIFEST, read_table
-from isthmus.data.scenario import Scenario
+from isthmus.data.scenario import Scenario, ScenarioParams
 from isthmus.data.scenario_names import scenario_names
 from isthmus.evaluation.scoring.predict import PREDICTIONS
 from isthmus.registry.lineage.git import run_git
-from isthmus.registry.publish.packaging import ScenarioParams
 from isthmus.report.labels.label_page import asked_images, label_csv, label_page
 
 RANDOM = 50  # [image] drawn for measuring: an interval at most 26 points wide (docs/benchmarks.md)

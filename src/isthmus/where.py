@@ -14,7 +14,7 @@ from isthmus.core.project import stage_path
 from isthmus.data.ingest.scan import find_named
 from isthmus.data.ingest.walk import walk
 from isthmus.data.manifest import LOCATIONS, read_table
-from isthmus.registry.publish.packaging import ScenarioParams
+from isthmus.data.scenario import ScenarioParams
 
 _ID = re.compile(r"[0-9a-f]{32}")
 

@@ -42,6 +42,9 @@ class Scenario(Config):
         description="what must not cross splits (patient, scene, lot): a column of the table, or a 'lot-<value>_' "
         "entity in file names; none: exact-duplicate clusters",
     )
+    split_seed: int | None = Field(
+        None, ge=0, description="seed of this scenario's splits; none: 'seed' of params.yaml, as of all scenarios"
+    )
     volumes: VolumeConfig | None = Field(
         None,
         description="files of one DICOM series are one volume in the order of their positions; none: single images",
@@ -117,3 +120,9 @@ class Scenario(Config):
                 " first. Remove one of the two"
             )
         return options
+
+
+class ScenarioParams(Config):
+    """A section `scenarios.NAME` of `params.yaml`, as `load_params` reads it."""
+
+    scenario: Scenario

@@ -16,8 +16,7 @@ from isthmus.data.add.register import dvc_add
 from isthmus.data.ingest.boxed import IMAGES
 from isthmus.data.ingest.scan import TABLES
 from isthmus.data.ingest.walk import walk
-from isthmus.data.scenario import Scenario
-from isthmus.registry.publish.packaging import ScenarioParams
+from isthmus.data.scenario import Scenario, ScenarioParams
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from typing import Any
 from isthmus.core.config import load_params
 from isthmus.core.errors import DataError, StoreError
 from isthmus.core.files import write_json
+from isthmus.data.scenario import ScenarioParams
 from isthmus.monitoring.drift import Drift, WatchConfig, WatchParams, judge_drift
 from isthmus.registry.model.model_files import FOLDER as MODEL_FOLDER
 from isthmus.registry.model.model_files import TYPICALITY, read_spec
 from isthmus.registry.publish.model_reference import Address
-from isthmus.registry.publish.packaging import ScenarioParams
 from isthmus.registry.publish.publish import CHAMPION, model_name
 from isthmus.registry.store.store_file import NoStoreError
 from isthmus.registry.store.stores import open_store

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from isthmus.evaluation.scoring.comparison import FEW_GROUPS
 from isthmus.evaluation.selection.choice import ENSEMBLE, SOURCE_ONLY
 from isthmus.evaluation.shift.distances import none_can_be_shown
 from isthmus.report.formatting import points, points_with_interval, share, share_with_interval
 from isthmus.report.measured import learned_sentence, measured_sentence
 from isthmus.report.results import Findings
 
-FEW_GROUPS = 6  # that all point one way do so by chance in 2 of 2^6 cases, under 5%; no interval of fewer can say so
 LITTLE = 0.2  # [share] of balanced accuracy above guessing: an interval that ends below shows no useful model
 
 

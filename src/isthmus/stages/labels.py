@@ -10,15 +10,7 @@ from typing import ClassVar
 
 from isthmus.core.config import Config
 from isthmus.core.progress import log
-from isthmus.data.labels.given import (
-    GIVEN_LABELS,
-    MEASURE,
-    TRAIN,
-    for_purpose,
-    labels_file,
-    of_other_groups,
-    read_given,
-)
+from isthmus.data.labels.given import GIVEN_LABELS, labels_file, parted
 from isthmus.data.manifest import MANIFEST, read_table, write_table
 from isthmus.data.scenario import Scenario
 from isthmus.stages._cli import stage
@@ -34,18 +26,13 @@ class Params(Config):
 
 def run(params: Params, *, scenario: str, labels: Path, manifest: Path, measure: Path, train: Path) -> None:
     """Writes the two parts."""
-    file = labels_file(labels, scenario)
-    given = read_given(file)
-    images = read_table(manifest, MANIFEST)
-    measured, learned = (for_purpose(given, use, images, params.scenario, file) for use in (MEASURE, TRAIN))
-    apart = of_other_groups(learned, measured, images)
-    write_table(measure, measured, GIVEN_LABELS)
-    write_table(train, apart, GIVEN_LABELS)
-    if given:
-        gone, shared = len(given) - len(measured) - len(learned), len(learned) - len(apart)
-        left = f"; {gone} are of images that are no longer in the target's training split" if gone else ""
-        left += f"; {shared} are not trained on, for their groups have measured images" if shared else ""
-        log(f"labels: {len(measured)} for measuring, {len(apart)} for training{left}")
+    found = parted(labels_file(labels, scenario), read_table(manifest, MANIFEST), params.scenario)
+    write_table(measure, found.measure, GIVEN_LABELS)
+    write_table(train, found.train, GIVEN_LABELS)
+    if len(found.measure) + len(found.train) + found.gone + found.shared:
+        left = f"; {found.gone} are of images that are no longer in the target's training split" if found.gone else ""
+        left += f"; {found.shared} are not trained on, for their groups have measured images" if found.shared else ""
+        log(f"labels: {len(found.measure)} for measuring, {len(found.train)} for training{left}")
 
 
 if __name__ == "__main__":

@@ -65,16 +65,21 @@ def test_ten_lots_that_leave_a_split_empty_are_named_with_the_odds_and_a_seed_th
     with pytest.raises(
         DataError,
         match=r"domain 'line_a': no image in split .*got train \d+ images of group \d.*; 10 groups in all\)\..*stays"
-        r" empty in .*larger share in 'ingest\.splits'(.|\n)*With these groups 'seed: \d+' in params\.yaml fills every",
+        r" empty in .*larger share in 'ingest\.splits'(.|\n)*With these groups 'split_seed: \d+' of the scenario in",
     ) as refused:
         run(raw, tmp_path / "out", group="lot")
 
-    seed = int(str(refused.value).split("'seed: ")[1].split("'")[0])
-    assert set(manifest(run(raw, tmp_path / "out", seed=seed, group="lot"))["split"]) == {"train", "val", "cal", "test"}
+    seed = int(str(refused.value).split("'split_seed: ")[1].split("'")[0])
+    assert set(manifest(run(raw, tmp_path / "out", split_seed=seed, group="lot"))["split"]) == {
+        "train",
+        "val",
+        "cal",
+        "test",
+    }
 
 
 def test_two_lots_cannot_fill_four_splits_with_any_seed(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"No 'seed' below 100 fills every split with these groups"):
+    with pytest.raises(DataError, match=r"No 'split_seed' below 100 fills every split with these groups"):
         run(lots(tmp_path / "raw", 2), tmp_path / "out", group="lot")
 
 

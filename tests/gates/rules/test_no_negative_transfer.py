@@ -1,3 +1,5 @@
+import pytest
+
 from isthmus.gates.rules.no_negative_transfer import Config
 from tests.gates.evidence import evidence, without_labels
 
@@ -38,3 +40,24 @@ def test_without_target_labels_a_person_must_decide():
     (reason,) = Config().reasons(without_labels())
 
     assert (reason.verdict, reason.number) == ("person", None)
+
+
+@pytest.mark.parametrize(
+    ("groups", "verdict", "seen"),
+    [(1, "person", "of one group (patient"), (5, "person", "of 5 groups (patients"), (6, "pass", "not worse by more")],
+)
+def test_labels_of_fewer_than_six_groups_leave_a_gain_to_a_person(groups: int, verdict: str, seen: str):
+    given = evidence(gain=(0.1, 0.05, 0.15))
+    given.truth["groups"] = groups
+
+    (reason,) = Config().reasons(given)
+
+    assert reason.verdict == verdict
+    assert seen in reason.text
+
+
+def test_a_loss_is_refused_however_few_the_groups():
+    given = evidence(gain=(-0.1, -0.15, -0.05))
+    given.truth["groups"] = 1
+
+    assert Config().reasons(given)[0].verdict == "refuse"

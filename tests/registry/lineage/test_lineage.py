@@ -7,8 +7,10 @@ import yaml
 
 from isthmus.core.errors import StoreError
 from isthmus.core.files import sha256_file, write_json
+from isthmus.data.labels.given import Given, write_given
+from isthmus.data.manifest import MANIFEST, read_table
 from isthmus.registry.lineage.lineage import ancestors, read_lineage, read_lock
-from tests.registry.project_files import dvc, set_truth, truth
+from tests.registry.project_files import CLASSES, dvc, set_truth, truth
 
 
 def test_the_report_rests_on_its_ancestors_and_on_nothing_else(project):
@@ -61,12 +63,22 @@ def test_other_results_have_another_key_and_the_same_results_the_same(project):
 def test_labels_of_another_scenario_change_no_key_and_those_of_this_one_do(project):
     first = read_lineage(project, "demo").key
     (project / "data/labels/other.csv").write_text("image_id,class,purpose,who,date\n")
+    others = read_lineage(project, "demo").key  # before its stage has run again, too
     dvc(project, "commit", "-q", "-f", "labels@demo")
-    others = read_lineage(project, "demo").key
     (project / "out/demo/labels_measure.parquet").write_bytes(b"one label")
     dvc(project, "commit", "-q", "-f", "labels@demo", "evaluate@demo")
 
     assert others == first != read_lineage(project, "demo").key
+
+
+def test_new_labels_of_this_scenario_make_its_results_stale(project):
+    images = read_table(project / "out/demo/manifest.parquet", MANIFEST)
+    image = images.loc[(images["domain"] == "line_b") & (images["split"] == "train"), "image_id"].iloc[0]
+    given = Given(image, CLASSES[0], "measure", "a person", "2026-11-30")
+    write_given(project / "data/labels/demo.csv", {image: given})
+
+    with pytest.raises(StoreError, match=r"not up to date for 'report@demo' \(changed: labels@demo\)"):
+        read_lineage(project, "demo")
 
 
 def test_a_method_that_was_dropped_leaves_the_lineage_though_its_lock_entry_stays(project):

@@ -111,8 +111,8 @@ def _other_seed(frame: pd.DataFrame, domains: list[str], classes: int, splits: S
         full = all(drawn[d] >= set(NEEDED_OF_TARGET if d == domains[-1] else NEEDED) for d in domains)
         trained = once.loc[[s == "train" for s in split], "label"].dropna().nunique()
         if full and trained == classes:
-            return f"With these groups 'seed: {seed}' in params.yaml fills every split; it is the seed of all scenarios"
-    return f"No 'seed' below {_SEEDS} fills every split with these groups"
+            return f"With these groups 'split_seed: {seed}' of the scenario in params.yaml fills every split"
+    return f"No 'split_seed' below {_SEEDS} fills every split with these groups"
 
 
 def _names(rows: pd.DataFrame) -> str:

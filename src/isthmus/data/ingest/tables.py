@@ -120,7 +120,8 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     names = _names(frame, scenario)
     two_labels = sorted(set(frame.loc[twice, "image_id"]))
     frame = frame[~twice]
-    tables = _tables(frame, near, scenario, config.splits, seed)
+    split_seed = seed if scenario.split_seed is None else scenario.split_seed
+    tables = _tables(frame, near, scenario, config.splits, split_seed)
     manifest, locations, companions = (tables[schema.names] for schema in (MANIFEST, LOCATIONS, COMPANIONS))
     counts = audit(manifest, bad, files, scenario.target, scenario.classes)
     counts |= near_counts(near, dict(zip(frame["image_id"], frame["domain"], strict=True)), scenario.domains)

@@ -120,6 +120,39 @@ def for_purpose(
     return pd.DataFrame({"image_id": [entry.image_id for entry in wanted], "label": pd.array(labels, dtype="Int32")})
 
 
+class Parted(NamedTuple):
+    """What the stage `labels` writes, as `GIVEN_LABELS`, and how many labels it leaves out.
+
+    Attributes:
+        measure: labels to measure with.
+        train: labels to train with.
+        gone: labels of images that have left the pool.
+        shared: labels to train with whose group has measured images.
+    """
+
+    measure: pd.DataFrame
+    train: pd.DataFrame
+    gone: int
+    shared: int
+
+
+def parted(file: Path, images: pd.DataFrame, scenario: Scenario) -> Parted:
+    """Returns a scenario's labels by what they may be used for.
+
+    Args:
+        file: from `labels_file`.
+        images: `MANIFEST`.
+        scenario: whose labels they are.
+
+    Raises:
+        DataError: the file cannot be used, or a label is none of the scenario's classes.
+    """
+    given = read_given(file)
+    measured, learned = (for_purpose(given, use, images, scenario, file) for use in (MEASURE, TRAIN))
+    apart = of_other_groups(learned, measured, images)
+    return Parted(measured, apart, len(given) - len(measured) - len(learned), len(learned) - len(apart))
+
+
 def of_other_groups(given: pd.DataFrame, than: pd.DataFrame, manifest: pd.DataFrame) -> pd.DataFrame:
     """Returns the labels of images whose group (patient, scene, lot) has no image in the other table.
 

@@ -10,6 +10,7 @@ from isthmus.evaluation import metrics
 from isthmus.evaluation.metrics import Reals
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
 
+FEW_GROUPS = 6  # that all point one way do so by chance in 2 of 2^6 cases, under 5%; no interval of fewer can say so
 Transfer = Literal["better", "worse", "no difference shown"]
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from isthmus.core.config import load_params
 from isthmus.core.errors import ConfigError, StoreError
 from isthmus.core.files import sha256_bytes, sha256_file
 from isthmus.core.names import CODE
@@ -21,6 +22,9 @@ from isthmus.core.process.children import run_child
 from isthmus.core.process.dvc_process import DVC
 from isthmus.core.process.environment import QUIET
 from isthmus.core.process.failures import other_words
+from isthmus.data.labels.given import GIVEN_LABELS, labels_file, parted
+from isthmus.data.manifest import MANIFEST, read_table
+from isthmus.data.scenario import ScenarioParams
 
 REQUIREMENTS = "requirements.lock"
 _SECONDS_TO_WAIT = 10.0  # dvc writes its lock file in well under one
@@ -215,9 +219,26 @@ def _check_made(project: Path, scenario: str) -> None:
 
 def _check_fresh(project: Path, scenario: str) -> None:
     status = json.loads(run_dvc(project, "status", "--json", "--with-deps", f"report@{scenario}", scenario=scenario))
-    if status:
+    if status and not _of_other_labels(project, scenario, status):
         changed = ", ".join(sorted(status))
         raise StoreError(f"dvc.lock: not up to date for 'report@{scenario}' (changed: {changed}). {_repro(scenario)}")
+
+
+def _of_other_labels(project: Path, scenario: str, status: dict[str, Any]) -> bool:
+    """Says whether labels of other scenarios are all that changed: they share a folder."""
+    stage = f"labels@{scenario}"
+    words = shlex.split(read_lock(project).get(stage, {}).get("cmd", ""))
+    if not words or status != {stage: [{"changed deps": {_after(words, "--labels"): "modified"}}]}:
+        return False
+    settings = load_params(ScenarioParams, project / "params.yaml", {"scenario": f"scenarios.{scenario}"}).scenario
+    images = read_table(project / _after(words, "--manifest"), MANIFEST)
+    now = parted(labels_file(project / _after(words, "--labels"), scenario), images, settings)
+    then = [read_table(project / _after(words, flag), GIVEN_LABELS) for flag in ("--measure", "--train")]
+    return now.measure.equals(then[0]) and now.train.equals(then[1])
+
+
+def _after(words: list[str], flag: str) -> str:
+    return words[words.index(flag) + 1]
 
 
 def run_dvc(project: Path, *arguments: str, scenario: str | None = None) -> str:
@@ -239,8 +260,7 @@ def run_dvc(project: Path, *arguments: str, scenario: str | None = None) -> str:
 
 
 def _raw(entries: dict[str, dict[str, Any]], scenario: str) -> tuple[str, str]:
-    words = shlex.split(entries[f"ingest@{scenario}"]["cmd"])
-    path = words[words.index("--raw") + 1]
+    path = _after(shlex.split(entries[f"ingest@{scenario}"]["cmd"]), "--raw")
     return path, next(md5 for place, md5 in _files(entries[f"ingest@{scenario}"]) if place == path)
 
 

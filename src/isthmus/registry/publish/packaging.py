@@ -11,10 +11,10 @@ from pathlib import Path
 import isthmus
 from isthmus.core import plugins
 from isthmus.core.code.fingerprint import import_statements
-from isthmus.core.config import Config, load_params
+from isthmus.core.config import load_params
 from isthmus.core.errors import StoreError
 from isthmus.core.files import read_json, write_json
-from isthmus.data.scenario import Scenario
+from isthmus.data.scenario import Scenario, ScenarioParams
 from isthmus.registry.lineage.lineage import REQUIREMENTS, Lineage
 from isthmus.registry.model.model_files import SPEC, TYPICALITY
 from isthmus.registry.publish.records import Publication
@@ -25,12 +25,6 @@ from isthmus.registry.store.tracking import Store
 _NEEDS = ["mlflow", "numpy", "pandas", "pillow", "pydantic", "pyyaml", "safetensors", "timm", "torch", "torchvision"]
 _NEEDS_IF_LOCKED = ["pydicom", "nibabel", "rasterio", "pyarrow", "scipy"]
 _NEEDS_OF_BACKBONE = {"monai": ["monai", "einops"]}  # 250 MB of memory, so not for every model
-
-
-class ScenarioParams(Config):
-    """The section of `params.yaml` that a scenario's model is made by."""
-
-    scenario: Scenario
 
 
 def scenario_of(lineage: Lineage) -> Scenario:
