@@ -245,7 +245,8 @@ def _estimate(results: list[dict[str, Any]], result: dict[str, Any]) -> dict[str
     others = [r["train"] for r in results if r["family"] != result["family"] and r["train"]]
     if "agreement" not in parts or not others:
         return None
-    own = (parts["agreement"]["high"] - parts["agreement"]["low"]) / 2
+    spread = (parts["agreement"]["high"] - parts["agreement"]["low"]) / 2
+    own = max(spread, estimate.left_open(result["test_images"]))
     reach = float(np.hypot(reach_of(np.array([t["agreement"] - t["accuracy"] for t in others])), own))
     known = {name: parts[name]["mean"] for name in ("agreement", "atc", "confidence")}
     inside = abs(known["agreement"] - result["true_accuracy"]) <= reach

@@ -84,13 +84,23 @@ def known_pairs() -> dict[str, Any]:
     return found
 
 
+def left_open(groups: int) -> float:
+    """Returns the share of others that groups which all agree leave open at 95%, 1 - 0.05^(1/G).
+
+    Hanley & Lippman-Hand, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 249, 1983.
+
+    >>> round(left_open(60), 2)
+    0.05
+    """
+    return float(1 - 0.05 ** (1 / groups))
+
+
 def estimate_accuracy(views: Views, drawn: Reals, groups: int, limits: EstimateLimits) -> Estimate:
     """Returns the estimate with its interval.
 
     The interval is the estimate plus and minus the reach, widened in squares by half the bootstrap interval over
     groups of target images. It held on 85% of known pairs; it is not a proof. Where the methods agree on all images
-    the bootstrap interval has no width; what G groups that all agree leave open at 95% is the least:
-    1 - 0.05^(1/G) (Hanley & Lippman-Hand, "If Nothing Goes Wrong, Is Everything All Right?", JAMA 249, 1983).
+    the bootstrap interval has no width: `left_open` is the least.
 
     Args:
         views: the model.
@@ -104,7 +114,7 @@ def estimate_accuracy(views: Views, drawn: Reals, groups: int, limits: EstimateL
     if "agreement" not in parts:
         return {**estimate, "cannot_tell": [_ALONE]}
     agreed = parts["agreement"]
-    sampled = max((agreed["high"] - agreed["low"]) / 2, 1 - 0.05 ** (1 / groups))
+    sampled = max((agreed["high"] - agreed["low"]) / 2, left_open(groups))
     reach = float(np.hypot(known_pairs()["reach"], sampled))
     low, high = max(0.0, agreed["mean"] - reach), min(1.0, agreed["mean"] + reach)
     if high - low > limits.max_width:
