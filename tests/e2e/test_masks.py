@@ -93,7 +93,8 @@ def project(finished: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("store", ["sqlite", pytest.param("postgres", marks=[pytest.mark.soak])])
+@pytest.mark.soak
+@pytest.mark.parametrize("store", ["sqlite", "postgres"])
 def test_a_model_of_masks_is_promoted_traced_served_as_the_pipeline_evaluated_it_and_withdrawn(
     store: str, project: Path, tmp_path: Path, use_server: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
