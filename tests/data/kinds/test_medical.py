@@ -19,6 +19,13 @@ def test_a_window_in_hounsfield_units_becomes_the_whole_range() -> None:
     assert out[..., 0].tolist() == [[0, 0], [128, 255]]
 
 
+def test_no_range_is_learnt_of_images_that_a_given_window_is_for() -> None:
+    values = np.arange(16.0).reshape(4, 4)
+
+    assert Medical(4, 1, window=(0, 10)).fit([ct(values)]) == {}
+    assert list(Medical(4, 1, window="range").fit([ct(values)])) == ["range"]
+
+
 def test_the_files_own_window_is_used_and_where_there_is_none_the_training_range() -> None:
     kind, values = Medical(4, 1), np.arange(16.0).reshape(4, 4)
     fitted = kind.fit([ct(values)])

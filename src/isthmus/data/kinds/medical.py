@@ -83,9 +83,10 @@ class Medical(Kind):
         self.values = values
 
     def fit(self, images: Iterable[Image]) -> Fitted:
-        """Returns `range` of deep images and `stain` of RGB ones, where there are any and it is asked for."""
+        """Returns `range` of deep images that no given window is for, and `stain` of RGB ones where it is asked for."""
         depth, stain = DepthFit(), StainFit(self.stain)
-        for image in depth.watch(as_seen(i) for i in images if not self._refusal(i)):
+        looked_at = (i for i in images if not self._refusal(i) and not self._given_window(i))
+        for image in depth.watch(map(as_seen, looked_at)):
             if self.stain != "none" and _is_eight_bit_rgb(image):
                 stain.add(image.pixels / 255.0)
         ranges = depth.ranges()
@@ -134,6 +135,9 @@ class Medical(Kind):
 
     def _in_hounsfield(self, image: Image) -> bool:
         return image.mode == "hu" or (self.values == "hu" and image.mode == "grey")
+
+    def _given_window(self, image: Image) -> bool:
+        return image.pixels.shape[2] == 1 and isinstance(self.window, tuple)
 
     def _windowed(self, image: Image, fitted: Fitted) -> NDArray[np.float64]:
         """Returns values in [0, 1] `[H, W, C]`."""
