@@ -340,7 +340,7 @@ def main() -> None:
         rows += _rows(what, goal, found) if goal else []
     if given.write:
         text = f"{facts('pillow', 'simplejpeg', 'pydicom', 'rasterio')} {given.images} images of each.\n\n{goals(rows)}"
-        write_section(given.write / DOCUMENT, "ingest", text)
+        write_section(given.write / DOCUMENT, "ingest", text, keep_rows=bool(given.form or given.size))
 
 
 if __name__ == "__main__":
