@@ -234,7 +234,11 @@ def _of_other_labels(project: Path, scenario: str, status: dict[str, Any]) -> bo
     images = read_table(project / _after(words, "--manifest"), MANIFEST)
     now = parted(labels_file(project / _after(words, "--labels"), scenario), images, settings)
     then = [read_table(project / _after(words, flag), GIVEN_LABELS) for flag in ("--measure", "--train")]
-    return now.measure.equals(then[0]) and now.train.equals(then[1])
+    return all(
+        one[name].tolist() == other[name].tolist()
+        for one, other in zip((now.measure, now.train), then, strict=True)
+        for name in GIVEN_LABELS.names
+    )
 
 
 def _after(words: list[str], flag: str) -> str:
