@@ -51,14 +51,12 @@ ESTIMATE = Path(estimate.__file__).with_suffix(".json")
 def measured(pair: Pair, compared: Sequence[str] = METHODS) -> dict[str, Any]:
     """Trains, chooses and scores one pair with the given methods; what is there already is not done again."""
     done = pair.folder / "result.json"
-    if done.is_file():
-        found: dict[str, Any] = read_json(done)
-        return found
-    train_and_choose(pair, compared)
-    params = params_of(evaluate.Params, pair.folder / "params.yaml", scenario=pair.name)
-    result = {"pair": pair.name, "family": pair.family} | _scored(pair, params, compared)
-    write_json(done, result)
-    return measured(pair, compared)
+    if not done.is_file():
+        train_and_choose(pair, compared)
+        params = params_of(evaluate.Params, pair.folder / "params.yaml", scenario=pair.name)
+        write_json(done, {"pair": pair.name, "family": pair.family} | _scored(pair, params, compared))
+    found: dict[str, Any] = read_json(done)
+    return found
 
 
 def train_and_choose(pair: Pair, compared: Sequence[str]) -> None:

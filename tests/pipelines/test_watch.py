@@ -58,7 +58,7 @@ def test_no_images_are_brought_in_while_another_run_of_the_scenario_is_under_way
         flocked(tmp_path / FOLDER / "demo.lock"),
         pytest.raises(ConfigError, match=r"demo: a run of it is under way\. Wait for it, or end it"),
     ):
-        watch._adapted("demo", None)  # type: ignore[arg-type]
+        watch._adapted("demo", None)  # type: ignore[arg-type] # it is refused before the batch is looked at
 
 
 @pytest.mark.parametrize("place", [None, Path(__file__)])

@@ -140,6 +140,16 @@ def class_scores(predicted: Predictions, labels: Predictions, classes: int) -> l
     return result
 
 
+def resampled_units(groups: NDArray[Any]) -> NDArray[np.int64]:
+    """Returns the place of the unit that is drawn with each image, `[N]`: its group, or itself where all are of one.
+
+    >>> resampled_units(np.array(["b", "a", "b"])).tolist(), resampled_units(np.array(["a", "a"])).tolist()
+    ([1, 0, 1], [0, 1])
+    """
+    names, codes = np.unique(groups, return_inverse=True)
+    return np.arange(len(groups)) if len(names) == 1 else codes
+
+
 def group_weights(groups: NDArray[Any], resamples: int, seed: int) -> Reals:
     """Draws bootstrap resamples of whole groups and returns how often each image is in each, `[resamples, N]`.
 
@@ -147,9 +157,7 @@ def group_weights(groups: NDArray[Any], resamples: int, seed: int) -> Reals:
     (cluster bootstrap: Field & Welsh, JRSS B 2007). Use the same weights for every method, so that differences
     between methods are paired. Where all images are of one group, single images are drawn, as there is no other way.
     """
-    names, codes = np.unique(groups, return_inverse=True)
-    if len(names) == 1:
-        codes = np.arange(len(groups))
+    codes = resampled_units(groups)
     count = int(codes.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
     weights: Reals = drawn[:, codes].astype(np.float64)

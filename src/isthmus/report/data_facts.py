@@ -10,7 +10,7 @@ import numpy as np
 from isthmus.core.errors import DataError
 from isthmus.data.image import Image
 from isthmus.data.names import PRIVATE_KINDS
-from isthmus.report.audit_facts import audit_facts
+from isthmus.report.audit_facts import audit_facts, warnings
 from isthmus.report.results import Findings
 
 _MEASURES = {
@@ -62,6 +62,11 @@ def cut_away(findings: Findings) -> list[str]:
                 " 'preprocess.squash' (industrial) and 'preprocess.crop_mode: squash' (natural), which squeeze it."
             )
     return found
+
+
+def data_warnings(findings: Findings) -> list[str]:
+    """Returns what page and model card warn of first: what the audit found, and images of which little is used."""
+    return [*warnings(findings.audit, findings.scenario.group), *cut_away(findings)]
 
 
 def data_facts(findings: Findings) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
-from isthmus.report.audit_facts import warnings
-from isthmus.report.data_facts import cut_away
+from isthmus.report.data_facts import data_warnings
 from isthmus.report.leaderboard import candidate_of
 from isthmus.report.page import render
 from isthmus.report.results import Findings, extended_epochs
@@ -51,7 +50,7 @@ def common_facts(findings: Findings) -> dict[str, Any]:
         "name": findings.name,
         "score": {"key": findings.scored.metric, "name": findings.scored.name},
         "simulated": findings.simulated,
-        "warnings": [*warnings(findings.audit, findings.scenario.group), *cut_away(findings)],
+        "warnings": data_warnings(findings),
         "verdict": {"label": verdict.label, "headline": verdict.headline, "detail": verdict.detail},
         "data": _data(findings),
         "method": _method(findings),

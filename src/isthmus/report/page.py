@@ -11,9 +11,8 @@ import jinja2
 
 from isthmus.evaluation.confidence.estimate import known_pairs
 from isthmus.evaluation.selection.choice import SOURCE_ONLY
-from isthmus.report.audit_facts import warnings
 from isthmus.report.charts.figures import curves, maps, predicted_shares, reliability
-from isthmus.report.data_facts import cut_away, data_facts, shift_facts
+from isthmus.report.data_facts import data_facts, data_warnings, shift_facts
 from isthmus.report.explanations import Explained
 from isthmus.report.formatting import ABSENT, MINUS, markdown_cell, points, share
 from isthmus.report.labels.label_list import Line
@@ -86,7 +85,7 @@ def common_view(findings: Findings) -> dict[str, Any]:
         "extended": extended_epochs(findings.runs),
         "settings": {m: json.dumps(run["config"], indent=2, sort_keys=True) for m, run in findings.runs.items()},
         "data": data_facts(findings),
-        "warnings": [*warnings(findings.audit, findings.scenario.group), *cut_away(findings)],
+        "warnings": data_warnings(findings),
     }
 
 

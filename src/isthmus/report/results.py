@@ -75,7 +75,7 @@ ANOMALY = replace(
     truth=(*CLASSES.truth, "anomaly"),
     collapse="More than half of those of the training split are called defective",
     collapsed="calls most target images defective",
-    worth="an alarm at most images tells nothing",
+    worth="alarms raised by most images point to no defect",
     not_learned="raises alarms at defects less often than at good images",
 )
 MASKS = Scored(

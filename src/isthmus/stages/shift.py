@@ -139,10 +139,12 @@ def _label_shift(
     labels, rows = samples.label[trained], used[scenario.target]
     if len(np.unique(labels)) < 2 or not len(held):
         empty = Scores(np.zeros((0, len(scenario.classes))), np.zeros(0, np.int64), np.zeros(0, object))
-        told = label_shift(empty, empty, labels[labels >= 0], scenario.classes, params.shift.max_prior_difference, seed)
+        found = label_shift(
+            empty, empty, labels[labels >= 0], scenario.classes, params.shift.max_prior_difference, seed
+        )
         if scenario.annotation_config().labelled:
-            return told
-        return told | {"why": "Class shares of the target are not estimated: its images do not have one class each."}
+            return found
+        return found | {"why": "Class shares of the target are not estimated: its images do not have one class each."}
     known = standardise(_features(read, held, params.seed), pooled)
     source = standardise(pooled, pooled)
     scores = probe_scores(source, labels, known, target, classes=len(scenario.classes))

@@ -98,12 +98,12 @@ def test_a_later_image_that_was_changed_is_named_before_a_model_is_asked(
 ) -> None:
     lineage, images = evaluated(tmp_path, monkeypatch)
     store = SimpleNamespace(uri="sqlite:///mlflow.db")
-    files = score._job(lineage, images, store)["files"]  # type: ignore[arg-type]
+    files = score._job(lineage, images, store)["files"]  # type: ignore[arg-type] # stand-ins
     (tmp_path / "b.png").write_bytes(b"other")
 
     assert [file[3] for file in files] == [str(tmp_path / "b.png")] * 2
     with pytest.raises(DataError, match=r"2 of 2 raw images are missing or changed \(first: image x\)"):
-        score._job(lineage, images, store)  # type: ignore[arg-type]
+        score._job(lineage, images, store)  # type: ignore[arg-type] # stand-ins
 
 
 @pytest.mark.parametrize("truth", [AnsweredBoxes([], []), None])

@@ -83,10 +83,10 @@ class Medical(Kind):
         self.values = values
 
     def fit(self, images: Iterable[Image]) -> Fitted:
-        """Returns `range` of deep images that no given window is for, and `stain` of RGB ones where it is asked for."""
+        """Returns `range` of deep images without a set window, and `stain` of RGB ones where `stain` is set."""
         depth, stain = DepthFit(), StainFit(self.stain)
-        looked_at = (i for i in images if not self._refusal(i) and not self._given_window(i))
-        for image in depth.watch(map(as_seen, looked_at)):
+        seen = (as_seen(image) for image in images if not self._refusal(image))
+        for image in depth.watch(image for image in seen if self._set_window(image) is None):
             if self.stain != "none" and _is_eight_bit_rgb(image):
                 stain.add(image.pixels / 255.0)
         ranges = depth.ranges()
@@ -136,19 +136,18 @@ class Medical(Kind):
     def _in_hounsfield(self, image: Image) -> bool:
         return image.mode == "hu" or (self.values == "hu" and image.mode == "grey")
 
-    def _given_window(self, image: Image) -> bool:
-        return image.pixels.shape[2] == 1 and isinstance(self.window, tuple)
+    def _set_window(self, image: Image) -> tuple[float, float] | None:
+        return self.window if image.pixels.shape[2] == 1 and isinstance(self.window, tuple) else None
 
     def _windowed(self, image: Image, fitted: Fitted) -> NDArray[np.float64]:
         """Returns values in [0, 1] `[H, W, C]`."""
-        if image.pixels.shape[2] == 1 and isinstance(self.window, tuple):
+        if (centre_and_width := self._set_window(image)) is not None:
             if not self._in_hounsfield(image):
                 raise DataError(
                     "not in Hounsfield units, which 'preprocess.window' is in. Set 'values: hu' if the values are in"
                     " them, as in a CT that was saved as NIfTI; else 'window: file' or 'range'"
                 )
-            centre, width = self.window
-            return window(image.pixels, centre, width, "LINEAR_EXACT")
+            return window(image.pixels, *centre_and_width, "LINEAR_EXACT")
         if image.pixels.shape[2] == 1 and self.window == "file":
             if table := image.facts.get("voi_lut"):
                 return looked_up(image.pixels, table)

@@ -105,7 +105,7 @@ def estimate_accuracy(views: Views, drawn: Reals, groups: int, limits: EstimateL
     Args:
         views: the model.
         drawn: float64 `[resamples, T]`, from `metrics.group_weights` over the target images.
-        groups: of the target images, T where each stands for itself.
+        groups: how many units of the target images were resampled (`metrics.resampled_units`).
         limits: beyond which nothing is said.
     """
     values = {name: rows.mean(axis=0) for name, rows in estimators(views).items()}

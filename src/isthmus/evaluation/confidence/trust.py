@@ -39,8 +39,7 @@ def build_trust(
     target_drawn = metrics.group_weights(
         samples.group[model.target_test], config.bootstrap, derive_seed(seed, "trust", "target")
     )
-    alike = len(np.unique(samples.group[model.target_test]))
-    groups = alike if alike > 1 else len(model.target_test)  # as `group_weights` draws them
+    groups = int(metrics.resampled_units(samples.group[model.target_test]).max()) + 1
     labelled = np.concatenate([samples.rows(sources, "val"), model.cal])
     views = Views(
         model.logits[:, labelled],

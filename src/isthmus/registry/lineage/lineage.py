@@ -72,7 +72,7 @@ class Lineage:
             raise StoreError(
                 f"dvc.yaml: the command of '{address}' has no --{flag}. Add it, then {_repro(self.scenario)}"
             )
-        return words[words.index(f"--{flag}") + 1]
+        return _after(words, f"--{flag}")
 
     def trained(self) -> dict[str, Path]:
         """Returns method -> folder of its trained weights and curves, in the order of names."""
