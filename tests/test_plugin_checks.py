@@ -125,7 +125,7 @@ class Own(natural.Natural):
     """As natural."""
     def fit(self, images):
         return {}
-    def learns_from(self, dtype):
+    def learns_from(self, dtype, channels):
         return False
 '''
 
@@ -137,7 +137,7 @@ class Own(natural.Natural):
         ("    def fit(self, images):\n        return {1: 2}\n", "fit.. must return JSON types"),
         (
             "    def fit(self, images):\n        return {'n': len(list(images))}\n",
-            "fit.. learns from images of a dtype",
+            "fit.. learns from images that",
         ),
         ("    def __reduce__(self):\n        return (dict, ())\n", "cannot travel to a worker process"),
         (

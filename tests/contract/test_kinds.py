@@ -55,7 +55,9 @@ def test_every_image_of_a_kind_gets_one_shape_and_dtype_and_the_same_bytes_twice
     assert all(a.tobytes() == b.tobytes() for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("options", [{}, {"flat_field": True}, {"exposure": True}, {"stain": "reinhard"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"flat_field": True}, {"exposure": True}, {"stain": "reinhard"}, {"window": [40, 400]}]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_kind_learns_nothing_from_the_images_it_says_it_does_not_look_at(
     name: str, options: dict[str, object]
@@ -65,11 +67,12 @@ def test_a_kind_learns_nothing_from_the_images_it_says_it_does_not_look_at(
     kind = build(name, image_size=28, **options)
     eight, sixteen = frame(1, (30, 40, 3)), frame(2, (30, 40, 3))
     sixteen = Image(sixteen.pixels.astype(np.uint16) * 100, "rgb")
+    images = [eight, sixteen, Image(sixteen.pixels[..., :1], "hu")]
 
-    seen = [image for image in (eight, sixteen) if kind.learns_from(image.pixels.dtype.name)]
+    seen = [image for image in images if kind.learns_from(image.pixels.dtype.name, image.pixels.shape[2])]
 
-    assert kind.fit(seen) == kind.fit([eight, sixteen])
-    assert kind.learns_from("float32")
+    assert kind.fit(seen) == kind.fit(images)
+    assert kind.learns_from("float32", 3)
 
 
 def blocks(height: int, width: int, facts: dict[str, object]) -> tuple[Image, np.ndarray]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isthmus.data.imaging.resample import around_middle, middle, resampled
+from isthmus.data.imaging.resample import Box, around_middle, middle, resampled
 
 
 def noise(height: int, width: int, channels: int = 1) -> np.ndarray:
@@ -78,3 +78,19 @@ def test_beyond_the_image_there_is_no_data() -> None:
     assert enough[5:15, 5:15].all()
     assert enough.sum() == 100
     np.testing.assert_array_equal(out[5:15, 5:15], noise(10, 10))
+
+
+@pytest.mark.parametrize("box", [(0.0, 0.0, 40.0, 50.0), (5.0, 0.0, 45.0, 40.0), (-10.0, 3.3, 30.0, 43.3)])
+def test_an_image_without_a_hole_gives_the_same_with_a_mask_and_without(box: Box) -> None:
+    pixels = np.random.default_rng(0).normal(100, 20, (40, 50, 3)).astype(np.float32)
+    before = pixels.copy()
+
+    plain, everywhere = resampled(pixels, None, box, 20, 24)
+    everywhere_before = everywhere.copy()
+    everywhere[:] = False  # what a caller does with its own copy changes no later answer
+    masked, known = resampled(pixels, np.ones((40, 50), bool), box, 20, 24)
+    again, _ = resampled(pixels, None, box, 20, 24)
+
+    assert plain.tobytes() == masked.tobytes() == again.tobytes()
+    assert np.array_equal(known, everywhere_before)
+    assert np.array_equal(pixels, before)

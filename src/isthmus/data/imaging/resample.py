@@ -10,6 +10,8 @@ from scipy.sparse import csr_array
 _ENOUGH = 0.5  # [share] of an output pixel's weight that must lie on valid pixels
 
 Box = tuple[float, float, float, float]  # top, left, bottom, right [pixel]; may reach beyond the image
+# Of one axis: length of the image, start and stop of the box, length of the output.
+Line = tuple[int, float, float, int]
 
 
 def resampled(
@@ -23,15 +25,18 @@ def resampled(
     a bicubic kernel, because a kernel with negative weights has sums near zero beside holes. Pixels beyond the
     image are as invalid as nodata ones.
     """
-    down, down_whole = _weights(pixels.shape[0], box[0], box[2], height)
-    across, across_whole = _weights(pixels.shape[1], box[1], box[3], width)
-    mask = np.ones(pixels.shape[:2], np.float32) if valid is None else valid.astype(np.float32)
-    clean = np.where(mask[..., None] > 0, pixels, np.float32(0))  # a nodata value of 1e38 times 0 may be no number
-    both = _applied(down, across, np.concatenate([clean, mask[..., None]], axis=2))
-    total, weight = both[..., :-1], both[..., -1]
-    enough = weight >= _ENOUGH * np.outer(down_whole, across_whole)
-    out = np.where(enough[..., None], total / np.maximum(weight, np.float32(1e-12))[..., None], np.float32(0))
-    return out.astype(np.float32), enough
+    rows, columns = (pixels.shape[0], box[0], box[2], height), (pixels.shape[1], box[1], box[3], width)
+    down, across = _weights(*rows)[0], _weights(*columns)[0]
+    if valid is None:
+        total, (weight, enough) = _applied(down, across, pixels), _of_whole(rows, columns)
+    else:
+        mask = valid.astype(np.float32)[..., None]
+        clean = np.where(mask > 0, pixels, np.float32(0))  # a nodata value of 1e38 times 0 may be no number
+        both = _applied(down, across, np.concatenate([clean, mask], axis=2))
+        total, (weight, enough) = both[..., :-1], _known(rows, columns, both[..., -1:])
+    total /= weight
+    total[~enough] = 0
+    return total, enough.copy()
 
 
 def middle(height: int, width: int) -> Box:
@@ -57,6 +62,19 @@ def _applied(down: Any, across: Any, values: NDArray[np.float32]) -> NDArray[np.
     turned = np.ascontiguousarray(tall.swapaxes(0, 1)).reshape(width, -1)
     out: NDArray[np.float32] = (across @ turned).reshape(across.shape[0], -1, channels).swapaxes(0, 1)
     return out
+
+
+@lru_cache(maxsize=16)
+def _of_whole(rows: Line, columns: Line) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Returns `_known` of an image without a hole."""
+    ones = np.ones((rows[0], columns[0], 1), np.float32)
+    return _known(rows, columns, _applied(_weights(*rows)[0], _weights(*columns)[0], ones))
+
+
+def _known(rows: Line, columns: Line, weight: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Returns each output pixel's weight on valid pixels `[height, width, 1]`, above 0, and where it is enough."""
+    whole = np.outer(_weights(*rows)[1], _weights(*columns)[1])
+    return np.maximum(weight, np.float32(1e-12)), weight[..., 0] >= _ENOUGH * whole
 
 
 # Sparse, for a row has two or three weights; and so that no BLAS starts threads in each worker process.

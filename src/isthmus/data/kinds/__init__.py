@@ -23,8 +23,8 @@ class Kind(ABC):
         """Returns statistics of one domain's training images, streamed once; `{}` when nothing is fitted."""
 
     @abstractmethod
-    def learns_from(self, dtype: str) -> bool:
-        """Returns whether `fit` looks at images of a dtype; those it does not look at are not even decoded for it."""
+    def learns_from(self, dtype: str, channels: int) -> bool:
+        """Returns whether `fit` looks at such images, as they are decoded; others are not even decoded for it."""
 
     @abstractmethod
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float16]:

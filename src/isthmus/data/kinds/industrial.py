@@ -130,8 +130,8 @@ class Industrial(Kind):
                 fitted |= {"mean": round(float(mean), 4), "std": round(float(np.sqrt(variance)), 4)}
         return fitted
 
-    def learns_from(self, dtype: str) -> bool:
-        """Returns whether images of a dtype are looked at: all for illumination and exposure, else deep ones."""
+    def learns_from(self, dtype: str, channels: int) -> bool:
+        """Returns whether such images are looked at: all for illumination and exposure, else deep ones."""
         return self.flat_field or self.exposure or dtype != "uint8"
 
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:

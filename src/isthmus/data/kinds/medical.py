@@ -86,16 +86,16 @@ class Medical(Kind):
         """Returns `range` of deep images without a set window, and `stain` of RGB ones where `stain` is set."""
         depth, stain = DepthFit(), StainFit(self.stain)
         seen = (as_seen(image) for image in images if not self._refusal(image))
-        for image in depth.watch(image for image in seen if self._set_window(image) is None):
+        for image in depth.watch(image for image in seen if self._set_window(image.pixels.shape[2]) is None):
             if self.stain != "none" and _is_eight_bit_rgb(image):
                 stain.add(image.pixels / 255.0)
         ranges = depth.ranges()
         fitted: Fitted = {"range": ranges} if ranges else {}
         return fitted | ({"stain": stain.fitted()} if self.stain != "none" else {})
 
-    def learns_from(self, dtype: str) -> bool:
-        """Returns whether images of a dtype are looked at: all, where stain is learnt; else deep ones."""
-        return self.stain != "none" or dtype != "uint8"
+    def learns_from(self, dtype: str, channels: int) -> bool:
+        """Returns whether such images are looked at: all for stains, else deep ones without a set window."""
+        return self.stain != "none" or (dtype != "uint8" and self._set_window(channels) is None)
 
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:
         """Returns the prepared image, uint8 `[image_size, image_size, channels]`."""
@@ -136,12 +136,12 @@ class Medical(Kind):
     def _in_hounsfield(self, image: Image) -> bool:
         return image.mode == "hu" or (self.values == "hu" and image.mode == "grey")
 
-    def _set_window(self, image: Image) -> tuple[float, float] | None:
-        return self.window if image.pixels.shape[2] == 1 and isinstance(self.window, tuple) else None
+    def _set_window(self, channels: int) -> tuple[float, float] | None:
+        return self.window if channels == 1 and isinstance(self.window, tuple) else None
 
     def _windowed(self, image: Image, fitted: Fitted) -> NDArray[np.float64]:
         """Returns values in [0, 1] `[H, W, C]`."""
-        if (centre_and_width := self._set_window(image)) is not None:
+        if (centre_and_width := self._set_window(image.pixels.shape[2])) is not None:
             if not self._in_hounsfield(image):
                 raise DataError(
                     "not in Hounsfield units, which 'preprocess.window' is in. Set 'values: hu' if the values are in"

@@ -53,8 +53,8 @@ class Natural(Kind):
         ranges = depth.ranges()
         return {"range": ranges} if ranges else {}
 
-    def learns_from(self, dtype: str) -> bool:
-        """Returns whether images of a dtype are looked at: only deep images have a range to learn."""
+    def learns_from(self, dtype: str, channels: int) -> bool:
+        """Returns whether such images are looked at: only deep images have a range to learn."""
         return dtype != "uint8"
 
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8]:

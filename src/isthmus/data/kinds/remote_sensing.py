@@ -25,6 +25,7 @@ from isthmus.data.imaging.bands import (
     normalised_difference,
     without_transparency,
 )
+from isthmus.data.imaging.quantiles import quantiles
 from isthmus.data.imaging.resample import around_middle, middle, resampled
 from isthmus.data.kinds import Fitted, Kind, KindConfig, Orientation
 
@@ -114,16 +115,16 @@ class RemoteSensing(Kind):
                 continue
             values = pixels.reshape(-1, pixels.shape[2]) if image.valid is None else pixels[image.valid]
             if len(values):
-                seen.setdefault(image.pixels.dtype.name, []).append(np.quantile(values, steps, axis=0))
+                seen.setdefault(image.pixels.dtype.name, []).append(quantiles(values, steps))
         low, high = (2.0, 98.0) if self.stretch is None else self.stretch
         fitted: Fitted = {}
-        for dtype, quantiles in sorted(seen.items()):
-            at = np.percentile(np.concatenate(quantiles), [low, 50, high], axis=0)
+        for dtype, each in sorted(seen.items()):
+            at = np.percentile(np.concatenate(each), [low, 50, high], axis=0)
             fitted[dtype] = {name: at[k].round(8).tolist() for k, name in enumerate(("low", "median", "high"))}
         return fitted
 
-    def learns_from(self, dtype: str) -> bool:
-        """Returns whether images of a dtype are looked at: every band has percentiles."""
+    def learns_from(self, dtype: str, channels: int) -> bool:
+        """Returns whether such images are looked at: every band has percentiles."""
         return True
 
     def prepare(self, image: Image, fitted: Fitted) -> NDArray[np.uint8] | NDArray[np.uint16]:
@@ -139,35 +140,37 @@ class RemoteSensing(Kind):
         share = 1.0 if image.valid is None else float(image.valid.mean())
         if share < self.min_valid:
             raise DataError(f"{share:.1%} of the image has data; 'preprocess.min_valid' requires {self.min_valid:.1%}")
-        both = np.concatenate([chosen, needed], axis=2)
+        both = np.concatenate([chosen, needed], axis=2, dtype=np.float32)
         out, valid = resampled(both, image.valid, self.box(image), self.image_size, self.image_size)
         bands, rest = out[..., : chosen.shape[2]], out[..., chosen.shape[2] :]
-        bands = np.where(valid[..., None], bands, np.asarray(fitted[dtype]["median"], np.float32))
+        bands[~valid] = fitted[dtype]["median"]
         unit = [self._stretched(bands, image.pixels.dtype, fitted[dtype])]
         for k in range(len(self.indices)):
             index = normalised_difference(rest[..., 2 * k], rest[..., 2 * k + 1])
             unit.append((np.where(valid, index, 0)[..., None] + 1) / 2)
-        top = np.iinfo(self.depth).max
-        return np.rint(np.clip(np.concatenate(unit, axis=2), 0, 1) * top).astype(self.depth)
+        shown = np.concatenate(unit, axis=2)
+        np.clip(shown, 0, 1, out=shown)
+        shown *= np.iinfo(self.depth).max
+        return np.rint(shown, out=shown).astype(self.depth)
 
-    def _chosen(self, image: Image) -> NDArray[np.float32]:
-        """Returns the wanted bands, float32 `[H, W, channels - indices]`."""
+    def _chosen(self, image: Image) -> NDArray[Any]:
+        """Returns the wanted bands as they are stored, `[H, W, channels - indices]`."""
         wanted = self.channels - len(self.indices)
         if self.bands is not None:
-            return image.pixels[..., [find_band(band, image) for band in self.bands]].astype(np.float32)
+            return image.pixels[..., [find_band(band, image) for band in self.bands]]
         have = image.pixels.shape[2]
         if have == 1:
-            return np.repeat(image.pixels.astype(np.float32), wanted, axis=2)
+            return np.repeat(image.pixels, wanted, axis=2)
         if have != wanted:
             raise DataError(
                 f"image has {have} bands. Which {wanted} of them? Set 'preprocess.bands', or 'preprocess.channels' to"
                 f" {have + len(self.indices)} for all. There are: {band_list(image)}"
             )
-        return image.pixels.astype(np.float32)
+        return image.pixels
 
-    def _index_bands(self, image: Image) -> NDArray[np.float32]:
+    def _index_bands(self, image: Image) -> NDArray[Any]:
         places = [find_band(COLOURS[colour], image) for name in self.indices for colour in INDICES[name]]
-        return image.pixels[..., places].astype(np.float32)
+        return image.pixels[..., places]
 
     def box(self, image: Image) -> tuple[float, float, float, float]:
         """Returns the middle, or what `gsd` makes fill the square; see `Kind`."""

@@ -168,13 +168,13 @@ def _fitted(
 ) -> dict[str, Fitted]:
     """Returns what the kind learns from each domain's training images; a domain that is done is not read again."""
     chunk = 16 if int((manifest["height"] * manifest["width"]).max()) < _LARGE else 1
-    dtypes = dict(zip(manifest["image_id"], manifest["dtype"], strict=True))
+    stored = dict(zip(manifest["image_id"], zip(manifest["dtype"], manifest["channels"], strict=True), strict=True))
     fitted: dict[str, Fitted] = {}
     for number, domain in enumerate(scenario.domains):
         kept = work / f"fitted-{number}.json"
         if not kept.is_file():
             here = [item for item in items if item.domain == domain and item.image_id in train]
-            chosen = [item for item in here if kind.learns_from(dtypes[item.image_id])]
+            chosen = [item for item in here if kind.learns_from(*stored[item.image_id])]
             # large images one at a time: a decoded photograph can be a hundred times its prepared array
             images = track(
                 in_order(partial(_decoded, raw, scenario.kind), chosen, workers, chunk), f"fit {domain}", len(chosen)

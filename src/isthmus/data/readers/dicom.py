@@ -260,7 +260,9 @@ def _real(dataset: Any, frame: int, stored: NDArray[Any]) -> tuple[NDArray[Any],
     slope, intercept, unit = rescale(dataset, frame)
     if (slope, intercept) == (1.0, 0.0):
         return stored, unit
-    return (stored * np.float64(slope) + intercept).astype(np.float32), unit
+    real = stored * np.float64(slope)
+    real += intercept
+    return real.astype(np.float32), unit
 
 
 def _valid(dataset: Any, stored: NDArray[Any]) -> NDArray[np.bool_] | None:

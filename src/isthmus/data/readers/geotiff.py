@@ -348,7 +348,8 @@ def _reasons(path: Path) -> Iterator[None]:
     import rasterio
 
     # GDAL's complaints name the file, which may name a patient; what they say is in the reason
-    logging.getLogger("rasterio").setLevel(logging.CRITICAL)
+    if (logger := logging.getLogger("rasterio")).level != logging.CRITICAL:  # to set it empties caches of all loggers
+        logger.setLevel(logging.CRITICAL)
     token = _ENTERED.set(True)
     try:
         with warnings.catch_warnings(), rasterio.Env(**_ENVIRONMENT):
