@@ -16,18 +16,23 @@ Sources of the models:
     gamma      power law of a camera's encoded output: ITU-R BT.709-6 (2015), item 1.2
 """
 
+from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from isthmus.core.engine import processors
 from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
 from isthmus.data.pairs import Pair, PairConfig
+from isthmus.data.workers import in_order
 
 Frame = NDArray[np.float64]
+Job = tuple[str, str, int, int]  # line, class, lot, number
 
 SIDE = 200  # [pixel]
 _CHANGED = 0.05  # [pixel] of height, or [share] of reflected light, by which a defect changes the surface it lies on
@@ -130,15 +135,20 @@ class Industrial(Pair):
     def write(self, folder: Path, seed: int) -> None:
         """Writes all images of both lines; the same seed writes the same bytes."""
         jobs = [job for name, line in LINES.items() for job in _jobs(name, line, seed)]
-        for name, label, lot, number in track(jobs, "simulate industrial", len(jobs)):
-            rng = np.random.default_rng(derive_seed(seed, name, "image", number))
-            finish = np.random.default_rng(derive_seed(seed, name, "lot", lot))
-            path = folder / name / label / f"lot-{lot:02d}_img-{number:04d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(render(LINES[name], label, finish, rng)).save(path)
+        written = in_order(partial(_write, folder, seed), jobs, processors())
+        deque(track(written, "simulate industrial", len(jobs)), maxlen=0)
 
 
-def _jobs(name: str, line: Line, seed: int) -> list[tuple[str, str, int, int]]:
+def _write(folder: Path, seed: int, job: Job) -> None:
+    name, label, lot, number = job
+    rng = np.random.default_rng(derive_seed(seed, name, "image", number))
+    finish = np.random.default_rng(derive_seed(seed, name, "lot", lot))
+    path = folder / name / label / f"lot-{lot:02d}_img-{number:04d}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(render(LINES[name], label, finish, rng)).save(path)
+
+
+def _jobs(name: str, line: Line, seed: int) -> list[Job]:
     labels = [label for label, count in line.counts.items() for _ in range(count)]
     order = np.random.default_rng(derive_seed(seed, name, "order")).permutation(len(labels))
     return [(name, labels[place], number % LOTS, number) for number, place in enumerate(order)]
@@ -233,19 +243,25 @@ _DEFECTS = {"scratch": _scratch, "pit": _pit, "stain": _stain}
 
 def _axes(middle: Frame, angle: float) -> tuple[Frame, Frame]:
     """Returns coordinates along and across a direction, zero at `middle` [pixel]."""
-    rows, columns = np.indices((SIDE, SIDE), dtype=np.float64)
-    y, x = rows - middle[0], columns - middle[1]
+    places = np.arange(SIDE, dtype=np.float64)
+    y, x = places[:, None] - middle[0], places - middle[1]
     c, s = np.cos(np.deg2rad(angle)), np.sin(np.deg2rad(angle))
     return x * c + y * s, y * c - x * s
 
 
+@lru_cache
+def _optics(blur: float, half_field: float) -> tuple[Frame, Frame]:
+    """Returns the Fourier transform of a line's Gaussian point spread, and how its light falls off to the corners."""
+    fy, fx = np.meshgrid(np.fft.fftfreq(SIDE), np.fft.rfftfreq(SIDE), indexing="ij")
+    x, y = _axes(np.full(2, (SIDE - 1) / 2), 0)
+    fall = np.cos(np.arctan(np.hypot(x, y) / (SIDE / np.sqrt(2)) * np.tan(np.deg2rad(half_field)))) ** 4
+    return np.exp(-2 * (np.pi * blur) ** 2 * (fx**2 + fy**2)), fall
+
+
 def _exposed(line: Line, radiance: Frame, rng: np.random.Generator) -> NDArray[np.uint8]:
     """Returns what the camera makes of the light that leaves the surface."""
-    fy, fx = np.meshgrid(np.fft.fftfreq(SIDE), np.fft.rfftfreq(SIDE), indexing="ij")
-    spread = np.exp(-2 * (np.pi * line.blur) ** 2 * (fx**2 + fy**2))  # Fourier transform of the Gaussian
+    spread, fall = _optics(line.blur, line.half_field)
     image = np.fft.irfft2(np.fft.rfft2(radiance) * spread, s=(SIDE, SIDE))
-    x, y = _axes(np.full(2, (SIDE - 1) / 2), 0)
-    fall = np.cos(np.arctan(np.hypot(x, y) / (SIDE / np.sqrt(2)) * np.tan(np.deg2rad(line.half_field)))) ** 4
     along, _ = _axes(np.full(2, (SIDE - 1) / 2), line.azimuth + 180)
     light = fall * (1 + line.gradient * along / SIDE)
     level = line.exposure * line.full_well / line.albedo * rng.normal(1, 0.03)

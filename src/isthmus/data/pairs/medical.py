@@ -5,14 +5,20 @@ far they breathe in) with a mild change of class shares; models and sources in `
 drawn for each slice, so that a patient has slices of several classes.
 """
 
+from collections import deque
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from isthmus.core.engine import processors
 from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
 from isthmus.data.pairs import Pair, PairConfig
 from isthmus.data.simulate.chest import SCANNERS, render, save
+from isthmus.data.workers import in_order
+
+Job = tuple[str, str, int, int]  # scanner, class, patient, number
 
 PATIENTS = 60  # a scanner
 COUNTS = {  # slices a class
@@ -35,16 +41,21 @@ class Medical(Pair):
     def write(self, folder: Path, seed: int) -> None:
         """Writes all slices of both scanners; the same seed writes the same bytes."""
         jobs = [job for name in COUNTS for job in _jobs(name, seed)]
-        for name, label, patient, number in track(jobs, "simulate medical", len(jobs)):
-            rng = np.random.default_rng(derive_seed(seed, name, "image", number))
-            body = np.random.default_rng(derive_seed(seed, name, "patient", patient))
-            path = folder / name / label / f"patient-{patient:02d}_img-{number:04d}.dcm"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image, _ = render(SCANNERS[name], label, body, rng)
-            save(path, SCANNERS[name], name, patient, number, seed, image)
+        written = in_order(partial(_write, folder, seed), jobs, processors())
+        deque(track(written, "simulate medical", len(jobs)), maxlen=0)
 
 
-def _jobs(name: str, seed: int) -> list[tuple[str, str, int, int]]:
+def _write(folder: Path, seed: int, job: Job) -> None:
+    name, label, patient, number = job
+    rng = np.random.default_rng(derive_seed(seed, name, "image", number))
+    body = np.random.default_rng(derive_seed(seed, name, "patient", patient))
+    path = folder / name / label / f"patient-{patient:02d}_img-{number:04d}.dcm"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image, _ = render(SCANNERS[name], label, body, rng)
+    save(path, SCANNERS[name], name, patient, number, seed, image)
+
+
+def _jobs(name: str, seed: int) -> list[Job]:
     labels = [label for label, count in COUNTS[name].items() for _ in range(count)]
     order = np.random.default_rng(derive_seed(seed, name, "order")).permutation(len(labels))
     return [(name, labels[place], number % PATIENTS, number) for number, place in enumerate(order)]

@@ -4,14 +4,20 @@ Kind of shift: covariate (band response, resolution, haze, season, encoding of t
 class shares; models and sources in `data/simulate/countryside.py`.
 """
 
+from collections import deque
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from isthmus.core.engine import processors
 from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
 from isthmus.data.pairs import Pair, PairConfig
 from isthmus.data.simulate.countryside import GROUNDS, SATELLITES, render, save
+from isthmus.data.workers import in_order
+
+Job = tuple[str, str, int, int]  # satellite, class, scene, number
 
 SCENES = 60  # a satellite
 COUNTS = {  # images a class
@@ -34,18 +40,21 @@ class RemoteSensing(Pair):
     def write(self, folder: Path, seed: int) -> None:
         """Writes all images of both satellites; the same seed writes the same bytes."""
         jobs = [job for name in COUNTS for job in _jobs(name, seed)]
-        for name, label, scene, number in track(jobs, "simulate remote_sensing", len(jobs)):
-            satellite = SATELLITES[name]
-            rng = np.random.default_rng(derive_seed(seed, name, "image", number))
-            air = np.random.default_rng(derive_seed(seed, name, "scene", scene))
-            path = folder / name / label / f"scene-{scene:02d}_img-{number:04d}.tif"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            save(
-                path, satellite, (scene, number // SCENES), render(satellite, GROUNDS[label](satellite, rng), air, rng)
-            )
+        written = in_order(partial(_write, folder, seed), jobs, processors())
+        deque(track(written, "simulate remote_sensing", len(jobs)), maxlen=0)
 
 
-def _jobs(name: str, seed: int) -> list[tuple[str, str, int, int]]:
+def _write(folder: Path, seed: int, job: Job) -> None:
+    name, label, scene, number = job
+    satellite = SATELLITES[name]
+    rng = np.random.default_rng(derive_seed(seed, name, "image", number))
+    air = np.random.default_rng(derive_seed(seed, name, "scene", scene))
+    path = folder / name / label / f"scene-{scene:02d}_img-{number:04d}.tif"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save(path, satellite, (scene, number // SCENES), render(satellite, GROUNDS[label](satellite, rng), air, rng))
+
+
+def _jobs(name: str, seed: int) -> list[Job]:
     labels = [label for label, count in COUNTS[name].items() for _ in range(count)]
     order = np.random.default_rng(derive_seed(seed, name, "order")).permutation(len(labels))
     return [(name, labels[place], number % SCENES, number) for number, place in enumerate(order)]
