@@ -37,11 +37,14 @@ check: install-dev ## Format, lint, types, import floors
 fast: install-dev ## The tests that take seconds
 	@pytest -n 2 -m "not slow and not soak" -q
 
-bench: install-dev ## Measures speed against its goals; writes docs/performance.md; IMAGES=FOLDER compares features too
+bench: install-dev ## Measures speed against its goals, half an hour; writes docs/performance.md; IMAGES=FOLDER compares features too
 	@python -m benchmarks.embed --write . $(if $(IMAGES),&& python -m benchmarks.embed --images $(IMAGES) --write .)
 	@python -m benchmarks.ingest --write .
 	@python -m benchmarks.training --write .
-	@python -m benchmarks.overheads --write .
+	@work=$$(mktemp -d) && trap 'rm -rf "$$work"' EXIT \
+		&& python -m benchmarks.demo --project "$$work/demo" --write . \
+		&& python -m benchmarks.overheads --project "$$work/demo" --write . \
+		&& python -m benchmarks.serving --project "$$work/demo" --write .
 
 bench-gpu: install-dev ## Measures embed and full training on a GPU against its peak; writes docs/performance.md
 	@python -m benchmarks.gpu --write .

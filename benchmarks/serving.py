@@ -1,8 +1,9 @@
 """How long a client waits for `isthmus serve`, by the number of clients, and how much of it is the model.
 
-python -m benchmarks.serving [MODEL@ALIAS] [--images FOLDER] [--clients 1,4,16,64] [--seconds 20] [--write REPOSITORY]
+python -m benchmarks.serving [MODEL@ALIAS] [--project FOLDER] [--images FOLDER] [--clients 1,4,16,64] [--seconds 20]
+    [--write REPOSITORY]
 
-Run in a project that has the model, such as after `make demo`. Each client sends one image, waits for the answer and
+The project has the model, such as after `make demo`. Each client sends one image, waits for the answer and
 sends again, on a connection that it keeps. The model alone is MLflow's `predict` on the same bytes in a process of its
 own, in the same environment, by turns with the server. 503 is counted apart: the server reports at once that it is
 full, and the client repeats its request after `Retry-After`. Start-up is from the command to the first 200 of `/ping`.
@@ -13,6 +14,7 @@ import argparse
 import base64
 import http.client
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -173,11 +175,14 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="isthmus-industrial@candidate")
+    parser.add_argument("--project", type=Path, default=Path(), help="with the model")
     parser.add_argument("--images", type=Path, default=Path("data/raw/industrial"), help="folder; the server gets one")
     parser.add_argument("--clients", default="1,4,16,64")
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--write", type=Path, help="folder of the repository: docs/performance.md gets the tables")
     given = parser.parse_args()
+    document = given.write and given.write.resolve() / DOCUMENT
+    os.chdir(given.project)
     files = list_files([given.images]).files
     files = (files * -(-_FILES // len(files)))[:_FILES]
     image = files[0]
@@ -228,8 +233,8 @@ def main() -> None:
         ]
     )
     print(text)
-    if given.write:
-        write_section(given.write / DOCUMENT, "serving", text)
+    if document:
+        write_section(document, "serving", text)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+from benchmarks.demo import rows_of
 from benchmarks.embed import accuracies, accuracy_text
 from benchmarks.overheads import chain, graph
 from isthmus.core.files import write_json
@@ -36,3 +37,19 @@ def test_the_bare_chain_has_as_many_stages_as_a_scenario_of_the_graph(tmp_path: 
     params = yaml.safe_load((tmp_path / "one" / "params.yaml").read_text())
     assert list(params["scenarios"]) == ["s0"]
     assert len(yaml.safe_load((tmp_path / "bare" / "dvc.yaml").read_text())["stages"]) == count
+
+
+def test_the_compute_of_a_scenario_is_what_its_stages_take_after_their_start() -> None:
+    stages = {"shift@s": (2.0, 1.0), "train@s-mmd": (8.0, 2.0), "report@s": (0.0, 1.0)}
+
+    rows = rows_of(first=130.0, again=11.0, repro=14.0, logging=0.06, stages=stages)
+
+    assert [(row.ratio, row.reached) for row in rows] == [
+        ("1.08", False),
+        ("0.92", True),
+        ("1.40", True),
+        ("0.8%", True),
+    ]
+    assert "3 stages" in rows[2].what
+    assert "compute of 1 trainings" in rows[3].what
+    assert rows[3].measured == "0.1 s, the trainings 8 s"

@@ -212,7 +212,8 @@ def read_image_facts(
         for name, part, image, whole in images_in(path, reader, bounds, tiles, found.domain):
             if not sha256:  # after the header is found to be a sound one
                 sha256, person = sha256_file(path), None if found.group else reader.person(path, key)
-                beside.check_parts(reader.parts(path, bounds, frames=tiles is not None))
+                if answers.by_place or answers.second:
+                    beside.check_parts(reader.parts(path, bounds, frames=tiles is not None))
             height, width, channels = image.pixels.shape
             dtype, small, facts = image.pixels.dtype.name, small_picture(image), pixel_facts(image)
             place, assumed = reader.slice_of(path, name), image.facts.get("assumed", "")
