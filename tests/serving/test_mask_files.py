@@ -13,10 +13,11 @@ from pydicom import Dataset, dcmread
 from pydicom.data import get_testdata_file
 from pydicom.multival import MultiValue
 
+from isthmus.core.errors import DataError
 from isthmus.data.readers import reader_for
 from isthmus.registry.model.mask_text import as_text, from_text
 from isthmus.registry.publish.model_reference import Address
-from isthmus.serving.mask_files import MaskFiles
+from isthmus.serving.mask_files import MaskFiles, replaced
 
 CLASSES = ["background", "low", "high"]
 ADDRESS = Address("isthmus-chest", "3", "m-1")
@@ -223,3 +224,38 @@ def test_without_uids_to_refer_to_and_for_maps_of_defects_the_answer_is_a_png(tm
     for path in written:
         np.testing.assert_array_equal(np.asarray(Pillow.open(io.BytesIO(path.read_bytes()))), mask)
         assert path.read_bytes() == base64.b64decode(as_text(mask))
+
+
+def test_masks_of_a_later_prediction_replace_those_of_an_earlier_one_as_a_whole(tmp_path: Path) -> None:
+    for name in ("one.png", "two.png"):
+        (tmp_path / name).write_bytes(base64.b64decode(as_text(np.zeros((2, 2), np.uint8))))
+    folder, mask = tmp_path / "masks", {"": as_text(np.zeros((2, 2), np.uint8))}
+
+    with replaced(folder, ADDRESS, CLASSES) as write:
+        assert [write(tmp_path / name, mask, True) for name in ("one.png", "two.png")] == [
+            folder / "one.png.png",
+            folder / "two.png.png",
+        ]
+        assert not folder.exists()
+    with replaced(folder, ADDRESS, CLASSES) as write:
+        assert write(tmp_path / "two.png", mask, True) == folder / "two.png.png"
+
+    assert [path.name for path in folder.iterdir()] == ["two.png.png"]
+
+
+def test_without_a_mask_or_after_an_error_earlier_masks_stay(tmp_path: Path) -> None:
+    (tmp_path / "one.png").write_bytes(base64.b64decode(as_text(np.zeros((2, 2), np.uint8))))
+    folder, mask = tmp_path / "masks", {"": as_text(np.zeros((2, 2), np.uint8))}
+    with replaced(folder, ADDRESS, CLASSES):
+        pass
+    assert not folder.exists()
+    folder.mkdir()
+    (folder / "before.png").touch()
+
+    with pytest.raises(DataError, match="not an image"), replaced(folder, ADDRESS, CLASSES) as write:
+        write(tmp_path / "one.png", mask, True)
+        raise DataError("not an image")
+    with replaced(folder, ADDRESS, CLASSES):
+        pass
+
+    assert [path.name for path in tmp_path.glob("**/*.png")] == ["one.png", "before.png"]

@@ -5,10 +5,11 @@
 
 import base64
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from isthmus.core.files import atomic_file
+from isthmus.core.files import atomic_file, atomic_folder
 from isthmus.data.masks import IGNORED, Mask
 from isthmus.data.readers import family_of
 from isthmus.registry.model.mask_text import from_text
@@ -18,6 +19,29 @@ from isthmus.serving.nifti_masks import write_volume
 
 _HEAD = 2048  # [byte] that `family_of` looks at
 _SUFFIXES = ("", ".png", ".tif", ".nii", ".nii.gz", ".dcm")
+
+
+Write = Callable[[Path, Mapping[str, str], bool], Path]  # of `MaskFiles`
+
+
+@contextmanager
+def replaced(folder: Path, address: Address, classes: Sequence[str]) -> Iterator[Write]:
+    """Yields what writes masks; when the block ends without an error they replace an older folder as a whole.
+
+    Args:
+        folder: is made with the first mask; without any, nothing is made and nothing replaced.
+        address: as of `MaskFiles`.
+        classes: as of `MaskFiles`.
+    """
+    with ExitStack() as stack:
+        files: list[MaskFiles] = []
+
+        def write(image: Path, answers: Mapping[str, str], of_classes: bool) -> Path:
+            if not files:
+                files.append(MaskFiles(stack.enter_context(atomic_folder(folder)), address, classes))
+            return folder / files[0].write(image, answers, of_classes).relative_to(files[0].folder)
+
+        yield write
 
 
 class MaskFiles:
@@ -30,7 +54,7 @@ class MaskFiles:
     """
 
     def __init__(self, folder: Path, address: Address, classes: Sequence[str]) -> None:
-        self._folder, self._address, self._classes = folder, address, classes
+        self.folder, self._address, self._classes = folder, address, classes
         self._named: Counter[str] = Counter()  # files of a name, of several folders
 
     def write(self, image: Path, answers: Mapping[str, str], classes: bool) -> Path:
@@ -41,7 +65,7 @@ class MaskFiles:
             answers: part of the file -> PNG in base64; `{"": ...}` where it holds one image.
             classes: whether values are places of classes; else of a map, for which medical formats have no form.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         to = self._free_place(image.name)
         masks = {part: from_text(text) for part, text in answers.items()}
         if written := self._in_its_format(image, masks, to, classes):
@@ -57,7 +81,7 @@ class MaskFiles:
         while True:
             count = self._named[name]
             self._named[name] += 1
-            to = self._folder / (f"{name}-{count}" if count else name)
+            to = self.folder / (f"{name}-{count}" if count else name)
             if not any(to.with_name(f"{to.name}{suffix}").exists() for suffix in _SUFFIXES):
                 return to
 

@@ -32,7 +32,7 @@ from isthmus.registry.store.stores import open_store
 from isthmus.serving import prediction_process
 from isthmus.serving.batch_statistics import confidence, keep, summarise
 from isthmus.serving.box_files import BoxFile
-from isthmus.serving.mask_files import MaskFiles
+from isthmus.serving.mask_files import Write, replaced
 
 BATCH = 32  # images handed over at once
 _BATCHES = 32  # in a unit of work (`core/engine.py`): the model is loaded for each, which takes seconds
@@ -90,16 +90,16 @@ def predict(project: Path, given: str, paths: Sequence[Path], out: Path, statist
     listed, parts = list_inputs(spec, paths)
     if statistics is not None:
         check_statistics(statistics)
-    masks = MaskFiles(out.with_name(f"{out.name}.masks"), address, spec.get("classes", []))
     bad, count = dict(listed.refused), 0
     boxed = spec.get("classes", [])[1:] if spec.get("task") == "detection" else []
     coco = out.with_name(f"{out.name}.boxes.json")
-    with atomic_file(out) as partial, _Table(partial) as table, BoxFile(coco, boxed) as boxes:
+    masks = replaced(out.with_name(f"{out.name}.masks"), address, spec.get("classes", []))
+    with atomic_file(out) as partial, _Table(partial) as table, BoxFile(coco, boxed) as boxes, masks as write:
         for good, failed in answers(store.uri, address, listed.files, "predict", listed.later, parts):
             bad |= failed
             table.append(
                 [
-                    {"path": as_text(str(path)), **_with_confidence(_with_mask(row, path, masks))}
+                    {"path": as_text(str(path)), **_with_confidence(_with_mask(row, path, write))}
                     for path, row in good.items()
                 ]
             )
@@ -338,13 +338,13 @@ def list_pairs(paths: Sequence[Path], kind: str = "") -> Listing:
     return Listing(files, refused, 0, numbers, later)
 
 
-def _with_mask(row: dict[str, Any], path: Path, files: MaskFiles) -> dict[str, Any]:
+def _with_mask(row: dict[str, Any], path: Path, write: Write) -> dict[str, Any]:
     """Returns a row whose mask, or map of defects, is in a file, if it has one."""
     column = next((name for name in ("mask", "map") if name in row), None)
     if column is None:
         return row
     answers = row[column] if isinstance(row[column], dict) else {"": row[column]}
-    return row | {column: str(files.write(path, answers, column == "mask"))}
+    return row | {column: str(write(path, answers, column == "mask"))}
 
 
 def _with_confidence(row: dict[str, Any]) -> dict[str, Any]:

@@ -228,6 +228,8 @@ def test_images_without_a_mask_are_counted_with_the_reason_or_refused(
 
     for path in sorted((images / "one" / "masks").iterdir())[4:]:
         path.unlink()
-    with pytest.raises(DataError, match=r"files cannot be used .*'ingest\.max_bad_share'"):
+    with pytest.raises(
+        DataError, match=r"(?s)files cannot be used .*'ingest\.max_bad_share', then run 'isthmus add' again"
+    ):
         add_pair(home, "again", [images / "one"], images / "two", "natural", BOTH, task="segmentation")
     assert not (home / "data" / "raw" / "again").exists()

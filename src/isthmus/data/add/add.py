@@ -3,7 +3,8 @@
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from isthmus.core.config import Config, load_params
@@ -94,7 +95,7 @@ def add_pair(
     _check_room(plan, project)
     kept = _Before(project, raw)
     try:
-        with atomic_folder(raw) as folder:
+        with atomic_folder(raw) as folder, _as_of_add(folder, raw):
             _copy(plan, folder)
             if isinstance(plan, Plan):
                 _check_copied(folder, plan)
@@ -195,6 +196,16 @@ def _check_answers(folder: Path, plan: DensePlan, allowed: float) -> None:
     counts = Counter(found.domain for found in seen.found)
     for domain in (domain for domain in plan.scenario.domains if counts[domain] == 1):
         log(f"  '{domain}' holds one image: set 'tiles', which cut it, before the first run (docs/how-to/data.md)")
+
+
+@contextmanager
+def _as_of_add(folder: Path, raw: Path) -> Iterator[None]:
+    """Has what `ingest` would say of a copy speak of the folder that it would become, and of the command that ran."""
+    try:
+        yield
+    except DataError as error:
+        said = str(error).replace(str(folder), str(raw)).replace("run 'dvc repro' again", "run 'isthmus add' again")
+        raise DataError(said) from None
 
 
 def _versioned(project: Path, raw: Path, kind: str) -> None:

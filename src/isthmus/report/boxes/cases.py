@@ -8,6 +8,7 @@ import pandas as pd
 
 from isthmus.data.shards import Rows
 from isthmus.evaluation.boxes import TrueBoxes, predicted_boxes
+from isthmus.evaluation.scoring.boxes import Boxes
 from isthmus.evaluation.selection.ensemble import open_compared
 from isthmus.report.boxes.pictures import Verdicts, drawn, judged
 from isthmus.report.masks.cases import shown_rows
@@ -17,6 +18,7 @@ from isthmus.report.thumbnails import for_display
 
 _SAMPLES = 6  # [image] of each domain
 _NONE = np.zeros((0, 4))
+_NO_TRUTH = Boxes(_NONE, np.zeros(0, np.int64))
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,16 @@ class _Pictures:
         answers = predicted_boxes(self._run, self._chosen["seed"], self._chosen["epoch"], rows, side)
         known = np.zeros(len(rows), np.bool_) if small else self._all.known(rows)
         columns = zip(table["image_id"], table["ap50"].astype(float), table["confidence"].astype(float), strict=True)
+        classes: list[str] = self._findings.facts["classes"]
+        names = [] if small or len(classes) == 2 else classes  # beside the background there is one, or no room
         shown, cases = for_display(self._pixels.take(rows)), []
         for n, (image_id, score, confidence) in enumerate(columns):
             found = answers[n]
-            boxes = Verdicts(found.corners[found.scores >= threshold], _NONE, _NONE)
+            boxes = judged(found, _NO_TRUTH, threshold, names)
+            boxes = Verdicts(boxes.wrong, _NONE, _NONE, (boxes.labels[1], [], []))  # right or wrong is not known
             note, value = f"{len(boxes.right)} boxes", None
             if known[n]:
-                boxes, value = judged(found, self._all.take(rows[n : n + 1])[0], threshold), score
+                boxes, value = judged(found, self._all.take(rows[n : n + 1])[0], threshold, names), score
                 note = f"{len(boxes.right)} right, {len(boxes.wrong)} wrong, {len(boxes.missed)} missed"
             picture = drawn(shown[n], boxes, SMALL if small else LARGE)
             cases.append(BoxCase(image_id, value, confidence, note, picture))
