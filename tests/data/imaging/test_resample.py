@@ -94,3 +94,18 @@ def test_an_image_without_a_hole_gives_the_same_with_a_mask_and_without(box: Box
     assert plain.tobytes() == masked.tobytes() == again.tobytes()
     assert np.array_equal(known, everywhere_before)
     assert np.array_equal(pixels, before)
+
+
+def test_a_grid_that_is_the_images_own_gives_its_pixels_as_they_are() -> None:
+    pixels, valid = noise(30, 40, 2), np.ones((30, 40), bool)
+    valid[3:9, 4] = False
+    pixels[~valid] = np.nan
+
+    out, known = resampled(pixels, valid, (0, 0, 30, 40), 30, 40)
+    shifted, there = resampled(pixels, valid, (0, 1e-9, 30, 40 + 1e-9), 30, 40)  # by the weights
+
+    assert np.array_equal(known, valid)
+    assert np.array_equal(there, valid)
+    assert np.array_equal(out[valid], pixels[valid])
+    assert (out[~valid] == 0).all()
+    np.testing.assert_allclose(shifted, out, rtol=1e-6)

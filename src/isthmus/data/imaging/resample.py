@@ -25,6 +25,9 @@ def resampled(
     a bicubic kernel, because a kernel with negative weights has sums near zero beside holes. Pixels beyond the
     image are as invalid as nodata ones.
     """
+    if (*box, height, width) == (0, 0, *pixels.shape[:2], *pixels.shape[:2]):  # a tile: all weights are one
+        known = np.ones((height, width), np.bool_) if valid is None else valid.copy()
+        return np.where(known[..., None], pixels, np.float32(0)), known
     rows, columns = (pixels.shape[0], box[0], box[2], height), (pixels.shape[1], box[1], box[3], width)
     down, across = _weights(*rows)[0], _weights(*columns)[0]
     if valid is None:
