@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from isthmus.core.errors import DataError
 from isthmus.data.imaging.resample import Box, around_middle, middle, resampled
 
 
@@ -73,7 +74,7 @@ def test_without_a_mask_the_middle_is_pillows_antialiased_bilinear() -> None:
 
 
 def test_beyond_the_image_there_is_no_data() -> None:
-    out, enough = resampled(noise(10, 10), None, around_middle(10, 10, 20, 20), 20, 20)
+    out, enough = resampled(noise(10, 10), None, around_middle(10, 10, 20, 20, "gsd"), 20, 20)
 
     assert enough[5:15, 5:15].all()
     assert enough.sum() == 100
@@ -109,3 +110,14 @@ def test_a_grid_that_is_the_images_own_gives_its_pixels_as_they_are() -> None:
     assert np.array_equal(out[valid], pixels[valid])
     assert (out[~valid] == 0).all()
     np.testing.assert_allclose(shifted, out, rtol=1e-6)
+
+
+def test_a_scale_at_which_the_image_is_lost_in_the_square_is_refused() -> None:
+    message = (
+        r"the image of 100 x 200 pixels would fill 5\.0% of the prepared square, which is 1000 x 400 of them; at least"
+        r" 10% are needed\. Lower 'preprocess\.spacing', or set 'spacing: null'"
+    )
+
+    with pytest.raises(DataError, match=message):
+        around_middle(100, 200, 1000, 400, "spacing")
+    assert around_middle(100, 200, 500, 400, "spacing") == (-200, -100, 300, 300)  # a tenth

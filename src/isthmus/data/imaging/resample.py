@@ -7,7 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from isthmus.core.errors import DataError
+
 _ENOUGH = 0.5  # [share] of an output pixel's weight that must lie on valid pixels
+
+_FILLED = 0.1  # [share] of the prepared square that an image fills at least
 
 Box = tuple[float, float, float, float]  # top, left, bottom, right [pixel]; may reach beyond the image
 # Of one axis: length of the image, start and stop of the box, length of the output.
@@ -53,8 +57,26 @@ def middle(height: int, width: int) -> Box:
     return top, left, top + short, left + short
 
 
-def around_middle(height: int, width: int, tall: float, wide: float) -> Box:
-    """Returns the box of `tall` by `wide` pixels about an image's middle; it may be larger than the image."""
+def around_middle(height: int, width: int, tall: float, wide: float, option: str) -> Box:
+    """Returns the box of `tall` by `wide` pixels about an image's middle; it may be larger than the image.
+
+    Args:
+        height: of the image [pixel].
+        width: of the image [pixel].
+        tall: [pixel].
+        wide: [pixel].
+        option: of `preprocess`, that says how large a prepared pixel is.
+
+    Raises:
+        DataError: the image would fill next to nothing of it, so the option is most likely in another unit.
+    """
+    filled = min(1.0, height / tall) * min(1.0, width / wide)
+    if filled < _FILLED:
+        raise DataError(
+            f"the image of {height} x {width} pixels would fill {filled:.1%} of the prepared square, which is"
+            f" {tall:.0f} x {wide:.0f} of them; at least {_FILLED:.0%} are needed. Lower 'preprocess.{option}', or set"
+            f" '{option}: null'"
+        )
     return (height - tall) / 2, (width - wide) / 2, (height + tall) / 2, (width + wide) / 2
 
 

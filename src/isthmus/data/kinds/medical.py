@@ -120,7 +120,8 @@ class Medical(Kind):
         height, width = image.pixels.shape[:2]
         if self.spacing is None:
             return middle(height, width)
-        return around_middle(height, width, *(self.image_size * self.spacing / mm for mm in _spacing(image)))
+        tall, wide = (self.image_size * self.spacing / mm for mm in _spacing(image))
+        return around_middle(height, width, tall, wide, "spacing")
 
     def _refusal(self, image: Image) -> str:
         said, modality = image.facts.get("burned_in"), image.facts.get("modality")

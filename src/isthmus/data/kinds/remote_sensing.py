@@ -183,7 +183,8 @@ class RemoteSensing(Kind):
             raise DataError(
                 f"file does not state its ground distance ({why}), which 'preprocess.gsd' needs. Set 'gsd: null'"
             )
-        return around_middle(height, width, *(self.image_size * self.gsd / metres for metres in distance))
+        tall, wide = (self.image_size * self.gsd / metres for metres in distance)
+        return around_middle(height, width, tall, wide, "gsd")
 
     def _stretched(self, bands: NDArray[np.float32], dtype: np.dtype[Any], fitted: dict[str, Any]) -> NDArray[Any]:
         if self.stretch is None:
