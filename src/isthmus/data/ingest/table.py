@@ -228,9 +228,11 @@ class _Reading:
         here = self._raw
         for name in PurePosixPath(path).parts[:-1]:
             here = here / name
-            if not _is_there(here):
+            try:
+                linked = here.is_symlink()
+            except OSError:  # no path can be so long
                 break
-            if here.is_symlink():
+            if linked:
                 return refusal(here)
         there = self._raw / path
         if not _is_there(there):
