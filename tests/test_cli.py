@@ -390,6 +390,21 @@ def test_check_refuses_what_a_later_stage_would_refuse(
         assert message in error
 
 
+def test_check_tells_that_few_known_groups_leave_a_split_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = project(tmp_path)
+    for path in sorted((folder / RAW).rglob("*.png")):
+        path.rename(path.with_name(f"lot-{path.stem}_{path.name}"))
+    edited(folder, "kind: natural", "kind: natural\n    group: lot")
+
+    status, error = told(folder, capsys, "check", "mine")
+
+    assert status == 2
+    assert "domain 'a': no image in split" in error
+    assert "'split_seed' below 100 fills every split with these groups" in error
+
+
 def test_check_wants_a_key_where_dicom_files_name_patients_and_names_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,6 +19,7 @@ from isthmus.data.catalog.pairs import PAIRS
 from isthmus.data.image import Image
 from isthmus.data.ingest.identity import read_key
 from isthmus.data.ingest.scan import Scanned, read_image_facts, scan
+from isthmus.data.ingest.split_check import check_known_groups
 from isthmus.data.ingest.table import Found
 from isthmus.data.ingest.tables import IngestConfig
 from isthmus.data.names import private_reason, shown_name
@@ -149,6 +150,7 @@ def _check_raw(project: Path, document: dict[str, Any], name: str) -> None:
     problems: list[str] = []
     for domain in scenario.domains:
         _collect(problems, lambda domain=domain: _check_sample(raw, scenario, seen, domain, key, config.files))
+    _collect(problems, lambda: check_known_groups(seen.found, seen.names, scenario, config.splits, loaded.seed))
     if problems:
         raise DataError("\n".join(problems))
 

@@ -278,3 +278,22 @@ def test_cells_of_images_without_an_annotation_are_not_labelled() -> None:
 
     assert scored.tolist() == [[1] * 4, [0] * 4, [1] * 4] and labels[2, :, 0].tolist() == [1] * 4
     assert np.isfinite(extents).any(axis=1).tolist() == [True] + [False] * 11
+
+
+@pytest.mark.parametrize("images", [[{"file_name": "mueller_hans.png"}], [{**ONE, "id": "mueller_hans"}] * 2])
+def test_what_is_wrong_with_another_image_of_a_coco_file_does_not_name_it(images: list, tmp_path: Path) -> None:
+    path = coco(tmp_path, images=images)
+
+    with pytest.raises(DataError, match="annotations: .*'id'|annotations: two images") as refused:
+        marked(path)
+
+    assert "mueller" not in str(refused.value)
+
+
+def test_identifiers_that_are_lists_or_objects_name_nothing(tmp_path: Path) -> None:
+    lost = coco(tmp_path, annotations=[{**CELL, "image_id": [1]}])
+    assert read_coco(lost).lost == 1
+
+    odd = coco(tmp_path, categories=[{"id": {}, "name": "cell"}], annotations=[{**CELL, "category_id": [5]}])
+    with pytest.raises(DataError, match=r"has the category \[5\], which 'categories' does not name"):
+        marked(odd)

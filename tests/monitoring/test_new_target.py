@@ -204,3 +204,27 @@ def test_the_plan_says_what_would_be_done(project: Path, batch: Path) -> None:
 
     assert plan[0] == ("copy 3 images into data/raw/demo as target 'line_b'; the old one becomes line_b_before_1")
     assert "score, gate and promote" in plan[2]
+
+
+def test_a_table_with_spaces_after_its_commas_gets_new_rows_and_loses_the_old_ones(project: Path, batch: Path) -> None:
+    raw = project / "data/raw/demo"
+    lines = ["path, domain, label", *(f"{p}, {p[:6]}, {p.split('/')[1]}" for p in sorted(files_of(raw)))]
+    (raw / "images.csv").write_text("\n".join(lines) + "\n")
+    (project / "params.yaml").write_text(PARAMS.format(labels="table"))
+
+    assert bring_in(read_incoming(project, "demo", batch, listed(batch)))
+
+    found, bad = find_images(raw, scenario(target_labels="none"))
+    assert (sum(one.domain == "line_b" for one in found), len(found), bad) == (3, 8 + 3, [])
+    assert not bring_in(read_incoming(project, "demo", batch, listed(batch)))
+
+
+def test_a_target_that_is_called_na_is_brought_in_once(project: Path, batch: Path) -> None:
+    raw = project / "data/raw/demo"
+    (raw / "line_b").rename(raw / "NA")
+    rows = [{"path": p, "domain": p.split("/")[0], "label": p.split("/")[1]} for p in sorted(files_of(raw))]
+    pd.DataFrame(rows).to_csv(raw / "images.csv", index=False)
+    (project / "params.yaml").write_text(PARAMS.format(labels="table").replace("line_b", "'NA'"))
+
+    assert bring_in(read_incoming(project, "demo", batch, listed(batch)))
+    assert not bring_in(read_incoming(project, "demo", batch, listed(batch)))

@@ -300,3 +300,18 @@ def test_ten_methods_and_a_thousand_resamples_end_in_seconds(tmp_path: Path) -> 
 
     assert truth["count"] > 600
     assert time.perf_counter() - start < 20
+
+
+def test_trust_names_the_seed_that_ships_and_not_its_place(files: ScenarioFiles) -> None:
+    for method in ACCURACY:
+        folder = files.trained / method
+        write_json(folder / "run.json", read_json(folder / "run.json") | {"seeds": [5, 6, 7]})
+        for seed in range(3):
+            (folder / "seeds" / str(seed)).rename(folder / "seeds" / str(seed + 5))
+    choice = read_json(files.root / "choice.json")
+    choice["chosen"] |= {"method": "dann", "epoch": choice["epochs"]["dann"], "seed": 6}
+    write_json(files.root / "choice.json", choice | {"ensemble": None})
+
+    judge(files)
+
+    assert read_json(files.root / "trust.json")["seed"] == 6

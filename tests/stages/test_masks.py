@@ -11,7 +11,7 @@ import pytest
 from isthmus.core.config import load_params
 from isthmus.core.errors import DataError
 from isthmus.core.files import read_json, write_json
-from isthmus.data.manifest import MANIFEST, read_table
+from isthmus.data.manifest import MANIFEST, read_table, write_table
 from isthmus.data.masks import IGNORED
 from isthmus.evaluation.masks import predicted_masks
 from isthmus.evaluation.scoring.predict import MASK_PREDICTIONS
@@ -287,3 +287,13 @@ def test_methods_trained_on_images_are_refused(made: ReportFiles, tmp_path: Path
 
     with pytest.raises(DataError, match="was trained on images and not on cells of a grid. Run: dvc repro --glob"):
         made.make("refused", trained=trained)
+
+
+def test_a_target_whose_test_images_were_all_refused_is_told(tmp_path: Path) -> None:
+    files = write_mask_scenario(tmp_path)
+    rows = read_table(files.manifest, MANIFEST)
+    rows["split"] = rows["split"].where((rows["domain"] != "line_b") | (rows["split"] != "test"), "train")
+    write_table(files.manifest, rows, MANIFEST)
+
+    with pytest.raises(DataError, match=r"no prepared image in split 'test' of line_b, .* run 'dvc repro'"):
+        run_stages(files)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from isthmus.core.errors import DataError
 from isthmus.core.files import read_json
 from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
@@ -30,16 +31,25 @@ class MaskEvaluation(TaskEvaluation):
     """Of masks; rows are cells."""
 
     def evaluate(self, inputs: EvaluationInputs) -> Evaluated:
-        """Compares the masks of every method with those of the target's test split."""
+        """Compares the masks of every method with those of the target's test split.
+
+        Raises:
+            DataError: that split has no prepared image.
+        """
         scenario, made = inputs.scenario, read_json(inputs.choice)
         samples = read_samples(inputs.manifest, inputs.prepared)
+        test = samples.rows([scenario.target], "test")
+        if not len(test):  # `prepare` may have refused them all
+            raise DataError(
+                f"manifest: no prepared image in split 'test' of {scenario.target}, so no mask can be"
+                " evaluated. Add images or change the split column of the table, then run 'dvc repro'"
+            )
         runs = open_compared(inputs.trained, made, scenario.classes, len(samples.label))
         masks = TrueMasks(inputs.prepared, inputs.masks_target)
         chosen = runs[made["chosen"]["method"]]
         guards = MaskGuards()
         cells = guards.rows(samples, runs, inputs.prepared)
         trust = _trust(guards, chosen, made, cells, scenario, read_json(inputs.shift / "shift.json"))
-        test = samples.rows([scenario.target], "test")
         scored = test[masks.scored(test)]
         truth: dict[str, Any] = {"available": False}
         if len(scored):

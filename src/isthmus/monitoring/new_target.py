@@ -13,9 +13,11 @@ from isthmus.core.config import load_params, read_yaml
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import atomic_folder, sha256_file, sweep, write_text
 from isthmus.data.add.register import dvc_add
+from isthmus.data.csv_lines import read_csv
 from isthmus.data.ingest.boxed import IMAGES
 from isthmus.data.ingest.scan import TABLES
 from isthmus.data.ingest.walk import walk
+from isthmus.data.names import nfc
 from isthmus.data.scenario import Scenario, ScenarioParams
 
 
@@ -139,9 +141,9 @@ def _place(incoming: Incoming, fresh: Path) -> None:
 
 def _write_rows(table: Path, target: str, aside: str, paths: list[str]) -> None:
     """Rewrites the target's rows without labels; the old table stays beside it."""
-    csv = table.suffix == ".csv"
-    rows = pd.read_csv(table, dtype=str, keep_default_na=False) if csv else pd.read_parquet(table)
-    inside = (rows["domain"] != target) & rows["path"].str.startswith(f"{target}/")
+    csv, rows = table.suffix == ".csv", _rows(table)
+    mine = _of_target(rows, target)
+    inside = ~mine & rows["path"].str.startswith(f"{target}/")
     if inside.any():
         raise ConfigError(
             f"{table}: {int(inside.sum())} images of other domains lie in the target's folder '{target}/'."
@@ -150,19 +152,31 @@ def _write_rows(table: Path, target: str, aside: str, paths: list[str]) -> None:
     table.rename(table.with_name(f"{aside}_{table.name}"))
     empty = "" if csv else None
     new = pd.DataFrame({c: [empty] * len(paths) for c in rows} | {"path": paths, "domain": target}, dtype=object)
-    rows = pd.concat([rows[rows["domain"] != target].astype(object), new], ignore_index=True)
+    rows = pd.concat([rows[~mine].astype(object), new], ignore_index=True)
     if csv:
         rows.to_csv(table, index=False)
     else:
         rows.to_parquet(table, index=False)
 
 
+def _rows(table: Path) -> pd.DataFrame:
+    """Returns the rows of a table as `ingest` reads them: no cell is taken for a missing one, names have no margins."""
+    if table.suffix != ".csv":
+        return pd.read_parquet(table)
+    columns, lines = read_csv(table)
+    return pd.DataFrame([line.cells for line in lines], columns=columns, dtype=object)
+
+
+def _of_target(rows: pd.DataFrame, target: str) -> "pd.Series[bool]":
+    return rows["domain"].map(lambda domain: target in (nfc(str(domain)), nfc(str(domain)).strip()))
+
+
 def _target_hashes(incoming: Incoming) -> set[str]:
     table, target = _table(incoming.raw), incoming.section.target
     if table is None:
         return {sha256_file(incoming.raw / target / path) for path in walk(incoming.raw / target).files}
-    rows = pd.read_csv(table, dtype=str) if table.suffix == ".csv" else pd.read_parquet(table)
-    paths = [incoming.raw / path for path in rows.loc[rows["domain"] == target, "path"]]
+    rows = _rows(table)
+    paths = [incoming.raw / path for path in rows.loc[_of_target(rows, target), "path"]]
     return {sha256_file(path) for path in paths if path.is_file()}
 
 

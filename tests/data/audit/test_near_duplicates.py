@@ -1,5 +1,6 @@
 import io
 import itertools
+import time
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,14 @@ def test_a_photographs_small_picture_is_that_of_the_same_values_in_float(channel
     pixels = np.random.default_rng(0).integers(0, 256, (61, 83, channels), np.uint8)
 
     assert np.array_equal(small_picture(Image(pixels, "rgb")), small_picture(Image(pixels.astype(np.float32), "rgb")))
+
+
+def test_thousands_of_empty_tiles_are_not_compared_with_each_other() -> None:
+    original = scene(0)
+    empty = [np.zeros((16, 16, 3), np.float32)] * 10_000
+    start = time.process_time()
+
+    pairs = near_pairs([*empty, small(original), *empty, small(saved_again(original, 70))], 0.05)
+
+    assert pairs == [(10_000, 20_001)]
+    assert time.process_time() - start < 10  # a minute and more where they are

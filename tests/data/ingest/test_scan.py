@@ -1,13 +1,16 @@
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from isthmus.core.errors import DataError
 from isthmus.data.audit.summary import Bad
-from isthmus.data.ingest.scan import find_images, image_id, read_image_facts, scan
+from isthmus.data.ingest.scan import _check_domains, find_images, image_id, read_image_facts, scan
 from isthmus.data.ingest.table import Found
 from tests.dense_folders import dense, write_dense
 from tests.raw_folders import CLASSES, scenario, write_raw
@@ -362,3 +365,61 @@ def test_an_identity_depends_on_domain_bytes_and_part() -> None:
 
     assert len(ids) == 8
     assert all(len(i) == 32 for i in ids)
+
+
+def test_a_group_of_a_table_has_no_margins_and_an_empty_one_is_none(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=2)
+    write_table(raw, patient=["P1", "P1 ", " P1", "P2", "P2", "  ", "P3", "P4"])
+
+    found, _ = find_images(raw, scenario(target_labels="table", group="patient"))
+
+    assert [one.group for one in found] == ["P1", "P1", "P1", "P2", "P2", None, "P3", "P4"]
+
+
+def test_a_name_that_no_disk_can_hold_is_told_as_any_other(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=2)
+    frame = write_table(raw)
+    long = [f"line_a/{'x' * 300}.png", f"{'y' * 300}/a.png"]
+    for path in long:
+        frame.loc[len(frame)] = [path, "line_a", "good"]
+    frame.to_csv(raw / "images.csv", index=False)
+
+    _, bad = find_images(raw, scenario(target_labels="table"))
+
+    assert [one.path for one in bad] == long
+    assert {one.reason for one in bad} == {"named in images.csv but not there"}
+
+
+def test_a_stray_quote_that_swallows_a_long_text_is_told_with_its_line(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=2)
+    write_table(raw)
+    with (raw / "images.csv").open("a") as stream:
+        stream.write(f'"{"x" * 300}\nnext",line_a,good\n')
+
+    with pytest.raises(DataError, match=r"images\.csv: line 10: .*it runs over 2 lines"):
+        find_images(raw, scenario(target_labels="table"))
+
+
+def test_whole_numbers_of_a_parquet_table_stay_whole_beside_an_empty_cell(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path, each=2)
+    frame = write_table(raw)
+    (raw / "images.csv").unlink()
+    numbers = [
+        int(name == "good") if domain == "line_a" else None for domain, name in frame[["domain", "label"]].values
+    ]
+    columns = {"path": list(frame["path"]), "domain": list(frame["domain"]), "label": numbers}
+    pq.write_table(pa.table(columns), raw / "images.parquet")  # without what pandas adds of its own types
+
+    found, _ = find_images(raw, scenario(target_labels="table", classes=["0", "1"]))
+
+    assert [one.label for one in found] == ["0", "0", "1", "1", None, None, None, None]
+
+
+def test_a_domain_of_many_refused_files_is_told_at_once() -> None:
+    bad = [Bad(f"line_a/{n}.png", "line_a", f"reason {n % 20_000}") for n in range(40_000)]
+    start = time.process_time()
+
+    with pytest.raises(DataError, match=r"0 images \(40000 refused, most because: reason 0\)"):
+        _check_domains([], bad, scenario(), "")
+
+    assert time.process_time() - start < 5  # 25 s and more where each reason is counted among all

@@ -4,9 +4,10 @@ import pandas as pd
 import pytest
 
 from isthmus.core.errors import DataError
+from isthmus.data.ingest.scan import scan
 from isthmus.data.ingest.split import Splits
-from isthmus.data.ingest.split_check import check_splits
-from tests.raw_folders import write_raw
+from isthmus.data.ingest.split_check import check_known_groups, check_splits
+from tests.raw_folders import scenario, write_raw
 from tests.stages.test_ingest import audit, manifest, run
 
 
@@ -126,3 +127,66 @@ def test_a_patient_trained_on_as_source_and_tested_on_as_target_is_counted(tmp_p
     assert audit(out)["groups_trained_and_tested"] == 12
     hashed = run(lots(tmp_path / "lots", 48), tmp_path / "own", group="lot", seed=1)
     assert audit(hashed)["groups_trained_and_tested"] == 0
+
+
+def test_a_seed_is_named_too_where_the_source_has_defects_that_none_need_be_trained_on(tmp_path: Path) -> None:
+    raw = lots(tmp_path / "raw", 10)
+    anomaly = {"task": "anomaly", "classes": ["good", "crack"], "group": "lot"}
+
+    with pytest.raises(DataError, match=r"no image in split") as refused:
+        run(raw, tmp_path / "out", **anomaly)
+
+    seed = int(str(refused.value).split("'split_seed: ")[1].split("'")[0])
+    assert len(manifest(run(raw, tmp_path / "out", split_seed=seed, **anomaly))) == 96
+
+
+def test_a_domain_that_loses_all_its_images_is_named_with_the_reason(tmp_path: Path) -> None:
+    raw = write_raw(tmp_path / "raw")
+    for path in sorted((raw / "line_b").rglob("*.png")):
+        path.write_bytes(b"") if path.name < "img-004.png" else path.unlink()
+
+    with pytest.raises(
+        DataError,
+        match=r"domain 'line_b': none of its images can be used \(8 files are refused, most because: file is empty"
+        r" \(0 bytes\)\)\. Repair",
+    ):
+        run(raw, tmp_path / "out")
+
+
+def known(raw: Path, seed: int = 0, **changes: object) -> None:
+    plan = scenario(**changes)
+    seen = scan(raw, plan)
+    check_known_groups(seen.found, seen.names, plan, Splits(), seed)
+
+
+def test_before_anything_is_decoded_an_empty_split_of_known_groups_is_told_in_the_words_of_ingest(
+    tmp_path: Path,
+) -> None:
+    raw = lots(tmp_path / "raw", 10)
+    with pytest.raises(DataError) as later:
+        run(raw, tmp_path / "out", group="lot")
+
+    with pytest.raises(DataError, match="With these groups 'split_seed: ") as sooner:
+        known(raw, group="lot")
+
+    assert str(sooner.value) == str(later.value)
+    known(raw, group="lot", split_seed=int(str(later.value).split("'split_seed: ")[1].split("'")[0]))
+
+
+def test_before_anything_is_decoded_groups_of_medical_images_are_named_by_their_hash(tmp_path: Path) -> None:
+    raw = lots(tmp_path / "raw", 2)
+    with pytest.raises(DataError, match=r"images of group [0-9a-f]{16}") as later:
+        run(raw, tmp_path / "out", group="lot", kind="medical", preprocess={})
+
+    with pytest.raises(DataError) as sooner:
+        known(raw, group="lot", kind="medical", preprocess={})
+
+    assert str(sooner.value) == str(later.value)
+
+
+def test_groups_that_the_files_themselves_say_are_not_checked_before_decoding(tmp_path: Path) -> None:
+    known(write_raw(tmp_path / "raw", each=1))
+    raw = lots(tmp_path / "lots", 2)
+    path = next(raw.rglob("lot-*.png"))
+    path.rename(path.with_name("without.png"))
+    known(raw, group="lot")

@@ -181,3 +181,15 @@ def test_a_probe_that_cannot_tell_the_sources_classes_tells_no_shares() -> None:
 
     assert found["verdict"] == "cannot tell"
     assert "a linear probe barely separates the source's own classes" in found["why"]
+
+
+def test_a_target_of_one_group_has_the_interval_of_single_images_and_not_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_shift, "RESAMPLES", 60)
+    held, scores = drawn(200, EVEN, 1), target(40, SKEWED, 2)
+    one = Scores(scores.logits, scores.labels, np.full(40, "scene", object))
+
+    low, high = label_shift.intervals(held, one, 0)[0]
+
+    assert (high - low > 0.1).all()
+    single_low, single_high = label_shift.intervals(held, scores, 0)[0]
+    assert np.allclose(high - low, single_high - single_low, rtol=0.5)

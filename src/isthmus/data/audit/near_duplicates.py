@@ -53,16 +53,18 @@ def near_pairs(pictures: Sequence[NDArray[np.float32]], tolerance: float) -> lis
 
     Args:
         pictures: of `small_picture`.
-        tolerance: root mean square difference against the larger contrast (standard deviation) of the two.
+        tolerance: root mean square difference against the larger contrast (standard deviation) of the two, under 1.
     """
-    if len(pictures) < 2:
+    seen = [(_difference_hash(p), float(p.std())) for p in pictures]
+    # A flat picture is farther from any other than a tolerance under 1 allows, and of two flat ones nothing can be
+    # said; they share one hash, so that comparing thousands of empty tiles with each other would take minutes.
+    places = [place for place, (_, contrast) in enumerate(seen) if contrast > 0]
+    if len(places) < 2:
         return []
-    hashes, contrasts = zip(*((_difference_hash(p), float(p.std())) for p in pictures), strict=True)
     found = []
-    for i, j in _close_pairs(np.stack(hashes)):
-        # exact copies are found by their bytes; of two flat pictures nothing can be said
-        contrast = max(contrasts[i], contrasts[j])
-        if contrast > 0 and _distance(pictures[i], pictures[j]) <= tolerance * contrast:
+    for one, other in _close_pairs(np.stack([seen[place][0] for place in places])):
+        i, j = places[one], places[other]
+        if _distance(pictures[i], pictures[j]) <= tolerance * max(seen[i][1], seen[j][1]):
             found.append((i, j))
     return sorted(found)
 

@@ -96,17 +96,19 @@ def _coco(path: Path, changed: int, size: int) -> Coco:
     for row in listed:
         name, number = row.get("file_name"), row.get("id")
         if not isinstance(name, str) or not isinstance(number, int | str):
-            raise DataError(f"annotations: an image has no 'file_name' or no 'id' (got {_short(row)})")
+            got = _short(", ".join(sorted(row)) or "nothing")  # no value: another image's name may be a patient's
+            raise DataError(f"annotations: an image has no 'file_name' or no 'id' (got an entry with {got})")
         if number in entries:
-            raise DataError(f"annotations: two images have the id {number}")
+            which = number if isinstance(number, int) else "of one text"  # it may be a patient's name
+            raise DataError(f"annotations: two images have the id {which}")
         name = nfc(name.replace("\\", "/").removeprefix("./"))
         entries[number] = name, []
         images[name] = "the annotations have two entries of this image. Keep one" if name in images else ""
         sizes[name] = _stated(row.get("height"), row.get("width"))
     lost = 0
     for row in annotations:
-        if row.get("image_id") in entries:
-            entries[row["image_id"]][1].append(row)
+        if (number := _key(row.get("image_id"))) in entries:
+            entries[number][1].append(row)
         else:
             lost += 1
     for name, rows in entries.values():
@@ -120,12 +122,17 @@ def _rows(document: Any, key: str) -> list[dict[str, Any]] | None:
     return rows if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else None
 
 
+def _key(value: Any) -> Any:
+    """Returns an identifier that a dictionary can hold; of a list or an object its text, which names nothing."""
+    return _short(value) if isinstance(value, list | dict) else value
+
+
 def _categories(given: Any) -> dict[Any, str]:
     if not isinstance(given, list) or not all(
         isinstance(row, dict) and isinstance(row.get("name"), str) for row in given
     ):
         raise DataError("annotations are not in COCO's form: 'categories' must be a list of 'id' and 'name'")
-    return {row.get("id"): row["name"] for row in given}
+    return {_key(row.get("id")): row["name"] for row in given}
 
 
 def _written(rows: list[Mapping[str, Any]], names: Mapping[Any, str], size: tuple[int, int] | None) -> Written | str:
@@ -134,7 +141,7 @@ def _written(rows: list[Mapping[str, Any]], names: Mapping[Any, str], size: tupl
     for row in rows:
         if row.get("iscrowd"):
             continue
-        category, box = row.get("category_id"), row.get("bbox")
+        category, box = _key(row.get("category_id")), row.get("bbox")
         if category not in names:
             return f"an annotation has the category {category}, which 'categories' does not name"
         if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):

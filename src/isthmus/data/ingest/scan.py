@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -519,7 +520,7 @@ def _check_domains(found: list[Found], bad: list[Bad], scenario: Scenario, where
         if count < (2 if scenario.tiles is None else 1):  # one frame has many tiles
             key = "target" if domain == scenario.target else "source"
             refused = [private_reason(b.reason, b.path, scenario.kind) for b in bad if b.domain == domain]
-            why = f", most because: {max(refused, key=refused.count)}" if refused else ""
+            why = f", most because: {Counter(refused).most_common(1)[0][0]}" if refused else ""
             problems.append(
                 f"domain '{domain}', named by '{key}' {where}: {count} images ({len(refused)} refused{why})."
                 " At least 2 are needed; of one large image 'tiles' of the scenario make many"

@@ -53,6 +53,11 @@ def group_key(value: str) -> str:
     return hashlib.blake2b(value.encode(), digest_size=8, key=b"isthmus group").hexdigest()
 
 
+def group_text(group: str) -> str:
+    """Returns what `group_key` hashes of a group that the user gave."""
+    return f"group {group}"
+
+
 def joined_groups(groups: Iterable[str], contents: Iterable[str]) -> dict[str, str]:
     """Returns group -> the group it belongs to, after groups that hold the same bytes became one.
 

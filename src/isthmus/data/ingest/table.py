@@ -95,7 +95,8 @@ def _read(table: Path) -> tuple[list[str], list[Line]]:
     if table.suffix != ".parquet":
         return read_csv(table)
     try:
-        frame = pd.read_parquet(table).astype("string").fillna("").astype(object)
+        # nullable: beside an empty cell, pandas would make 1 a 1.0
+        frame = pd.read_parquet(table, dtype_backend="numpy_nullable").astype("string").fillna("").astype(object)
     except (OSError, ValueError) as error:
         raise DataError(f"{table}: cannot be read ({error}). It must be parquet with columns {_COLUMNS}") from None
     columns = [str(column) for column in frame]
@@ -131,7 +132,7 @@ class _Reading:
             self._on_disk(str(PurePosixPath(written))) if written else "",
             domain,
             (self._label(cells["label"]) or None) if answers.labelled and keeps else None,
-            (nfc(cells[self._group]) or None) if self._group else None,
+            (nfc(cells[self._group]).strip() or None) if self._group else None,
             cells.get("split", "").strip() or None,
             self._beside(cells.get(answers.noun, "")) if answers.by_place and keeps else None,
             self._beside(cells["image_b"]) if answers.second else None,
@@ -186,7 +187,7 @@ class _Reading:
                     f"{at}: {column} '{shown}' leaves the raw folder. Allowed: paths relative to it, with '/' and"
                     " without '..'"
                 )
-        for cell in (entry.path if not (self._raw / entry.path).exists() else "", entry.label, entry.split):
+        for cell in (entry.path if not _is_there(self._raw / entry.path) else "", entry.label, entry.split):
             if cell and re.search(r"[\r\n]", cell) and cell not in scenario.classes:
                 return stray_quote(self._table, line.number, cell)
         if (before := self._seen.get(nfc(entry.path))) is not None:
@@ -227,7 +228,11 @@ class _Reading:
         here = self._raw
         for name in PurePosixPath(path).parts[:-1]:
             here = here / name
-            if here.is_symlink():
+            try:
+                linked = here.is_symlink()
+            except OSError:  # no path can be so long
+                break
+            if linked:
                 return refusal(here)
         there = self._raw / path
         if not _is_there(there):

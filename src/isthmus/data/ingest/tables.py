@@ -1,5 +1,6 @@
 """Rows of decoded files -> the tables of a scenario: manifest, locations, target labels."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +35,15 @@ from isthmus.data.bounds import Bounds
 from isthmus.data.ingest.boxed import coco_faults
 from isthmus.data.ingest.identity import read_key
 from isthmus.data.ingest.scan import Row, image_id, read_image_facts, scan
-from isthmus.data.ingest.split import Splits, assign_splits, dealt_split, group_key, joined_groups, realised_shares
+from isthmus.data.ingest.split import (
+    Splits,
+    assign_splits,
+    dealt_split,
+    group_key,
+    group_text,
+    joined_groups,
+    realised_shares,
+)
 from isthmus.data.ingest.split_check import check_splits
 from isthmus.data.ingest.table import Found
 from isthmus.data.ingest.volumes import volumes
@@ -120,6 +129,7 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     names = _names(frame, scenario)
     two_labels = sorted(set(frame.loc[twice, "image_id"]))
     frame = frame[~twice]
+    _check_used(frame, bad, scenario)
     split_seed = seed if scenario.split_seed is None else scenario.split_seed
     tables = _tables(frame, near, scenario, config.splits, split_seed)
     manifest, locations, companions = (tables[schema.names] for schema in (MANIFEST, LOCATIONS, COMPANIONS))
@@ -135,6 +145,22 @@ def ingest(raw: Path, scenario: Scenario, config: IngestConfig, seed: int) -> In
     counts["labels"]["two_labels"] = two_labels
     check_limits(config, counts, names)
     return Ingested(manifest, locations, companions, _target_labels(frame, scenario), counts, sorted({*bad, *unscored}))
+
+
+def _check_used(frame: pd.DataFrame, bad: list[Bad], scenario: Scenario) -> None:
+    """Checks that each domain has an image left: the share of bad files is of all domains together."""
+    problems = []
+    for domain in scenario.domains:
+        if (frame["domain"] == domain).any():
+            continue
+        reasons = Counter(b.reason for b in bad if b.domain == domain)
+        why = f", most because: {reasons.most_common(1)[0][0]}" if reasons else ""
+        problems.append(
+            f"domain '{domain}': none of its images can be used ({reasons.total()} files are refused{why})."
+            " Repair or replace them"
+        )
+    if problems:
+        raise DataError("\n".join(problems) + "\nThen run 'dvc repro' again")
 
 
 def _shown(bad: Bad, names: dict[str, str], scenario: Scenario) -> Bad:
@@ -260,7 +286,7 @@ def _frame(rows: list[Row]) -> pd.DataFrame:
 def _entity(row: Row) -> str:
     """Returns what an image belongs to: the user's group, the person whom its file names, or its own bytes."""
     if row.found.group:
-        return f"group {row.found.group}"
+        return group_text(row.found.group)
     return f"person {row.person}" if row.person else f"bytes {row.sha256}"
 
 

@@ -35,11 +35,13 @@ class Judged:
 
     Attributes:
         logits: float32 `[R, N, K]`, one plane a seed, the shipped one at `shipped`.
+        seed: the shipped one.
         weighted: whether `weights` are used: `cal` is worth `min_effective_count` images under them.
     """
 
     logits: NDArray[np.float32]
     shipped: int
+    seed: int
     cal: Predictions
     source_test: Predictions
     target_test: Predictions
@@ -73,6 +75,7 @@ def judged(
     return Judged(
         logits,
         shipped,
+        made["seed"],
         cal,
         _rows(samples, sources, "test"),
         target_test,

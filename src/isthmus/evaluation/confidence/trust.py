@@ -49,7 +49,7 @@ def build_trust(
     )
     plain, shifted = _sets(model, samples, config, seed)
     return {
-        "seed": model.shipped,
+        "seed": model.seed,
         "shift": {
             "separability": model.weights.separability,
             "cal_count": len(model.cal),

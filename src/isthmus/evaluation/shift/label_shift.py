@@ -17,7 +17,7 @@ from scipy.optimize import minimize, nnls
 from scipy.spatial.distance import cdist
 
 from isthmus.core.accuracy import balanced_accuracy
-from isthmus.evaluation.metrics import INTERVAL, softmax
+from isthmus.evaluation.metrics import INTERVAL, resampled_units, softmax
 
 Reals = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -138,6 +138,8 @@ def estimates(held: Scores, target: Scores) -> tuple[Reals, Reals]:
 
 def intervals(held: Scores, target: Scores, seed: int) -> tuple[Reals, Reals]:
     """Returns 95% bootstrap intervals `[2, K]` of MLLS and of BBSE: groups of both sides are drawn again.
+
+    Of a side that is one group single images are drawn (`metrics.resampled_units`).
 
     Calibration is fitted again in each of `RESAMPLES` draws; a class that a draw lost keeps one of its rows.
     """
@@ -294,7 +296,7 @@ def _centred(logits: Reals) -> Reals:
 
 
 def _draw_groups(groups: NDArray[Any], rng: np.random.Generator) -> Labels:
-    names, places = np.unique(groups.astype(str), return_inverse=True)
+    places = resampled_units(groups.astype(str))
     order = np.argsort(places, kind="stable")
     parts = np.split(order, np.cumsum(np.bincount(places))[:-1])
-    return np.concatenate([parts[number] for number in rng.integers(0, len(names), len(names))])
+    return np.concatenate([parts[number] for number in rng.integers(0, len(parts), len(parts))])
