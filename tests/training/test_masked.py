@@ -13,6 +13,7 @@ from isthmus.core.config import load_params
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import hash_files, read_json
 from isthmus.models.backbones import timm as timm_backbone
+from isthmus.models.bands import seeing_rgb
 from isthmus.stages import embed, pretrain
 from isthmus.training import masked
 from isthmus.training.masked import MaskedImages, masked_l1, random_masks
@@ -200,3 +201,28 @@ def _without_training(path: Path, columns: object) -> object:
 
     table = read_table(path, columns)  # type: ignore[arg-type]
     return table.assign(split="test") if "split" in table else table
+
+
+def test_a_network_that_drops_paths_is_pretrained_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = place(tmp_path, monkeypatch)
+
+    def dropping(*_: object) -> nn.Module:
+        network = vit()
+        network.blocks.register_forward_hook(lambda _, __, tokens: nn.functional.dropout(tokens, 0.5))  # type: ignore[union-attr]
+        return network
+
+    monkeypatch.setattr(timm_backbone.Config, "_network", dropping)
+
+    first, second = (pretrained(files, tmp_path / name) for name in ("first", "second"))
+
+    assert hash_files([first]) == hash_files([second])
+
+
+def test_hooks_of_the_network_see_the_pixels_first() -> None:
+    turned, plain = model(), model()
+    seeing_rgb(turned.network, [490, 560, 665])  # blue first: the network is handed red first
+
+    assert torch.equal(turned(pixels(), masks()), plain(pixels().flip(1), masks()))
+    assert not torch.equal(turned(pixels(), masks()), plain(pixels(), masks()))
