@@ -108,11 +108,14 @@ def place(root: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Sce
     return files
 
 
-def pretrained(files: ScenarioFiles, out: Path) -> Path:
+def checked(files: ScenarioFiles) -> pretrain.Params:
     sections = {field: section.format(scenario="demo") for field, section in pretrain.Params.SECTIONS.items()}
+    return load_params(pretrain.Params, files.params, sections)
+
+
+def pretrained(files: ScenarioFiles, out: Path) -> Path:
     paths = {"manifest": files.manifest, "prepared": files.prepared, "cache": files.root / "cache"}
-    params = load_params(pretrain.Params, files.params, sections)
-    pretrain.run(params, **paths, checkpoints=files.root / "checkpoints", pretrained=out)
+    pretrain.run(checked(files), **paths, checkpoints=files.root / "checkpoints", pretrained=out)
     return out
 
 
@@ -191,6 +194,23 @@ def test_what_has_no_patches_and_what_has_no_images_is_refused(tmp_path: Path, m
     with pytest.raises(ConfigError, match=r"pretraining needs a timm vision transformer and .* \(got small_cnn, 3\)"):
         pretrained(files, tmp_path / "out")
 
+    document["models"]["small_cnn"]["backbone"] = {"name": "timm", "architecture": "vit", "weights": "random"}
+    for bands in ([665, 560, 490], None):
+        document["models"]["small_cnn"]["backbone"]["wavelengths"] = bands
+        files.params.write_text(yaml.safe_dump(document))
+        pretrain.check_backbone(checked(files), 3)
+    document["models"]["small_cnn"]["backbone"]["wavelengths"] = [490, 560, 665]  # blue, green, red
+    files.params.write_text(yaml.safe_dump(document))
+    with pytest.raises(
+        ConfigError, match=r"small_cnn.backbone.wavelengths: pretraining writes.*\(got \[490.0, .*rgb, "
+    ):
+        pretrained(files, tmp_path / "out")
+    document["models"]["small_cnn"]["backbone"]["bands"] = "rgb"
+    files.params.write_text(yaml.safe_dump(document))
+    pretrain.check_backbone(checked(files), 3)
+
+    del document["models"]["small_cnn"]["backbone"]["wavelengths"]
+    files.params.write_text(yaml.safe_dump(document))
     monkeypatch.setattr(pretrain, "read_table", lambda path, columns: _without_training(path, columns))
     with pytest.raises(DataError, match="no training images in: line_a, line_b"):
         pretrained(files, tmp_path / "out")
