@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from isthmus.adapt.teachers import Teacher
-from tests.adapt.small_session import batch, classifier
+from tests.adapt.small_session import Tokens, batch, classifier
 
 
 def test_weights_follow_the_formula_and_the_first_step_takes_the_student_whole() -> None:
@@ -50,3 +50,19 @@ def test_a_teacher_is_in_the_state_and_comes_back() -> None:
 
     assert int(second.steps) == 3
     assert "network.head.weight" in first.state_dict()
+
+
+def test_the_teacher_takes_over_tables_that_a_network_keeps_out_of_its_state() -> None:
+    class Shifting(Tokens):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.zeros(1), persistent=False)  # as Swin's places of a window's pixels
+
+    teacher, model = Teacher(0.9), classifier(images=True, network=Shifting())
+    teacher.begin(model)
+    model.backbone.network.table.fill_(5.0)  # type: ignore[operator, union-attr]
+
+    teacher.follow(model)
+
+    assert "backbone.network.table" not in model.state_dict()
+    assert float(teacher.network.backbone.network.table) == 5.0  # type: ignore[union-attr, arg-type]

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from isthmus.core import device
-from isthmus.core.device import pick_device, training_precision
+from isthmus.core.device import make_deterministic, pick_device, training_precision
 from isthmus.core.errors import ConfigError
 
 
@@ -26,3 +26,19 @@ def test_training_takes_bfloat16_by_itself_only_where_the_device_has_it(
 
     assert training_precision("auto", cpu) == ("bf16" if there else "none")
     assert [training_precision(asked, cpu) for asked in ("none", "bf16", "fp16")] == ["none", "bf16", "fp16"]
+
+
+@pytest.mark.parametrize(("for_gpus", "mode"), [(True, "warn"), (False, "error")])
+def test_kernels_without_a_deterministic_form_stop_a_cpu_build_and_warn_in_one_for_gpus(
+    for_gpus: bool, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, before = torch.get_num_threads(), torch.get_deterministic_debug_mode()
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: for_gpus)
+    try:
+        make_deterministic(1)
+
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.get_deterministic_debug_mode() == {"warn": 1, "error": 2}[mode]
+    finally:
+        torch.set_num_threads(threads)
+        torch.set_deterministic_debug_mode(before)

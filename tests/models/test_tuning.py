@@ -242,3 +242,35 @@ def test_a_tuning_that_was_cut_off_ends_in_the_same_weights(
 
     expected, found = unbroken.model.state_dict(), resumed.model.state_dict()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+@pytest.mark.parametrize("family", ["beit", "eva", "swin_transformer_v2"])
+def test_lora_reaches_networks_that_multiply_by_the_weight_of_attention_themselves(family: str) -> None:
+    import timm.models
+
+    sizes: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "num_classes": 0}
+    torch.manual_seed(0)
+    if family == "beit":
+        network: Any = timm.models.beit.Beit(**sizes, depth=1, num_heads=2)
+    elif family == "eva":
+        network = timm.models.eva.Eva(**sizes, depth=1, num_heads=2)
+    else:
+        sizes["patch_size"] = 4
+        network = timm.models.swin_transformer_v2.SwinTransformerV2(**sizes, depths=(1,), num_heads=(2,), window_size=4)
+    for norm in (module for module in network.modules() if isinstance(module, nn.LayerNorm)):
+        nn.init.ones_(norm.weight)  # Swin v2 begins with zeros behind attention
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    before = network.eval()(pixels)
+    prepare(network, Tuning(how="lora", rank=2, alpha=4.0), 0)
+
+    started = network(pixels)
+    started[:, 0].sum().backward()
+
+    assert torch.equal(started, before)
+    ups = {name: p for name, p in network.named_parameters() if name.endswith(".up")}
+    assert any("qkv" in name for name in ups)
+    assert all(p.grad is not None and p.grad.any() for p in ups.values())
+    for parameter in ups.values():
+        nn.init.normal_(parameter)
+    assert torch.allclose(merged(network)(pixels), network(pixels), atol=1e-5)
+    assert not torch.allclose(network(pixels), before, atol=1e-2)

@@ -441,3 +441,40 @@ def test_nearest_neighbours_vote_without_training_and_the_exported_model_votes_t
 def test_tuning_of_a_frozen_backbone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="tuning needs a backbone that trains. Set mode: full, or drop tuning"):
         place(tmp_path, tuning={"how": "lora"})
+
+
+@pytest.mark.parametrize(("most", "steps"), [(5, 1), (7, 1), (8, 2)])
+def test_a_phase_has_at_most_as_many_steps_as_max_steps_says(tmp_path: Path, most: int, steps: int) -> None:
+    files = place(tmp_path, max_steps=most)
+    params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "source_only"))
+
+    data = train.read_data(params, files.manifest, files.prepared, files.features, files.labels_train)
+
+    assert params.model.epochs * data.steps(16) <= most
+    assert data.steps(16) == steps
+
+
+def test_a_seed_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    files = place(tmp_path)
+    document = yaml.safe_load(files.params.read_text())
+    document["train"]["seeds"] = [0, 3, 0]
+    files.params.write_text(yaml.safe_dump(document))
+
+    with pytest.raises(
+        ConfigError, match="train.seeds: .*each seed stands once.*\\(twice: \\[0\\]\\). Drop the others"
+    ):
+        trained(files, "source_only")
+
+
+def test_one_row_a_step_is_refused_where_a_batch_norm_would_have_to_standardise_it(tmp_path: Path) -> None:
+    files = place(tmp_path, batch_size=1, epochs=1)
+    message = "small_cnn.batch_size: BatchNorm of the bottleneck needs two rows a step \\(got 1\\). Set 2 or more"
+
+    with pytest.raises(ConfigError, match=message):
+        trained(files, "source_only")
+    params = load_params(train.Params, files.params, filled(train.Params.SECTIONS, "source_only"))
+    with pytest.raises(ConfigError, match=message):
+        train.check_method(params, "source_only", train.empty_network(params, 3, 16))
+    for number, changes in enumerate(({"norm": "layer"}, {"head": "linear"})):
+        files = place(tmp_path / str(number), batch_size=1, epochs=1, **changes)
+        assert trained(files, "source_only").is_dir()

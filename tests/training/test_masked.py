@@ -13,6 +13,7 @@ from isthmus.core.config import load_params
 from isthmus.core.errors import ConfigError, DataError
 from isthmus.core.files import hash_files, read_json
 from isthmus.models.backbones import timm as timm_backbone
+from isthmus.models.bands import seeing_rgb
 from isthmus.stages import embed, pretrain
 from isthmus.training import masked
 from isthmus.training.masked import MaskedImages, masked_l1, random_masks
@@ -107,11 +108,14 @@ def place(root: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Sce
     return files
 
 
-def pretrained(files: ScenarioFiles, out: Path) -> Path:
+def checked(files: ScenarioFiles) -> pretrain.Params:
     sections = {field: section.format(scenario="demo") for field, section in pretrain.Params.SECTIONS.items()}
+    return load_params(pretrain.Params, files.params, sections)
+
+
+def pretrained(files: ScenarioFiles, out: Path) -> Path:
     paths = {"manifest": files.manifest, "prepared": files.prepared, "cache": files.root / "cache"}
-    params = load_params(pretrain.Params, files.params, sections)
-    pretrain.run(params, **paths, checkpoints=files.root / "checkpoints", pretrained=out)
+    pretrain.run(checked(files), **paths, checkpoints=files.root / "checkpoints", pretrained=out)
     return out
 
 
@@ -190,6 +194,23 @@ def test_what_has_no_patches_and_what_has_no_images_is_refused(tmp_path: Path, m
     with pytest.raises(ConfigError, match=r"pretraining needs a timm vision transformer and .* \(got small_cnn, 3\)"):
         pretrained(files, tmp_path / "out")
 
+    document["models"]["small_cnn"]["backbone"] = {"name": "timm", "architecture": "vit", "weights": "random"}
+    for bands in ([665, 560, 490], None):
+        document["models"]["small_cnn"]["backbone"]["wavelengths"] = bands
+        files.params.write_text(yaml.safe_dump(document))
+        pretrain.check_backbone(checked(files), 3)
+    document["models"]["small_cnn"]["backbone"]["wavelengths"] = [490, 560, 665]  # blue, green, red
+    files.params.write_text(yaml.safe_dump(document))
+    with pytest.raises(
+        ConfigError, match=r"small_cnn.backbone.wavelengths: pretraining writes.*\(got \[490.0, .*rgb, "
+    ):
+        pretrained(files, tmp_path / "out")
+    document["models"]["small_cnn"]["backbone"]["bands"] = "rgb"
+    files.params.write_text(yaml.safe_dump(document))
+    pretrain.check_backbone(checked(files), 3)
+
+    del document["models"]["small_cnn"]["backbone"]["wavelengths"]
+    files.params.write_text(yaml.safe_dump(document))
     monkeypatch.setattr(pretrain, "read_table", lambda path, columns: _without_training(path, columns))
     with pytest.raises(DataError, match="no training images in: line_a, line_b"):
         pretrained(files, tmp_path / "out")
@@ -200,3 +221,28 @@ def _without_training(path: Path, columns: object) -> object:
 
     table = read_table(path, columns)  # type: ignore[arg-type]
     return table.assign(split="test") if "split" in table else table
+
+
+def test_a_network_that_drops_paths_is_pretrained_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = place(tmp_path, monkeypatch)
+
+    def dropping(*_: object) -> nn.Module:
+        network = vit()
+        network.blocks.register_forward_hook(lambda _, __, tokens: nn.functional.dropout(tokens, 0.5))  # type: ignore[union-attr]
+        return network
+
+    monkeypatch.setattr(timm_backbone.Config, "_network", dropping)
+
+    first, second = (pretrained(files, tmp_path / name) for name in ("first", "second"))
+
+    assert hash_files([first]) == hash_files([second])
+
+
+def test_hooks_of_the_network_see_the_pixels_first() -> None:
+    turned, plain = model(), model()
+    seeing_rgb(turned.network, [490, 560, 665])  # blue first: the network is handed red first
+
+    assert torch.equal(turned(pixels(), masks()), plain(pixels().flip(1), masks()))
+    assert not torch.equal(turned(pixels(), masks()), plain(pixels(), masks()))

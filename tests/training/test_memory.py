@@ -1,5 +1,6 @@
 """Good images are remembered; each training image is compared with the others, never with its own group."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -166,3 +167,18 @@ def test_target_images_that_a_person_called_defective_are_not_remembered() -> No
 
     assert first not in good.target_train and second in good.target_train
     np.testing.assert_array_equal(good.source_train[0], rows.source_train[0][1:])
+
+
+def test_an_image_whose_like_stands_in_another_group_has_a_finite_answer(tmp_path: Path) -> None:
+    rows = data()
+    rows.inputs.values[2] = rows.inputs.values[0]  # type: ignore[attr-defined]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run("source_only", rows, tmp_path / "one")
+        rows.inputs.values[:] = rows.inputs.values[0]  # type: ignore[attr-defined]
+        run("source_only", rows, tmp_path / "all")
+
+    for name in ("one", "all"):
+        assert np.isfinite(np.load(tmp_path / name / "epochs" / "001.logits.npy")).all()
+        assert np.isfinite(np.load(tmp_path / name / "epochs" / "001.maps.npy")).all()

@@ -461,3 +461,25 @@ def test_mixed_labels_are_smoothed_too_and_reach_the_loss(tmp_path: Path) -> Non
 def test_options_that_contradict_each_other_are_refused(section: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         validated(ModelConfig, {"backbone": {"name": "small_cnn"}, **section}, "models.small_cnn.")
+
+
+def test_a_second_phase_begins_at_the_full_rate_whatever_the_plateaus_of_the_first(tmp_path: Path) -> None:
+    schedule = Schedule(name="plateau", patience=1, factor=0.1, warm_up=0)
+    running = session(method("shot"), tmp_path, epochs=6, phases=2, schedule=schedule)
+    values = iter([1.0, 2.0, 3.0, 1.0, 2.0, 3.0])
+    running._watch = lambda *_: next(values)  # type: ignore[method-assign]
+
+    running.method.fit(running)
+
+    rates = [line["learning_rate"] for line in running._curves]
+    assert rates == pytest.approx([0.01, 0.01, 0.001] * 2)
+
+
+@pytest.mark.parametrize("name", ["shot", "mme"])
+def test_the_average_is_of_the_head_as_the_method_sets_it(tmp_path: Path, name: str) -> None:
+    running = session(method(name), tmp_path, average=0.9)
+    running.model.train()
+
+    running.step(running.method.losses(running.model, batch(), 0.0))
+
+    assert torch.equal(running._served.head.weight, running.model.head.weight)  # type: ignore[arg-type]

@@ -56,6 +56,9 @@ class Model(Protocol):
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Yields all parameters with their names."""
 
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """Yields all buffers with their names."""
+
     def modules(self) -> Iterator[nn.Module]:
         """Yields all modules."""
 

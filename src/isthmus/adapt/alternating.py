@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from isthmus.adapt import Model
 from isthmus.core.errors import ConfigError
 
 
@@ -21,6 +22,21 @@ def require_plain_step(like: torch.optim.Optimizer) -> None:
             " alternating steps"
             " over parts of the model, nor do tuning.layer_decay and l2_sp. Leave them at adamw, 1, none, 0, 1"
             " and 0, or drop adda, mcd and swd"
+        )
+
+
+def require_encoder(model: Model, method: str) -> None:
+    """Refuses a model in which nothing trains before the head: a step over the encoder alone would have no weight.
+
+    Raises:
+        ConfigError: neither backbone nor bottleneck has a parameter that trains.
+    """
+    parts = (model.backbone, model.bottleneck)
+    if not any(parameter.requires_grad for part in parts for parameter in part.parameters()):
+        raise ConfigError(
+            f"params.yaml: methods: {method} moves the layers before the head, and in the scenario's model none of them"
+            " trains. Allowed: models: head: bottleneck, or a backbone that trains (mode: full). Change the model, or"
+            " drop the method"
         )
 
 
@@ -83,7 +99,9 @@ def minimise_only(
     """
     if not loss.isfinite():
         return
-    moved = list(parameters)
+    moved = [parameter for parameter in parameters if parameter.requires_grad]  # layers may thaw one after another
+    if not moved:
+        return
     optimiser.zero_grad(set_to_none=True)
     for parameter, gradient in zip(moved, torch.autograd.grad(loss, moved, allow_unused=True), strict=True):
         parameter.grad = gradient

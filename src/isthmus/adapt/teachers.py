@@ -42,9 +42,9 @@ class Teacher(nn.Module):
         decay = min(self.decay, 1.0 - 1.0 / (int(self.steps) + 1))
         for own, other in zip(self.network.parameters(), model.parameters(), strict=True):
             own.lerp_(other, 1.0 - decay)
-        state = model.state_dict()
+        buffers = dict(model.named_buffers())  # not the state, which lacks tables that a network computes for itself
         for name, buffer in self.network.named_buffers():
-            buffer.copy_(state[name])
+            buffer.copy_(buffers[name])
         self.steps += 1
 
     @torch.no_grad()

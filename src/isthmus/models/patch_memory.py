@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+LEAST_DISTANCE = 1e-12  # of a cell that is remembered as it is: its logarithm stays finite
 _AT_ONCE = 4096  # cells that are compared with the memory together
 _EDGE = 1e-9  # rounding of (n + 1)(1 - alpha), where that is a whole number
 
@@ -61,7 +62,7 @@ class PatchMemory(nn.Module):
 
     def maps(self, cells: Tensor, domains: Tensor) -> Tensor:
         """Returns log(distance / threshold) of each cell, float32 `[N, T]`: above 0 it is called a defect."""
-        return (self.distances(cells).clamp_min(1e-12) / self.threshold[domains][:, None]).log()
+        return (self.distances(cells).clamp_min(LEAST_DISTANCE) / self.threshold[domains][:, None]).log()
 
 
 def logits_of(maps: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Features of each place in an image: the patch tokens of a vision transformer, the last maps of other networks."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -40,10 +41,10 @@ def tokens(network: nn.Module, images: Tensor, layer: int | None = None) -> Toke
             f" {type(network).__name__}). Set name: timm"
         )
     if layer is None:
-        found = _called(network, timm_network.forward_features, images)
+        found = called(network, timm_network.forward_features, images)
     else:
         try:
-            found = _called(
+            found = called(
                 network,
                 lambda inputs: timm_network.forward_intermediates(
                     inputs, indices=[layer], norm=True, output_fmt="NCHW", intermediates_only=True
@@ -64,8 +65,14 @@ def tokens(network: nn.Module, images: Tensor, layer: int | None = None) -> Toke
     raise ConfigError(f"models: {type(network).__name__} has features {tuple(found.shape)}, which form no grid")
 
 
-def _called(network: nn.Module, run: Any, images: Tensor) -> Tensor:
-    """Returns what `run` makes of the images; through the network's own call, so that its hooks see them first."""
+def called(network: nn.Module, run: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Returns what `run` makes of images `[B, C, H, W]`; through the network's own call, so its hooks see them first.
+
+    Args:
+        network: whose hooks run.
+        run: takes the images as the hooks leave them.
+        images: as `network` takes them.
+    """
     network.forward = run
     try:
         found: Tensor = network(images)

@@ -170,6 +170,16 @@ class LoraLinear(nn.Module):
         changed: Tensor = self.base(inputs) + self.scale * (inputs @ self.down.T @ self.up.T)
         return changed
 
+    @property
+    def weight(self) -> Tensor:
+        """The changed weight: BEiT, EVA and Swin v2 multiply by it themselves instead of calling the layer."""
+        return self.base.weight + self.scale * self.up @ self.down
+
+    @property
+    def bias(self) -> Tensor | None:
+        """The bias, which stays; None: the layer has none."""
+        return self.base.bias
+
     def merged(self) -> nn.Linear:
         """Returns one plain layer that answers the same."""
         layer = copy.deepcopy(self.base)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import torch
 from safetensors.torch import save_file
 
 from isthmus.core.code.fingerprint import Code
@@ -23,6 +24,7 @@ from isthmus.data.manifest import INDEX, MANIFEST, read_table
 from isthmus.data.scenario import Scenario
 from isthmus.data.shards import Rows
 from isthmus.models import ModelConfig
+from isthmus.models.bands import colour_shares, known_wavelengths
 from isthmus.models.classifier import Standardise, same_for_all
 from isthmus.stages._cli import stage
 from isthmus.training.checkpoint import Checkpoint, checkpoint_key
@@ -44,16 +46,26 @@ class Params(Config):
 
 
 def check_backbone(params: Params, channels: int) -> None:
-    """Checks that there are patches to mask.
+    """Checks that there are patches to mask, and that the weights can be read again as they are written.
 
     Raises:
-        ConfigError: the model is no timm vision transformer, or the images have other channels than it masks.
+        ConfigError: the model is no timm vision transformer, the images have other channels than it masks, or its first
+            layer was inflated for three bands: whoever reads the file would take them for red, green and blue, and
+            inflate them again.
     """
     if params.model.backbone.get("name") != "timm" or channels != 3:
         raise ConfigError(
             f"params.yaml: pretraining needs a timm vision transformer and images of 3 channels (got"
             f" {params.model.backbone.get('name')}, {channels}). Change models: backbone.name or preprocess, or drop"
             " the section"
+        )
+    config = params.model.backbone_config(f"params.yaml: models.{params.scenario.model}.backbone.")
+    shares = colour_shares(known_wavelengths(config.wavelengths, channels))
+    if config.bands == "inflate" and not shares.equal(torch.eye(3)):
+        raise ConfigError(
+            f"params.yaml: models.{params.scenario.model}.backbone.wavelengths: pretraining writes weights for red,"
+            f" green and blue in this order (got {config.wavelengths}). Set backbone.bands: rgb, prepare the bands in"
+            " this order and drop wavelengths, or drop the section"
         )
 
 

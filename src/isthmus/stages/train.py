@@ -11,7 +11,6 @@ has no seeds, and `left_out` says why. Of the target only the labels that a pers
 that must not see the target do not get them.
 """
 
-import math
 import shutil
 import sys
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import nn
 
 from isthmus.adapt import Method, MethodConfig, Shape
@@ -82,6 +81,13 @@ class TrainConfig(Config):
     processes: int = Field(
         1, ge=1, description="one a device; they share the backbone's work in full mode. Frozen mode needs one"
     )
+
+    @field_validator("seeds")
+    @classmethod
+    def _once(cls, seeds: list[int]) -> list[int]:
+        if twice := sorted({seed for seed in seeds if seeds.count(seed) > 1}):
+            raise ValueError(f"each seed stands once, as its files are named by it (twice: {twice}). Drop the others")
+        return seeds
 
 
 class Params(Config):
@@ -192,7 +198,7 @@ def read_data(params: Params, manifest: Path, prepared: Path, features: Path, la
         classes=len(params.scenario.classes),
         augment=params.model.augment,
         kind=params.scenario.kind,
-        most_steps=math.ceil(params.model.max_steps / params.model.epochs),
+        most_steps=params.model.max_steps // params.model.epochs,
         weighted=params.model.class_weights == "balanced",
     )
     if params.model.views and images:
@@ -334,7 +340,18 @@ def open_session(
 
 
 def _batch_size(params: Params) -> int:
-    return params.model.batch_size or params.train.batch_size
+    """Returns the rows of each role a step.
+
+    Raises:
+        ConfigError: the bottleneck's BatchNorm would have to standardise a single row.
+    """
+    config = params.model
+    if config.batch_size == 1 and (config.head, config.norm) == ("bottleneck", "batch") and not _whole(params):
+        raise ConfigError(
+            f"params.yaml: models.{params.scenario.model}.batch_size: BatchNorm of the bottleneck needs two rows a step"
+            " (got 1). Set 2 or more, or norm: layer"
+        )
+    return config.batch_size or params.train.batch_size
 
 
 def _epochs(params: Params, method: Method, data: TrainingData) -> int:
@@ -395,6 +412,7 @@ def check_method(params: Params, name: str, network: nn.Module) -> None:
     check_head(scenario, config)
     if why_left_out(method, config.head, _whole(params)):
         return
+    _batch_size(params)
     if config.head == "knn":
         check_trains_nothing(method, name)
     standardise = Standardise(torch.zeros(len(scenario.domains), 1), torch.ones(len(scenario.domains), 1))

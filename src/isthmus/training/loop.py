@@ -191,12 +191,15 @@ class LoopSession:
             self.remember("average", self._average)
 
     def _rate_factor(self) -> float:
+        phases = self._plan.phases
+        epochs = self._plan.epochs // phases
         watched = []
         if self._config.schedule.name == "plateau":
-            watched = [line["plateau_watch"] for line in self._curves if line.get("plateau_watch") is not None]
-        phases = self._plan.phases
+            before = (self._epoch - 1) // epochs * epochs  # epochs of the phases before this one
+            lines = self._curves[before:]
+            watched = [line["plateau_watch"] for line in lines if line.get("plateau_watch") is not None]
         here = 1.0 if self.progress == 1.0 else self.progress * phases % 1.0
-        return rate_factor(here, self._config.schedule, self._plan.epochs // phases, watched)
+        return rate_factor(here, self._config.schedule, epochs, watched)
 
     def _update(self) -> None:
         """Steps the optimiser with the mean gradient of the batches since the last step."""
@@ -210,9 +213,9 @@ class LoopSession:
             nn.utils.clip_grad_norm_(parameters, self._config.clip)
             self._scaler.step(self.optimiser)
             self._scaler.update()
-            if self._average is not None:
-                self._average.follow(self.model)
             self.method.after_step(self.model, self.progress)
+            if self._average is not None:  # after the method, which may set the head
+                self._average.follow(self.model)
         self._waiting = self._summed = 0
 
     @property

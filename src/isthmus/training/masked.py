@@ -25,6 +25,7 @@ from isthmus.core.seeds import derive_seed
 from isthmus.data.augment.views import highest, weak_view
 from isthmus.models.classifier import Standardise
 from isthmus.models.recipe import Schedule
+from isthmus.models.tokens import called
 from isthmus.training.checkpoint import Checkpoint
 from isthmus.training.data import Inputs
 from isthmus.training.optim import rate_factor, weight_decay_groups
@@ -94,7 +95,7 @@ class MaskedImages(nn.Module):
 
         hook = self.network.patch_embed.register_forward_hook(hide)
         try:
-            tokens = self.network.forward_features(pixels)[:, self.network.num_prefix_tokens :]
+            tokens = called(self.network, self.network.forward_features, pixels)[:, self.network.num_prefix_tokens :]
         finally:
             hook.remove()
         count, rows, columns = masks.shape
@@ -154,6 +155,7 @@ def pretrain(
     for epoch in range(len(losses) + 1, config.epochs + 1):
         steps = -(-len(rows) // config.batch_size)
         total = 0.0
+        torch.manual_seed(derive_seed(seed, "epoch", epoch))  # of dropped paths, where `backbone.options` has them
         for step, (images, masks) in enumerate(_batches(model.patch, inputs, rows, config, seed, epoch)):
             share = rate_factor(((epoch - 1) * steps + step) / (config.epochs * steps), Schedule(warm_up=0.1))
             for group in optimiser.param_groups:

@@ -12,7 +12,7 @@ from isthmus.core.progress import track
 from isthmus.data.scenario import Scenario
 from isthmus.models import ModelConfig
 from isthmus.models.neighbours import NeighbourHead
-from isthmus.models.patch_memory import PatchMemory, conformal_threshold, least_images
+from isthmus.models.patch_memory import LEAST_DISTANCE, PatchMemory, conformal_threshold, least_images
 from isthmus.models.recipe import Memory
 from isthmus.training.data import TrainingData
 from isthmus.training.loop import LeftOut, LoopSession
@@ -168,5 +168,5 @@ class _Cells:
                     " of the scenario a column or entity that tells lots apart"
                 )
             found = head.distances(self.of(np.array([row])), torch.from_numpy(allowed).to(self.session.device))
-            scores.append(float(found.amax()))
+            scores.append(max(float(found.amax()), LEAST_DISTANCE))
         return np.array(scores)

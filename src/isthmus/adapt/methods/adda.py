@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
-from isthmus.adapt.alternating import minimise, own_optimiser
+from isthmus.adapt.alternating import minimise, own_optimiser, require_encoder
 from isthmus.adapt.layers import domain_discriminator
 from isthmus.adapt.predictions import full_precision, source_loss
 from isthmus.core.seeds import derive_seed
@@ -56,8 +56,13 @@ class Adaptation(Method):
         outputs = model(batch.inputs[rows], batch.domains[rows])
         return {"source": source_loss(outputs.logits, batch)}
 
+    def check(self, model: Model) -> None:
+        """Refuses a model in which nothing trains before the head."""
+        require_encoder(model, "adda")
+
     def fit(self, session: Session) -> None:
         """Trains both phases. Which one an epoch belongs to depends on progress alone, so a resumed run agrees."""
+        self.check(session.model)
         model, like = session.model, session.optimiser
         own = own_optimiser({"method": self.discriminator.parameters()}, like)
         encoder = SourceEncoder(model)

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
+from isthmus.adapt.alternating import require_encoder
 from isthmus.adapt.predictions import probabilities
 from isthmus.adapt.two_heads import apart, both_right, new_head, right_and_apart, train_by_turns
 from isthmus.core.seeds import derive_seed
@@ -46,8 +47,13 @@ class Adaptation(Method):
         """Returns the source cross-entropy of both heads: step A."""
         return both_right(model, self.second_head, batch)
 
+    def check(self, model: Model) -> None:
+        """Refuses a model in which nothing trains before the head."""
+        require_encoder(model, "mcd")
+
     def fit(self, session: Session) -> None:
         """Trains by turns."""
+        self.check(session.model)
         turns = (self.heads_loss, self.encoder_loss, self.encoder_steps)
         train_by_turns(session, self.second_head, *turns, one_optimiser=False)
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from isthmus.adapt import Method, MethodConfig, Model, Session, Shape
+from isthmus.adapt.alternating import require_encoder
 from isthmus.adapt.predictions import diversity, entropy, full_precision, probabilities, source_loss
 from isthmus.core.seeds import derive_seed
 from isthmus.data.batch import Batch
@@ -88,8 +89,13 @@ class Adaptation(Method):
         """Returns W, `[K, B]`, each row's direction and length apart."""
         return self.length * functional.normalize(self.direction, dim=1)
 
+    def check(self, model: Model) -> None:
+        """Refuses a model in which nothing trains before the head."""
+        require_encoder(model, "shot")
+
     def fit(self, session: Session) -> None:
         """Trains both phases. Which one an epoch belongs to depends on progress alone, so a resumed run agrees."""
+        self.check(session.model)
         for _ in session.epochs():
             if session.progress < 1 / self.phases:
                 for batch in session.batches():
