@@ -60,9 +60,9 @@ def test_the_teacher_takes_over_tables_that_a_network_keeps_out_of_its_state() -
 
     teacher, model = Teacher(0.9), classifier(images=True, network=Shifting())
     teacher.begin(model)
-    model.backbone.network.table.fill_(5.0)  # type: ignore[operator, union-attr]
+    model.backbone.network.table.fill_(5.0)  # type: ignore[operator, union-attr] # a buffer, which nn.Module does not type
 
     teacher.follow(model)
 
     assert "backbone.network.table" not in model.state_dict()
-    assert float(teacher.network.backbone.network.table) == 5.0  # type: ignore[union-attr, arg-type]
+    assert float(teacher.network.backbone.network.table) == 5.0  # type: ignore[union-attr, arg-type] # likewise

@@ -230,7 +230,9 @@ def test_a_network_that_drops_paths_is_pretrained_to_the_same_bytes(
 
     def dropping(*_: object) -> nn.Module:
         network = vit()
-        network.blocks.register_forward_hook(lambda _, __, tokens: nn.functional.dropout(tokens, 0.5))  # type: ignore[union-attr]
+        blocks = network.blocks
+        assert isinstance(blocks, nn.Module)
+        blocks.register_forward_hook(lambda _, __, tokens: nn.functional.dropout(tokens, 0.5))
         return network
 
     monkeypatch.setattr(timm_backbone.Config, "_network", dropping)

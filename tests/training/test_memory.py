@@ -171,12 +171,12 @@ def test_target_images_that_a_person_called_defective_are_not_remembered() -> No
 
 def test_an_image_whose_like_stands_in_another_group_has_a_finite_answer(tmp_path: Path) -> None:
     rows = data()
-    rows.inputs.values[2] = rows.inputs.values[0]  # type: ignore[attr-defined]
+    rows.inputs.values[2] = rows.inputs.values[0]  # type: ignore[attr-defined] # of `Array`
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         run("source_only", rows, tmp_path / "one")
-        rows.inputs.values[:] = rows.inputs.values[0]  # type: ignore[attr-defined]
+        rows.inputs.values[:] = rows.inputs.values[0]  # type: ignore[attr-defined] # likewise
         run("source_only", rows, tmp_path / "all")
 
     for name in ("one", "all"):

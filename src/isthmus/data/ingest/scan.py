@@ -513,6 +513,15 @@ def _check_groups(found: list[Found], scenario: Scenario, where: str, names: dic
         )
 
 
+def mostly(reasons: Sequence[str]) -> str:
+    """Returns the most frequent reason, as it goes on behind a count; empty where there is none.
+
+    >>> mostly(["empty", "cut", "cut"]), mostly([])
+    (', most because: cut', '')
+    """
+    return f", most because: {Counter(reasons).most_common(1)[0][0]}" if reasons else ""
+
+
 def _check_domains(found: list[Found], bad: list[Bad], scenario: Scenario, where: str) -> None:
     problems = []
     for domain in scenario.domains:
@@ -520,9 +529,9 @@ def _check_domains(found: list[Found], bad: list[Bad], scenario: Scenario, where
         if count < (2 if scenario.tiles is None else 1):  # one frame has many tiles
             key = "target" if domain == scenario.target else "source"
             refused = [private_reason(b.reason, b.path, scenario.kind) for b in bad if b.domain == domain]
-            why = f", most because: {Counter(refused).most_common(1)[0][0]}" if refused else ""
             problems.append(
-                f"domain '{domain}', named by '{key}' {where}: {count} images ({len(refused)} refused{why})."
+                f"domain '{domain}', named by '{key}' {where}: {count} images"
+                f" ({len(refused)} refused{mostly(refused)})."
                 " At least 2 are needed; of one large image 'tiles' of the scenario make many"
             )
     labels, answers = {f.label for f in found if f.domain != scenario.target}, scenario.annotation_config()

@@ -35,7 +35,7 @@ def check_known_groups(
         found: files of the scenario.
         names: path -> the name that messages may hold.
         scenario: whose files these are.
-        splits: shares that were asked for.
+        splits: their shares, as params.yaml sets them.
         seed: of the project; the scenario's own goes first.
 
     Raises:
@@ -70,7 +70,7 @@ def check_splits(frame: pd.DataFrame, domains: list[str], classes: list[str], sp
             `split`, `path`, `label` (class index; null for the target).
         domains: all domains, the target last.
         classes: names of the classes.
-        splits: shares that were asked for.
+        splits: their shares, as params.yaml sets them.
 
     Raises:
         DataError: all problems at once.

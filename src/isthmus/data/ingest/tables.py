@@ -1,6 +1,5 @@
 """Rows of decoded files -> the tables of a scenario: manifest, locations, target labels."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -34,7 +33,7 @@ from isthmus.data.audit.summary import (
 from isthmus.data.bounds import Bounds
 from isthmus.data.ingest.boxed import coco_faults
 from isthmus.data.ingest.identity import read_key
-from isthmus.data.ingest.scan import Row, image_id, read_image_facts, scan
+from isthmus.data.ingest.scan import Row, image_id, mostly, read_image_facts, scan
 from isthmus.data.ingest.split import (
     Splits,
     assign_splits,
@@ -153,10 +152,9 @@ def _check_used(frame: pd.DataFrame, bad: list[Bad], scenario: Scenario) -> None
     for domain in scenario.domains:
         if (frame["domain"] == domain).any():
             continue
-        reasons = Counter(b.reason for b in bad if b.domain == domain)
-        why = f", most because: {reasons.most_common(1)[0][0]}" if reasons else ""
+        reasons = [b.reason for b in bad if b.domain == domain]
         problems.append(
-            f"domain '{domain}': none of its images can be used ({reasons.total()} files are refused{why})."
+            f"domain '{domain}': none of its images can be used ({len(reasons)} files are refused{mostly(reasons)})."
             " Repair or replace them"
         )
     if problems:

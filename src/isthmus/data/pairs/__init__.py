@@ -1,9 +1,28 @@
 """Known source/target pairs. One module a pair: simulated, bundled with a package, or fetched."""
 
 from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from isthmus.core.config import Config
+from isthmus.core.engine import processors
+from isthmus.core.progress import track
+from isthmus.data.workers import in_order
+
+Job = TypeVar("Job")
+
+
+def write_each(write: Callable[[Job], None], jobs: Sequence[Job], pair: str) -> None:
+    """Writes a simulated pair by all processors, and shows how far it is.
+
+    Args:
+        write: makes one job's files, of the job alone; it and the jobs are pickled.
+        jobs: one an image.
+        pair: its name.
+    """
+    deque(track(in_order(write, jobs, processors()), f"simulate {pair}", len(jobs)), maxlen=0)
 
 
 class PairConfig(Config):

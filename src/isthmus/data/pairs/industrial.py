@@ -16,7 +16,6 @@ Sources of the models:
     gamma      power law of a camera's encoded output: ITU-R BT.709-6 (2015), item 1.2
 """
 
-from collections import deque
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,11 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from isthmus.core.engine import processors
-from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
-from isthmus.data.pairs import Pair, PairConfig
-from isthmus.data.workers import in_order
+from isthmus.data.pairs import Pair, PairConfig, write_each
 
 Frame = NDArray[np.float64]
 Job = tuple[str, str, int, int]  # line, class, lot, number
@@ -135,8 +131,7 @@ class Industrial(Pair):
     def write(self, folder: Path, seed: int) -> None:
         """Writes all images of both lines; the same seed writes the same bytes."""
         jobs = [job for name, line in LINES.items() for job in _jobs(name, line, seed)]
-        written = in_order(partial(_write, folder, seed), jobs, processors())
-        deque(track(written, "simulate industrial", len(jobs)), maxlen=0)
+        write_each(partial(_write, folder, seed), jobs, "industrial")
 
 
 def _write(folder: Path, seed: int, job: Job) -> None:

@@ -5,18 +5,14 @@ far they breathe in) with a mild change of class shares; models and sources in `
 drawn for each slice, so that a patient has slices of several classes.
 """
 
-from collections import deque
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from isthmus.core.engine import processors
-from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
-from isthmus.data.pairs import Pair, PairConfig
+from isthmus.data.pairs import Pair, PairConfig, write_each
 from isthmus.data.simulate.chest import SCANNERS, render, save
-from isthmus.data.workers import in_order
 
 Job = tuple[str, str, int, int]  # scanner, class, patient, number
 
@@ -41,8 +37,7 @@ class Medical(Pair):
     def write(self, folder: Path, seed: int) -> None:
         """Writes all slices of both scanners; the same seed writes the same bytes."""
         jobs = [job for name in COUNTS for job in _jobs(name, seed)]
-        written = in_order(partial(_write, folder, seed), jobs, processors())
-        deque(track(written, "simulate medical", len(jobs)), maxlen=0)
+        write_each(partial(_write, folder, seed), jobs, "medical")
 
 
 def _write(folder: Path, seed: int, job: Job) -> None:

@@ -4,18 +4,14 @@ Kind of shift: covariate (band response, resolution, haze, season, encoding of t
 class shares; models and sources in `data/simulate/countryside.py`.
 """
 
-from collections import deque
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from isthmus.core.engine import processors
-from isthmus.core.progress import track
 from isthmus.core.seeds import derive_seed
-from isthmus.data.pairs import Pair, PairConfig
+from isthmus.data.pairs import Pair, PairConfig, write_each
 from isthmus.data.simulate.countryside import GROUNDS, SATELLITES, render, save
-from isthmus.data.workers import in_order
 
 Job = tuple[str, str, int, int]  # satellite, class, scene, number
 
@@ -40,8 +36,7 @@ class RemoteSensing(Pair):
     def write(self, folder: Path, seed: int) -> None:
         """Writes all images of both satellites; the same seed writes the same bytes."""
         jobs = [job for name in COUNTS for job in _jobs(name, seed)]
-        written = in_order(partial(_write, folder, seed), jobs, processors())
-        deque(track(written, "simulate remote_sensing", len(jobs)), maxlen=0)
+        write_each(partial(_write, folder, seed), jobs, "remote_sensing")
 
 
 def _write(folder: Path, seed: int, job: Job) -> None:
